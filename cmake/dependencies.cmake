@@ -1,0 +1,35 @@
+# Libraries of the system (Debian 12 packages; scripts/setup installs them), each behind a name of ours.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+
+function(nexus_library name module)
+    pkg_check_modules(${name} REQUIRED IMPORTED_TARGET ${module})
+    add_library(nexus_system_${name} INTERFACE)
+    target_link_libraries(nexus_system_${name} INTERFACE PkgConfig::${name})
+    add_library(nexus::${name} ALIAS nexus_system_${name})
+endfunction()
+
+nexus_library(uv libuv)
+nexus_library(crypto libcrypto)
+nexus_library(ssl libssl)
+nexus_library(curl libcurl)
+nexus_library(yaml yaml-0.1)
+nexus_library(sqlite sqlite3)
+nexus_library(zlib zlib)
+nexus_library(jemalloc jemalloc)
+nexus_library(cmocka cmocka)
+
+# boost.context has no pkg-config file; only its three C entry points are used.
+find_library(NEXUS_BOOST_CONTEXT boost_context REQUIRED)
+add_library(nexus_system_boost_context INTERFACE)
+target_link_libraries(nexus_system_boost_context INTERFACE "${NEXUS_BOOST_CONTEXT}")
+add_library(nexus::boost_context ALIAS nexus_system_boost_context)
+
+# Optional: without it the content filter uses its own matcher.
+add_library(nexus_system_hyperscan INTERFACE)
+add_library(nexus::hyperscan ALIAS nexus_system_hyperscan)
+pkg_check_modules(hyperscan IMPORTED_TARGET libhs)
+if(hyperscan_FOUND)
+    target_link_libraries(nexus_system_hyperscan INTERFACE PkgConfig::hyperscan)
+    target_compile_definitions(nexus_system_hyperscan INTERFACE NEXUS_HAS_HYPERSCAN=1)
+endif()

@@ -1,0 +1,121 @@
+/*
+ * The native library: Rego policies and JSON Schema, written in Rust, called from C.  (wasmtime's C API is in the same
+ * archive; its manual is wasmtime.h.)
+ *
+ * - Text goes in borrowed for the call and need not be terminated; it must be UTF-8.  NULL with 0 bytes is empty text.
+ * - Text comes out as a terminated string that the caller gives back with native_string_free().
+ * - A result is set only when the status says so.  `error` is set with every status >= NATIVE_INVALID unless a function
+ *   says otherwise; it may be NULL when the caller does not care.
+ * - A panic inside becomes NATIVE_INTERNAL; it never crosses this border.
+ * Thread: any; a compiled policy set or schema is immutable and may be used by many threads at once.
+ * Stack: up to a few hundred KiB, so never on a coroutine's stack.  Suspends: never.  Blocks: computes only, no I/O.
+ */
+#ifndef NEXUS_NATIVE_H
+#define NEXUS_NATIVE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum native_status {
+    NATIVE_OK = 0,
+    NATIVE_UNDEFINED = 1, /* Rego: the rule has no value for this input; no result, no error */
+    NATIVE_INVALID =
+        2, /* what was given is wrong: syntax, JSON, a rule that conflicts with itself, a schema */
+    NATIVE_NOT_FOUND = 3, /* no module defines this rule */
+    NATIVE_TIMEOUT = 4,   /* the evaluation took longer than its limit */
+    NATIVE_INTERNAL = 5,  /* a panic in the library */
+};
+
+struct native_text {
+    const char *data;
+    size_t bytes;
+};
+
+void native_string_free(char *text); /* NULL is fine */
+
+/* ---- Rego ------------------------------------------------------------------------------------------------------- */
+
+/*
+ * A policy set: modules compiled together with a data document.
+ *
+ * Each module may be written in new (v1, `allow if {`) or old syntax (v0, `allow {`); which one is found per module.
+ * In old modules that use `in`, `every`, `if` or `contains` without importing them, the import is added; all lines keep
+ * their numbers.  Errors read `name:line:column: message`, as far as the interpreter knows the place.
+ * What a policy prints is dropped; it cannot reach files, network or environment.
+ */
+struct native_rego;
+
+struct native_rego_module {
+    struct native_text name; /* for errors: usually the file's name */
+    struct native_text text;
+};
+
+/* Compiles all or nothing: an error leaves any earlier set as usable as before.  `data_json` may be empty. */
+enum native_status native_rego_create(const struct native_rego_module *modules, size_t module_count,
+                                      struct native_text data_json, struct native_rego **out,
+                                      char **error);
+void native_rego_destroy(struct native_rego *rego); /* NULL is fine */
+
+/*
+ * Evaluates `rule`, such as "data.nexus.agent.policy.allow", for an input document.  NATIVE_OK sets *out_json to the
+ * rule's value.  `limit_ns` bounds the time; 0 is without limit.
+ */
+enum native_status native_rego_eval(const struct native_rego *rego, struct native_text rule,
+                                    struct native_text input_json, uint64_t limit_ns,
+                                    char **out_json, char **error);
+
+/*
+ * Which definitions of `rule` hold for the input, each evaluated alone: a JSON array of
+ * {"module": name, "line": first line of the definition, "is_default": false}; the default's line when none holds.
+ * `limit_ns` bounds each of them.  Costs an evaluation per definition.
+ */
+enum native_status native_rego_explain(const struct native_rego *rego, struct native_text rule,
+                                       struct native_text input_json, uint64_t limit_ns,
+                                       char **out_json, char **error);
+
+/*
+ * What the modules can read of the input: {"paths": [["user", "role"], ...], "is_volatile": false}.  An empty path
+ * stands for the whole input; a path covers everything below it.  Volatile: some rule asks for time or randomness, so
+ * equal inputs may give different values.
+ */
+enum native_status native_rego_inputs(const struct native_rego *rego, char **out_json,
+                                      char **error);
+
+/* One module alone: its text with the imports it lacks, and the syntax it is written in. */
+enum native_status native_rego_normalise(struct native_text name, struct native_text text,
+                                         char **out_text, bool *out_is_v0, char **error);
+
+/* ---- JSON Schema ------------------------------------------------------------------------------------------------ */
+
+/*
+ * A compiled schema: draft 2020-12 unless its "$schema" names an older one.  References resolve inside the schema only.
+ * Patterns may step back a bounded number of times.
+ */
+struct native_schema;
+
+enum native_status native_schema_create(struct native_text schema_json, struct native_schema **out,
+                                        char **error);
+void native_schema_destroy(struct native_schema *schema); /* NULL is fine */
+
+/*
+ * NATIVE_OK: the instance is valid.  NATIVE_INVALID: either *out_errors_json is a JSON array of at most `error_max`
+ * {"instance_path": JSON pointer, "keyword": ..., "message": ...}, or, when the instance is not JSON at all,
+ * *out_errors_json stays untouched and *error is set.  Messages never quote the instance: it may hold secrets.
+ */
+enum native_status native_schema_validate(const struct native_schema *schema,
+                                          struct native_text instance_json, size_t error_max,
+                                          char **out_errors_json, char **error);
+
+/* ---- Sandbox ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * Limits of a wasmtime store for one instance with one memory and one table.  Growing past a limit ends the call with an
+ * error that begins with "forcing trap when growing memory" (or "table"), at instantiation too.
+ * wasmtime_store_limiter() must have been called on the store before.
+ */
+struct wasmtime_context;
+void native_store_limits(struct wasmtime_context *context, size_t memory_bytes,
+                         size_t table_elements);
+
+#endif
