@@ -1,0 +1,209 @@
+/*
+ * Every bound of the program, in one place.  A limit is an ordinary ERROR_LIMIT, never a crash; each has a test at the
+ * bound and one past it.  Sizes are bytes, times are in the unit their name says.
+ */
+#ifndef NEXUS_BASE_LIMITS_H
+#define NEXUS_BASE_LIMITS_H
+
+/* base */
+#define ARENA_BYTES_DEFAULT (8u << 20)
+#define ARENA_CHUNK_BYTES_FIRST 4096u
+#define ARENA_CHUNK_BYTES_MAX (64u << 10)
+#define ARENA_LARGE_BYTES (16u << 10)      /* from here on an allocation that does not fit gets its own block */
+#define ARENA_CACHE_CHUNKS_MAX 256u        /* first chunks kept per thread */
+#define STRBUF_BYTES_FIRST 128u
+#define NUMBER_TEXT_BYTES_MAX 256u
+#define FAULT_POINTS_MAX 16u
+#define JSON_BYTES_MAX (16u << 20)
+#define JSON_DEPTH_MAX 64u
+#define LOG_LINE_BYTES_MAX 8192u
+#define YAML_BYTES_MAX (1u << 20)
+#define YAML_EXPANDED_BYTES_MAX (4u << 20) /* as JSON, aliases expanded */
+#define YAML_VALUES_MAX 100000u
+
+/* runtime */
+#define LOOP_COUNT_MAX 64
+#define COROUTINE_COUNT_MAX 200000
+#define COROUTINE_STACK_BYTES (64u << 10)
+#define MAILBOX_MESSAGES_MAX 65536
+#define BLOCKING_THREADS 4
+#define BLOCKING_QUEUE_MAX 4096
+#define GROUP_CHILDREN_MAX 256
+#define STACK_SLAB_STACKS 256u          /* one map of 17 MiB address space */
+#define STACK_GUARD_INTERVAL 16u        /* where the kernel has no free guards: 200,000 stacks stay under 65,530 maps */
+#define STACK_POOL_WARM_MAX 512u        /* free stacks that keep their pages, per loop */
+#define LOOP_TURN_SWITCHES_MAX 512u     /* then the loop looks at its sockets again */
+#define LOOP_SLICE_WARN_MS 100          /* a coroutine that computes longer than this starves its loop: logged in dev builds */
+#define LOOP_STOP_WARN_MS 5000          /* a stopping loop tells whom it still waits for */
+
+/* net */
+#define HTTP_HEAD_BYTES_MAX (32u << 10)
+#define HTTP_HEADER_COUNT_MAX 100
+#define HTTP_URI_BYTES_MAX (8u << 10)
+#define HTTP_BODY_BYTES_MAX (16u << 20)
+#define HTTP_CONNECTIONS_MAX 16384
+#define HTTP_HEAD_TIMEOUT_MS 10000
+#define HTTP_BODY_IDLE_TIMEOUT_MS 15000
+#define HTTP_IDLE_TIMEOUT_MS 75000
+#define HTTP_WRITE_IDLE_TIMEOUT_MS 30000
+#define HTTP_READ_BUFFER_BYTES (64u << 10)   /* one read; also what a request may send ahead of its handler */
+#define HTTP_WRITE_BUFFER_BYTES (64u << 10)  /* reply bytes that wait for a slow peer, per connection */
+#define HTTP_REPLY_HEAD_BYTES_MAX (32u << 10)
+#define HTTP_CHUNK_OVERHEAD_BYTES_MAX (32u << 10) /* framing, extensions and trailers; 8 more for each byte of body */
+#define HTTP_UNREAD_BODY_BYTES_MAX (64u << 10)    /* of a body nobody read, drained to keep the connection */
+#define HTTP_LINGER_BYTES_MAX (1u << 20)          /* read and dropped after a refusal, so that the peer gets it */
+#define HTTP_LINGER_MS 2000
+#define HTTP_HALF_CLOSE_GRACE_MS 2000
+#define HTTP_ACCEPTS_PER_TURN 64
+#define HTTP_BUFFERS_SPARE_MAX 256  /* kept per loop and size */
+#define HTTP_REQUESTS_SPARE_MAX 256 /* kept per loop */
+#define HTTP_DRAIN_CUT_MS 5000      /* for handlers to notice that they were cut */
+#define HTTP_INTERIM_ANSWERS_MAX 8
+#define HTTP_EXCHANGES_SPARE_MAX 256 /* kept per client */
+#define DNS_CACHE_ENTRIES_MAX 1024
+#define DNS_CACHE_MS 30000
+#define DNS_CACHE_FAILURE_MS 2000
+#define DNS_ADDRESSES_MAX 8
+#define TLS_SESSIONS_MAX 256
+#define EGRESS_REDIRECTS_MAX 5
+#define EGRESS_PATTERNS_MAX 1024
+#define SSE_EVENT_BYTES_MAX (1u << 20)
+#define UPSTREAM_CONNECT_TIMEOUT_MS 5000
+#define UPSTREAM_FIRST_BYTE_TIMEOUT_MS 120000
+#define UPSTREAM_IDLE_TIMEOUT_MS 60000
+#define UPSTREAM_POOL_IDLE_MAX 512
+#define UPSTREAM_POOL_IDLE_MS 30000
+
+/* store */
+#define STORE_BATCH_ROWS_MAX 500
+#define STORE_QUEUE_MAX 20000
+#define STORE_PAGE_MAX 200
+#define STORE_QUEUE_BYTES_MAX (256u << 20)
+#define STORE_READ_QUEUE_MAX 20000
+#define STORE_READERS_MAX 8
+#define STORE_VALUE_BYTES_MAX (16u << 20)
+#define STORE_CURSOR_BYTES_MAX 4096u
+#define STORE_STATEMENTS_MAX 512
+#define AUDIT_CHECKPOINT_ENTRIES 256
+#define AUDIT_HEADS_MAX 4096
+#define KV_KEY_BYTES_MAX 512u
+#define KV_VALUE_BYTES_MAX (1u << 20)
+#define KV_TTL_MS_MAX (366ll * 24 * 3600 * 1000)
+#define VECTOR_DIMENSION_DEFAULT 1536
+#define VECTOR_DIMENSION_MAX 8192u
+#define VECTOR_POINTS_MAX 256u
+#define VECTOR_RESULTS_MAX 200u
+#define VECTOR_METADATA_BYTES_MAX (1u << 20)
+#define VECTOR_CACHE_BYTES_MAX (256u << 20)
+#define VECTOR_SCAN_POINTS_MAX 100000u
+
+/* llm */
+#define PROMPT_TOKENS_BASE 256              /* what a template adds on its own: default system text, date, reply header */
+#define PROMPT_TOKENS_PER_MESSAGE 16
+#define PROMPT_TOKENS_PER_TOOL 64
+#define PROMPT_TOKENS_TOOLS 1024            /* the instructions a template adds once when there are tools */
+#define PROMPT_TOKENS_PER_IMAGE 49152       /* the dearest known: 48,169 for a 768 x 2048 image on gpt-4o-mini */
+#define PROMPT_MESSAGES_MAX 20000
+#define PROMPT_PARTS_MAX 4096               /* of one message */
+#define PROMPT_TOOLS_MAX 128
+#define PROVIDER_REQUEST_BYTES_MAX (32u << 20)
+#define PROVIDER_ANSWER_BYTES_MAX (16u << 20)
+#define PROVIDER_ERROR_BODY_BYTES_MAX (64u << 10)
+#define PROVIDER_STREAM_BYTES_MAX (64ull << 20)
+#define PROVIDER_QUOTE_BYTES_MAX 300        /* of a provider's own words in our errors */
+#define PROVIDER_TOOL_CALLS_MAX 64          /* in one answer */
+#define PROVIDER_MODELS_MAX 1000
+#define PROVIDER_KEYS_MAX 64
+#define PROVIDER_RETRY_AFTER_MS_MAX (24ll * 3600 * 1000)
+#define PROVIDER_TAIL_WAIT_MS 20            /* for the end of a stream's body after [DONE], so that the connection is kept */
+#define MODEL_TARGETS_MAX 64
+#define UNKNOWN_MODEL_NAMES_MAX 20          /* listed in the error */
+#define DISCOVER_LOCAL_TIMEOUT_MS 300
+#define DISCOVER_REMOTE_TIMEOUT_MS 3000
+#define OFFLINE_SCRIPT_BYTES_MAX (256u << 10)
+#define OFFLINE_SCRIPT_STEPS_MAX 256
+#define OFFLINE_SLEEP_MS_MAX 60000
+
+/* orchestrator */
+#define LEDGER_ACCOUNTS_MAX 100000
+#define LEDGER_ACCOUNT_IDLE_MS 60000
+#define LEDGER_LEASE_CALLS_AHEAD 4
+#define RUN_STEPS_MAX 64
+#define RUN_TOOL_CALLS_PARALLEL_MAX 16
+#define RUN_MODEL_ATTEMPTS_MAX 4
+#define RUN_MODEL_BACKOFF_MS 250
+#define RUN_MODEL_BACKOFF_MAX_MS 20000
+#define RUN_STORE_RETRY_MS 200
+#define RUN_STORE_RETRY_MAX_MS 10000
+#define RUN_DELTA_BYTES_MAX 2048
+#define RUN_DELTA_DELAY_MS 25
+#define RUN_HISTORY_MESSAGES_MAX 400
+#define RUN_ARENA_BYTES_MAX (64u << 20)
+#define RUN_OUTPUT_TOKENS_MIN 16
+#define TOOL_RESULT_BYTES_MAX (128u << 10)
+#define MESSAGE_BYTES_MAX (4u << 20)
+#define SESSION_FILE_COUNT_MAX 1000
+#define SESSION_FILES_BYTES_MAX (1ull << 30)
+#define APPROVAL_EXPIRY_MS_DEFAULT (7ll * 24 * 3600 * 1000)
+
+/* agent */
+#define TOOL_INPUT_BYTES_MAX (4u << 20)
+#define TOOL_OUTPUT_BYTES_MAX (16u << 20)
+#define TOOL_MEMORY_BYTES_MAX (2048ull << 20)
+#define TOOL_TABLE_ELEMENTS_MAX 100000u
+#define TOOL_TIME_MS_MAX (10ll * 60 * 1000)
+#define TOOL_FUEL_MAX (1ull << 50)
+#define TOOL_SCHEMA_BYTES_MAX (256u << 10)
+#define TOOL_HOST_CALL_NAMES_MAX 32u
+#define TOOL_NAME_BYTES_MAX 64u
+#define TOOL_DESCRIPTION_BYTES_MAX 4096u
+#define PERMISSION_LIST_MAX 256u
+#define MANIFEST_BYTES_MAX (512u << 10)
+#define REGISTRY_TOOLS_MAX 1000u
+#define REGISTRY_ERRORS_MAX 100u
+#define SANDBOX_THREADS_MAX 64
+#define SANDBOX_PARALLEL_DEFAULT 64
+#define SANDBOX_PARALLEL_MAX 1024
+#define SANDBOX_QUEUE_MAX 1024u                    /* calls that wait for their turn */
+#define SANDBOX_TICK_MS 10                         /* a guest that computes gives way this often */
+#define SANDBOX_TOOLS_MAX 256u                     /* loaded modules; the least recently used makes room */
+#define SANDBOX_MODULE_BYTES_MAX (128u << 20)
+#define SANDBOX_LOG_BYTES_MAX 4096u
+#define SANDBOX_WASM_STACK_BYTES (512u << 10)
+#define SANDBOX_FIBER_STACK_BYTES (1u << 20)       /* the guest's stack and the host functions' above it */
+#define SANDBOX_RESIDENT_BYTES (1u << 20)          /* memory an idle instance slot keeps for the next call */
+#define SANDBOX_HOST_CALLS_MAX 1024u               /* of one guest */
+#define SANDBOX_HOST_CALL_BYTES_MAX (16u << 20)    /* request or answer of one */
+#define SANDBOX_HOST_CALL_NAME_BYTES_MAX 64u
+#define SANDBOX_FILES_MAX 1000u                    /* session files visible to one call */
+#define SANDBOX_FILE_READ_BYTES_MAX (1u << 20)     /* one file_read: longer ones are cut, so that a guest stays interruptible */
+#define SANDBOX_RANDOM_BYTES_MAX (1u << 20)
+#define SANDBOX_POLL_SUBSCRIPTIONS_MAX 32u
+#define SANDBOX_LOAD_POLL_MS 5                     /* how often a call looks whether another one has loaded its module */
+#define SANDBOX_TRAP_FRAMES_MAX 6u                 /* function names in a trap's message */
+#define SCHEMA_ERRORS_MAX 4u                       /* told about one input */
+
+/* observe */
+#define METRIC_SERIES_MAX 1000u             /* of one family; the rest is "other" */
+#define METRIC_LABEL_BYTES_MAX 128u
+
+/* gateway */
+#define GATEWAY_JSON_BODY_BYTES_MAX (4u << 20)
+#define GATEWAY_CHAT_BODY_BYTES_MAX (16u << 20)
+#define GATEWAY_JSON_DEPTH_MAX 32u
+#define GATEWAY_REPLY_BYTES_MAX (64u << 20)
+#define GATEWAY_REQUESTS_PER_MINUTE 6000
+#define GATEWAY_STREAMS_PER_KEY 256u
+#define GATEWAY_RATE_SLOTS 8192u            /* users whose window is remembered */
+#define GATEWAY_REQUEST_ID_BYTES_MAX 128u
+#define GATEWAY_PAGE_DEFAULT 50
+#define GATEWAY_IDEMPOTENCY_KEY_BYTES_MAX 255u
+#define GATEWAY_IDEMPOTENCY_MS (24ll * 3600 * 1000)
+#define GATEWAY_KEEP_ALIVE_MS 15000
+#define GATEWAY_REAUTHORISE_MS 3000         /* an open stream; with KEY_CACHE_MS under the 5 s that a revoked key may live */
+#define GATEWAY_USAGE_ROWS_MAX 200000u      /* ledger rows one usage report reads */
+#define KEY_CACHE_MS 1500
+#define KEY_CACHE_SLOTS 4096u
+#define KEY_BYTES_MAX 128u                  /* of a presented key */
+
+#endif

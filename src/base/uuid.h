@@ -1,0 +1,25 @@
+/*
+ * uuid: 128-bit ids, version 7 (RFC 9562): 48 bits of Unix milliseconds, then random.  Sorts by creation time.
+ * Random and time are passed in, so that the simulation is repeatable.
+ */
+#ifndef NEXUS_BASE_UUID_H
+#define NEXUS_BASE_UUID_H
+
+#include "base/str.h"
+
+typedef struct {
+    uint8_t bytes[16];
+} uuid;
+
+enum { UUID_TEXT_BYTES = 36 };
+#define UUID_NONE ((uuid){{0}})
+
+uuid uuid_make(int64_t unix_ms, const uint8_t random[10]);
+bool uuid_parse(str text, uuid *out);                /* canonical 8-4-4-4-12 hex, either case */
+void uuid_format(uuid id, char out[UUID_TEXT_BYTES + 1]);
+str uuid_str(struct arena *arena, uuid id);
+bool uuid_equal(uuid a, uuid b);
+int uuid_compare(uuid a, uuid b);
+bool uuid_is_none(uuid id);
+
+#endif
