@@ -1,0 +1,133 @@
+#include "store/sqlite/job_internal.h"
+
+#include "base/ensure.h"
+#include <errno.h>
+#include <time.h>
+
+void job_queue_init(struct job_queue *queue, size_t count_max, size_t bytes_max)
+{
+    *queue = (struct job_queue){.count_max = count_max, .bytes_max = bytes_max};
+    queue->last = &queue->first;
+    pthread_condattr_t attributes;
+    ensure(pthread_condattr_init(&attributes) == 0);
+    ensure(pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) == 0);
+    ensure(pthread_cond_init(&queue->changed, &attributes) == 0);
+    ensure(pthread_mutex_init(&queue->lock, NULL) == 0);
+    pthread_condattr_destroy(&attributes);
+}
+
+void job_queue_deinit(struct job_queue *queue)
+{
+    ensure(queue->count == 0);
+    pthread_cond_destroy(&queue->changed);
+    pthread_mutex_destroy(&queue->lock);
+}
+
+bool job_queue_put(struct job_queue *queue, struct job *job, struct error *e)
+{
+    pthread_mutex_lock(&queue->lock);
+    bool is_closed = queue->is_closed;
+    bool is_full = queue->count >= queue->count_max || queue->bytes + job->bytes > queue->bytes_max;
+    if (!is_closed && !is_full) {
+        job->next = NULL;
+        *queue->last = job;
+        queue->last = &job->next;
+        queue->count++;
+        queue->bytes += job->bytes;
+        pthread_cond_signal(&queue->changed);
+    }
+    pthread_mutex_unlock(&queue->lock);
+    if (is_closed)
+        return error_set(e, REASON_DRAINING, "the store is being closed");
+    return !is_full || error_set(e, REASON_OVERLOADED_HERE, "the store has too much work queued: try again");
+}
+
+static struct timespec monotonic_in(int ms)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_sec += ms / 1000;
+    at.tv_nsec += (long) (ms % 1000) * 1000000;
+    if (at.tv_nsec >= 1000000000) {
+        at.tv_sec++;
+        at.tv_nsec -= 1000000000;
+    }
+    return at;
+}
+
+enum take job_queue_take(struct job_queue *queue, size_t rows_max, int idle_ms, struct job **out)
+{
+    struct timespec until = monotonic_in(idle_ms < 0 ? 0 : idle_ms);
+    enum take result = TAKE_JOBS;
+    pthread_mutex_lock(&queue->lock);
+    while (!queue->first && !queue->is_closed && result == TAKE_JOBS) {
+        if (idle_ms < 0)
+            pthread_cond_wait(&queue->changed, &queue->lock);
+        else if (pthread_cond_timedwait(&queue->changed, &queue->lock, &until) == ETIMEDOUT)
+            result = TAKE_IDLE;
+    }
+    if (queue->first)
+        result = TAKE_JOBS;
+    else if (queue->is_closed)
+        result = TAKE_CLOSED;
+    struct job **end = &queue->first;
+    for (size_t rows = 0; *end && (end == &queue->first || rows + (*end)->row_count <= rows_max); end = &(*end)->next) {
+        rows += (*end)->row_count;
+        queue->count--;
+        queue->bytes -= (*end)->bytes;
+    }
+    *out = queue->first;
+    queue->first = *end;
+    *end = NULL;
+    if (!queue->first)
+        queue->last = &queue->first;
+    pthread_mutex_unlock(&queue->lock);
+    return result;
+}
+
+void job_queue_close(struct job_queue *queue)
+{
+    pthread_mutex_lock(&queue->lock);
+    queue->is_closed = true;
+    pthread_cond_broadcast(&queue->changed);
+    pthread_mutex_unlock(&queue->lock);
+}
+
+static void job_wake(void *argument)
+{
+    struct job *job = argument;
+    waiter_wake(&job->waiter);
+}
+
+void job_finish(struct job *job, bool is_ok)
+{
+    job->is_ok = is_ok;
+    if (job->finish)
+        job->finish(job, is_ok, &job->error);
+    else if (job->loop)
+        loop_post(job->loop, job_wake, job);
+    else
+        sem_post(&job->done);
+}
+
+bool job_do(struct job_queue *queue, struct context *ctx, struct job *job, struct error *e)
+{
+    job->loop = coroutine_is_running() ? loop_current() : NULL;
+    job->deadline_ns = ctx->deadline_ns;
+    if (job->loop) {
+        context_init(&job->waiting, ctx->scheduler, ctx->arena, DEADLINE_NONE);
+        waiter_init(&job->waiter, &job->waiting);
+    } else {
+        ensure(sem_init(&job->done, 0, 0) == 0);
+    }
+    bool is_queued = job_queue_put(queue, job, e);
+    if (is_queued && job->loop)
+        ensure(waiter_wait(&job->waiter, &job->error)); /* nothing but the end can end it */
+    while (is_queued && !job->loop && sem_wait(&job->done) != 0)
+        ensure(errno == EINTR);
+    if (job->loop)
+        context_deinit(&job->waiting);
+    else
+        sem_destroy(&job->done);
+    return is_queued && (job->is_ok || error_copy(e, &job->error));
+}
