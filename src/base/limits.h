@@ -134,6 +134,7 @@
 #define RUN_MODEL_BACKOFF_MS 250
 #define RUN_MODEL_BACKOFF_MAX_MS 20000
 #define RUN_STORE_RETRY_MS 200
+#define RUN_RECOVERY_POLL_MS 2
 #define RUN_STORE_RETRY_MAX_MS 10000
 #define RUN_DELTA_BYTES_MAX 2048
 #define RUN_DELTA_DELAY_MS 25
@@ -179,6 +180,8 @@
 #define SANDBOX_FILE_READ_BYTES_MAX (1u << 20)     /* one file_read: longer ones are cut, so that a guest stays interruptible */
 #define SANDBOX_RANDOM_BYTES_MAX (1u << 20)
 #define SANDBOX_POLL_SUBSCRIPTIONS_MAX 32u
+#define HOST_HTTP_HEADERS_MAX 64u
+#define HOST_HTTP_BODY_BYTES_MAX (10u << 20)
 #define SANDBOX_LOAD_POLL_MS 5                     /* how often a call looks whether another one has loaded its module */
 #define SANDBOX_TRAP_FRAMES_MAX 6u                 /* function names in a trap's message */
 #define SCHEMA_ERRORS_MAX 4u                       /* told about one input */

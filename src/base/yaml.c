@@ -9,8 +9,10 @@
 #include <yaml.h>
 
 /*
- * How it works: libyaml's events are written as JSON text, which json_parse turns into the tree; so a YAML value obeys
- * the same rules as a JSON one.  The line of each value is noted in document order; a walk over the tree in the same
+ * How it works: libyaml's events are written as JSON text, which json_parse turns into the tree; so
+ * a YAML value obeys
+ * the same rules as a JSON one.  The line of each value is noted in document order; a walk over the
+ * tree in the same
  * order then gives each value its line.  An alias copies the text and the lines of its anchor.
  */
 struct yaml_location {
@@ -49,7 +51,8 @@ struct reader {
 
 /* ---- errors ---- */
 
-static bool fail_at(const struct reader *reader, yaml_mark_t mark, struct error *e, const char *what)
+static bool fail_at(const struct reader *reader, yaml_mark_t mark, struct error *e,
+                    const char *what)
 {
     return error_set(e, REASON_CONFIG, STR_FMT ":%zu:%zu: %s", STR_ARG(reader->file), mark.line + 1,
                      mark.column + 1, what);
@@ -71,7 +74,8 @@ static const struct {
     {"did not find expected ',' or ']'", "close the list with ']'"},
     {"did not find expected ',' or '}'", "close the mapping with '}'"},
     {"found unknown escape character", "write a backslash as \\\\, or use single quotes"},
-    {"block sequence entries are not allowed in this context", "begin the list on a line of its own"},
+    {"block sequence entries are not allowed in this context",
+     "begin the list on a line of its own"},
     {"control characters are not allowed", "save the file as plain UTF-8 text"},
     {"invalid leading UTF-8 octet", "save the file as UTF-8"},
     {"invalid trailing UTF-8 octet", "save the file as UTF-8"},
@@ -90,7 +94,8 @@ static const char *remedy_of(const char *problem)
 static yaml_mark_t mark_of_offset(const struct reader *reader, str text)
 {
     yaml_mark_t mark = {0};
-    size_t end = reader->parser.problem_offset < text.len ? reader->parser.problem_offset : text.len;
+    size_t end =
+        reader->parser.problem_offset < text.len ? reader->parser.problem_offset : text.len;
     for (size_t i = 0; i < end; i++) {
         mark.column++;
         if (text.ptr[i] == '\n') {
@@ -107,10 +112,11 @@ static bool fail_syntax(const struct reader *reader, str text, struct error *e)
     ensure(parser->error != YAML_MEMORY_ERROR);
     const char *problem = parser->problem ? parser->problem : "not YAML";
     const char *remedy = remedy_of(problem);
-    yaml_mark_t mark = parser->error == YAML_READER_ERROR ? mark_of_offset(reader, text)
-                                                          : parser->problem_mark;
-    return error_set(e, REASON_CONFIG, STR_FMT ":%zu:%zu: %s%s%s", STR_ARG(reader->file), mark.line + 1,
-                     mark.column + 1, problem, remedy ? "; " : "", remedy ? remedy : "");
+    yaml_mark_t mark =
+        parser->error == YAML_READER_ERROR ? mark_of_offset(reader, text) : parser->problem_mark;
+    return error_set(e, REASON_CONFIG, STR_FMT ":%zu:%zu: %s%s%s", STR_ARG(reader->file),
+                     mark.line + 1, mark.column + 1, problem, remedy ? "; " : "",
+                     remedy ? remedy : "");
 }
 
 /* ---- plain scalars: the core schema of YAML 1.2 ---- */
@@ -126,7 +132,8 @@ static bool is_one_of(str text, const str *words, size_t count)
 
 static bool is_null(str text)
 {
-    static const str words[] = {S_INIT(""), S_INIT("~"), S_INIT("null"), S_INIT("Null"), S_INIT("NULL")};
+    static const str words[] = {S_INIT(""), S_INIT("~"), S_INIT("null"), S_INIT("Null"),
+                                S_INIT("NULL")};
     return is_one_of(text, words, ARRAY_COUNT(words));
 }
 
@@ -244,15 +251,17 @@ static bool note_location(struct reader *reader, int line)
     if (reader->location_count == reader->location_capacity) {
         size_t capacity = reader->location_capacity ? reader->location_capacity * 2 : 64;
         size_t item_bytes = sizeof(struct yaml_location);
-        reader->locations = arena_grow(reader->arena, reader->locations,
-                                       reader->location_capacity * item_bytes, capacity * item_bytes);
+        reader->locations =
+            arena_grow(reader->arena, reader->locations, reader->location_capacity * item_bytes,
+                       capacity * item_bytes);
         reader->location_capacity = capacity;
     }
     reader->locations[reader->location_count++] = (struct yaml_location){.line = line};
     return true;
 }
 
-/* Commas and colons before a value; keys write their own comma.  False when there are too many values. */
+/* Commas and colons before a value; keys write their own comma.  False when there are too many
+ * values. */
 static bool begin_value(struct reader *reader, const yaml_event_t *event, struct error *e)
 {
     struct frame *frame = &reader->frames[reader->depth];
@@ -322,7 +331,8 @@ static bool write_scalar(struct reader *reader, const yaml_event_t *event, struc
     } else if (is_real(text)) {
         double number = strtod(str_to_cstr(reader->arena, text), NULL);
         if (__builtin_isinf(number))
-            return fail_at(reader, event->start_mark, e, "this number is too large; quote it to make it a string");
+            return fail_at(reader, event->start_mark, e,
+                           "this number is too large; quote it to make it a string");
         json_write_double(&w, number);
     } else if (is_infinite_or_nan(text)) {
         return fail_at(reader, event->start_mark, e,
@@ -340,16 +350,19 @@ static bool read_key(struct reader *reader, const yaml_event_t *event, struct er
         return fail_at(reader, event->start_mark, e, "a key must be a plain or quoted word");
     str key = str_of((const char *) event->data.scalar.value, event->data.scalar.length);
     if (event->data.scalar.anchor)
-        return fail_at(reader, event->start_mark, e, "a key cannot have an anchor; put it on the value");
-    if (event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && str_equal(key, S("<<")))
         return fail_at(reader, event->start_mark, e,
-                       "merge keys (<<) are not supported; write the keys out or use an alias as a value");
+                       "a key cannot have an anchor; put it on the value");
+    if (event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && str_equal(key, S("<<")))
+        return fail_at(
+            reader, event->start_mark, e,
+            "merge keys (<<) are not supported; write the keys out or use an alias as a value");
     if (!frame->keys)
         frame->keys = map_create();
     if (map_put(frame->keys, key, reader))
-        return error_set(e, REASON_CONFIG, STR_FMT ":%zu:%zu: the key '" STR_FMT "' appears twice; remove one",
-                         STR_ARG(reader->file), event->start_mark.line + 1, event->start_mark.column + 1,
-                         STR_ARG(str_cut_utf8(key, 60)));
+        return error_set(e, REASON_CONFIG,
+                         STR_FMT ":%zu:%zu: the key '" STR_FMT "' appears twice; remove one",
+                         STR_ARG(reader->file), event->start_mark.line + 1,
+                         event->start_mark.column + 1, STR_ARG(str_cut_utf8(key, 60)));
     if (frame->item_count > 0)
         strbuf_add_char(&reader->text, ',');
     struct json_writer w;
@@ -366,8 +379,8 @@ static bool open_container(struct reader *reader, const yaml_event_t *event, str
         is_mapping ? event->data.mapping_start.anchor : event->data.sequence_start.anchor;
     if (reader->depth == JSON_DEPTH_MAX)
         return error_set(e, REASON_CONFIG, STR_FMT ":%zu:%zu: nested deeper than %u levels",
-                         STR_ARG(reader->file), event->start_mark.line + 1, event->start_mark.column + 1,
-                         JSON_DEPTH_MAX);
+                         STR_ARG(reader->file), event->start_mark.line + 1,
+                         event->start_mark.column + 1, JSON_DEPTH_MAX);
     if (!begin_value(reader, event, e))
         return false;
     struct anchor *anchor = begin_anchor(reader, name);
@@ -403,23 +416,26 @@ static bool read_alias(struct reader *reader, const yaml_event_t *event, struct 
     const struct anchor *anchor =
         map_find(reader->anchors, str_from_cstr((const char *) event->data.alias.anchor));
     if (!anchor)
-        return fail_at(reader, event->start_mark, e, "this alias names no anchor; define it above with &name");
+        return fail_at(reader, event->start_mark, e,
+                       "this alias names no anchor; define it above with &name");
     if (anchor->is_open)
         return fail_at(reader, event->start_mark, e, "this alias would contain itself");
     if (reader->depth + anchor->height > JSON_DEPTH_MAX)
-        return fail_at(reader, event->start_mark, e, "nested too deeply once this alias is expanded");
+        return fail_at(reader, event->start_mark, e,
+                       "nested too deeply once this alias is expanded");
     if (!begin_value(reader, event, e))
         return false;
     reader->location_count--; /* the copied lines replace the alias's own */
     for (size_t i = anchor->location_begin; i < anchor->location_end; i++) {
         if (!note_location(reader, reader->locations[i].line))
-            return error_set(e, REASON_TOO_LARGE, STR_FMT ": more than %u values", STR_ARG(reader->file),
-                             YAML_VALUES_MAX);
+            return error_set(e, REASON_TOO_LARGE, STR_FMT ": more than %u values",
+                             STR_ARG(reader->file), YAML_VALUES_MAX);
     }
     size_t bytes = anchor->text_end - anchor->text_begin;
     char *to = strbuf_reserve(&reader->text, bytes);
     if (!to)
-        return error_set(e, REASON_TOO_LARGE, STR_FMT ": more than %u bytes once aliases are expanded",
+        return error_set(e, REASON_TOO_LARGE,
+                         STR_FMT ": more than %u bytes once aliases are expanded",
                          STR_ARG(reader->file), YAML_EXPANDED_BYTES_MAX);
     memcpy(to, reader->text.ptr + anchor->text_begin, bytes);
     strbuf_commit(&reader->text, bytes);
@@ -438,7 +454,8 @@ static bool read_node(struct reader *reader, const yaml_event_t *event, struct e
 {
     const struct frame *frame = &reader->frames[reader->depth];
     if (has_tag(event))
-        return fail_at(reader, event->start_mark, e, "tags (!) are not supported; quote the value to make it a string");
+        return fail_at(reader, event->start_mark, e,
+                       "tags (!) are not supported; quote the value to make it a string");
     if (frame->is_mapping && !frame->is_value_next)
         return read_key(reader, event, e);
     if (event->type == YAML_SCALAR_EVENT)
@@ -454,21 +471,18 @@ static bool read_event(struct reader *reader, const yaml_event_t *event, struct 
     case YAML_NO_EVENT:
     case YAML_STREAM_START_EVENT:
     case YAML_STREAM_END_EVENT:
-    case YAML_DOCUMENT_END_EVENT:
-        return true;
+    case YAML_DOCUMENT_END_EVENT: return true;
     case YAML_DOCUMENT_START_EVENT:
         if (reader->document_count++ > 0)
-            return fail_at(reader, event->start_mark, e, "a second document begins here (---); keep one per file");
+            return fail_at(reader, event->start_mark, e,
+                           "a second document begins here (---); keep one per file");
         return true;
     case YAML_SEQUENCE_END_EVENT:
-    case YAML_MAPPING_END_EVENT:
-        close_container(reader);
-        return true;
+    case YAML_MAPPING_END_EVENT: close_container(reader); return true;
     case YAML_ALIAS_EVENT:
     case YAML_SCALAR_EVENT:
     case YAML_SEQUENCE_START_EVENT:
-    case YAML_MAPPING_START_EVENT:
-        return read_node(reader, event, e);
+    case YAML_MAPPING_START_EVENT: return read_node(reader, event, e);
     }
     return true;
 }
@@ -489,7 +503,8 @@ static bool read_events(struct reader *reader, str text, struct error *e)
 
 /* ---- lines ---- */
 
-static void assign_locations(struct yaml_location *locations, size_t *index, const struct json *value)
+static void assign_locations(struct yaml_location *locations, size_t *index,
+                             const struct json *value)
 {
     locations[(*index)++].value = value;
     struct json_iter it = json_iter(value);
@@ -512,7 +527,8 @@ static bool build_document(struct reader *reader, struct yaml_document *out, str
         note_location(reader, 1);
     }
     if (strbuf_is_over(&reader->text))
-        return error_set(e, REASON_TOO_LARGE, STR_FMT ": more than %u bytes once aliases are expanded",
+        return error_set(e, REASON_TOO_LARGE,
+                         STR_FMT ": more than %u bytes once aliases are expanded",
                          STR_ARG(reader->file), YAML_EXPANDED_BYTES_MAX);
     struct json_limits limits = {.bytes_max = YAML_EXPANDED_BYTES_MAX, .allow_duplicates = true};
     const struct json *root;
@@ -536,14 +552,15 @@ static bool build_document(struct reader *reader, struct yaml_document *out, str
 bool yaml_parse(struct arena *arena, str file, str text, struct yaml_document *out, struct error *e)
 {
     if (text.len > YAML_BYTES_MAX)
-        return error_set(e, REASON_TOO_LARGE, STR_FMT ": %zu bytes of YAML, at most %u are read", STR_ARG(file),
-                         text.len, YAML_BYTES_MAX);
+        return error_set(e, REASON_TOO_LARGE, STR_FMT ": %zu bytes of YAML, at most %u are read",
+                         STR_ARG(file), text.len, YAML_BYTES_MAX);
     struct reader *reader = ARENA_NEW(arena, struct reader);
     *reader = (struct reader){.arena = arena, .file = file};
     strbuf_init(&reader->text, arena, YAML_EXPANDED_BYTES_MAX);
     ensure(yaml_parser_initialize(&reader->parser));
     yaml_parser_set_encoding(&reader->parser, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&reader->parser, (const unsigned char *) (text.ptr ? text.ptr : ""), text.len);
+    yaml_parser_set_input_string(&reader->parser,
+                                 (const unsigned char *) (text.ptr ? text.ptr : ""), text.len);
     reader->anchors = map_create();
     bool is_ok = read_events(reader, text, e) && build_document(reader, out, e);
     for (size_t i = 0; i <= reader->depth; i++)
@@ -558,8 +575,8 @@ int yaml_line(const struct yaml_document *document, const struct json *value)
     struct yaml_location key = {.value = value};
     if (!value || document->location_count == 0)
         return 0;
-    const struct yaml_location *found = bsearch(&key, document->locations, document->location_count,
-                                                sizeof key, compare_locations);
+    const struct yaml_location *found =
+        bsearch(&key, document->locations, document->location_count, sizeof key, compare_locations);
     return found ? found->line : 0;
 }
 

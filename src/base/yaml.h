@@ -1,8 +1,11 @@
 /*
- * YAML: one document to a JSON tree, remembering the line of every value.  The one door to libyaml (yaml.c).
+ * YAML: one document to a JSON tree, remembering the line of every value.  The one door to libyaml
+ * (yaml.c).
  *
- * YAML 1.1 as libyaml reads it, with JSON's data model: plain scalars become null, booleans (true/false only), integers, reals or
- * strings (YAML 1.2 core schema: `yes`, `on` stay strings); anchors and aliases work within a bound, merge keys and tags do not;
+ * YAML 1.1 as libyaml reads it, with JSON's data model: plain scalars become null, booleans
+ * (true/false only), integers, reals or
+ * strings (YAML 1.2 core schema: `yes`, `on` stay strings); anchors and aliases work within a
+ * bound, merge keys and tags do not;
  * duplicate keys, several documents and depth past JSON_DEPTH_MAX are refused.
  * Errors name file, line and column, and the mend where there is one.
  */

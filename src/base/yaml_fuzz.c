@@ -1,7 +1,7 @@
 /* YAML from outside: whatever is accepted prints as JSON, and every value has a line. */
+#include "base/yaml.h"
 #include "base/arena.h"
 #include "base/ensure.h"
-#include "base/yaml.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -57,7 +57,8 @@ static int line_of(const struct yaml_document *document, const char *pointer)
 static void test_mappings_and_lists_become_objects_and_arrays(void **state)
 {
     (void) state;
-    assert_json("listen: 127.0.0.1:8080\nmodels:\n  - name: fast\n    targets: [{provider: local, weight: 1}]\n",
+    assert_json("listen: 127.0.0.1:8080\nmodels:\n  - name: fast\n    targets: [{provider: local, "
+                "weight: 1}]\n",
                 "{\"listen\":\"127.0.0.1:8080\",\"models\":[{\"name\":\"fast\",\"targets\":"
                 "[{\"provider\":\"local\",\"weight\":1}]}]}");
     assert_json("- []\n- {}\n- - a\n", "[[],{},[\"a\"]]");
@@ -76,10 +77,12 @@ static void test_plain_scalars_follow_the_core_schema(void **state)
     (void) state;
     assert_json("[~, null, Null, true, False, yes, on, no, y]",
                 "[null,null,null,true,false,\"yes\",\"on\",\"no\",\"y\"]");
-    assert_json("[0, -7, +7, 007, 0o17, 0x1F, 9223372036854775807, -9223372036854775808, 18446744073709551615]",
+    assert_json("[0, -7, +7, 007, 0o17, 0x1F, 9223372036854775807, -9223372036854775808, "
+                "18446744073709551615]",
                 "[0,-7,7,7,15,31,9223372036854775807,-9223372036854775808,18446744073709551615]");
     assert_json("[1.5, -.5, 2., 1e3, 1.2.3, 1_000, 0x, 10MB, 12:30:45, 2026-11-23, -, .]",
-                "[1.5,-0.5,2.0,1000.0,\"1.2.3\",\"1_000\",\"0x\",\"10MB\",\"12:30:45\",\"2026-11-23\",\"-\",\".\"]");
+                "[1.5,-0.5,2.0,1000.0,\"1.2.3\",\"1_000\",\"0x\",\"10MB\",\"12:30:45\",\"2026-11-"
+                "23\",\"-\",\".\"]");
 }
 
 static void test_quoted_and_block_scalars_stay_strings(void **state)
@@ -93,7 +96,8 @@ static void test_quoted_and_block_scalars_stay_strings(void **state)
 static void test_keys_are_strings_whatever_they_look_like(void **state)
 {
     (void) state;
-    assert_json("{1: a, true: b, 'x y': c, ~: d}", "{\"1\":\"a\",\"true\":\"b\",\"x y\":\"c\",\"~\":\"d\"}");
+    assert_json("{1: a, true: b, 'x y': c, ~: d}",
+                "{\"1\":\"a\",\"true\":\"b\",\"x y\":\"c\",\"~\":\"d\"}");
 }
 
 static void test_an_alias_repeats_its_anchor(void **state)
@@ -137,8 +141,12 @@ static void test_yaml_error_names_file_and_line(void **state)
 static void test_mistakes_are_refused_with_place_and_remedy(void **state)
 {
     (void) state;
-    assert_refused("a: 1\n\tb: 2\n", "nexus.yaml:2:1: found a tab character that violates indentation; indent with spaces");
-    assert_refused("a: b: c\n", "nexus.yaml:1:5: mapping values are not allowed in this context; check the indentation");
+    assert_refused(
+        "a: 1\n\tb: 2\n",
+        "nexus.yaml:2:1: found a tab character that violates indentation; indent with spaces");
+    assert_refused(
+        "a: b: c\n",
+        "nexus.yaml:1:5: mapping values are not allowed in this context; check the indentation");
     assert_refused("a: [1, 2\n", "close the list with ']'");
     assert_refused("a: {b: 2\n", "close the mapping with '}'");
     assert_refused("a: 'x\n", "close the quote");
@@ -178,7 +186,8 @@ static void test_depth_is_bounded(void **state)
     (void) state;
     read(nested(JSON_DEPTH_MAX));
     assert_refused(nested(JSON_DEPTH_MAX + 1), "nested deeper than 64 levels");
-    str half = str_printf(arena, "a: &x %s\nb: %s*x%s\n", nested(40), repeat("[", 40), repeat("]", 40));
+    str half =
+        str_printf(arena, "a: &x %s\nb: %s*x%s\n", nested(40), repeat("[", 40), repeat("]", 40));
     assert_refused(str_to_cstr(arena, half), "nested too deeply once this alias is expanded");
 }
 
@@ -203,8 +212,8 @@ static void test_size_and_expansion_are_bounded(void **state)
     strbuf_init(&b, arena, 1u << 20);
     strbuf_add(&b, S("a0: &a0 [x]\n"));
     for (int i = 1; i <= 10; i++)
-        strbuf_printf(&b, "a%d: &a%d [*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d]\n", i, i, i - 1, i - 1,
-                      i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1);
+        strbuf_printf(&b, "a%d: &a%d [*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d]\n", i, i,
+                      i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1);
     assert_too_large(strbuf_str(&b));
     str wide = str_printf(arena, "a: &a %s\nb: [%s*a]\n", repeat("x", 1000), repeat("*a,", 5000));
     assert_too_large(wide);
@@ -215,15 +224,20 @@ static void test_size_and_expansion_are_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_mappings_and_lists_become_objects_and_arrays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_mappings_and_lists_become_objects_and_arrays, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_an_empty_file_is_null, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_plain_scalars_follow_the_core_schema, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_quoted_and_block_scalars_stay_strings, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_keys_are_strings_whatever_they_look_like, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_plain_scalars_follow_the_core_schema, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_quoted_and_block_scalars_stay_strings, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_keys_are_strings_whatever_they_look_like, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_an_alias_repeats_its_anchor, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_lines_are_those_of_the_values, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_yaml_error_names_file_and_line, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_mistakes_are_refused_with_place_and_remedy, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_mistakes_are_refused_with_place_and_remedy, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_depth_is_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_size_and_expansion_are_bounded, set_up, tear_down),
     };

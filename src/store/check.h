@@ -1,5 +1,6 @@
 /*
- * Checks that every back end needs in the same words: is a batch lawful before it is tried, and is a query answerable.
+ * Checks that every back end needs in the same words: is a batch lawful before it is tried, and is
+ * a query answerable.
  * They guard against callers, not against the stored data.  Suspends: never.
  */
 #ifndef NEXUS_STORE_CHECK_H
@@ -8,7 +9,8 @@
 #include "store/store.h"
 
 /*
- * Keys complete, required columns there and not null, JSON well-formed, sizes and counts within limits, audit tables only appended to.
+ * Keys complete, required columns there and not null, JSON well-formed, sizes and counts within
+ * limits, audit tables only appended to.
  * The JSON check works on the batch's arena and rewinds it.
  */
 must_check bool check_batch(const struct batch *batch, struct error *e);

@@ -12,7 +12,8 @@
 
 static void memory_open(struct store_fixture *fixture)
 {
-    fixture->store = memory_store_create(clock_system(), random_system(), (struct memory_store_hooks){0}, S("test"));
+    fixture->store = memory_store_create(clock_system(), random_system(),
+                                         (struct memory_store_hooks){0}, S("test"));
     fixture->kv = memory_kv_create(clock_system());
     fixture->vectors = memory_vector_create(CONTRACT_DIMENSION);
 }
@@ -88,6 +89,7 @@ int main(void)
     int failed = 0;
     struct store_fixture *fixtures[] = {&memory, &sqlite};
     for (size_t i = 0; i < ARRAY_COUNT(fixtures); i++)
-        failed += store_contract_run(fixtures[i]) + kv_contract_run(fixtures[i]) + vector_contract_run(fixtures[i]);
+        failed += store_contract_run(fixtures[i]) + kv_contract_run(fixtures[i]) +
+                  vector_contract_run(fixtures[i]);
     return failed;
 }

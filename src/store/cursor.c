@@ -6,8 +6,8 @@
 #include "base/limits.h"
 #include "base/strbuf.h"
 
-/* Binary form, then base64url: version, table, order column + 1, descending, any tenant; each value as 8 bytes big endian,
-   16 bytes of uuid, or 4 bytes of length and the text. */
+/* Binary form, then base64url: version, table, order column + 1, descending, any tenant; each value
+   as 8 bytes big endian, 16 bytes of uuid, or 4 bytes of length and the text. */
 enum { CURSOR_VERSION = 1, CURSOR_HEAD_BYTES = 5 };
 
 static void cursor_add_column(struct cursor *cursor, int column, enum column_type type)
@@ -94,16 +94,18 @@ static bool cursor_decode(struct arena *arena, str text, str *out)
     return base64_decode(arena, str_of(standard, text.len), out);
 }
 
-bool cursor_parse(struct cursor *cursor, const struct query *query, bool is_any_tenant, struct arena *arena,
-                  struct error *e)
+bool cursor_parse(struct cursor *cursor, const struct query *query, bool is_any_tenant,
+                  struct arena *arena, struct error *e)
 {
     char head[CURSOR_HEAD_BYTES];
     head_fill(head, query, is_any_tenant);
     *cursor = (struct cursor){0};
     cursor_columns(cursor, query, is_any_tenant);
     str rest;
-    if (!cursor_decode(arena, query->cursor, &rest) || !str_strip_prefix(rest, str_of(head, sizeof head), &rest))
-        return error_set(e, REASON_INVALID, "the cursor is not one of this list: start again without it");
+    if (!cursor_decode(arena, query->cursor, &rest) ||
+        !str_strip_prefix(rest, str_of(head, sizeof head), &rest))
+        return error_set(e, REASON_INVALID,
+                         "the cursor is not one of this list: start again without it");
     for (int i = 0; i < cursor->count; i++)
         if (!value_take(&rest, cursor->columns[i].type, &cursor->values[i]))
             return error_set(e, REASON_INVALID, "the cursor is damaged: start again without it");
@@ -112,8 +114,8 @@ bool cursor_parse(struct cursor *cursor, const struct query *query, bool is_any_
     return true;
 }
 
-bool cursor_print(const struct query *query, bool is_any_tenant, uuid tenant_id, const struct record *last,
-                  struct arena *arena, str *out, struct error *e)
+bool cursor_print(const struct query *query, bool is_any_tenant, uuid tenant_id,
+                  const struct record *last, struct arena *arena, str *out, struct error *e)
 {
     struct cursor cursor = {0};
     cursor_columns(&cursor, query, is_any_tenant);

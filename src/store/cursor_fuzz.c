@@ -1,14 +1,20 @@
-/* Cursors come back from outside: whatever is sent, the parser answers, and what it accepts is printed back the same. */
+/*
+ * Cursors come back from outside: whatever is sent, the parser answers, and what it accepts is
+ * printed back the same.
+ */
+#include "store/cursor.h"
 #include "base/arena.h"
 #include "base/ensure.h"
-#include "store/cursor.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const int orders[][2] = {
-        {TABLE_SESSIONS, -1}, {TABLE_SESSIONS, SESSIONS_CREATED_AT}, {TABLE_BUDGETS, -1}, {TABLE_RUN_EVENTS, RUN_EVENTS_TYPE},
+        {TABLE_SESSIONS, -1},
+        {TABLE_SESSIONS, SESSIONS_CREATED_AT},
+        {TABLE_BUDGETS, -1},
+        {TABLE_RUN_EVENTS, RUN_EVENTS_TYPE},
     };
     OWNED(arena) arena = arena_create(0);
     for (size_t i = 0; i < 2 * ARRAY_COUNT(orders); i++) {

@@ -95,11 +95,17 @@ static void sizes_are_bounded(struct context *ctx, void *argument)
     (void) argument;
     struct error e;
     char *bytes = arena_alloc(ctx->arena, KV_VALUE_BYTES_MAX + 1);
-    OK(kv_put(current->kv, ctx, tenant_a, str_of(bytes, KV_KEY_BYTES_MAX), str_of(bytes, KV_VALUE_BYTES_MAX), 0, false, &e));
-    REFUSED(kv_put(current->kv, ctx, tenant_a, str_of(bytes, KV_KEY_BYTES_MAX + 1), S(""), 0, false, &e), INVALID);
+    OK(kv_put(current->kv, ctx, tenant_a, str_of(bytes, KV_KEY_BYTES_MAX),
+              str_of(bytes, KV_VALUE_BYTES_MAX), 0, false, &e));
+    REFUSED(kv_put(current->kv, ctx, tenant_a, str_of(bytes, KV_KEY_BYTES_MAX + 1), S(""), 0, false,
+                   &e),
+            INVALID);
     REFUSED(kv_put(current->kv, ctx, tenant_a, S(""), S(""), 0, false, &e), INVALID);
-    REFUSED(kv_put(current->kv, ctx, tenant_a, S("k"), str_of(bytes, KV_VALUE_BYTES_MAX + 1), 0, false, &e), TOO_LARGE);
-    REFUSED(kv_put(current->kv, ctx, tenant_a, S("k"), S(""), KV_TTL_MS_MAX + 1, false, &e), INVALID);
+    REFUSED(kv_put(current->kv, ctx, tenant_a, S("k"), str_of(bytes, KV_VALUE_BYTES_MAX + 1), 0,
+                   false, &e),
+            TOO_LARGE);
+    REFUSED(kv_put(current->kv, ctx, tenant_a, S("k"), S(""), KV_TTL_MS_MAX + 1, false, &e),
+            INVALID);
 }
 
 static int open_fixture(void **state)

@@ -1,10 +1,12 @@
 /*
  * Memory back end: the same contracts without a disk, for the simulation and for tests.
  *
- * The simulation hands in hooks: `before_commit` may suspend (simulated latency), fail the commit, or say that it was applied although
- * the caller is told it failed (a lost acknowledgement).  memory_store_clone models a crash: it holds what was committed and nothing
- * else, so a simulation goes on with the clone and forgets the coroutines of the original.
- * Thread: any (one lock, never held while a hook runs).  Only the commit hook suspends.  submit and claim apply at once, without hook.
+ * The simulation hands in hooks: `before_commit` may suspend (simulated latency), fail the commit,
+ * or say that it was applied although the caller is told it failed (a lost acknowledgement).
+ * memory_store_clone models a crash: it holds what was committed and nothing else, so a simulation
+ * goes on with the clone and forgets the coroutines of the original.
+ * Thread: any (one lock, never held while a hook runs).  Only the commit hook suspends.  submit
+ * and claim apply at once, without hook.
  */
 #ifndef NEXUS_STORE_MEMORY_H
 #define NEXUS_STORE_MEMORY_H
@@ -13,12 +15,15 @@
 #include "store/store.h"
 #include "store/vector.h"
 
-enum commit_outcome { COMMIT_OK, COMMIT_FAIL, COMMIT_APPLIED_BUT_FAIL };
+/* FAIL: nothing was written, and the caller knows (REASON_STORE).  The last two look the same to the caller (REASON_OUTCOME_UNKNOWN). */
+enum commit_outcome { COMMIT_OK, COMMIT_FAIL, COMMIT_APPLIED_BUT_FAIL, COMMIT_LOST };
 struct memory_store_hooks {
     void *owner;
-    enum commit_outcome (*before_commit)(void *owner, struct context *ctx, const struct batch *batch);
+    enum commit_outcome (*before_commit)(void *owner, struct context *ctx,
+                                         const struct batch *batch);
 };
-struct store *memory_store_create(struct clock *clock, struct random *random, struct memory_store_hooks hooks, str node);
+struct store *memory_store_create(struct clock *clock, struct random *random,
+                                  struct memory_store_hooks hooks, str node);
 /* A deep copy of what is committed, with the same clock, hooks and node. */
 struct store *memory_store_clone(struct store *store);
 void memory_store_set_hooks(struct store *store, struct memory_store_hooks hooks);

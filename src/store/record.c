@@ -15,7 +15,8 @@
 #define END_TABLE(table_name)                                                                      \
     }                                                                                              \
     ;                                                                                              \
-    static_assert((int) table_name##_COLUMN_COUNT <= (int) RECORD_COLUMNS_MAX, "a record has room for its columns");
+    static_assert((int) table_name##_COLUMN_COUNT <= (int) RECORD_COLUMNS_MAX,                     \
+                  "a record has room for its columns");
 #include "store/tables.def"
 #undef TABLE
 #undef COLUMN
@@ -37,12 +38,22 @@ static const struct table_def table_defs[] = {
 #undef END_TABLE
 };
 
-#define NOW(table, column) {TABLE_##table, table##_##column, DEFAULT_NOW, S_INIT(""), 0, -1}
-#define TEXT(table, column, text) {TABLE_##table, table##_##column, DEFAULT_TEXT, S_INIT(text), 0, -1}
+#define NOW(table, column)                                                                         \
+    {                                                                                              \
+        TABLE_##table, table##_##column, DEFAULT_NOW, S_INIT(""), 0, -1                            \
+    }
+#define TEXT(table, column, text)                                                                  \
+    {                                                                                              \
+        TABLE_##table, table##_##column, DEFAULT_TEXT, S_INIT(text), 0, -1                         \
+    }
 #define INTEGER(table, column, integer)                                                            \
-    {TABLE_##table, table##_##column, DEFAULT_INTEGER, S_INIT(""), integer, -1}
+    {                                                                                              \
+        TABLE_##table, table##_##column, DEFAULT_INTEGER, S_INIT(""), integer, -1                  \
+    }
 #define PARENT(table, column, parent)                                                              \
-    {TABLE_##table, table##_##column, DEFAULT_NONE, S_INIT(""), 0, TABLE_##parent}
+    {                                                                                              \
+        TABLE_##table, table##_##column, DEFAULT_NONE, S_INIT(""), 0, TABLE_##parent               \
+    }
 static const struct column_rule rules[] = {
     NOW(TENANTS, CREATED_AT),
     NOW(SESSIONS, CREATED_AT),
@@ -150,12 +161,14 @@ void record_fill_defaults(struct record *r, int64_t now_us)
 {
     for (size_t i = 0; i < ARRAY_COUNT(rules); i++) {
         const struct column_rule *rule = &rules[i];
-        if (rule->table != r->table || rule->otherwise == DEFAULT_NONE || r->has & 1u << rule->column)
+        if (rule->table != r->table || rule->otherwise == DEFAULT_NONE ||
+            r->has & 1u << rule->column)
             continue;
         if (rule->otherwise == DEFAULT_TEXT)
             record_set_text(r, rule->column, rule->text);
         else
-            record_set_integer(r, rule->column, rule->otherwise == DEFAULT_NOW ? now_us : rule->integer);
+            record_set_integer(r, rule->column,
+                               rule->otherwise == DEFAULT_NOW ? now_us : rule->integer);
     }
 }
 
@@ -175,7 +188,8 @@ void record_copy(struct arena *arena, struct record *to, const struct record *fr
             to->values[i].text = str_copy(arena, from->values[i].text);
 }
 
-static void value_write_json(struct json_writer *w, enum column_type type, const struct value *value)
+static void value_write_json(struct json_writer *w, enum column_type type,
+                             const struct value *value)
 {
     char buffer[64];
     switch (type) {
@@ -187,19 +201,11 @@ static void value_write_json(struct json_writer *w, enum column_type type, const
         time_format(value->integer, buffer);
         json_write_str(w, str_from_cstr(buffer));
         return;
-    case COLUMN_INTEGER:
-        json_write_i64(w, value->integer);
-        return;
-    case COLUMN_BOOLEAN:
-        json_write_bool(w, value->integer != 0);
-        return;
-    case COLUMN_JSON:
-        json_write_raw(w, value->text);
-        return;
+    case COLUMN_INTEGER: json_write_i64(w, value->integer); return;
+    case COLUMN_BOOLEAN: json_write_bool(w, value->integer != 0); return;
+    case COLUMN_JSON: json_write_raw(w, value->text); return;
     case COLUMN_TEXT:
-    case COLUMN_BLOB:
-        json_write_str(w, value->text);
-        return;
+    case COLUMN_BLOB: json_write_str(w, value->text); return;
     }
     unreachable_state();
 }

@@ -27,15 +27,28 @@ enum table {
 };
 
 /* SESSIONS_ID, SESSIONS_USER_ID, ..., SESSIONS_COLUMN_COUNT; MESSAGES_ID ... */
-#define TABLE(name, sql) enum name##_column {
+#define TABLE(name, sql)                                                                           \
+    enum name##_column                                                                             \
+    {
 #define COLUMN(table, name, sql, type, flags) table##_##name,
-#define END_TABLE(name) name##_COLUMN_COUNT };
+#define END_TABLE(name)                                                                            \
+    name##_COLUMN_COUNT                                                                            \
+    }                                                                                              \
+    ;
 #include "store/tables.def"
 #undef TABLE
 #undef COLUMN
 #undef END_TABLE
 
-enum column_type { COLUMN_UUID, COLUMN_TEXT, COLUMN_INTEGER, COLUMN_JSON, COLUMN_TIME, COLUMN_BOOLEAN, COLUMN_BLOB };
+enum column_type {
+    COLUMN_UUID,
+    COLUMN_TEXT,
+    COLUMN_INTEGER,
+    COLUMN_JSON,
+    COLUMN_TIME,
+    COLUMN_BOOLEAN,
+    COLUMN_BLOB
+};
 enum column_flag { COLUMN_KEY = 1, COLUMN_REQUIRED = 2, COLUMN_INDEXED = 4, COLUMN_UNIQUE = 8 };
 
 struct column_def {
@@ -68,13 +81,13 @@ struct record {
 
 struct record record_of(enum table table);
 void record_set_uuid(struct record *r, int column, uuid id);
-void record_set_text(struct record *r, int column, str text);   /* TEXT, JSON, BLOB */
+void record_set_text(struct record *r, int column, str text);         /* TEXT, JSON, BLOB */
 void record_set_integer(struct record *r, int column, int64_t value); /* INTEGER, TIME, BOOLEAN */
 void record_set_null(struct record *r, int column);
-bool record_has(const struct record *r, int column);             /* set and not null */
-uuid record_uuid(const struct record *r, int column);            /* UUID_NONE when null */
-str record_text(const struct record *r, int column);             /* STR_NONE when null */
-int64_t record_integer(const struct record *r, int column);      /* 0 when null */
+bool record_has(const struct record *r, int column);        /* set and not null */
+uuid record_uuid(const struct record *r, int column);       /* UUID_NONE when null */
+str record_text(const struct record *r, int column);        /* STR_NONE when null */
+int64_t record_integer(const struct record *r, int column); /* 0 when null */
 
 /*
  * What the spec says of some columns beyond their type: a default for inserts that leave them out, and the table whose row (of the

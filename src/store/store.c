@@ -14,8 +14,9 @@ struct record *batch_add(struct batch *batch, enum write_op op, enum table table
 {
     if (batch->count == batch->capacity) {
         size_t capacity = batch->capacity ? 2 * batch->capacity : 8;
-        batch->writes = arena_grow(batch->arena, batch->writes, batch->capacity * sizeof(struct write),
-                                   capacity * sizeof(struct write));
+        batch->writes =
+            arena_grow(batch->arena, batch->writes, batch->capacity * sizeof(struct write),
+                       capacity * sizeof(struct write));
         batch->capacity = capacity;
     }
     struct write *write = &batch->writes[batch->count++];
@@ -88,9 +89,11 @@ void query_where_null(struct query *query, int column, bool is_null)
     query_where(query, column, is_null ? FILTER_IS_NULL : FILTER_NOT_NULL);
 }
 
-bool store_commit(struct store *store, struct context *ctx, const struct batch *batch, struct error *e)
+bool store_commit(struct store *store, struct context *ctx, const struct batch *batch,
+                  struct error *e)
 {
-    return context_check(ctx, e) && check_batch(batch, e) && store->ops->commit(store, ctx, batch, e);
+    return context_check(ctx, e) && check_batch(batch, e) &&
+           store->ops->commit(store, ctx, batch, e);
 }
 
 bool store_submit(struct store *store, const struct batch *batch, struct error *e)
@@ -98,34 +101,37 @@ bool store_submit(struct store *store, const struct batch *batch, struct error *
     return check_batch(batch, e) && store->ops->submit(store, batch, e);
 }
 
-bool store_claim(struct store *store, struct context *ctx, uuid tenant_id, uuid session_id, str node, int64_t *epoch,
-                 struct error *e)
+bool store_claim(struct store *store, struct context *ctx, uuid tenant_id, uuid session_id,
+                 str node, int64_t *epoch, struct error *e)
 {
     ensure(!str_is_empty(node));
-    return context_check(ctx, e) && store->ops->claim(store, ctx, tenant_id, session_id, node, epoch, e);
+    return context_check(ctx, e) &&
+           store->ops->claim(store, ctx, tenant_id, session_id, node, epoch, e);
 }
 
-bool store_get(struct store *store, struct context *ctx, uuid tenant_id, const struct record *key, struct record *out,
-               struct error *e)
+bool store_get(struct store *store, struct context *ctx, uuid tenant_id, const struct record *key,
+               struct record *out, struct error *e)
 {
-    return context_check(ctx, e) && check_key(key, e) && store->ops->get(store, ctx, tenant_id, key, out, e);
+    return context_check(ctx, e) && check_key(key, e) &&
+           store->ops->get(store, ctx, tenant_id, key, out, e);
 }
 
 bool store_list(struct store *store, struct context *ctx, uuid tenant_id, const struct query *query,
                 struct records *out, struct error *e)
 {
-    return context_check(ctx, e) && check_query(query, e) && store->ops->list(store, ctx, tenant_id, query, out, e);
+    return context_check(ctx, e) && check_query(query, e) &&
+           store->ops->list(store, ctx, tenant_id, query, out, e);
 }
 
-bool store_list_any_tenant(struct store *store, struct context *ctx, const struct query *query, struct records *out,
-                           uuid **tenant_ids, struct error *e)
+bool store_list_any_tenant(struct store *store, struct context *ctx, const struct query *query,
+                           struct records *out, uuid **tenant_ids, struct error *e)
 {
-    return context_check(ctx, e) && check_query(query, e)
-           && store->ops->list_any_tenant(store, ctx, query, out, tenant_ids, e);
+    return context_check(ctx, e) && check_query(query, e) &&
+           store->ops->list_any_tenant(store, ctx, query, out, tenant_ids, e);
 }
 
-bool store_audit_verify(struct store *store, struct context *ctx, uuid tenant_id, struct audit_report *out,
-                        struct error *e)
+bool store_audit_verify(struct store *store, struct context *ctx, uuid tenant_id,
+                        struct audit_report *out, struct error *e)
 {
     return context_check(ctx, e) && store->ops->audit_verify(store, ctx, tenant_id, out, e);
 }

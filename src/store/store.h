@@ -19,12 +19,12 @@
 #include "store/record.h"
 
 enum write_op {
-    WRITE_INSERT,       /* CONFLICT when the key exists */
-    WRITE_INSERT_NEW,   /* nothing happens when the key exists */
-    WRITE_UPDATE,       /* sets the columns that the record has, by key; expects one row (see `where`) */
-    WRITE_UPSERT,       /* insert, or set the given columns */
-    WRITE_ADD,          /* adds INTEGER columns to a row, by key; other set columns are assigned; expects one row */
-    WRITE_DELETE,       /* by key (all key columns); no row is fine */
+    WRITE_INSERT,     /* CONFLICT when the key exists */
+    WRITE_INSERT_NEW, /* nothing happens when the key exists */
+    WRITE_UPDATE, /* sets the columns that the record has, by key; expects one row (see `where`) */
+    WRITE_UPSERT, /* insert, or set the given columns */
+    WRITE_ADD, /* adds INTEGER columns to a row, by key; other set columns are assigned; expects one row */
+    WRITE_DELETE, /* by key (all key columns); no row is fine */
 };
 
 struct write {
@@ -57,8 +57,11 @@ struct batch {
     size_t count, capacity;
     struct arena *arena;
     struct batch_notice notice; /* copied by value */
-    const char *fault;         /* a fault point's name, "" for none: tests end the process just before or after it;
-                                  static text: `<fault>.before` and `<fault>.after` are passed around the commit */
+    /*
+     * A fault point's name, "" for none; static text.  `<fault>.before` and `<fault>.after` are
+     * passed around the commit: tests end the process there.
+     */
+    const char *fault;
 };
 
 void batch_init(struct batch *batch, struct arena *arena, uuid tenant_id);
@@ -70,7 +73,14 @@ void batch_where_integer(struct batch *batch, int column, int64_t value);
 void batch_where_uuid(struct batch *batch, int column, uuid value);
 void batch_where_null(struct batch *batch, int column); /* the column must be null */
 
-enum filter_op { FILTER_EQUAL, FILTER_NOT_EQUAL, FILTER_LESS, FILTER_GREATER, FILTER_IS_NULL, FILTER_NOT_NULL };
+enum filter_op {
+    FILTER_EQUAL,
+    FILTER_NOT_EQUAL,
+    FILTER_LESS,
+    FILTER_GREATER,
+    FILTER_IS_NULL,
+    FILTER_NOT_NULL
+};
 struct filter {
     int column;
     enum filter_op op;
@@ -80,60 +90,64 @@ struct query {
     enum table table;
     struct filter filters[6]; /* all must hold */
     int filter_count;
-    int order_column;         /* then by key; -1: by key only */
+    int order_column; /* then by key; -1: by key only */
     bool is_descending;
-    size_t limit;             /* 1..STORE_PAGE_MAX */
-    str cursor;               /* from a previous page, or empty */
+    size_t limit; /* 1..STORE_PAGE_MAX */
+    str cursor;   /* from a previous page, or empty */
 };
 struct records {
-    struct record *items;     /* on ctx's arena */
+    struct record *items; /* on ctx's arena */
     size_t count;
-    str next_cursor;          /* empty: no more */
+    str next_cursor; /* empty: no more */
 };
 
 struct audit_report {
     bool ok;
     int64_t entries;
-    str first_bad;            /* id or description of the first entry that does not fit; empty when ok */
+    str first_bad; /* id or description of the first entry that does not fit; empty when ok */
 };
 
 struct store;
 struct store_ops {
     const char *name;
     /* must not keep pointers into the batch after it returns */
-    may_suspend bool (*commit)(struct store *store, struct context *ctx, const struct batch *batch, struct error *e);
+    may_suspend bool (*commit)(struct store *store, struct context *ctx, const struct batch *batch,
+                               struct error *e);
     /* Queues a copy of a batch without waiting; failures are counted and logged.  UNAVAILABLE when the queue is full. */
     bool (*submit)(struct store *store, const struct batch *batch, struct error *e);
-    may_suspend bool (*claim)(struct store *store, struct context *ctx, uuid tenant_id, uuid session_id, str node,
-                              int64_t *epoch, struct error *e);
+    may_suspend bool (*claim)(struct store *store, struct context *ctx, uuid tenant_id,
+                              uuid session_id, str node, int64_t *epoch, struct error *e);
     /* NOT_FOUND when there is no such row.  `key` has the key columns set. */
-    may_suspend bool (*get)(struct store *store, struct context *ctx, uuid tenant_id, const struct record *key,
-                            struct record *out, struct error *e);
-    may_suspend bool (*list)(struct store *store, struct context *ctx, uuid tenant_id, const struct query *query,
-                             struct records *out, struct error *e);
+    may_suspend bool (*get)(struct store *store, struct context *ctx, uuid tenant_id,
+                            const struct record *key, struct record *out, struct error *e);
+    may_suspend bool (*list)(struct store *store, struct context *ctx, uuid tenant_id,
+                             const struct query *query, struct records *out, struct error *e);
     /* By a UNIQUE or any column over all tenants: API_KEYS by hash; AGENT_RUNS by status at recovery; TENANTS. */
-    may_suspend bool (*list_any_tenant)(struct store *store, struct context *ctx, const struct query *query,
-                                        struct records *out, uuid **tenant_ids, struct error *e);
-    may_suspend bool (*audit_verify)(struct store *store, struct context *ctx, uuid tenant_id, struct audit_report *out,
-                                     struct error *e);
+    may_suspend bool (*list_any_tenant)(struct store *store, struct context *ctx,
+                                        const struct query *query, struct records *out,
+                                        uuid **tenant_ids, struct error *e);
+    may_suspend bool (*audit_verify)(struct store *store, struct context *ctx, uuid tenant_id,
+                                     struct audit_report *out, struct error *e);
     void (*destroy)(struct store *store);
 };
 struct store {
     const struct store_ops *ops;
 };
 
-may_suspend bool store_commit(struct store *store, struct context *ctx, const struct batch *batch, struct error *e);
+may_suspend bool store_commit(struct store *store, struct context *ctx, const struct batch *batch,
+                              struct error *e);
 bool store_submit(struct store *store, const struct batch *batch, struct error *e);
-may_suspend bool store_claim(struct store *store, struct context *ctx, uuid tenant_id, uuid session_id, str node,
-                             int64_t *epoch, struct error *e);
-may_suspend bool store_get(struct store *store, struct context *ctx, uuid tenant_id, const struct record *key,
-                           struct record *out, struct error *e);
-may_suspend bool store_list(struct store *store, struct context *ctx, uuid tenant_id, const struct query *query,
-                            struct records *out, struct error *e);
-may_suspend bool store_list_any_tenant(struct store *store, struct context *ctx, const struct query *query,
-                                       struct records *out, uuid **tenant_ids, struct error *e);
-may_suspend bool store_audit_verify(struct store *store, struct context *ctx, uuid tenant_id, struct audit_report *out,
-                                    struct error *e);
+may_suspend bool store_claim(struct store *store, struct context *ctx, uuid tenant_id,
+                             uuid session_id, str node, int64_t *epoch, struct error *e);
+may_suspend bool store_get(struct store *store, struct context *ctx, uuid tenant_id,
+                           const struct record *key, struct record *out, struct error *e);
+may_suspend bool store_list(struct store *store, struct context *ctx, uuid tenant_id,
+                            const struct query *query, struct records *out, struct error *e);
+may_suspend bool store_list_any_tenant(struct store *store, struct context *ctx,
+                                       const struct query *query, struct records *out,
+                                       uuid **tenant_ids, struct error *e);
+may_suspend bool store_audit_verify(struct store *store, struct context *ctx, uuid tenant_id,
+                                    struct audit_report *out, struct error *e);
 void store_destroy(struct store *store);
 
 struct query query_of(enum table table); /* by key, ascending, STORE_PAGE_MAX, no filter */

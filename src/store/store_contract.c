@@ -24,7 +24,8 @@ static void check_ok(bool is_ok, const struct error *e, const char *call, int li
         fail_msg("line %d: %s: %s", line, call, e->message);
 }
 
-static void check_refused(bool is_ok, const struct error *e, enum error_reason wanted, const char *call, int line)
+static void check_refused(bool is_ok, const struct error *e, enum error_reason wanted,
+                          const char *call, int line)
 {
     if (is_ok)
         fail_msg("line %d: %s worked", line, call);
@@ -53,10 +54,12 @@ static void append_event(struct batch *batch, enum write_op op, uuid run_id, int
     record_set_text(event, RUN_EVENTS_DATA, data);
 }
 
-static struct record *append_account(struct batch *batch, enum write_op op, str subject, int64_t tokens)
+static struct record *append_account(struct batch *batch, enum write_op op, str subject,
+                                     int64_t tokens)
 {
-    static const int zeros[] = {BUDGETS_SPENT_TIME_MS,  BUDGETS_SPENT_NANOUSD,  BUDGETS_SPENT_TOOL_CALLS,
-                                BUDGETS_LEASED_TOKENS,  BUDGETS_LEASED_TIME_MS, BUDGETS_LEASED_NANOUSD,
+    static const int zeros[] = {BUDGETS_SPENT_TIME_MS,    BUDGETS_SPENT_NANOUSD,
+                                BUDGETS_SPENT_TOOL_CALLS, BUDGETS_LEASED_TOKENS,
+                                BUDGETS_LEASED_TIME_MS,   BUDGETS_LEASED_NANOUSD,
                                 BUDGETS_LEASED_TOOL_CALLS};
     struct record *account = batch_add(batch, op, TABLE_BUDGETS);
     record_set_text(account, BUDGETS_LEVEL, S("user"));
@@ -96,7 +99,11 @@ static void rows_come_back_as_they_went(struct context *ctx, void *argument)
     char *text = arena_alloc(ctx->arena, large + 2);
     memset(text, 'x', large);
     text[0] = text[large - 1] = '"';
-    str contents[] = {S(""), S("a\0b\0"), S("gr\xc3\xbc\xc3\x9f \xf0\x9f\x8c\x8d \xe4\xb8\xad"), S("' OR 1=1; --"), S("\xff\xfe"),
+    str contents[] = {S(""),
+                      S("a\0b\0"),
+                      S("gr\xc3\xbc\xc3\x9f \xf0\x9f\x8c\x8d \xe4\xb8\xad"),
+                      S("' OR 1=1; --"),
+                      S("\xff\xfe"),
                       str_of(text, large)};
     for (size_t i = 0; i < ARRAY_COUNT(contents); i++) {
         struct batch batch;
@@ -104,7 +111,8 @@ static void rows_come_back_as_they_went(struct context *ctx, void *argument)
         uuid id = test_id();
         struct record *message = append_message(&batch, session, id, contents[i]);
         record_set_integer(message, MESSAGES_TOKENS, i % 2 ? INT64_MAX : INT64_MIN);
-        record_set_text(message, MESSAGES_METADATA, i == 5 ? contents[i] : S("{\"n\": 9223372036854775807}"));
+        record_set_text(message, MESSAGES_METADATA,
+                        i == 5 ? contents[i] : S("{\"n\": 9223372036854775807}"));
         record_set_null(message, MESSAGES_PARTS);
         OK(store_commit(store, ctx, &batch, &e));
         struct record key = key_of(TABLE_MESSAGES, id), out;
@@ -126,7 +134,8 @@ static void defaults_of_the_spec_are_filled_in(struct context *ctx, void *argume
     struct record key = key_of(TABLE_SESSIONS, add_session(ctx, tenant_a)), out;
     OK(store_get(store, ctx, tenant_a, &key, &out, &e));
     assert_true(str_equal(record_text(&out, SESSIONS_STATUS), S("active")));
-    assert_true(str_equal(record_text(&out, SESSIONS_BUDGET), S("{\"tokens\":10000,\"time_seconds\":3600}")));
+    assert_true(str_equal(record_text(&out, SESSIONS_BUDGET),
+                          S("{\"tokens\":10000,\"time_seconds\":3600}")));
     int64_t age = context_now_us(ctx) - record_integer(&out, SESSIONS_CREATED_AT);
     assert_true(age >= 0 && age < 60000000);
     struct strbuf text;
@@ -263,7 +272,8 @@ static void unlawful_batches_are_refused_before_they_are_tried(struct context *c
     record_set_null(append_message(&batch, session, test_id(), S("x")), MESSAGES_CONTENT);
     REFUSED(store_commit(store, ctx, &batch, &e), INVALID);
     batch_init(&batch, ctx->arena, tenant_a);
-    record_set_text(append_message(&batch, session, test_id(), S("x")), MESSAGES_METADATA, S("{no json"));
+    record_set_text(append_message(&batch, session, test_id(), S("x")), MESSAGES_METADATA,
+                    S("{no json"));
     REFUSED(store_commit(store, ctx, &batch, &e), JSON);
     batch_init(&batch, ctx->arena, tenant_a);
     append_event(&batch, WRITE_UPSERT, run, 1, S("{}"));
@@ -318,7 +328,8 @@ static void a_fence_lets_only_the_owner_write(struct context *ctx, void *argumen
 
 /* ---- lists ---- */
 
-static size_t walk_pages(struct context *ctx, uuid tenant, struct query query, void (*between)(struct context *, int))
+static size_t walk_pages(struct context *ctx, uuid tenant, struct query query,
+                         void (*between)(struct context *, int))
 {
     struct error e;
     struct records page;
@@ -538,7 +549,8 @@ static void many_coroutines_write_at_once(struct context *ctx, void *argument)
     assert_int_equal(record_integer(&out, BUDGETS_SPENT_TOKENS), WRITERS * ROUNDS);
 }
 
-static void a_cancelled_caller_is_refused_before_anything_happens(struct context *ctx, void *argument)
+static void a_cancelled_caller_is_refused_before_anything_happens(struct context *ctx,
+                                                                  void *argument)
 {
     (void) argument;
     struct error e;
@@ -554,7 +566,8 @@ static void a_cancelled_caller_is_refused_before_anything_happens(struct context
     REFUSED(store_get(store, ctx, tenant_a, &key, &out, &e), NOT_FOUND);
 }
 
-static void submitted_batches_are_stored_and_bad_ones_harm_nobody(struct context *ctx, void *argument)
+static void submitted_batches_are_stored_and_bad_ones_harm_nobody(struct context *ctx,
+                                                                  void *argument)
 {
     (void) argument;
     struct error e;
@@ -563,7 +576,8 @@ static void submitted_batches_are_stored_and_bad_ones_harm_nobody(struct context
     for (int i = 0; i < 40; i++) {
         struct arena *arena = arena_create(0); /* gone before it is written */
         batch_init(&batch, arena, tenant_a);
-        append_event(&batch, WRITE_INSERT, run, i / 2, str_printf(arena, "{\"i\": %d}", i)); /* each second fails */
+        append_event(&batch, WRITE_INSERT, run, i / 2,
+                     str_printf(arena, "{\"i\": %d}", i)); /* each second fails */
         OK(store_submit(store, &batch, &e));
         arena_destroy(arena);
     }
@@ -574,6 +588,36 @@ static void submitted_batches_are_stored_and_bad_ones_harm_nobody(struct context
     OK(store_list(store, ctx, tenant_a, &query, &page, &e));
     assert_int_equal(page.count, 20);
     assert_true(str_equal(record_text(&page.items[3], RUN_EVENTS_DATA), S("{\"i\": 6}")));
+}
+
+static _Atomic int64_t noticed; /* sum of the numbers of durable batches */
+
+static void take_notice(const struct batch_notice *notice)
+{
+    if (notice->owner == &noticed && uuid_equal(notice->id, tenant_a))
+        noticed += notice->number;
+}
+
+static void a_durable_batch_gives_notice_and_a_failed_one_does_not(struct context *ctx,
+                                                                   void *argument)
+{
+    (void) argument;
+    struct error e;
+    noticed = 0;
+    for (int i = 0; i < 4; i++) {
+        struct batch batch;
+        batch_init(&batch, ctx->arena, tenant_a);
+        test_session(&batch);
+        batch.notice = (struct batch_notice){take_notice, &noticed, tenant_a, i < 2 ? 1 : 100};
+        OK(i % 2 ? store_submit(store, &batch, &e) : store_commit(store, ctx, &batch, &e));
+        batch.notice.number = 10000;
+        if (i % 2)
+            OK(store_submit(store, &batch, &e)); /* taken already: it fails, silently */
+        else
+            REFUSED(store_commit(store, ctx, &batch, &e), CONFLICT);
+    }
+    add_session(ctx, tenant_a); /* behind the submitted ones */
+    assert_int_equal(noticed, 202);
 }
 
 /* ---- audit ---- */
@@ -615,7 +659,8 @@ static void the_audit_chain_is_made_and_verified(struct context *ctx, void *argu
     query.order_column = AUDIT_LOGS_SEQ;
     query.limit = 2;
     OK(store_list(store, ctx, tenant, &query, &page, &e));
-    assert_true(str_equal(record_text(&page.items[1], AUDIT_LOGS_PREV_HASH), record_text(&page.items[0], AUDIT_LOGS_HASH)));
+    assert_true(str_equal(record_text(&page.items[1], AUDIT_LOGS_PREV_HASH),
+                          record_text(&page.items[0], AUDIT_LOGS_HASH)));
     batch_init(&batch, ctx->arena, tenant);
     struct record *change = batch_add(&batch, WRITE_UPDATE, TABLE_AUDIT_LOGS);
     record_set_uuid(change, AUDIT_LOGS_ID, record_uuid(&page.items[0], AUDIT_LOGS_ID));
@@ -720,6 +765,7 @@ IN_COROUTINE(tenants_do_not_see_each_other_but_a_hash_is_found)
 IN_COROUTINE(many_coroutines_write_at_once)
 IN_COROUTINE(a_cancelled_caller_is_refused_before_anything_happens)
 IN_COROUTINE(submitted_batches_are_stored_and_bad_ones_harm_nobody)
+IN_COROUTINE(a_durable_batch_gives_notice_and_a_failed_one_does_not)
 IN_COROUTINE(the_audit_chain_is_made_and_verified)
 IN_COROUTINE(a_failed_commit_is_reported_and_the_next_one_works)
 
@@ -741,6 +787,7 @@ int store_contract_run(struct store_fixture *fixture)
         cmocka_unit_test(test_many_coroutines_write_at_once),
         cmocka_unit_test(test_a_cancelled_caller_is_refused_before_anything_happens),
         cmocka_unit_test(test_submitted_batches_are_stored_and_bad_ones_harm_nobody),
+        cmocka_unit_test(test_a_durable_batch_gives_notice_and_a_failed_one_does_not),
         cmocka_unit_test(test_the_audit_chain_is_made_and_verified),
         cmocka_unit_test(test_a_failed_commit_is_reported_and_the_next_one_works),
         cmocka_unit_test(what_was_committed_is_there_after_a_restart),

@@ -1,5 +1,6 @@
 /*
- * The contract suites of the store: every back end passes the same.  A back end's test gives a fixture and runs them all.
+ * The contract suites of the store: every back end passes the same.  A back end's test gives a
+ * fixture and runs them all.
  * Bodies run in a coroutine of a loop; `reopen` is what a restart is (memory: a clone).
  */
 #ifndef NEXUS_STORE_CONTRACT_H

@@ -15,7 +15,7 @@ struct vector_point {
     str content_type; /* message, tool_result, summary */
     str metadata;     /* JSON text, holds the content */
     const float *vector;
-    double score;     /* results only: cosine, higher is nearer */
+    double score; /* results only: cosine, higher is nearer */
 };
 struct vector_index;
 struct vector_index_ops {
@@ -23,10 +23,12 @@ struct vector_index_ops {
     may_suspend bool (*upsert)(struct vector_index *index, struct context *ctx, uuid tenant_id,
                                const struct vector_point *points, size_t count, struct error *e);
     /* nearest first, ties by id; session_id UUID_NONE: all of the user's; results on ctx's arena, without vectors */
-    may_suspend bool (*search)(struct vector_index *index, struct context *ctx, uuid tenant_id, uuid session_id, str user_id,
-                               const float *vector, size_t limit, struct vector_point **out, size_t *count, struct error *e);
-    may_suspend bool (*forget)(struct vector_index *index, struct context *ctx, uuid tenant_id, uuid session_id,
-                               const uuid *ids, size_t count, struct error *e); /* count 0: the whole session */
+    may_suspend bool (*search)(struct vector_index *index, struct context *ctx, uuid tenant_id,
+                               uuid session_id, str user_id, const float *vector, size_t limit,
+                               struct vector_point **out, size_t *count, struct error *e);
+    may_suspend bool (*forget)(struct vector_index *index, struct context *ctx, uuid tenant_id,
+                               uuid session_id, const uuid *ids, size_t count,
+                               struct error *e); /* count 0: the whole session */
     void (*destroy)(struct vector_index *index);
 };
 struct vector_index {
@@ -34,12 +36,14 @@ struct vector_index {
     size_t dimension; /* INVALID for vectors of another dimension */
 };
 may_suspend bool vector_upsert(struct vector_index *index, struct context *ctx, uuid tenant_id,
-                               const struct vector_point *points, size_t count, size_t dimension, struct error *e);
-may_suspend bool vector_search(struct vector_index *index, struct context *ctx, uuid tenant_id, uuid session_id, str user_id,
-                               const float *vector, size_t dimension, size_t limit, struct vector_point **out, size_t *count,
+                               const struct vector_point *points, size_t count, size_t dimension,
                                struct error *e);
-may_suspend bool vector_forget(struct vector_index *index, struct context *ctx, uuid tenant_id, uuid session_id,
-                               const uuid *ids, size_t count, struct error *e);
+may_suspend bool vector_search(struct vector_index *index, struct context *ctx, uuid tenant_id,
+                               uuid session_id, str user_id, const float *vector, size_t dimension,
+                               size_t limit, struct vector_point **out, size_t *count,
+                               struct error *e);
+may_suspend bool vector_forget(struct vector_index *index, struct context *ctx, uuid tenant_id,
+                               uuid session_id, const uuid *ids, size_t count, struct error *e);
 void vector_destroy(struct vector_index *index);
 
 #endif

@@ -39,13 +39,13 @@ static struct vector_point point_of(uuid session, const float *vector, str metad
     };
 }
 
-static size_t search(struct context *ctx, uuid owner, uuid session, str user, double degrees, size_t limit,
-                     struct vector_point **found)
+static size_t search(struct context *ctx, uuid owner, uuid session, str user, double degrees,
+                     size_t limit, struct vector_point **found)
 {
     struct error e;
     size_t count;
-    OK(vector_search(current->vectors, ctx, owner, session, user, direction(ctx, degrees, 3), CONTRACT_DIMENSION, limit,
-                     found, &count, &e));
+    OK(vector_search(current->vectors, ctx, owner, session, user, direction(ctx, degrees, 3),
+                     CONTRACT_DIMENSION, limit, found, &count, &e));
     return count;
 }
 
@@ -65,7 +65,8 @@ static void the_nearest_come_first(struct context *ctx, void *argument)
     assert_true(uuid_equal(found[2].id, points[2].id));
     assert_true(fabs(found[0].score - cos(M_PI / 180)) < 1e-5);
     assert_true(str_equal(found[0].metadata, S("{\"n\":3}")));
-    assert_true(str_equal(found[0].user_id, S("ada")) && str_equal(found[0].content_type, S("message")));
+    assert_true(str_equal(found[0].user_id, S("ada")) &&
+                str_equal(found[0].content_type, S("message")));
     assert_int_equal(found[0].timestamp_us, 77);
     assert_null(found[0].vector);
     assert_int_equal(search(ctx, tenant, session, S("ada"), 0, 50, &found), 10);
@@ -79,10 +80,12 @@ static void the_nearest_come_first(struct context *ctx, void *argument)
     assert_true(uuid_equal(found[0].id, points[0].id));
     struct vector_point stolen = points[0];
     stolen.session_id = other;
-    REFUSED(vector_upsert(current->vectors, ctx, tenant, &stolen, 1, CONTRACT_DIMENSION, &e), CONFLICT);
+    REFUSED(vector_upsert(current->vectors, ctx, tenant, &stolen, 1, CONTRACT_DIMENSION, &e),
+            CONFLICT);
     OK(vector_forget(current->vectors, ctx, tenant, session, &points[0].id, 1, &e));
     assert_int_equal(search(ctx, tenant, session, S("ada"), 0, 50, &found), 9);
-    OK(vector_forget(current->vectors, ctx, tenant, other, &points[1].id, 1, &e)); /* not of that session */
+    OK(vector_forget(current->vectors, ctx, tenant, other, &points[1].id, 1,
+                     &e)); /* not of that session */
     assert_int_equal(search(ctx, tenant, session, S("ada"), 0, 50, &found), 9);
     OK(vector_forget(current->vectors, ctx, tenant, session, NULL, 0, &e));
     assert_int_equal(search(ctx, tenant, session, S("ada"), 0, 50, &found), 0);
@@ -118,15 +121,17 @@ static void odd_vectors_are_refused(struct context *ctx, void *argument)
     pair[1].vector = infinite;
     REFUSED(vector_upsert(current->vectors, ctx, tenant, pair, 2, CONTRACT_DIMENSION, &e), INVALID);
     assert_int_equal(search(ctx, tenant, session, S("ada"), 0, 50, &found), 0);
-    REFUSED(vector_upsert(current->vectors, ctx, tenant, &good, 1, CONTRACT_DIMENSION + 1, &e), INVALID);
-    REFUSED(vector_search(current->vectors, ctx, tenant, session, S("ada"), good.vector, CONTRACT_DIMENSION - 1, 1,
-                          &found, &count, &e),
+    REFUSED(vector_upsert(current->vectors, ctx, tenant, &good, 1, CONTRACT_DIMENSION + 1, &e),
             INVALID);
-    REFUSED(vector_search(current->vectors, ctx, tenant, session, S("ada"), good.vector, CONTRACT_DIMENSION, 0, &found,
-                          &count, &e),
+    REFUSED(vector_search(current->vectors, ctx, tenant, session, S("ada"), good.vector,
+                          CONTRACT_DIMENSION - 1, 1, &found, &count, &e),
+            INVALID);
+    REFUSED(vector_search(current->vectors, ctx, tenant, session, S("ada"), good.vector,
+                          CONTRACT_DIMENSION, 0, &found, &count, &e),
             INVALID);
     good.content_type = S("other");
-    REFUSED(vector_upsert(current->vectors, ctx, tenant, &good, 1, CONTRACT_DIMENSION, &e), INVALID);
+    REFUSED(vector_upsert(current->vectors, ctx, tenant, &good, 1, CONTRACT_DIMENSION, &e),
+            INVALID);
 }
 
 static int open_fixture(void **state)

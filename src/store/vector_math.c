@@ -2,7 +2,10 @@
 
 #include <math.h>
 
-/* Eight sums side by side, so that the compiler may use wide registers without reordering what floats forbid to reorder. */
+/*
+ * Eight sums side by side, so that the compiler may use wide registers without reordering what
+ * floats forbid to reorder.
+ */
 enum { LANES = 8 };
 
 float vector_dot(const float *a, const float *b, size_t dimension)
@@ -43,7 +46,8 @@ static bool is_better(const struct ranked *a, const struct ranked *b)
 void ranking_offer(struct ranking *ranking, float score, uuid id, size_t index)
 {
     struct ranked offered = {score, id, index};
-    if (ranking->count == ranking->limit && !is_better(&offered, &ranking->items[ranking->limit - 1]))
+    if (ranking->count == ranking->limit &&
+        !is_better(&offered, &ranking->items[ranking->limit - 1]))
         return;
     size_t place = ranking->count < ranking->limit ? ranking->count++ : ranking->limit - 1;
     for (; place > 0 && is_better(&offered, &ranking->items[place - 1]); place--)

@@ -1,6 +1,7 @@
 /*
  * Vector arithmetic of the exact index: unit vectors, dot products, the best few.  No I/O.
- * Cosine of two vectors is the dot product of their unit forms, so vectors are normalised once, when they are stored.
+ * Cosine of two vectors is the dot product of their unit forms, so vectors are normalised once,
+ * when they are stored.
  */
 #ifndef NEXUS_STORE_VECTOR_MATH_H
 #define NEXUS_STORE_VECTOR_MATH_H

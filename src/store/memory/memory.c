@@ -18,25 +18,33 @@ static bool apply_locked(struct memory_store *store, const struct batch *batch, 
     pthread_mutex_lock(&store->lock);
     bool is_ok = memory_apply(store, batch, e);
     pthread_mutex_unlock(&store->lock);
+    if (is_ok && batch->notice.run)
+        batch->notice.run(&batch->notice);
     return is_ok;
 }
 
-static bool commit(struct store *base, struct context *ctx, const struct batch *batch, struct error *e)
+static bool commit(struct store *base, struct context *ctx, const struct batch *batch,
+                   struct error *e)
 {
     struct memory_store *store = memory_of(base);
-    enum commit_outcome outcome =
-        store->hooks.before_commit ? store->hooks.before_commit(store->hooks.owner, ctx, batch) : COMMIT_OK;
+    enum commit_outcome outcome = store->hooks.before_commit
+                                      ? store->hooks.before_commit(store->hooks.owner, ctx, batch)
+                                      : COMMIT_OK;
     if (outcome == COMMIT_FAIL)
         return error_set(e, REASON_STORE, "the commit failed");
+    if (outcome == COMMIT_LOST)
+        return error_set(e, REASON_OUTCOME_UNKNOWN, "the acknowledgement of a commit was lost");
     if (FAULT("store.commit"))
-        return error_set(e, REASON_DISK_FULL, "the disk is full: free some space, nothing was stored");
+        return error_set(e, REASON_DISK_FULL,
+                         "the disk is full: free some space, nothing was stored");
     if (batch_fault(batch->fault, "before"))
         return error_set(e, REASON_STORE, "fault point %s.before", batch->fault);
     if (!apply_locked(store, batch, e))
         return false;
     if (batch_fault(batch->fault, "after"))
         return error_set(e, REASON_STORE, "fault point %s.after", batch->fault);
-    return outcome == COMMIT_OK || error_set(e, REASON_STORE, "the acknowledgement of a commit was lost");
+    return outcome == COMMIT_OK ||
+           error_set(e, REASON_OUTCOME_UNKNOWN, "the acknowledgement of a commit was lost");
 }
 
 static bool submit(struct store *base, const struct batch *batch, struct error *e)
@@ -51,8 +59,8 @@ static bool submit(struct store *base, const struct batch *batch, struct error *
     return true;
 }
 
-static bool claim(struct store *base, struct context *ctx, uuid tenant_id, uuid session_id, str node, int64_t *epoch,
-                  struct error *e)
+static bool claim(struct store *base, struct context *ctx, uuid tenant_id, uuid session_id,
+                  str node, int64_t *epoch, struct error *e)
 {
     struct memory_store *store = memory_of(base);
     (void) ctx;
@@ -62,8 +70,8 @@ static bool claim(struct store *base, struct context *ctx, uuid tenant_id, uuid 
     return is_ok;
 }
 
-static bool get(struct store *base, struct context *ctx, uuid tenant_id, const struct record *key, struct record *out,
-                struct error *e)
+static bool get(struct store *base, struct context *ctx, uuid tenant_id, const struct record *key,
+                struct record *out, struct error *e)
 {
     struct memory_store *store = memory_of(base);
     pthread_mutex_lock(&store->lock);
@@ -82,8 +90,8 @@ static bool list(struct store *base, struct context *ctx, uuid tenant_id, const 
     return is_ok;
 }
 
-static bool list_any_tenant(struct store *base, struct context *ctx, const struct query *query, struct records *out,
-                            uuid **tenant_ids, struct error *e)
+static bool list_any_tenant(struct store *base, struct context *ctx, const struct query *query,
+                            struct records *out, uuid **tenant_ids, struct error *e)
 {
     struct memory_store *store = memory_of(base);
     pthread_mutex_lock(&store->lock);
@@ -92,8 +100,8 @@ static bool list_any_tenant(struct store *base, struct context *ctx, const struc
     return is_ok;
 }
 
-static bool audit_verify(struct store *base, struct context *ctx, uuid tenant_id, struct audit_report *out,
-                         struct error *e)
+static bool audit_verify(struct store *base, struct context *ctx, uuid tenant_id,
+                         struct audit_report *out, struct error *e)
 {
     struct memory_store *store = memory_of(base);
     (void) e;
@@ -126,7 +134,8 @@ static const struct store_ops memory_ops = {
     .destroy = destroy,
 };
 
-struct store *memory_store_create(struct clock *clock, struct random *random, struct memory_store_hooks hooks, str node)
+struct store *memory_store_create(struct clock *clock, struct random *random,
+                                  struct memory_store_hooks hooks, str node)
 {
     struct memory_store *store = calloc(1, sizeof *store);
     ensure(store);
@@ -151,7 +160,8 @@ void memory_store_set_hooks(struct store *store, struct memory_store_hooks hooks
 struct store *memory_store_clone(struct store *base)
 {
     struct memory_store *from = memory_of(base);
-    struct store *copy = memory_store_create(from->clock, from->random, from->hooks, str_from_cstr(from->node));
+    struct store *copy =
+        memory_store_create(from->clock, from->random, from->hooks, str_from_cstr(from->node));
     struct memory_store *to = memory_of(copy);
     memcpy(to->audit_key, from->audit_key, sizeof to->audit_key);
     pthread_mutex_lock(&from->lock);

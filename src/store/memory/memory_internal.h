@@ -28,14 +28,17 @@ struct memory_store {
 
 /* All or nothing.  Caller holds the lock. */
 bool memory_apply(struct memory_store *store, const struct batch *batch, struct error *e);
-bool memory_claim(struct memory_store *store, uuid tenant_id, uuid session_id, str node, int64_t *epoch, struct error *e);
+bool memory_claim(struct memory_store *store, uuid tenant_id, uuid session_id, str node,
+                  int64_t *epoch, struct error *e);
 
-bool memory_get(struct memory_store *store, struct arena *arena, uuid tenant_id, const struct record *key,
-                struct record *out, struct error *e);
+bool memory_get(struct memory_store *store, struct arena *arena, uuid tenant_id,
+                const struct record *key, struct record *out, struct error *e);
 /* tenant_id NULL: all tenants; then *tenant_ids is set. */
-bool memory_list(struct memory_store *store, struct arena *arena, const uuid *tenant_id, const struct query *query,
-                 struct records *out, uuid **tenant_ids, struct error *e);
-void memory_audit_verify(struct memory_store *store, struct arena *arena, uuid tenant_id, struct audit_report *out);
+bool memory_list(struct memory_store *store, struct arena *arena, const uuid *tenant_id,
+                 const struct query *query, struct records *out, uuid **tenant_ids,
+                 struct error *e);
+void memory_audit_verify(struct memory_store *store, struct arena *arena, uuid tenant_id,
+                         struct audit_report *out);
 /* State of the tenant's chain, from its rows. */
 void memory_audit_head(struct memory_store *store, uuid tenant_id, struct audit_head *out);
 

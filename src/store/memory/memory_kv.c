@@ -56,7 +56,8 @@ static int64_t expiry(struct memory_kv *kv, int64_t ttl_ms)
     return ttl_ms ? clock_unix_us(kv->clock) + ttl_ms * 1000 : 0;
 }
 
-static bool get(struct kv *base, struct context *ctx, uuid tenant_id, str key, str *value, struct error *e)
+static bool get(struct kv *base, struct context *ctx, uuid tenant_id, str key, str *value,
+                struct error *e)
 {
     struct memory_kv *kv = memory_of(base);
     str full = full_key(ctx->arena, tenant_id, key);
@@ -68,8 +69,8 @@ static bool get(struct kv *base, struct context *ctx, uuid tenant_id, str key, s
     return entry || error_set(e, REASON_NOT_FOUND, "no such key");
 }
 
-static bool put(struct kv *base, struct context *ctx, uuid tenant_id, str key, str value, int64_t ttl_ms,
-                bool only_if_absent, struct error *e)
+static bool put(struct kv *base, struct context *ctx, uuid tenant_id, str key, str value,
+                int64_t ttl_ms, bool only_if_absent, struct error *e)
 {
     struct memory_kv *kv = memory_of(base);
     str full = full_key(ctx->arena, tenant_id, key);
@@ -81,7 +82,8 @@ static bool put(struct kv *base, struct context *ctx, uuid tenant_id, str key, s
     return !is_refused || error_set(e, REASON_CONFLICT, "the key is there already");
 }
 
-static bool remove_key(struct kv *base, struct context *ctx, uuid tenant_id, str key, struct error *e)
+static bool remove_key(struct kv *base, struct context *ctx, uuid tenant_id, str key,
+                       struct error *e)
 {
     struct memory_kv *kv = memory_of(base);
     (void) e;
@@ -92,8 +94,8 @@ static bool remove_key(struct kv *base, struct context *ctx, uuid tenant_id, str
     return true;
 }
 
-static bool add_locked(struct memory_kv *kv, struct arena *arena, str key, int64_t delta, int64_t ttl_ms, int64_t *value,
-                       struct error *e)
+static bool add_locked(struct memory_kv *kv, struct arena *arena, str key, int64_t delta,
+                       int64_t ttl_ms, int64_t *value, struct error *e)
 {
     struct entry *entry = entry_find(kv, key);
     int64_t sum = 0;
@@ -101,13 +103,14 @@ static bool add_locked(struct memory_kv *kv, struct arena *arena, str key, int64
         return error_set(e, REASON_CONFLICT, "the key holds no counter");
     if (__builtin_add_overflow(sum, delta, &sum))
         return error_set(e, REASON_LIMIT, "the counter would overflow");
-    entry_put(kv, key, str_printf(arena, "%lld", (long long) sum), entry ? entry->expires_us : expiry(kv, ttl_ms));
+    entry_put(kv, key, str_printf(arena, "%lld", (long long) sum),
+              entry ? entry->expires_us : expiry(kv, ttl_ms));
     *value = sum;
     return true;
 }
 
-static bool add(struct kv *base, struct context *ctx, uuid tenant_id, str key, int64_t delta, int64_t ttl_ms,
-                int64_t *value, struct error *e)
+static bool add(struct kv *base, struct context *ctx, uuid tenant_id, str key, int64_t delta,
+                int64_t ttl_ms, int64_t *value, struct error *e)
 {
     struct memory_kv *kv = memory_of(base);
     str full = full_key(ctx->arena, tenant_id, key);

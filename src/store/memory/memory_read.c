@@ -14,8 +14,8 @@ static void row_give(const struct row *row, struct arena *arena, struct record *
             record_set_null(out, i);
 }
 
-bool memory_get(struct memory_store *store, struct arena *arena, uuid tenant_id, const struct record *key,
-                struct record *out, struct error *e)
+bool memory_get(struct memory_store *store, struct arena *arena, uuid tenant_id,
+                const struct record *key, struct record *out, struct error *e)
 {
     const struct rows *rows = &store->tables[key->table];
     bool is_found;
@@ -32,26 +32,22 @@ static bool filter_holds(const struct filter *filter, const struct record *recor
     enum column_type type = table_def(record->table)->columns[filter->column].type;
     int order = has ? value_compare(type, &record->values[filter->column], &filter->value) : 0;
     switch (filter->op) {
-    case FILTER_EQUAL:
-        return has && order == 0;
-    case FILTER_NOT_EQUAL:
-        return has && order != 0;
-    case FILTER_LESS:
-        return has && order < 0;
-    case FILTER_GREATER:
-        return has && order > 0;
-    case FILTER_IS_NULL:
-        return !has;
-    case FILTER_NOT_NULL:
-        return has;
+    case FILTER_EQUAL: return has && order == 0;
+    case FILTER_NOT_EQUAL: return has && order != 0;
+    case FILTER_LESS: return has && order < 0;
+    case FILTER_GREATER: return has && order > 0;
+    case FILTER_IS_NULL: return !has;
+    case FILTER_NOT_NULL: return has;
     }
     unreachable_state();
 }
 
-static int value_order(const struct cursor_column *column, const struct row *row, const struct value *value)
+static int value_order(const struct cursor_column *column, const struct row *row,
+                       const struct value *value)
 {
     struct value tenant = {.id = row->tenant_id};
-    return value_compare(column->type, column->column < 0 ? &tenant : &row->record.values[column->column], value);
+    return value_compare(column->type,
+                         column->column < 0 ? &tenant : &row->record.values[column->column], value);
 }
 
 static int cursor_order(const struct cursor *cursor, const struct row *row)
@@ -81,8 +77,8 @@ static int row_order(const void *a, const void *b, void *argument)
     return sort->is_descending ? -order : order;
 }
 
-bool memory_list(struct memory_store *store, struct arena *arena, const uuid *tenant_id, const struct query *query,
-                 struct records *out, uuid **tenant_ids, struct error *e)
+bool memory_list(struct memory_store *store, struct arena *arena, const uuid *tenant_id,
+                 const struct query *query, struct records *out, uuid **tenant_ids, struct error *e)
 {
     const struct rows *rows = &store->tables[query->table];
     struct cursor from;
@@ -113,9 +109,9 @@ bool memory_list(struct memory_store *store, struct arena *arena, const uuid *te
         tenants[i] = found[i]->tenant_id;
     }
     free(found);
-    if (count > page.count
-        && !cursor_print(query, !tenant_id, tenants[page.count - 1], &page.items[page.count - 1], arena,
-                         &page.next_cursor, e))
+    if (count > page.count &&
+        !cursor_print(query, !tenant_id, tenants[page.count - 1], &page.items[page.count - 1],
+                      arena, &page.next_cursor, e))
         return false;
     *out = page;
     if (tenant_ids)
@@ -129,8 +125,8 @@ void memory_audit_head(struct memory_store *store, uuid tenant_id, struct audit_
     const struct rows *rows = &store->tables[TABLE_AUDIT_LOGS];
     for (size_t i = 0; i < rows->count; i++) {
         const struct record *entry = &rows->items[i]->record;
-        if (!uuid_equal(rows->items[i]->tenant_id, tenant_id)
-            || record_integer(entry, AUDIT_LOGS_SEQ) < out->seq)
+        if (!uuid_equal(rows->items[i]->tenant_id, tenant_id) ||
+            record_integer(entry, AUDIT_LOGS_SEQ) < out->seq)
             continue;
         out->seq = record_integer(entry, AUDIT_LOGS_SEQ);
         memcpy(out->hash, record_text(entry, AUDIT_LOGS_HASH).ptr, sizeof out->hash);
@@ -145,22 +141,26 @@ void memory_audit_head(struct memory_store *store, uuid tenant_id, struct audit_
 
 static int entry_order(const void *a, const void *b)
 {
-    const struct record *left = &(*(struct row *const *) a)->record, *right = &(*(struct row *const *) b)->record;
-    int order = str_compare(record_text(left, AUDIT_LOGS_WRITER), record_text(right, AUDIT_LOGS_WRITER));
-    int64_t left_seq = record_integer(left, AUDIT_LOGS_SEQ), right_seq = record_integer(right, AUDIT_LOGS_SEQ);
+    const struct record *left = &(*(struct row *const *) a)->record,
+                        *right = &(*(struct row *const *) b)->record;
+    int order =
+        str_compare(record_text(left, AUDIT_LOGS_WRITER), record_text(right, AUDIT_LOGS_WRITER));
+    int64_t left_seq = record_integer(left, AUDIT_LOGS_SEQ),
+            right_seq = record_integer(right, AUDIT_LOGS_SEQ);
     return order ? order : (left_seq > right_seq) - (left_seq < right_seq);
 }
 
 static str hash_at(struct row *const *entries, size_t count, str writer, int64_t seq)
 {
     for (size_t i = 0; i < count; i++)
-        if (record_integer(&entries[i]->record, AUDIT_LOGS_SEQ) == seq
-            && str_equal(record_text(&entries[i]->record, AUDIT_LOGS_WRITER), writer))
+        if (record_integer(&entries[i]->record, AUDIT_LOGS_SEQ) == seq &&
+            str_equal(record_text(&entries[i]->record, AUDIT_LOGS_WRITER), writer))
             return record_text(&entries[i]->record, AUDIT_LOGS_HASH);
     return STR_NONE;
 }
 
-void memory_audit_verify(struct memory_store *store, struct arena *arena, uuid tenant_id, struct audit_report *out)
+void memory_audit_verify(struct memory_store *store, struct arena *arena, uuid tenant_id,
+                         struct audit_report *out)
 {
     const struct rows *rows = &store->tables[TABLE_AUDIT_LOGS];
     struct row **entries = malloc((rows->count + 1) * sizeof(*entries));
@@ -183,7 +183,8 @@ void memory_audit_verify(struct memory_store *store, struct arena *arena, uuid t
         const struct record *checkpoint = &rows->items[i]->record;
         if (uuid_equal(rows->items[i]->tenant_id, tenant_id))
             audit_walk_checkpoint(&walk, checkpoint,
-                                  hash_at(entries, count, record_text(checkpoint, AUDIT_CHECKPOINTS_WRITER),
+                                  hash_at(entries, count,
+                                          record_text(checkpoint, AUDIT_CHECKPOINTS_WRITER),
                                           record_integer(checkpoint, AUDIT_CHECKPOINTS_SEQ)));
     }
     free(entries);

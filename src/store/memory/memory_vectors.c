@@ -35,8 +35,8 @@ static str text_take(char **end, str text)
 static struct point *point_create(uuid tenant_id, const struct vector_point *from, size_t dimension)
 {
     size_t vector_bytes = dimension * sizeof(float);
-    struct point *point = malloc(sizeof *point + vector_bytes + from->user_id.len + from->content_type.len
-                                 + from->metadata.len);
+    struct point *point = malloc(sizeof *point + vector_bytes + from->user_id.len +
+                                 from->content_type.len + from->metadata.len);
     ensure(point);
     point->tenant_id = tenant_id;
     point->shown = *from;
@@ -55,8 +55,8 @@ static struct point *point_create(uuid tenant_id, const struct vector_point *fro
 static size_t point_find(const struct memory_vectors *vectors, uuid tenant_id, uuid id)
 {
     size_t i = 0;
-    while (i < vectors->count
-           && !(uuid_equal(vectors->points[i]->tenant_id, tenant_id) && uuid_equal(vectors->points[i]->shown.id, id)))
+    while (i < vectors->count && !(uuid_equal(vectors->points[i]->tenant_id, tenant_id) &&
+                                   uuid_equal(vectors->points[i]->shown.id, id)))
         i++;
     return i;
 }
@@ -74,26 +74,28 @@ static void point_put(struct memory_vectors *vectors, struct point *give_point)
     vectors->points[i] = give_point;
 }
 
-static bool check_sessions(const struct memory_vectors *vectors, uuid tenant_id, const struct vector_point *points,
-                           size_t count, struct error *e)
+static bool check_sessions(const struct memory_vectors *vectors, uuid tenant_id,
+                           const struct vector_point *points, size_t count, struct error *e)
 {
     for (size_t i = 0; i < count; i++) {
         size_t found = point_find(vectors, tenant_id, points[i].id);
-        if (found < vectors->count && !uuid_equal(vectors->points[found]->shown.session_id, points[i].session_id))
+        if (found < vectors->count &&
+            !uuid_equal(vectors->points[found]->shown.session_id, points[i].session_id))
             return error_set(e, REASON_CONFLICT, "the id belongs to a point of another session");
     }
     return true;
 }
 
-static bool upsert(struct vector_index *index, struct context *ctx, uuid tenant_id, const struct vector_point *points,
-                   size_t count, struct error *e)
+static bool upsert(struct vector_index *index, struct context *ctx, uuid tenant_id,
+                   const struct vector_point *points, size_t count, struct error *e)
 {
     struct memory_vectors *vectors = memory_of(index);
     struct point **made = ARENA_ARRAY(ctx->arena, struct point *, count);
     bool is_ok = true;
     for (size_t i = 0; i < count && is_ok; i++) {
         made[i] = point_create(tenant_id, &points[i], index->dimension);
-        is_ok = made[i] || error_set(e, REASON_INVALID, "a vector without direction (zero, or not finite)");
+        is_ok = made[i] ||
+                error_set(e, REASON_INVALID, "a vector without direction (zero, or not finite)");
     }
     pthread_mutex_lock(&vectors->lock);
     is_ok = is_ok && check_sessions(vectors, tenant_id, points, count, e);
@@ -109,23 +111,26 @@ static bool upsert(struct vector_index *index, struct context *ctx, uuid tenant_
 
 static bool is_searched(const struct point *point, uuid tenant_id, uuid session_id, str user_id)
 {
-    return uuid_equal(point->tenant_id, tenant_id) && str_equal(point->shown.user_id, user_id)
-           && (uuid_is_none(session_id) || uuid_equal(point->shown.session_id, session_id));
+    return uuid_equal(point->tenant_id, tenant_id) && str_equal(point->shown.user_id, user_id) &&
+           (uuid_is_none(session_id) || uuid_equal(point->shown.session_id, session_id));
 }
 
-static bool search(struct vector_index *index, struct context *ctx, uuid tenant_id, uuid session_id, str user_id,
-                   const float *vector, size_t limit, struct vector_point **out, size_t *count, struct error *e)
+static bool search(struct vector_index *index, struct context *ctx, uuid tenant_id, uuid session_id,
+                   str user_id, const float *vector, size_t limit, struct vector_point **out,
+                   size_t *count, struct error *e)
 {
     struct memory_vectors *vectors = memory_of(index);
     float *unit = ARENA_ARRAY(ctx->arena, float, index->dimension);
     if (!vector_normalise(vector, unit, index->dimension))
         return error_set(e, REASON_INVALID, "a vector without direction (zero, or not finite)");
-    struct ranking ranking = {.limit = limit, .items = ARENA_ARRAY(ctx->arena, struct ranked, limit)};
+    struct ranking ranking = {.limit = limit,
+                              .items = ARENA_ARRAY(ctx->arena, struct ranked, limit)};
     pthread_mutex_lock(&vectors->lock);
     for (size_t i = 0; i < vectors->count; i++) {
         const struct point *point = vectors->points[i];
         if (is_searched(point, tenant_id, session_id, user_id))
-            ranking_offer(&ranking, vector_dot(point->unit, unit, index->dimension), point->shown.id, i);
+            ranking_offer(&ranking, vector_dot(point->unit, unit, index->dimension),
+                          point->shown.id, i);
     }
     *count = ranking.count;
     *out = ARENA_ARRAY(ctx->arena, struct vector_point, ranking.count);
@@ -141,9 +146,11 @@ static bool search(struct vector_index *index, struct context *ctx, uuid tenant_
     return true;
 }
 
-static bool is_forgotten(const struct point *point, uuid tenant_id, uuid session_id, const uuid *ids, size_t count)
+static bool is_forgotten(const struct point *point, uuid tenant_id, uuid session_id,
+                         const uuid *ids, size_t count)
 {
-    if (!uuid_equal(point->tenant_id, tenant_id) || !uuid_equal(point->shown.session_id, session_id))
+    if (!uuid_equal(point->tenant_id, tenant_id) ||
+        !uuid_equal(point->shown.session_id, session_id))
         return false;
     bool is_named = count == 0;
     for (size_t i = 0; i < count; i++)
@@ -151,8 +158,8 @@ static bool is_forgotten(const struct point *point, uuid tenant_id, uuid session
     return is_named;
 }
 
-static bool forget(struct vector_index *index, struct context *ctx, uuid tenant_id, uuid session_id, const uuid *ids,
-                   size_t count, struct error *e)
+static bool forget(struct vector_index *index, struct context *ctx, uuid tenant_id, uuid session_id,
+                   const uuid *ids, size_t count, struct error *e)
 {
     struct memory_vectors *vectors = memory_of(index);
     (void) ctx;

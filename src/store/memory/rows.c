@@ -72,7 +72,8 @@ void rows_insert(struct rows *rows, size_t index, struct row *give_row)
         rows->items = realloc(rows->items, rows->capacity * sizeof(*rows->items));
         ensure(rows->items);
     }
-    memmove(rows->items + index + 1, rows->items + index, (rows->count - index) * sizeof(*rows->items));
+    memmove(rows->items + index + 1, rows->items + index,
+            (rows->count - index) * sizeof(*rows->items));
     rows->items[index] = give_row;
     rows->count++;
 }
@@ -82,6 +83,7 @@ struct row *rows_remove(struct rows *rows, size_t index)
     ensure(index < rows->count);
     struct row *row = rows->items[index];
     rows->count--;
-    memmove(rows->items + index, rows->items + index + 1, (rows->count - index) * sizeof(*rows->items));
+    memmove(rows->items + index, rows->items + index + 1,
+            (rows->count - index) * sizeof(*rows->items));
     return row;
 }

@@ -1,8 +1,9 @@
 /*
- * Rows of the memory store: each table is an array of row pointers ordered by (tenant, key columns).
+ * Rows of the memory store: each table is an array of row pointers ordered by (tenant, key
+ * columns).
  *
- * A row never changes once it is in a table: a write puts a new row in its place.  So a change is undone by putting the old pointer back,
- * and a clone may copy at leisure.
+ * A row never changes once it is in a table: a write puts a new row in its place.  So a change is
+ * undone by putting the old pointer back, and a clone may copy at leisure.
  */
 #ifndef NEXUS_STORE_MEMORY_ROWS_INTERNAL_H
 #define NEXUS_STORE_MEMORY_ROWS_INTERNAL_H

@@ -21,8 +21,8 @@ void audit_forget_heads(struct job_thread *writer)
 }
 
 /* Chain statements take (tenant, writer[, seq]). */
-static sqlite3_stmt *chain_statement(struct connection *connection, enum fixed_statement fixed, uuid tenant_id,
-                                     str writer, struct error *e)
+static sqlite3_stmt *chain_statement(struct connection *connection, enum fixed_statement fixed,
+                                     uuid tenant_id, str writer, struct error *e)
 {
     sqlite3_stmt *statement = connection_fixed(connection, fixed, e);
     if (!statement)
@@ -32,7 +32,8 @@ static sqlite3_stmt *chain_statement(struct connection *connection, enum fixed_s
     return statement;
 }
 
-static bool head_load(struct job_thread *writer, uuid tenant_id, struct audit_head *head, struct error *e)
+static bool head_load(struct job_thread *writer, uuid tenant_id, struct audit_head *head,
+                      struct error *e)
 {
     struct connection *connection = &writer->connection;
     str node = str_from_cstr(writer->database->node);
@@ -58,7 +59,8 @@ static bool head_load(struct job_thread *writer, uuid tenant_id, struct audit_he
     return true;
 }
 
-static bool head_of(struct job_thread *writer, uuid tenant_id, struct audit_head **out, struct error *e)
+static bool head_of(struct job_thread *writer, uuid tenant_id, struct audit_head **out,
+                    struct error *e)
 {
     if (writer->audit_heads && map_count(writer->audit_heads) >= AUDIT_HEADS_MAX)
         audit_forget_heads(writer);
@@ -83,24 +85,29 @@ static bool head_sign(struct job_thread *writer, struct audit_head *head, struct
     struct write *write = ARENA_NEW(writer->connection.arena, struct write);
     *write = (struct write){.op = WRITE_INSERT, .where_column = -1};
     audit_chain_checkpoint(head, str_from_cstr(database->node), database->audit_private_key,
-                           uuid_new(database->clock, database->random), clock_unix_us(database->clock),
-                           writer->connection.arena, &write->record);
+                           uuid_new(database->clock, database->random),
+                           clock_unix_us(database->clock), writer->connection.arena,
+                           &write->record);
     writer->has_unsealed = true;
     return write_record(writer, head->tenant_id, write, e);
 }
 
-bool audit_append(struct job_thread *writer, uuid tenant_id, const struct record *entry, struct error *e)
+bool audit_append(struct job_thread *writer, uuid tenant_id, const struct record *entry,
+                  struct error *e)
 {
     struct audit_head *head;
     if (!head_of(writer, tenant_id, &head, e))
         return false;
     struct write *write = ARENA_NEW(writer->connection.arena, struct write);
     *write = (struct write){.op = WRITE_INSERT, .where_column = -1, .record = *entry};
-    record_fill_defaults(&write->record, clock_unix_us(writer->database->clock)); /* the hash covers them */
-    audit_chain_append(head, str_from_cstr(writer->database->node), &write->record, writer->connection.arena);
+    record_fill_defaults(&write->record,
+                         clock_unix_us(writer->database->clock)); /* the hash covers them */
+    audit_chain_append(head, str_from_cstr(writer->database->node), &write->record,
+                       writer->connection.arena);
     if (!write_record(writer, tenant_id, write, e))
         return false;
-    return head->seq - head->checkpoint_seq < AUDIT_CHECKPOINT_ENTRIES || head_sign(writer, head, e);
+    return head->seq - head->checkpoint_seq < AUDIT_CHECKPOINT_ENTRIES ||
+           head_sign(writer, head, e);
 }
 
 bool audit_has_unsigned(const struct job_thread *writer)
@@ -129,7 +136,8 @@ bool audit_sign_all(struct job_thread *writer, struct error *e)
 
 /* ---- verifying ---- */
 
-static sqlite3_stmt *prepare_rows(struct connection *connection, enum table table, uuid tenant_id, struct error *e)
+static sqlite3_stmt *prepare_rows(struct connection *connection, enum table table, uuid tenant_id,
+                                  struct error *e)
 {
     const struct table_def *def = table_def(table);
     struct strbuf sql;
@@ -147,8 +155,8 @@ static sqlite3_stmt *prepare_rows(struct connection *connection, enum table tabl
     return statement;
 }
 
-bool audit_hash_at(struct connection *connection, uuid tenant_id, const struct record *checkpoint, str *out,
-                   struct error *e)
+bool audit_hash_at(struct connection *connection, uuid tenant_id, const struct record *checkpoint,
+                   str *out, struct error *e)
 {
     sqlite3_stmt *statement = chain_statement(connection, FIXED_AUDIT_HASH_AT, tenant_id,
                                               record_text(checkpoint, AUDIT_CHECKPOINTS_WRITER), e);
@@ -163,7 +171,8 @@ bool audit_hash_at(struct connection *connection, uuid tenant_id, const struct r
     return true;
 }
 
-static bool walk_rows(struct job_thread *reader, struct audit_walk *walk, enum table table, struct error *e)
+static bool walk_rows(struct job_thread *reader, struct audit_walk *walk, enum table table,
+                      struct error *e)
 {
     struct connection *connection = &reader->connection;
     sqlite3_stmt *statement = prepare_rows(connection, table, walk->tenant_id, e);
@@ -190,8 +199,8 @@ static bool walk_rows(struct job_thread *reader, struct audit_walk *walk, enum t
     return is_ok;
 }
 
-bool audit_verify_rows(struct job_thread *reader, uuid tenant_id, struct arena *arena, struct audit_report *out,
-                       struct error *e)
+bool audit_verify_rows(struct job_thread *reader, uuid tenant_id, struct arena *arena,
+                       struct audit_report *out, struct error *e)
 {
     struct connection *connection = &reader->connection;
     struct audit_walk walk;
@@ -199,8 +208,9 @@ bool audit_verify_rows(struct job_thread *reader, uuid tenant_id, struct arena *
     /* One transaction: both tables are seen at one instant. */
     if (!connection_run_fixed(connection, FIXED_BEGIN_READ, e))
         return false;
-    bool is_ok = walk_rows(reader, &walk, TABLE_AUDIT_LOGS, e) && walk_rows(reader, &walk, TABLE_AUDIT_CHECKPOINTS, e)
-                 && seals_verify(reader, &walk, e);
+    bool is_ok = walk_rows(reader, &walk, TABLE_AUDIT_LOGS, e) &&
+                 walk_rows(reader, &walk, TABLE_AUDIT_CHECKPOINTS, e) &&
+                 seals_verify(reader, &walk, e);
     struct error ignored;
     if (!connection_run_fixed(connection, FIXED_COMMIT, is_ok ? e : &ignored))
         is_ok = false;

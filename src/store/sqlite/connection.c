@@ -16,7 +16,8 @@ static void exact_add(sqlite3_context *context, int count, sqlite3_value **value
 {
     (void) count;
     int64_t sum;
-    if (__builtin_add_overflow((int64_t) sqlite3_value_int64(values[0]), (int64_t) sqlite3_value_int64(values[1]), &sum))
+    if (__builtin_add_overflow((int64_t) sqlite3_value_int64(values[0]),
+                               (int64_t) sqlite3_value_int64(values[1]), &sum))
         sqlite3_result_error_code(context, SQLITE_RANGE);
     else
         sqlite3_result_int64(context, sum);
@@ -26,18 +27,21 @@ bool connection_open(struct connection *connection, str path, bool is_reader, st
 {
     *connection = (struct connection){.arena = arena_create(0)};
     char *file = str_to_cstr(connection->arena, path);
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+    int flags =
+        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
     bool is_open =
-        sqlite3_open_v2(file, &connection->db, flags, NULL) == SQLITE_OK
-        && sqlite3_busy_timeout(connection->db, 5000) == SQLITE_OK
-        && sqlite3_create_function(connection->db, "exact_add", 2, SQLITE_UTF8 | SQLITE_DETERMINISTIC, NULL, exact_add,
-                                   NULL, NULL) == SQLITE_OK
-        && sqlite3_exec(connection->db,
-                        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-                        "PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=4000;"
-                        "PRAGMA journal_size_limit=67108864",
-                        NULL, NULL, NULL) == SQLITE_OK
-        && (!is_reader || sqlite3_exec(connection->db, "PRAGMA query_only=ON", NULL, NULL, NULL) == SQLITE_OK);
+        sqlite3_open_v2(file, &connection->db, flags, NULL) == SQLITE_OK &&
+        sqlite3_busy_timeout(connection->db, 5000) == SQLITE_OK &&
+        sqlite3_create_function(connection->db, "exact_add", 2, SQLITE_UTF8 | SQLITE_DETERMINISTIC,
+                                NULL, exact_add, NULL, NULL) == SQLITE_OK &&
+        sqlite3_exec(
+            connection->db,
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+            "PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=4000;"
+            "PRAGMA journal_size_limit=67108864",
+            NULL, NULL, NULL) == SQLITE_OK &&
+        (!is_reader ||
+         sqlite3_exec(connection->db, "PRAGMA query_only=ON", NULL, NULL, NULL) == SQLITE_OK);
     if (is_open)
         return true;
     connection_fail(connection, e);
@@ -71,9 +75,9 @@ void connection_start_job(struct connection *connection)
 
 static bool is_disk_full(struct connection *connection, int code)
 {
-    return code == SQLITE_FULL
-           || (code == SQLITE_IOERR
-               && (sqlite3_system_errno(connection->db) == ENOSPC || sqlite3_system_errno(connection->db) == EDQUOT));
+    return code == SQLITE_FULL ||
+           (code == SQLITE_IOERR && (sqlite3_system_errno(connection->db) == ENOSPC ||
+                                     sqlite3_system_errno(connection->db) == EDQUOT));
 }
 
 bool connection_fail(struct connection *connection, struct error *e)
@@ -93,13 +97,16 @@ bool connection_fail(struct connection *connection, struct error *e)
         return error_set(e, REASON_TOO_LARGE, "the row is too large");
     connection->is_broken = true;
     if (is_disk_full(connection, code))
-        return error_set(e, REASON_DISK_FULL, "the disk is full: free some space, nothing was stored");
+        return error_set(e, REASON_DISK_FULL,
+                         "the disk is full: free some space, nothing was stored");
     if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB)
-        return error_set(e, REASON_CORRUPT, "the database file is damaged (%s): restore a backup", message);
+        return error_set(e, REASON_CORRUPT, "the database file is damaged (%s): restore a backup",
+                         message);
     return error_set(e, REASON_STORE, "SQLite: %s (%d)", message, extended);
 }
 
-static sqlite3_stmt *prepare(struct connection *connection, const struct statement_key *key, struct error *e)
+static sqlite3_stmt *prepare(struct connection *connection, const struct statement_key *key,
+                             struct error *e)
 {
     struct strbuf sql;
     strbuf_init(&sql, connection->arena, 8192);
@@ -109,18 +116,20 @@ static sqlite3_stmt *prepare(struct connection *connection, const struct stateme
         statement_sql(key, &sql);
     ensure(!strbuf_is_over(&sql));
     sqlite3_stmt *statement = NULL;
-    if (sqlite3_prepare_v3(connection->db, sql.ptr, (int) sql.len, SQLITE_PREPARE_PERSISTENT, &statement, NULL)
-        == SQLITE_OK)
+    if (sqlite3_prepare_v3(connection->db, sql.ptr, (int) sql.len, SQLITE_PREPARE_PERSISTENT,
+                           &statement, NULL) == SQLITE_OK)
         return statement;
     connection_fail(connection, e);
     return NULL;
 }
 
-sqlite3_stmt *connection_statement(struct connection *connection, const struct statement_key *key, struct error *e)
+sqlite3_stmt *connection_statement(struct connection *connection, const struct statement_key *key,
+                                   struct error *e)
 {
     size_t mask = ARRAY_COUNT(connection->slots) - 1;
     size_t i = str_hash(str_of((const char *) key, sizeof *key), 0) & mask;
-    while (connection->slots[i].statement && memcmp(&connection->slots[i].key, key, sizeof *key) != 0)
+    while (connection->slots[i].statement &&
+           memcmp(&connection->slots[i].key, key, sizeof *key) != 0)
         i = (i + 1) & mask;
     struct statement_slot *slot = &connection->slots[i];
     if (!slot->statement) {
@@ -133,7 +142,8 @@ sqlite3_stmt *connection_statement(struct connection *connection, const struct s
     return slot->statement;
 }
 
-sqlite3_stmt *connection_fixed(struct connection *connection, enum fixed_statement fixed, struct error *e)
+sqlite3_stmt *connection_fixed(struct connection *connection, enum fixed_statement fixed,
+                               struct error *e)
 {
     struct statement_key key;
     memset(&key, 0, sizeof key);
@@ -142,7 +152,8 @@ sqlite3_stmt *connection_fixed(struct connection *connection, enum fixed_stateme
     return connection_statement(connection, &key, e);
 }
 
-bool connection_step(struct connection *connection, sqlite3_stmt *statement, bool *has_row, struct error *e)
+bool connection_step(struct connection *connection, sqlite3_stmt *statement, bool *has_row,
+                     struct error *e)
 {
     int code = sqlite3_step(statement);
     *has_row = code == SQLITE_ROW;
@@ -163,7 +174,8 @@ bool connection_run(struct connection *connection, sqlite3_stmt *statement, stru
     return true;
 }
 
-bool connection_run_fixed(struct connection *connection, enum fixed_statement fixed, struct error *e)
+bool connection_run_fixed(struct connection *connection, enum fixed_statement fixed,
+                          struct error *e)
 {
     sqlite3_stmt *statement = connection_fixed(connection, fixed, e);
     return statement && connection_run(connection, statement, e);
@@ -172,7 +184,8 @@ bool connection_run_fixed(struct connection *connection, enum fixed_statement fi
 void bind_text(sqlite3_stmt *statement, int parameter, str text)
 {
     /* A NULL pointer would bind null. */
-    sqlite3_bind_text64(statement, parameter, text.ptr ? text.ptr : "", text.len, SQLITE_STATIC, SQLITE_UTF8);
+    sqlite3_bind_text64(statement, parameter, text.ptr ? text.ptr : "", text.len, SQLITE_STATIC,
+                        SQLITE_UTF8);
 }
 
 void bind_uuid(struct connection *connection, sqlite3_stmt *statement, int parameter, uuid id)
@@ -182,8 +195,8 @@ void bind_uuid(struct connection *connection, sqlite3_stmt *statement, int param
     bind_text(statement, parameter, str_of(text, UUID_TEXT_BYTES));
 }
 
-void bind_value(struct connection *connection, sqlite3_stmt *statement, int parameter, enum column_type type,
-                const struct value *value)
+void bind_value(struct connection *connection, sqlite3_stmt *statement, int parameter,
+                enum column_type type, const struct value *value)
 {
     if (value->is_null)
         sqlite3_bind_null(statement, parameter);
@@ -192,14 +205,16 @@ void bind_value(struct connection *connection, sqlite3_stmt *statement, int para
     else if (type == COLUMN_UUID)
         bind_uuid(connection, statement, parameter, value->id);
     else if (type == COLUMN_BLOB)
-        sqlite3_bind_blob64(statement, parameter, value->text.ptr ? value->text.ptr : "", value->text.len, SQLITE_STATIC);
+        sqlite3_bind_blob64(statement, parameter, value->text.ptr ? value->text.ptr : "",
+                            value->text.len, SQLITE_STATIC);
     else
         bind_text(statement, parameter, value->text);
 }
 
 str column_text(sqlite3_stmt *statement, int index, struct arena *arena)
 {
-    const char *bytes = sqlite3_column_blob(statement, index); /* a text's blob is its bytes, NULs included */
+    const char *bytes =
+        sqlite3_column_blob(statement, index); /* a text's blob is its bytes, NULs included */
     int len = sqlite3_column_bytes(statement, index);
     return len > 0 ? str_copy(arena, str_of(bytes, (size_t) len)) : S("");
 }
@@ -209,11 +224,12 @@ bool column_uuid(sqlite3_stmt *statement, int index, uuid *out, struct error *e)
     const char *text = (const char *) sqlite3_column_text(statement, index);
     if (text && uuid_parse(str_of(text, (size_t) sqlite3_column_bytes(statement, index)), out))
         return true;
-    return error_set(e, REASON_CORRUPT, "a stored id is no uuid: the database was changed by another program");
+    return error_set(e, REASON_CORRUPT,
+                     "a stored id is no uuid: the database was changed by another program");
 }
 
-bool column_record(sqlite3_stmt *statement, int first, enum table table, struct arena *arena, struct record *out,
-                   struct error *e)
+bool column_record(sqlite3_stmt *statement, int first, enum table table, struct arena *arena,
+                   struct record *out, struct error *e)
 {
     const struct table_def *def = table_def(table);
     *out = (struct record){.table = table};

@@ -1,12 +1,14 @@
 /*
- * Connection: one SQLite handle with its cache of prepared statements and a scratch arena.  Belongs to one thread.
+ * Connection: one SQLite handle with its cache of prepared statements and a scratch arena.
+ * Belongs to one thread.
  *
- * SQL for the tables of tables.def is made on demand from a statement_key (what is done to which table with which columns) and prepared
- * once per connection.  The set of keys that the program can make is small; past STORE_STATEMENTS_MAX the cache starts anew at the next
- * job.
+ * SQL for the tables of tables.def is made on demand from a statement_key (what is done to which
+ * table with which columns) and prepared once per connection.  The set of keys that the program
+ * can make is small; past STORE_STATEMENTS_MAX the cache starts anew at the next job.
  *
  * Parameters are numbered alike everywhere, so binding needs no table:
- *     ?1 tenant_id     ?(2 + column) a column's value     ?PARAMETER_WHERE the value of a conditional update
+ *     ?1 tenant_id     ?(2 + column) a column's value     ?PARAMETER_WHERE the value of a
+ * conditional update
  *     lists: ?PARAMETER_FILTER + i, ?PARAMETER_CURSOR + i, ?PARAMETER_LIMIT
  */
 #ifndef NEXUS_STORE_SQLITE_CONNECTION_INTERNAL_H
@@ -67,38 +69,54 @@ struct connection {
     /* Open addressing: STORE_STATEMENTS_MAX and what one job may add. */
     struct statement_slot slots[2048];
     int slot_count;
-    bool is_broken; /* the last failure was the disk's or the file's, not the caller's: the transaction is lost */
+    /* The last failure was the disk's or the file's, not the caller's: the transaction is lost. */
+    bool is_broken;
 };
 
-must_check bool connection_open(struct connection *connection, str path, bool is_reader, struct error *e);
+must_check bool connection_open(struct connection *connection, str path, bool is_reader,
+                                struct error *e);
 void connection_close(struct connection *connection); /* harmless on a zeroed one */
 
-/* Between two pieces of work: the scratch arena is emptied, is_broken cleared, too large a cache forgotten. */
+/*
+ * Between two pieces of work: the scratch arena is emptied, is_broken cleared, too large a cache
+ * forgotten.
+ */
 void connection_start_job(struct connection *connection);
 
 /* The prepared statement, reset and ready to bind; NULL with e set.  It stays the connection's. */
-sqlite3_stmt *connection_statement(struct connection *connection, const struct statement_key *key, struct error *e);
-sqlite3_stmt *connection_fixed(struct connection *connection, enum fixed_statement fixed, struct error *e);
+sqlite3_stmt *connection_statement(struct connection *connection, const struct statement_key *key,
+                                   struct error *e);
+sqlite3_stmt *connection_fixed(struct connection *connection, enum fixed_statement fixed,
+                               struct error *e);
 void statement_sql(const struct statement_key *key, struct strbuf *out);
 
 /* Steps a statement that gives no rows and resets it. */
-must_check bool connection_run(struct connection *connection, sqlite3_stmt *statement, struct error *e);
-must_check bool connection_run_fixed(struct connection *connection, enum fixed_statement fixed, struct error *e);
+must_check bool connection_run(struct connection *connection, sqlite3_stmt *statement,
+                               struct error *e);
+must_check bool connection_run_fixed(struct connection *connection, enum fixed_statement fixed,
+                                     struct error *e);
 /* One row: true and *has_row; the caller reads the columns and resets. */
-must_check bool connection_step(struct connection *connection, sqlite3_stmt *statement, bool *has_row, struct error *e);
-/* SQLite's last failure as an error; sets is_broken when it was no fault of the caller.  Returns false. */
+must_check bool connection_step(struct connection *connection, sqlite3_stmt *statement,
+                                bool *has_row, struct error *e);
+/*
+ * SQLite's last failure as an error; sets is_broken when it was no fault of the caller. Returns
+ * false.
+ */
 bool connection_fail(struct connection *connection, struct error *e);
 
-/* Texts are borrowed until the statement is stepped and reset; uuids are printed on the connection's arena. */
+/*
+ * Texts are borrowed until the statement is stepped and reset; uuids are printed on the
+ * connection's arena.
+ */
 void bind_uuid(struct connection *connection, sqlite3_stmt *statement, int parameter, uuid id);
 void bind_text(sqlite3_stmt *statement, int parameter, str text);
-void bind_value(struct connection *connection, sqlite3_stmt *statement, int parameter, enum column_type type,
-                const struct value *value);
+void bind_value(struct connection *connection, sqlite3_stmt *statement, int parameter,
+                enum column_type type, const struct value *value);
 /* Texts are copied to the arena. */
 str column_text(sqlite3_stmt *statement, int index, struct arena *arena);
 must_check bool column_uuid(sqlite3_stmt *statement, int index, uuid *out, struct error *e);
 /* A whole row of a table from result column `first` on. */
-must_check bool column_record(sqlite3_stmt *statement, int first, enum table table, struct arena *arena,
-                              struct record *out, struct error *e);
+must_check bool column_record(sqlite3_stmt *statement, int first, enum table table,
+                              struct arena *arena, struct record *out, struct error *e);
 
 #endif

@@ -11,8 +11,8 @@
 
 static bool fail_file(struct error *e, const char *what, const char *path)
 {
-    return error_set(e, errno == ENOSPC || errno == EDQUOT ? REASON_DISK_FULL : REASON_STORE, "%s %s: %s", what, path,
-                     strerror(errno));
+    return error_set(e, errno == ENOSPC || errno == EDQUOT ? REASON_DISK_FULL : REASON_STORE,
+                     "%s %s: %s", what, path, strerror(errno));
 }
 
 /* ---- one owner ---- */
@@ -26,11 +26,14 @@ static bool lock_take(struct sqlite_database *database, const char *path, struct
     if (flock(database->lock_fd, LOCK_EX | LOCK_NB) != 0) {
         ssize_t len = pread(database->lock_fd, text, sizeof text - 1, 0);
         text[len > 0 ? strcspn(text, "\n") : 0] = '\0';
-        return error_set(e, REASON_IN_USE, "the data folder is in use by process %s (%s): stop it, or use another folder",
-                         *text ? text : "?", path);
+        return error_set(
+            e, REASON_IN_USE,
+            "the data folder is in use by process %s (%s): stop it, or use another folder",
+            *text ? text : "?", path);
     }
     int len = snprintf(text, sizeof text, "%d\n", (int) getpid());
-    if (ftruncate(database->lock_fd, 0) != 0 || pwrite(database->lock_fd, text, (size_t) len, 0) != len)
+    if (ftruncate(database->lock_fd, 0) != 0 ||
+        pwrite(database->lock_fd, text, (size_t) len, 0) != len)
         return fail_file(e, "write", path);
     return true;
 }
@@ -46,12 +49,14 @@ static bool audit_key_read(struct sqlite_database *database, const char *path, s
     ssize_t len = read(fd, text, sizeof text);
     close(fd);
     digest key;
-    bool is_key = len >= 2 * SIGNATURE_KEY_BYTES && digest_parse_hex(str_of(text, 2 * SIGNATURE_KEY_BYTES), &key);
+    bool is_key = len >= 2 * SIGNATURE_KEY_BYTES &&
+                  digest_parse_hex(str_of(text, 2 * SIGNATURE_KEY_BYTES), &key);
     if (is_key)
         memcpy(database->audit_private_key, key.bytes, sizeof key.bytes);
     explicit_bzero(&key, sizeof key);
     explicit_bzero(text, sizeof text);
-    return is_key || error_set(e, REASON_CORRUPT, "%s holds no key: restore it from a backup", path);
+    return is_key ||
+           error_set(e, REASON_CORRUPT, "%s holds no key: restore it from a backup", path);
 }
 
 static bool audit_key_create(struct sqlite_database *database, const char *path, struct error *e)
@@ -69,11 +74,13 @@ static bool audit_key_create(struct sqlite_database *database, const char *path,
     return is_written || fail_file(e, "write", path);
 }
 
-static bool audit_key_open(struct sqlite_database *database, const char *path, bool is_new, struct error *e)
+static bool audit_key_open(struct sqlite_database *database, const char *path, bool is_new,
+                           struct error *e)
 {
     bool exists = access(path, F_OK) == 0;
     if (!exists && !is_new)
-        return error_set(e, REASON_CONFIG, "the audit key %s is missing: restore it from a backup", path);
+        return error_set(e, REASON_CONFIG, "the audit key %s is missing: restore it from a backup",
+                         path);
     if (exists ? !audit_key_read(database, path, e) : !audit_key_create(database, path, e))
         return false;
     signature_public_key(database->audit_private_key, database->audit_public_key);
@@ -94,8 +101,8 @@ static bool file_prepare(const char *path, bool *is_empty, struct error *e)
     return true;
 }
 
-static bool open_files(struct sqlite_database *database, const struct sqlite_options *options, bool *is_new,
-                       struct arena *arena, struct error *e)
+static bool open_files(struct sqlite_database *database, const struct sqlite_options *options,
+                       bool *is_new, struct arena *arena, struct error *e)
 {
     char *folder = str_to_cstr(arena, options->data_dir);
     if (mkdir(folder, 0700) != 0 && errno != EEXIST)
@@ -110,16 +117,16 @@ static bool open_files(struct sqlite_database *database, const struct sqlite_opt
     if (mkdir(database->seal_folder, 0700) != 0 && errno != EEXIST)
         return fail_file(e, "create", database->seal_folder);
     bool is_empty;
-    if (!lock_take(database, lock, e) || !file_prepare(database->path, &is_empty, e)
-        || !audit_key_open(database, key, is_empty, e))
+    if (!lock_take(database, lock, e) || !file_prepare(database->path, &is_empty, e) ||
+        !audit_key_open(database, key, is_empty, e))
         return false;
     struct connection *connection = &database->writer.connection;
-    return connection_open(connection, str_from_cstr(database->path), false, e)
-           && schema_migrate(connection, clock_unix_us(database->clock), is_new, e);
+    return connection_open(connection, str_from_cstr(database->path), false, e) &&
+           schema_migrate(connection, clock_unix_us(database->clock), is_new, e);
 }
 
-bool sqlite_database_open(const struct sqlite_options *options, struct sqlite_database **out, bool *is_new,
-                          struct error *e)
+bool sqlite_database_open(const struct sqlite_options *options, struct sqlite_database **out,
+                          bool *is_new, struct error *e)
 {
     OWNED(arena) arena = arena_create(0);
     struct sqlite_database *database = calloc(1, sizeof *database);
@@ -134,10 +141,10 @@ bool sqlite_database_open(const struct sqlite_options *options, struct sqlite_da
     sqlite_store_init(database);
     sqlite_kv_init(database);
     int readers = options->reader_count > 0 ? options->reader_count : 2;
-    if (open_files(database, options, is_new, arena, e)
-        && sqlite_vectors_init(database, options->vector_dimension, e)
-        && readers_start(database, readers < STORE_READERS_MAX ? readers : STORE_READERS_MAX, e)
-        && writer_start(database, e)) {
+    if (open_files(database, options, is_new, arena, e) &&
+        sqlite_vectors_init(database, options->vector_dimension, e) &&
+        readers_start(database, readers < STORE_READERS_MAX ? readers : STORE_READERS_MAX, e) &&
+        writer_start(database, e)) {
         *out = database;
         return true;
     }
@@ -152,7 +159,8 @@ void sqlite_database_close(struct sqlite_database *database)
     writer_stop(database);
     readers_stop(database);
     if (database->writer.connection.db)
-        sqlite3_wal_checkpoint_v2(database->writer.connection.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+        sqlite3_wal_checkpoint_v2(database->writer.connection.db, NULL, SQLITE_CHECKPOINT_TRUNCATE,
+                                  NULL, NULL);
     connection_close(&database->writer.connection);
     sqlite_vectors_deinit(database);
     if (database->lock_fd >= 0)

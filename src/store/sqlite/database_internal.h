@@ -19,9 +19,9 @@ struct job_thread {
     bool is_started;
     struct connection connection;
     /* Writer only. */
-    struct map *audit_heads;  /* by the tenant's 16 bytes; only what is committed or will be with this transaction */
-    bool has_unsealed;        /* a checkpoint was signed in this transaction */
-    struct record row;        /* the row being written, with what the back end adds */
+    struct map *audit_heads; /* by the tenant's 16 bytes; at most of this transaction */
+    bool has_unsealed;       /* a checkpoint was signed in this transaction */
+    struct record row;       /* the row being written, with what the back end adds */
 };
 
 struct sqlite_store {
@@ -58,36 +58,42 @@ struct sqlite_database {
 
 /* writer.c */
 must_check bool writer_start(struct sqlite_database *database, struct error *e);
-void writer_stop(struct sqlite_database *database); /* serves what is queued, signs the audit chains */
+void writer_stop(
+    struct sqlite_database *database); /* serves what is queued, signs the audit chains */
 /* readers.c */
 must_check bool readers_start(struct sqlite_database *database, int count, struct error *e);
 void readers_stop(struct sqlite_database *database);
 
 /* write.c: inside a transaction, on the writer */
 must_check bool write_batch(struct job_thread *writer, const struct batch *batch, struct error *e);
-must_check bool write_record(struct job_thread *writer, uuid tenant_id, const struct write *write, struct error *e);
+must_check bool write_record(struct job_thread *writer, uuid tenant_id, const struct write *write,
+                             struct error *e);
 
 /* audit.c */
-must_check bool audit_append(struct job_thread *writer, uuid tenant_id, const struct record *entry, struct error *e);
-void audit_forget_heads(struct job_thread *writer);              /* after a rollback */
+must_check bool audit_append(struct job_thread *writer, uuid tenant_id, const struct record *entry,
+                             struct error *e);
+void audit_forget_heads(struct job_thread *writer); /* after a rollback */
 bool audit_has_unsigned(const struct job_thread *writer);
-must_check bool audit_sign_all(struct job_thread *writer, struct error *e); /* inside a transaction */
+must_check bool audit_sign_all(struct job_thread *writer,
+                               struct error *e); /* inside a transaction */
 must_check bool audit_verify_rows(struct job_thread *reader, uuid tenant_id, struct arena *arena,
                                   struct audit_report *out, struct error *e);
 
 /*
- * seal.c: the newest checkpoint of each chain is also written to a file beside the audit key, outside the store, after its commit.
+ * seal.c: the newest checkpoint of each chain is also written to a file beside the audit key,
+ * outside the store, after its commit.
  * So cutting the log together with its checkpoints is found too.
  */
 void seals_write(struct job_thread *writer);
 must_check bool seals_verify(struct job_thread *reader, struct audit_walk *walk, struct error *e);
-must_check bool audit_hash_at(struct connection *connection, uuid tenant_id, const struct record *checkpoint, str *out,
-                              struct error *e);
+must_check bool audit_hash_at(struct connection *connection, uuid tenant_id,
+                              const struct record *checkpoint, str *out, struct error *e);
 
 /* the three contracts */
 void sqlite_store_init(struct sqlite_database *database);
 void sqlite_kv_init(struct sqlite_database *database);
-must_check bool sqlite_vectors_init(struct sqlite_database *database, size_t dimension, struct error *e);
+must_check bool sqlite_vectors_init(struct sqlite_database *database, size_t dimension,
+                                    struct error *e);
 void sqlite_vectors_deinit(struct sqlite_database *database);
 
 #endif

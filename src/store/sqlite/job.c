@@ -39,7 +39,8 @@ bool job_queue_put(struct job_queue *queue, struct job *job, struct error *e)
     pthread_mutex_unlock(&queue->lock);
     if (is_closed)
         return error_set(e, REASON_DRAINING, "the store is being closed");
-    return !is_full || error_set(e, REASON_OVERLOADED_HERE, "the store has too much work queued: try again");
+    return !is_full ||
+           error_set(e, REASON_OVERLOADED_HERE, "the store has too much work queued: try again");
 }
 
 static struct timespec monotonic_in(int ms)
@@ -71,7 +72,8 @@ enum take job_queue_take(struct job_queue *queue, size_t rows_max, int idle_ms, 
     else if (queue->is_closed)
         result = TAKE_CLOSED;
     struct job **end = &queue->first;
-    for (size_t rows = 0; *end && (end == &queue->first || rows + (*end)->row_count <= rows_max); end = &(*end)->next) {
+    for (size_t rows = 0; *end && (end == &queue->first || rows + (*end)->row_count <= rows_max);
+         end = &(*end)->next) {
         rows += (*end)->row_count;
         queue->count--;
         queue->bytes -= (*end)->bytes;

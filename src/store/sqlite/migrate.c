@@ -1,28 +1,33 @@
 #include "base/digest.h"
 #include "store/sqlite/schema_internal.h"
-#include "store_migrations.h" /* made from migrations/ by the build: version, name and SQL of each */
+#include "store_migrations.h" /* made from migrations/ by the build */
 
 static bool run_sql(struct connection *connection, str sql, struct error *e)
 {
     char *text = str_to_cstr(connection->arena, sql);
-    return sqlite3_exec(connection->db, text, NULL, NULL, NULL) == SQLITE_OK || connection_fail(connection, e);
+    return sqlite3_exec(connection->db, text, NULL, NULL, NULL) == SQLITE_OK ||
+           connection_fail(connection, e);
 }
 
-static bool prepare_once(struct connection *connection, const char *sql, sqlite3_stmt **out, struct error *e)
+static bool prepare_once(struct connection *connection, const char *sql, sqlite3_stmt **out,
+                         struct error *e)
 {
-    return sqlite3_prepare_v2(connection->db, sql, -1, out, NULL) == SQLITE_OK || connection_fail(connection, e);
+    return sqlite3_prepare_v2(connection->db, sql, -1, out, NULL) == SQLITE_OK ||
+           connection_fail(connection, e);
 }
 
 /* Newest applied version; 0 for an empty file. */
 static bool read_version(struct connection *connection, int *version, struct error *e)
 {
     if (!run_sql(connection,
-                 S("CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL,"
+                 S("CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, "
+                   "name TEXT NOT NULL,"
                    " checksum TEXT NOT NULL, applied_at INTEGER NOT NULL)"),
                  e))
         return false;
     sqlite3_stmt *statement;
-    if (!prepare_once(connection, "SELECT coalesce(max(version), 0) FROM schema_migrations", &statement, e))
+    if (!prepare_once(connection, "SELECT coalesce(max(version), 0) FROM schema_migrations",
+                      &statement, e))
         return false;
     bool has_row;
     bool is_ok = connection_step(connection, statement, &has_row, e);
@@ -32,10 +37,12 @@ static bool read_version(struct connection *connection, int *version, struct err
     return is_ok;
 }
 
-static bool check_applied(struct connection *connection, const struct migration *migration, struct error *e)
+static bool check_applied(struct connection *connection, const struct migration *migration,
+                          struct error *e)
 {
     sqlite3_stmt *statement;
-    if (!prepare_once(connection, "SELECT checksum FROM schema_migrations WHERE version = ?1", &statement, e))
+    if (!prepare_once(connection, "SELECT checksum FROM schema_migrations WHERE version = ?1",
+                      &statement, e))
         return false;
     sqlite3_bind_int(statement, 1, migration->version);
     bool has_row;
@@ -43,17 +50,20 @@ static bool check_applied(struct connection *connection, const struct migration 
     if (is_ok) {
         str expected = digest_hex(connection->arena, digest_sha256(migration->sql));
         if (!has_row || !str_equal(column_text(statement, 0, connection->arena), expected))
-            is_ok = error_set(e, REASON_CORRUPT, "migration %04d was applied in another form than this program has it",
+            is_ok = error_set(e, REASON_CORRUPT,
+                              "migration %04d was applied in another form than this program has it",
                               migration->version);
     }
     sqlite3_finalize(statement);
     return is_ok;
 }
 
-static bool remember(struct connection *connection, const struct migration *migration, int64_t now_us, struct error *e)
+static bool remember(struct connection *connection, const struct migration *migration,
+                     int64_t now_us, struct error *e)
 {
     sqlite3_stmt *statement;
-    if (!prepare_once(connection, "INSERT INTO schema_migrations VALUES (?1, ?2, ?3, ?4)", &statement, e))
+    if (!prepare_once(connection, "INSERT INTO schema_migrations VALUES (?1, ?2, ?3, ?4)",
+                      &statement, e))
         return false;
     sqlite3_bind_int(statement, 1, migration->version);
     bind_text(statement, 2, str_from_cstr(migration->name));
@@ -64,10 +74,11 @@ static bool remember(struct connection *connection, const struct migration *migr
     return is_ok;
 }
 
-static bool apply(struct connection *connection, const struct migration *migration, int64_t now_us, struct error *e)
+static bool apply(struct connection *connection, const struct migration *migration, int64_t now_us,
+                  struct error *e)
 {
-    if (run_sql(connection, S("BEGIN IMMEDIATE"), e) && run_sql(connection, migration->sql, e)
-        && remember(connection, migration, now_us, e) && run_sql(connection, S("COMMIT"), e))
+    if (run_sql(connection, S("BEGIN IMMEDIATE"), e) && run_sql(connection, migration->sql, e) &&
+        remember(connection, migration, now_us, e) && run_sql(connection, S("COMMIT"), e))
         return true;
     sqlite3_exec(connection->db, "ROLLBACK", NULL, NULL, NULL);
     return error_wrap(e, "migration %04d_%s", migration->version, migration->name);
@@ -84,12 +95,14 @@ bool schema_migrate(struct connection *connection, int64_t now_us, bool *is_new,
     if (!read_version(connection, &version, e))
         return false;
     if (version > schema_version())
-        return error_set(e, REASON_CONFIG, "the database has schema %d, this program knows %d: use a newer program", version,
-                         schema_version());
+        return error_set(e, REASON_CONFIG,
+                         "the database has schema %d, this program knows %d: use a newer program",
+                         version, schema_version());
     *is_new = version == 0;
     for (size_t i = 0; i < ARRAY_COUNT(migrations); i++) {
         bool is_applied = migrations[i].version <= version;
-        if (is_applied ? !check_applied(connection, &migrations[i], e) : !apply(connection, &migrations[i], now_us, e))
+        if (is_applied ? !check_applied(connection, &migrations[i], e)
+                       : !apply(connection, &migrations[i], now_us, e))
             return false;
     }
     return true;

@@ -9,8 +9,8 @@ static void *reader_run(void *argument)
     struct job *job;
     while (job_queue_take(reader->queue, 1, -1, &job) == TAKE_JOBS) {
         connection_start_job(&reader->connection);
-        bool is_late = job->deadline_ns != DEADLINE_NONE
-                       && clock_monotonic_ns(reader->database->clock) >= job->deadline_ns;
+        bool is_late = job->deadline_ns != DEADLINE_NONE &&
+                       clock_monotonic_ns(reader->database->clock) >= job->deadline_ns;
         if (is_late)
             error_set(&job->error, REASON_TIMEOUT, "the deadline passed while the read was queued");
         job_finish(job, !is_late && job->run(reader, job, &job->error));

@@ -2,7 +2,9 @@
 #include "store/sqlite/schema_internal.h"
 
 /* Microseconds UTC; only for rows that other programs insert: ours bring their own time. */
-#define NOW_SQL "(CAST(strftime('%s', 'now') AS INTEGER) * 1000000 + CAST(substr(strftime('%f', 'now'), 4) AS INTEGER) * 1000)"
+#define NOW_SQL                                                                                    \
+    "(CAST(strftime('%s', 'now') AS INTEGER) * 1000000 + CAST(substr(strftime('%f', 'now'), 4) "   \
+    "AS INTEGER) * 1000)"
 
 static const char *const further_sql[] = {
     "CREATE UNIQUE INDEX audit_logs_chain ON audit_logs (tenant_id, writer, seq)",
@@ -40,7 +42,8 @@ static const struct column_rule *rule_of(enum table table, int column, bool is_p
     size_t count;
     const struct column_rule *rules = column_rules(&count);
     for (size_t i = 0; i < count; i++)
-        if (rules[i].table == table && rules[i].column == column && (rules[i].parent >= 0) == is_parent)
+        if (rules[i].table == table && rules[i].column == column &&
+            (rules[i].parent >= 0) == is_parent)
             return &rules[i];
     return NULL;
 }
@@ -84,10 +87,13 @@ static void write_table(struct strbuf *out, enum table table)
     for (int i = 0; i < def->column_count; i++) {
         const struct column_rule *rule = rule_of(table, i, true);
         if (rule)
-            strbuf_printf(out, ",\n    FOREIGN KEY (tenant_id, %s) REFERENCES %s (tenant_id, id)", def->columns[i].name,
-                          table_def((enum table) rule->parent)->name);
+            strbuf_printf(out, ",\n    FOREIGN KEY (tenant_id, %s) REFERENCES %s (tenant_id, id)",
+                          def->columns[i].name, table_def((enum table) rule->parent)->name);
     }
-    /* A row that is found by several columns is stored in their order: a journal's events lie side by side. */
+    /*
+     * A row that is found by several columns is stored in their order: a journal's events lie side
+     * by side.
+     */
     strbuf_printf(out, "\n)%s;\n", key_count > 1 ? " WITHOUT ROWID" : "");
 }
 
@@ -97,10 +103,12 @@ static void write_indexes(struct strbuf *out, enum table table)
     for (int i = 0; i < def->column_count; i++) {
         const char *name = def->columns[i].name;
         if (def->columns[i].flags & COLUMN_UNIQUE)
-            strbuf_printf(out, "CREATE UNIQUE INDEX %s_%s ON %s (%s);\n", def->name, name, def->name, name);
+            strbuf_printf(out, "CREATE UNIQUE INDEX %s_%s ON %s (%s);\n", def->name, name,
+                          def->name, name);
         if (!(def->columns[i].flags & COLUMN_INDEXED))
             continue;
-        strbuf_printf(out, "CREATE INDEX %s_%s ON %s (tenant_id, %s", def->name, name, def->name, name);
+        strbuf_printf(out, "CREATE INDEX %s_%s ON %s (tenant_id, %s", def->name, name, def->name,
+                      name);
         write_keys(out, def, i);
         strbuf_add(out, S(");\n"));
     }

@@ -8,7 +8,8 @@
 /* One file per chain: seq, hash and signature on a line each, then the writer's name. */
 enum { SEAL_BYTES_MAX = 1024 };
 
-static char *seal_path(struct arena *arena, const struct sqlite_database *database, uuid tenant_id, const char *suffix)
+static char *seal_path(struct arena *arena, const struct sqlite_database *database, uuid tenant_id,
+                       const char *suffix)
 {
     str name = digest_hex(arena, digest_sha256(str_from_cstr(database->node)));
     return str_to_cstr(arena, str_printf(arena, "%s/" STR_FMT "-%.16s%s", database->seal_folder,
@@ -23,12 +24,13 @@ static bool seal_write(struct job_thread *writer, const struct audit_head *head)
     FILE *file = fopen(temporary, "we");
     if (!file)
         return false;
-    str signature = base64_encode(arena, str_of((const char *) head->signature, sizeof head->signature));
-    bool is_written = fprintf(file, "%lld\n%.*s\n" STR_FMT "\n%s", (long long) head->checkpoint_seq, AUDIT_HASH_BYTES,
-                              head->checkpoint_hash, STR_ARG(signature), writer->database->node)
-                      > 0;
-    return (fclose(file) == 0) && is_written
-           && rename(temporary, seal_path(arena, writer->database, head->tenant_id, "")) == 0;
+    str signature =
+        base64_encode(arena, str_of((const char *) head->signature, sizeof head->signature));
+    bool is_written = fprintf(file, "%lld\n%.*s\n" STR_FMT "\n%s", (long long) head->checkpoint_seq,
+                              AUDIT_HASH_BYTES, head->checkpoint_hash, STR_ARG(signature),
+                              writer->database->node) > 0;
+    return (fclose(file) == 0) && is_written &&
+           rename(temporary, seal_path(arena, writer->database, head->tenant_id, "")) == 0;
 }
 
 void seals_write(struct job_thread *writer)
@@ -44,7 +46,8 @@ void seals_write(struct job_thread *writer)
         if (seal_write(writer, head))
             head->sealed_seq = head->checkpoint_seq;
         else
-            LOG_WARN("store", S("an audit checkpoint could not be sealed"), LOG_STR("error.message", str_from_cstr(strerror(errno))));
+            LOG_WARN("store", S("an audit checkpoint could not be sealed"),
+                     LOG_STR("error.message", str_from_cstr(strerror(errno))));
     }
 }
 
@@ -58,8 +61,8 @@ static bool seal_read(const char *path, struct arena *arena, struct record *out,
         fclose(file);
     str rest = str_of(bytes, len), seq_text, hash, signature;
     int64_t seq = 0;
-    *is_damaged = !str_cut(rest, '\n', &seq_text, &rest) || !str_to_i64(seq_text, &seq)
-                  || !str_cut(rest, '\n', &hash, &rest) || !str_cut(rest, '\n', &signature, &rest);
+    *is_damaged = !str_cut(rest, '\n', &seq_text, &rest) || !str_to_i64(seq_text, &seq) ||
+                  !str_cut(rest, '\n', &hash, &rest) || !str_cut(rest, '\n', &signature, &rest);
     if (len == 0 || *is_damaged)
         return len > 0;
     *out = record_of(TABLE_AUDIT_CHECKPOINTS);
@@ -70,16 +73,19 @@ static bool seal_read(const char *path, struct arena *arena, struct record *out,
     return true;
 }
 
-static bool seal_verify(struct job_thread *reader, struct audit_walk *walk, const char *name, struct error *e)
+static bool seal_verify(struct job_thread *reader, struct audit_walk *walk, const char *name,
+                        struct error *e)
 {
     struct arena *arena = reader->connection.arena;
-    char *path = str_to_cstr(arena, str_printf(arena, "%s/%s", reader->database->seal_folder, name));
+    char *path =
+        str_to_cstr(arena, str_printf(arena, "%s/%s", reader->database->seal_folder, name));
     struct record *checkpoint = ARENA_NEW(arena, struct record);
     bool is_damaged;
     if (!seal_read(path, arena, checkpoint, &is_damaged))
         return true;
     if (is_damaged)
-        return error_set(e, REASON_CORRUPT, "the audit seal %s is damaged: restore it from a backup", path);
+        return error_set(e, REASON_CORRUPT,
+                         "the audit seal %s is damaged: restore it from a backup", path);
     str hash;
     if (!audit_hash_at(&reader->connection, walk->tenant_id, checkpoint, &hash, e))
         return false;
@@ -91,7 +97,8 @@ bool seals_verify(struct job_thread *reader, struct audit_walk *walk, struct err
 {
     DIR *folder = opendir(reader->database->seal_folder);
     if (!folder)
-        return error_set(e, REASON_STORE, "open %s: %s", reader->database->seal_folder, strerror(errno));
+        return error_set(e, REASON_STORE, "open %s: %s", reader->database->seal_folder,
+                         strerror(errno));
     str tenant = uuid_str(reader->connection.arena, walk->tenant_id);
     bool is_ok = true;
     for (struct dirent *entry; is_ok && (entry = readdir(folder));) {

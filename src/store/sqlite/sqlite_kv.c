@@ -1,4 +1,7 @@
-/* Key-value over the table `kv`.  What has expired is not there; it is swept out as the writer passes by. */
+/*
+ * Key-value over the table `kv`. What has expired is not there; it is swept out as the writer
+ * passes by.
+ */
 #include "base/ensure.h"
 #include "base/strbuf.h"
 #include "store/sqlite/database_internal.h"
@@ -19,8 +22,8 @@ static struct sqlite_database *database_of(struct kv *kv)
     return CONTAINER_OF(kv, struct sqlite_kv, base)->database;
 }
 
-static sqlite3_stmt *kv_statement(struct job_thread *thread, enum fixed_statement fixed, const struct kv_job *kv,
-                                  struct error *e)
+static sqlite3_stmt *kv_statement(struct job_thread *thread, enum fixed_statement fixed,
+                                  const struct kv_job *kv, struct error *e)
 {
     sqlite3_stmt *statement = connection_fixed(&thread->connection, fixed, e);
     if (!statement)
@@ -30,8 +33,8 @@ static sqlite3_stmt *kv_statement(struct job_thread *thread, enum fixed_statemen
     return statement;
 }
 
-static bool kv_read(struct job_thread *thread, const struct kv_job *kv, struct arena *arena, bool *is_found, str *value,
-                    struct error *e)
+static bool kv_read(struct job_thread *thread, const struct kv_job *kv, struct arena *arena,
+                    bool *is_found, str *value, struct error *e)
 {
     sqlite3_stmt *statement = kv_statement(thread, FIXED_KV_GET, kv, e);
     if (!statement)
@@ -76,8 +79,8 @@ static bool get_run(struct job_thread *reader, struct job *job, struct error *e)
 {
     struct kv_job *kv = CONTAINER_OF(job, struct kv_job, job);
     bool is_found;
-    return kv_read(reader, kv, kv->arena, &is_found, &kv->value, e)
-           && (is_found || error_set(e, REASON_NOT_FOUND, "no such key"));
+    return kv_read(reader, kv, kv->arena, &is_found, &kv->value, e) &&
+           (is_found || error_set(e, REASON_NOT_FOUND, "no such key"));
 }
 
 static bool put_run(struct job_thread *writer, struct job *job, struct error *e)
@@ -116,7 +119,8 @@ static bool add_run(struct job_thread *writer, struct job *job, struct error *e)
     str text = str_printf(arena, "%lld", (long long) sum);
     if (!is_found)
         return kv_write(writer, kv, text, e);
-    sqlite3_stmt *statement = kv_statement(writer, FIXED_KV_KEEP, kv, e); /* its end of life stays */
+    sqlite3_stmt *statement =
+        kv_statement(writer, FIXED_KV_KEEP, kv, e); /* its end of life stays */
     if (!statement)
         return false;
     bind_blob(statement, 3, text);
@@ -125,10 +129,12 @@ static bool add_run(struct job_thread *writer, struct job *job, struct error *e)
 
 static struct kv_job kv_job_of(job_fn *run, uuid tenant_id, str key)
 {
-    return (struct kv_job){.job = {.run = run, .row_count = 1, .bytes = key.len}, .tenant_id = tenant_id, .key = key};
+    return (struct kv_job){
+        .job = {.run = run, .row_count = 1, .bytes = key.len}, .tenant_id = tenant_id, .key = key};
 }
 
-static bool get(struct kv *base, struct context *ctx, uuid tenant_id, str key, str *value, struct error *e)
+static bool get(struct kv *base, struct context *ctx, uuid tenant_id, str key, str *value,
+                struct error *e)
 {
     OWNED(arena) arena = arena_create(0);
     struct kv_job kv = kv_job_of(get_run, tenant_id, key);
@@ -139,8 +145,8 @@ static bool get(struct kv *base, struct context *ctx, uuid tenant_id, str key, s
     return true;
 }
 
-static bool put(struct kv *base, struct context *ctx, uuid tenant_id, str key, str value, int64_t ttl_ms,
-                bool only_if_absent, struct error *e)
+static bool put(struct kv *base, struct context *ctx, uuid tenant_id, str key, str value,
+                int64_t ttl_ms, bool only_if_absent, struct error *e)
 {
     struct kv_job kv = kv_job_of(put_run, tenant_id, key);
     kv.value = value;
@@ -150,14 +156,15 @@ static bool put(struct kv *base, struct context *ctx, uuid tenant_id, str key, s
     return job_do(&database_of(base)->writes, ctx, &kv.job, e);
 }
 
-static bool remove_key(struct kv *base, struct context *ctx, uuid tenant_id, str key, struct error *e)
+static bool remove_key(struct kv *base, struct context *ctx, uuid tenant_id, str key,
+                       struct error *e)
 {
     struct kv_job kv = kv_job_of(remove_run, tenant_id, key);
     return job_do(&database_of(base)->writes, ctx, &kv.job, e);
 }
 
-static bool add(struct kv *base, struct context *ctx, uuid tenant_id, str key, int64_t delta, int64_t ttl_ms,
-                int64_t *value, struct error *e)
+static bool add(struct kv *base, struct context *ctx, uuid tenant_id, str key, int64_t delta,
+                int64_t ttl_ms, int64_t *value, struct error *e)
 {
     struct kv_job kv = kv_job_of(add_run, tenant_id, key);
     kv.delta = delta;

@@ -28,12 +28,14 @@ static void commit_job_init(struct commit_job *commit, const struct batch *batch
     commit->batch = batch;
     commit->job.run = commit_run;
     commit->job.fault = batch->fault;
+    commit->job.notice = &batch->notice;
     commit->job.row_count = batch->count ? batch->count : 1;
     for (size_t i = 0; i < batch->count; i++)
         commit->job.bytes += record_bytes(&batch->writes[i].record);
 }
 
-static bool commit(struct store *store, struct context *ctx, const struct batch *batch, struct error *e)
+static bool commit(struct store *store, struct context *ctx, const struct batch *batch,
+                   struct error *e)
 {
     struct commit_job commit = {0};
     commit_job_init(&commit, batch);
@@ -62,7 +64,8 @@ static str where_text(const struct write *write)
 {
     if (write->where_column < 0)
         return STR_NONE;
-    return value_text(table_def(write->record.table)->columns[write->where_column].type, &write->where_value);
+    return value_text(table_def(write->record.table)->columns[write->where_column].type,
+                      &write->where_value);
 }
 
 static struct submitted *submitted_create(const struct batch *batch)
@@ -81,12 +84,17 @@ static struct submitted *submitted_create(const struct batch *batch)
         *write = batch->writes[i];
         const struct table_def *def = table_def(write->record.table);
         for (int c = 0; c < def->column_count; c++)
-            if (write->record.has & 1u << c && value_text(def->columns[c].type, &write->record.values[c]).len > 0)
+            if (write->record.has & 1u << c &&
+                value_text(def->columns[c].type, &write->record.values[c]).len > 0)
                 write->record.values[c].text = text_take(&end, write->record.values[c].text);
         if (where_text(write).len > 0)
             write->where_value.text = text_take(&end, write->where_value.text);
     }
-    copy->batch = (struct batch){.tenant_id = batch->tenant_id, .writes = copy->writes, .count = batch->count, .fault = batch->fault};
+    copy->batch = (struct batch){.tenant_id = batch->tenant_id,
+                                 .writes = copy->writes,
+                                 .count = batch->count,
+                                 .notice = batch->notice,
+                                 .fault = batch->fault};
     if (batch->fence) {
         copy->fence = *batch->fence;
         copy->fence.node = text_take(&end, batch->fence->node);
@@ -101,7 +109,8 @@ static void submitted_finish(struct job *job, bool is_ok, struct error *failure)
 {
     struct submitted *submitted = CONTAINER_OF(job, struct submitted, commit.job);
     if (!is_ok) {
-        atomic_fetch_add_explicit(&submitted->database->failed_submit_count, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&submitted->database->failed_submit_count, 1,
+                                  memory_order_relaxed);
         LOG_ERROR("store", S("a submitted batch was not stored"), failure);
     }
     free(submitted);
@@ -144,8 +153,8 @@ static bool claim_run(struct job_thread *writer, struct job *job, struct error *
     return connection_run(connection, statement, e); /* to its end: only then is the update done */
 }
 
-static bool claim(struct store *store, struct context *ctx, uuid tenant_id, uuid session_id, str node, int64_t *epoch,
-                  struct error *e)
+static bool claim(struct store *store, struct context *ctx, uuid tenant_id, uuid session_id,
+                  str node, int64_t *epoch, struct error *e)
 {
     struct claim_job claim = {
         .job = {.run = claim_run, .row_count = 1},
@@ -161,7 +170,10 @@ static bool claim(struct store *store, struct context *ctx, uuid tenant_id, uuid
 
 /* ---- reading ---- */
 
-/* Rows are read into an arena of the job's own, made by the reader; the coroutine copies them to its own and destroys it. */
+/*
+ * Rows are read into an arena of the job's own, made by the reader; the coroutine copies them to
+ * its own and destroys it.
+ */
 struct read_job {
     struct job job;
     const uuid *tenant_id; /* NULL: all */
@@ -188,7 +200,8 @@ static bool get_run(struct job_thread *reader, struct job *job, struct error *e)
     bind_uuid(connection, statement, PARAMETER_TENANT, *read->tenant_id);
     for (int i = 0; i < def->column_count; i++)
         if (def->columns[i].flags & COLUMN_KEY)
-            bind_value(connection, statement, PARAMETER_COLUMN + i, def->columns[i].type, &read->key->values[i]);
+            bind_value(connection, statement, PARAMETER_COLUMN + i, def->columns[i].type,
+                       &read->key->values[i]);
     bool has_row;
     if (!connection_step(connection, statement, &has_row, e))
         return false;
@@ -200,8 +213,8 @@ static bool get_run(struct job_thread *reader, struct job *job, struct error *e)
     return is_ok;
 }
 
-static sqlite3_stmt *list_statement(struct connection *connection, const struct query *query, bool is_any_tenant,
-                                    struct error *e)
+static sqlite3_stmt *list_statement(struct connection *connection, const struct query *query,
+                                    bool is_any_tenant, struct error *e)
 {
     struct statement_key key;
     memset(&key, 0, sizeof key);
@@ -219,16 +232,16 @@ static sqlite3_stmt *list_statement(struct connection *connection, const struct 
     return connection_statement(connection, &key, e);
 }
 
-static bool list_bind(struct connection *connection, sqlite3_stmt *statement, const struct read_job *read,
-                      struct error *e)
+static bool list_bind(struct connection *connection, sqlite3_stmt *statement,
+                      const struct read_job *read, struct error *e)
 {
     const struct query *query = read->query;
     const struct table_def *def = table_def(query->table);
     if (read->tenant_id)
         bind_uuid(connection, statement, PARAMETER_TENANT, *read->tenant_id);
     for (int i = 0; i < query->filter_count; i++)
-        bind_value(connection, statement, PARAMETER_FILTER + i, def->columns[query->filters[i].column].type,
-                   &query->filters[i].value);
+        bind_value(connection, statement, PARAMETER_FILTER + i,
+                   def->columns[query->filters[i].column].type, &query->filters[i].value);
     sqlite3_bind_int64(statement, PARAMETER_LIMIT, (int64_t) query->limit + 1);
     if (str_is_empty(query->cursor))
         return true;
@@ -236,11 +249,13 @@ static bool list_bind(struct connection *connection, sqlite3_stmt *statement, co
     if (!cursor_parse(&cursor, query, !read->tenant_id, connection->arena, e))
         return false;
     for (int i = 0; i < cursor.count; i++)
-        bind_value(connection, statement, PARAMETER_CURSOR + i, cursor.columns[i].type, &cursor.values[i]);
+        bind_value(connection, statement, PARAMETER_CURSOR + i, cursor.columns[i].type,
+                   &cursor.values[i]);
     return true;
 }
 
-static bool list_rows(struct connection *connection, sqlite3_stmt *statement, struct read_job *read, struct error *e)
+static bool list_rows(struct connection *connection, sqlite3_stmt *statement, struct read_job *read,
+                      struct error *e)
 {
     const struct query *query = read->query;
     read->rows.items = ARENA_ARRAY(read->arena, struct record, query->limit);
@@ -252,11 +267,11 @@ static bool list_rows(struct connection *connection, sqlite3_stmt *statement, st
         size_t i = read->rows.count;
         if (i == query->limit) { /* the one row more that tells of a next page */
             sqlite3_reset(statement);
-            return cursor_print(query, !read->tenant_id, read->tenant_ids[i - 1], &read->rows.items[i - 1], read->arena,
-                                &read->rows.next_cursor, e);
+            return cursor_print(query, !read->tenant_id, read->tenant_ids[i - 1],
+                                &read->rows.items[i - 1], read->arena, &read->rows.next_cursor, e);
         }
-        if (!column_uuid(statement, 0, &read->tenant_ids[i], e)
-            || !column_record(statement, 1, query->table, read->arena, &read->rows.items[i], e)) {
+        if (!column_uuid(statement, 0, &read->tenant_ids[i], e) ||
+            !column_record(statement, 1, query->table, read->arena, &read->rows.items[i], e)) {
             sqlite3_reset(statement);
             return false;
         }
@@ -269,8 +284,8 @@ static bool list_run(struct job_thread *reader, struct job *job, struct error *e
 {
     struct read_job *read = CONTAINER_OF(job, struct read_job, job);
     sqlite3_stmt *statement = list_statement(&reader->connection, read->query, !read->tenant_id, e);
-    return statement && list_bind(&reader->connection, statement, read, e)
-           && list_rows(&reader->connection, statement, read, e);
+    return statement && list_bind(&reader->connection, statement, read, e) &&
+           list_rows(&reader->connection, statement, read, e);
 }
 
 static bool verify_run(struct job_thread *reader, struct job *job, struct error *e)
@@ -279,11 +294,15 @@ static bool verify_run(struct job_thread *reader, struct job *job, struct error 
     return audit_verify_rows(reader, *read->tenant_id, read->arena, &read->report, e);
 }
 
-static bool get(struct store *store, struct context *ctx, uuid tenant_id, const struct record *key, struct record *out,
-                struct error *e)
+static bool get(struct store *store, struct context *ctx, uuid tenant_id, const struct record *key,
+                struct record *out, struct error *e)
 {
     OWNED(arena) arena = arena_create(0);
-    struct read_job read = {.job.run = get_run, .job.row_count = 1, .tenant_id = &tenant_id, .key = key, .arena = arena};
+    struct read_job read = {.job.run = get_run,
+                            .job.row_count = 1,
+                            .tenant_id = &tenant_id,
+                            .key = key,
+                            .arena = arena};
     if (!job_do(&database_of(store)->reads, ctx, &read.job, e))
         return false;
     record_copy(ctx->arena, out, read.rows.items);
@@ -292,28 +311,34 @@ static bool get(struct store *store, struct context *ctx, uuid tenant_id, const 
 
 static void rows_give(struct arena *arena, const struct records *rows, struct records *out)
 {
-    *out = (struct records){.count = rows->count, .next_cursor = str_copy(arena, rows->next_cursor)};
+    *out =
+        (struct records){.count = rows->count, .next_cursor = str_copy(arena, rows->next_cursor)};
     out->items = ARENA_ARRAY(arena, struct record, rows->count);
     for (size_t i = 0; i < rows->count; i++)
         record_copy(arena, &out->items[i], &rows->items[i]);
 }
 
-static bool list(struct store *store, struct context *ctx, uuid tenant_id, const struct query *query,
-                 struct records *out, struct error *e)
+static bool list(struct store *store, struct context *ctx, uuid tenant_id,
+                 const struct query *query, struct records *out, struct error *e)
 {
     OWNED(arena) arena = arena_create(0);
-    struct read_job read = {.job.run = list_run, .job.row_count = 1, .tenant_id = &tenant_id, .query = query, .arena = arena};
+    struct read_job read = {.job.run = list_run,
+                            .job.row_count = 1,
+                            .tenant_id = &tenant_id,
+                            .query = query,
+                            .arena = arena};
     if (!job_do(&database_of(store)->reads, ctx, &read.job, e))
         return false;
     rows_give(ctx->arena, &read.rows, out);
     return true;
 }
 
-static bool list_any_tenant(struct store *store, struct context *ctx, const struct query *query, struct records *out,
-                            uuid **tenant_ids, struct error *e)
+static bool list_any_tenant(struct store *store, struct context *ctx, const struct query *query,
+                            struct records *out, uuid **tenant_ids, struct error *e)
 {
     OWNED(arena) arena = arena_create(0);
-    struct read_job read = {.job.run = list_run, .job.row_count = 1, .query = query, .arena = arena};
+    struct read_job read = {
+        .job.run = list_run, .job.row_count = 1, .query = query, .arena = arena};
     if (!job_do(&database_of(store)->reads, ctx, &read.job, e))
         return false;
     rows_give(ctx->arena, &read.rows, out);
@@ -323,11 +348,12 @@ static bool list_any_tenant(struct store *store, struct context *ctx, const stru
     return true;
 }
 
-static bool audit_verify(struct store *store, struct context *ctx, uuid tenant_id, struct audit_report *out,
-                         struct error *e)
+static bool audit_verify(struct store *store, struct context *ctx, uuid tenant_id,
+                         struct audit_report *out, struct error *e)
 {
     OWNED(arena) arena = arena_create(0);
-    struct read_job read = {.job.run = verify_run, .job.row_count = 1, .tenant_id = &tenant_id, .arena = arena};
+    struct read_job read = {
+        .job.run = verify_run, .job.row_count = 1, .tenant_id = &tenant_id, .arena = arena};
     if (!job_do(&database_of(store)->reads, ctx, &read.job, e))
         return false;
     *out = read.report;

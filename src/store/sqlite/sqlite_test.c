@@ -1,10 +1,13 @@
-/* What only the SQLite back end promises: schema, one owner, crash safety, the audit log's evidence, other programs' view. */
+/*
+ * What only the SQLite back end promises: schema, one owner, crash safety, the audit log's
+ * evidence, other programs' view.
+ */
+#include "store/sqlite.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/strbuf.h"
-#include "store/sqlite.h"
 #include "store/sqlite/schema_internal.h"
 #include "store/store_contract.h"
 #include <fcntl.h>
@@ -104,14 +107,19 @@ static void tamper(const char *sql)
 static void describe(sqlite3 *db, struct strbuf *out)
 {
     static const char *const queries[] = {
-        "SELECT 'column', m.name, c.name, c.type, c.\"notnull\", c.dflt_value, c.pk FROM sqlite_master m,"
-        " pragma_table_info(m.name) c WHERE m.type = 'table' AND m.name <> 'schema_migrations' ORDER BY m.name, c.cid",
-        "SELECT 'reference', m.name, f.\"table\", f.\"from\", f.\"to\" FROM sqlite_master m, pragma_foreign_key_list(m.name) f"
+        "SELECT 'column', m.name, c.name, c.type, c.\"notnull\", c.dflt_value, c.pk FROM "
+        "sqlite_master m,"
+        " pragma_table_info(m.name) c WHERE m.type = 'table' AND m.name <> 'schema_migrations' "
+        "ORDER BY m.name, c.cid",
+        "SELECT 'reference', m.name, f.\"table\", f.\"from\", f.\"to\" FROM sqlite_master m, "
+        "pragma_foreign_key_list(m.name) f"
         " WHERE m.type = 'table' ORDER BY m.name, f.id, f.seq",
-        "SELECT 'index', m.name, i.name, i.\"unique\", x.seqno, x.name FROM sqlite_master m, pragma_index_list(m.name) i,"
+        "SELECT 'index', m.name, i.name, i.\"unique\", x.seqno, x.name FROM sqlite_master m, "
+        "pragma_index_list(m.name) i,"
         " pragma_index_info(i.name) x WHERE m.type = 'table' AND m.name <> 'schema_migrations'"
         " ORDER BY m.name, i.name, x.seqno",
-        "SELECT 'rowid', name, wr FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite%'"
+        "SELECT 'rowid', name, wr FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE "
+        "'sqlite%'"
         " AND name <> 'schema_migrations' ORDER BY name",
     };
     for (size_t i = 0; i < ARRAY_COUNT(queries); i++)
@@ -153,15 +161,21 @@ static void test_other_programs_may_query_and_insert(void **state)
     struct strbuf out;
     strbuf_init(&out, arena, 1 << 20);
     query_text(db,
-               "SELECT id, user_id, created_at, updated_at, status, budget, policy_context, metadata FROM sessions;"
+               "SELECT id, user_id, created_at, updated_at, status, budget, policy_context, "
+               "metadata FROM sessions;"
                "SELECT id, session_id, role, content, tokens, created_at, metadata FROM messages;"
-               "SELECT id, session_id, status, started_at, completed_at, cost, trace_id, error_message, metadata FROM agent_runs;"
-               "SELECT id, run_id, tool_name, tool_version, input, output, latency_ms, status, error_message, created_at"
+               "SELECT id, session_id, status, started_at, completed_at, cost, trace_id, "
+               "error_message, metadata FROM agent_runs;"
+               "SELECT id, run_id, tool_name, tool_version, input, output, latency_ms, status, "
+               "error_message, created_at"
                " FROM tool_calls;"
-               "SELECT id, user_id, action, resource_type, resource_id, details, ip_address, user_agent, created_at"
+               "SELECT id, user_id, action, resource_type, resource_id, details, ip_address, "
+               "user_agent, created_at"
                " FROM audit_logs;"
-               "INSERT INTO sessions (tenant_id, id, user_id, requested_by, role) VALUES ('t', 's', 'u', 'u', 'user');"
-               "SELECT status, json_extract(budget, '$.tokens'), abs(created_at / 1000000 - strftime('%s', 'now')) < 5"
+               "INSERT INTO sessions (tenant_id, id, user_id, requested_by, role) VALUES ('t', "
+               "'s', 'u', 'u', 'user');"
+               "SELECT status, json_extract(budget, '$.tokens'), abs(created_at / 1000000 - "
+               "strftime('%s', 'now')) < 5"
                " FROM sessions",
                &out);
     assert_true(str_equal(strbuf_str(&out), S("active|10000|1\n")));
@@ -237,7 +251,8 @@ static void test_vectors_of_another_size_are_refused(void **state)
     struct error e;
     must_open();
     close_database();
-    tamper("INSERT INTO session_memory VALUES ('t', 'i', 's', 'u', 1, 'message', '{}', zeroblob(16))");
+    tamper(
+        "INSERT INTO session_memory VALUES ('t', 'i', 's', 'u', 1, 'message', '{}', zeroblob(16))");
     assert_false(try_open(&e));
     assert_int_equal(e.reason, REASON_CONFIG);
 }
@@ -316,7 +331,8 @@ static void test_any_change_of_the_audit_log_is_found(void **state)
         "UPDATE audit_logs SET seq = seq + 100",
         "UPDATE audit_checkpoints SET hash = (SELECT hash FROM audit_logs WHERE seq = 11)",
         "UPDATE audit_checkpoints SET seq = 11",
-        "UPDATE audit_checkpoints SET signature = replace(signature, substr(signature, 5, 1), 'A') || 'A'",
+        "UPDATE audit_checkpoints SET signature = replace(signature, substr(signature, 5, 1), 'A') "
+        "|| 'A'",
         "UPDATE audit_logs SET tenant_id = 'ffffffff-0000-0000-0000-000000000000' WHERE seq = 12",
     };
     struct verdict verdict = verify_after(NULL);
@@ -444,8 +460,8 @@ static void test_what_was_acknowledged_survives_a_kill_and_is_whole(void **state
     (void) state;
     struct crash_check check = {0};
     static const char *const faults[CRASH_ROUNDS] = {
-        "", "store.before_commit:3:kill", "store.after_commit:4:kill", "", "store.before_commit:9:kill",
-        "store.after_commit:12:kill"};
+        "", "store.before_commit:3:kill", "store.after_commit:4:kill",
+        "", "store.before_commit:9:kill", "store.after_commit:12:kill"};
     for (int round = 0; round < CRASH_ROUNDS; round++) {
         pid_t child = fork();
         if (child == 0)
@@ -479,7 +495,8 @@ static void test_it_works_on_a_plain_thread(void **state)
     (void) state;
     struct error e;
     must_open();
-    struct scheduler *scheduler = scheduler_create(clock_system(), random_system(), (struct scheduler_hooks){0});
+    struct scheduler *scheduler =
+        scheduler_create(clock_system(), random_system(), (struct scheduler_hooks){0});
     struct arena *arena = arena_create(0);
     struct context ctx;
     context_init(&ctx, scheduler, arena, DEADLINE_NONE);

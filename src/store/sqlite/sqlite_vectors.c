@@ -1,4 +1,7 @@
-/* Vectors over the table `session_memory`: unit vectors as BLOBs, searched by an exact scan of cached matrices. */
+/*
+ * Vectors over the table `session_memory`: unit vectors as BLOBs, searched by an exact scan of
+ * cached matrices.
+ */
 #include "base/ensure.h"
 #include "store/sqlite/database_internal.h"
 #include "store/sqlite/vector_cache_internal.h"
@@ -26,8 +29,8 @@ static struct sqlite_vectors *vectors_of(struct vector_index *index)
 
 /* ---- writing ---- */
 
-static bool point_put(struct job_thread *writer, const struct vector_job *put, const struct vector_point *point,
-                      struct error *e)
+static bool point_put(struct job_thread *writer, const struct vector_job *put,
+                      const struct vector_point *point, struct error *e)
 {
     struct connection *connection = &writer->connection;
     float *unit = ARENA_ARRAY(connection->arena, float, put->dimension);
@@ -46,8 +49,8 @@ static bool point_put(struct job_thread *writer, const struct vector_job *put, c
     sqlite3_bind_blob64(statement, 8, unit, put->dimension * sizeof(*unit), SQLITE_STATIC);
     if (!connection_run(connection, statement, e))
         return false;
-    return sqlite3_changes(connection->db) == 1
-           || error_set(e, REASON_CONFLICT, "the id belongs to a point of another session");
+    return sqlite3_changes(connection->db) == 1 ||
+           error_set(e, REASON_CONFLICT, "the id belongs to a point of another session");
 }
 
 static bool upsert_run(struct job_thread *writer, struct job *job, struct error *e)
@@ -59,10 +62,12 @@ static bool upsert_run(struct job_thread *writer, struct job *job, struct error 
     return true;
 }
 
-static bool forget_one(struct job_thread *writer, const struct vector_job *forget, const uuid *id, struct error *e)
+static bool forget_one(struct job_thread *writer, const struct vector_job *forget, const uuid *id,
+                       struct error *e)
 {
     struct connection *connection = &writer->connection;
-    sqlite3_stmt *statement = connection_fixed(connection, id ? FIXED_VECTOR_FORGET : FIXED_VECTOR_FORGET_SESSION, e);
+    sqlite3_stmt *statement =
+        connection_fixed(connection, id ? FIXED_VECTOR_FORGET : FIXED_VECTOR_FORGET_SESSION, e);
     if (!statement)
         return false;
     bind_uuid(connection, statement, 1, forget->tenant_id);
@@ -81,8 +86,8 @@ static bool forget_run(struct job_thread *writer, struct job *job, struct error 
     return forget->count > 0 || forget_one(writer, forget, NULL, e);
 }
 
-static bool upsert(struct vector_index *index, struct context *ctx, uuid tenant_id, const struct vector_point *points,
-                   size_t count, struct error *e)
+static bool upsert(struct vector_index *index, struct context *ctx, uuid tenant_id,
+                   const struct vector_point *points, size_t count, struct error *e)
 {
     struct sqlite_database *database = vectors_of(index)->database;
     struct vector_job put = {
@@ -100,8 +105,8 @@ static bool upsert(struct vector_index *index, struct context *ctx, uuid tenant_
     return is_ok;
 }
 
-static bool forget(struct vector_index *index, struct context *ctx, uuid tenant_id, uuid session_id, const uuid *ids,
-                   size_t count, struct error *e)
+static bool forget(struct vector_index *index, struct context *ctx, uuid tenant_id, uuid session_id,
+                   const uuid *ids, size_t count, struct error *e)
 {
     struct sqlite_database *database = vectors_of(index)->database;
     struct vector_job forget = {
@@ -118,12 +123,13 @@ static bool forget(struct vector_index *index, struct context *ctx, uuid tenant_
 
 /* ---- searching ---- */
 
-static bool entry_load(struct job_thread *reader, const struct vector_job *search, struct vector_entry *entry,
-                       struct error *e)
+static bool entry_load(struct job_thread *reader, const struct vector_job *search,
+                       struct vector_entry *entry, struct error *e)
 {
     struct connection *connection = &reader->connection;
     bool is_session = !uuid_is_none(search->session_id);
-    sqlite3_stmt *statement = connection_fixed(connection, is_session ? FIXED_VECTOR_SESSION : FIXED_VECTOR_USER, e);
+    sqlite3_stmt *statement =
+        connection_fixed(connection, is_session ? FIXED_VECTOR_SESSION : FIXED_VECTOR_USER, e);
     if (!statement)
         return false;
     bind_uuid(connection, statement, 1, search->tenant_id);
@@ -137,12 +143,14 @@ static bool entry_load(struct job_thread *reader, const struct vector_job *searc
             return true;
         uuid id;
         const float *vector = sqlite3_column_blob(statement, 1);
-        bool is_vector = (size_t) sqlite3_column_bytes(statement, 1) == search->dimension * sizeof(*vector);
-        bool is_ok = column_uuid(statement, 0, &id, e)
-                     && (is_vector || error_set(e, REASON_CORRUPT, "a stored vector has another dimension"))
-                     && (entry->count < VECTOR_SCAN_POINTS_MAX
-                         || error_set(e, REASON_LIMIT, "more than %u vectors to scan: search within a session",
-                                      VECTOR_SCAN_POINTS_MAX));
+        bool is_vector =
+            (size_t) sqlite3_column_bytes(statement, 1) == search->dimension * sizeof(*vector);
+        bool is_ok =
+            column_uuid(statement, 0, &id, e) &&
+            (is_vector || error_set(e, REASON_CORRUPT, "a stored vector has another dimension")) &&
+            (entry->count < VECTOR_SCAN_POINTS_MAX ||
+             error_set(e, REASON_LIMIT, "more than %u vectors to scan: search within a session",
+                       VECTOR_SCAN_POINTS_MAX));
         if (!is_ok) {
             sqlite3_reset(statement);
             return false;
@@ -152,8 +160,8 @@ static bool entry_load(struct job_thread *reader, const struct vector_job *searc
     return false;
 }
 
-static bool entry_get(struct job_thread *reader, const struct vector_job *search, struct vector_entry **out,
-                      struct error *e)
+static bool entry_get(struct job_thread *reader, const struct vector_job *search,
+                      struct vector_entry **out, struct error *e)
 {
     struct vector_cache *cache = reader->database->vector_cache;
     *out = vector_cache_find(cache, search->tenant_id, search->session_id, search->user_id);
@@ -170,8 +178,8 @@ static bool entry_get(struct job_thread *reader, const struct vector_job *search
 }
 
 /* The point's row; has_row false when it was forgotten since the scan. */
-static bool point_get(struct connection *connection, struct vector_job *search, const struct ranked *ranked,
-                      bool *has_row, struct error *e)
+static bool point_get(struct connection *connection, struct vector_job *search,
+                      const struct ranked *ranked, bool *has_row, struct error *e)
 {
     sqlite3_stmt *statement = connection_fixed(connection, FIXED_VECTOR_GET, e);
     if (!statement)
@@ -204,10 +212,13 @@ static bool search_run(struct job_thread *reader, struct job *job, struct error 
     if (!entry_get(reader, search, &entry, e))
         return false;
     struct ranking ranking = {.limit = search->limit,
-                              .items = ARENA_ARRAY(connection->arena, struct ranked, search->limit)};
+                              .items =
+                                  ARENA_ARRAY(connection->arena, struct ranked, search->limit)};
     for (size_t i = 0; i < entry->count; i++)
-        ranking_offer(&ranking, vector_dot(entry->vectors + i * search->dimension, search->vector, search->dimension),
-                      entry->ids[i], i);
+        ranking_offer(
+            &ranking,
+            vector_dot(entry->vectors + i * search->dimension, search->vector, search->dimension),
+            entry->ids[i], i);
     vector_cache_release(reader->database->vector_cache, entry);
     search->found = ARENA_ARRAY(search->arena, struct vector_point, ranking.count);
     for (size_t i = 0; i < ranking.count; i++) {
@@ -219,8 +230,9 @@ static bool search_run(struct job_thread *reader, struct job *job, struct error 
     return true;
 }
 
-static bool search(struct vector_index *index, struct context *ctx, uuid tenant_id, uuid session_id, str user_id,
-                   const float *vector, size_t limit, struct vector_point **out, size_t *count, struct error *e)
+static bool search(struct vector_index *index, struct context *ctx, uuid tenant_id, uuid session_id,
+                   str user_id, const float *vector, size_t limit, struct vector_point **out,
+                   size_t *count, struct error *e)
 {
     OWNED(arena) arena = arena_create(0);
     float *unit = ARENA_ARRAY(arena, float, index->dimension);
@@ -267,15 +279,17 @@ static const struct vector_index_ops sqlite_vector_ops = {
 static bool check_stored_dimension(struct connection *connection, size_t dimension, struct error *e)
 {
     sqlite3_stmt *statement;
-    if (sqlite3_prepare_v2(connection->db, "SELECT length(vector) FROM session_memory LIMIT 1", -1, &statement, NULL)
-        != SQLITE_OK)
+    if (sqlite3_prepare_v2(connection->db, "SELECT length(vector) FROM session_memory LIMIT 1", -1,
+                           &statement, NULL) != SQLITE_OK)
         return connection_fail(connection, e);
     bool has_row;
     bool is_ok = connection_step(connection, statement, &has_row, e);
-    int64_t stored = is_ok && has_row ? sqlite3_column_int64(statement, 0) / (int64_t) sizeof(float) : 0;
+    int64_t stored =
+        is_ok && has_row ? sqlite3_column_int64(statement, 0) / (int64_t) sizeof(float) : 0;
     sqlite3_finalize(statement);
     if (is_ok && stored && stored != (int64_t) dimension)
-        return error_set(e, REASON_CONFIG, "the memory holds vectors of %lld numbers, the embedder gives %zu",
+        return error_set(e, REASON_CONFIG,
+                         "the memory holds vectors of %lld numbers, the embedder gives %zu",
                          (long long) stored, dimension);
     return is_ok;
 }
@@ -287,8 +301,8 @@ bool sqlite_vectors_init(struct sqlite_database *database, size_t dimension, str
         return error_set(e, REASON_CONFIG, "vectors have at most %u numbers", VECTOR_DIMENSION_MAX);
     if (!check_stored_dimension(&database->writer.connection, wanted, e))
         return false;
-    database->vectors =
-        (struct sqlite_vectors){.base = {.ops = &sqlite_vector_ops, .dimension = wanted}, .database = database};
+    database->vectors = (struct sqlite_vectors){
+        .base = {.ops = &sqlite_vector_ops, .dimension = wanted}, .database = database};
     database->vector_cache = vector_cache_create(wanted);
     return true;
 }

@@ -87,8 +87,8 @@ static void add_select(const struct statement_key *key, struct strbuf *out)
 static void add_filter(const struct statement_key *key, int index, struct strbuf *out)
 {
     static const char *const operators[] = {
-        [FILTER_EQUAL] = "=",         [FILTER_NOT_EQUAL] = "<>",      [FILTER_LESS] = "<", [FILTER_GREATER] = ">",
-        [FILTER_IS_NULL] = "IS NULL", [FILTER_NOT_NULL] = "IS NOT NULL",
+        [FILTER_EQUAL] = "=",   [FILTER_NOT_EQUAL] = "<>",    [FILTER_LESS] = "<",
+        [FILTER_GREATER] = ">", [FILTER_IS_NULL] = "IS NULL", [FILTER_NOT_NULL] = "IS NOT NULL",
     };
     uint8_t op = key->filters[index].op;
     strbuf_printf(out, " AND %s %s", column_name(key, key->filters[index].column), operators[op]);
@@ -102,18 +102,23 @@ static void add_list(const struct statement_key *key, struct strbuf *out)
     struct cursor order;
     cursor_columns(&order, &query, key->is_any_tenant);
     add_select(key, out);
-    strbuf_printf(out, key->is_any_tenant ? " WHERE 1" : " WHERE tenant_id = ?%d", PARAMETER_TENANT);
+    strbuf_printf(out, key->is_any_tenant ? " WHERE 1" : " WHERE tenant_id = ?%d",
+                  PARAMETER_TENANT);
     for (int i = 0; i < key->filter_count; i++)
         add_filter(key, i, out);
     for (int i = 0; key->has_cursor && i < order.count; i++)
         strbuf_printf(out, "%s%s", i ? ", " : " AND (", column_name(key, order.columns[i].column));
     for (int i = 0; key->has_cursor && i < order.count; i++)
-        strbuf_printf(out, "%s?%d", i ? ", " : key->is_descending ? ") < (" : ") > (", PARAMETER_CURSOR + i);
+        strbuf_printf(out, "%s?%d",
+                      i                    ? ", "
+                      : key->is_descending ? ") < ("
+                                           : ") > (",
+                      PARAMETER_CURSOR + i);
     if (key->has_cursor)
         strbuf_add_char(out, ')');
     for (int i = 0; i < order.count; i++)
-        strbuf_printf(out, "%s%s%s", i ? ", " : " ORDER BY ", column_name(key, order.columns[i].column),
-                      key->is_descending ? " DESC" : "");
+        strbuf_printf(out, "%s%s%s", i ? ", " : " ORDER BY ",
+                      column_name(key, order.columns[i].column), key->is_descending ? " DESC" : "");
     strbuf_printf(out, " LIMIT ?%d", PARAMETER_LIMIT);
 }
 
@@ -122,13 +127,9 @@ void statement_sql(const struct statement_key *key, struct strbuf *out)
     switch ((enum statement_kind) key->kind) {
     case STATEMENT_INSERT:
     case STATEMENT_INSERT_NEW:
-    case STATEMENT_UPSERT:
-        add_insert(key, out);
-        return;
+    case STATEMENT_UPSERT: add_insert(key, out); return;
     case STATEMENT_UPDATE:
-    case STATEMENT_ADD:
-        add_update(key, out);
-        return;
+    case STATEMENT_ADD: add_update(key, out); return;
     case STATEMENT_DELETE:
         strbuf_printf(out, "DELETE FROM %s", table_def((enum table) key->table)->name);
         add_key_condition(key, out);
@@ -137,12 +138,9 @@ void statement_sql(const struct statement_key *key, struct strbuf *out)
         add_select(key, out);
         add_key_condition(key, out);
         return;
-    case STATEMENT_LIST:
-        add_list(key, out);
-        return;
+    case STATEMENT_LIST: add_list(key, out); return;
     case STATEMENT_NONE:
-    case STATEMENT_FIXED:
-        break;
+    case STATEMENT_FIXED: break;
     }
     unreachable_state();
 }

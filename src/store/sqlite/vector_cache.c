@@ -43,7 +43,8 @@ void vector_cache_destroy(struct vector_cache *cache)
 {
     if (!cache)
         return;
-    LIST_EACH (node, &cache->entries) {
+    LIST_EACH(node, &cache->entries)
+    {
         entry_drop(cache, LIST_ITEM(node, struct vector_entry, link));
     }
     pthread_mutex_destroy(&cache->lock);
@@ -58,14 +59,17 @@ uint64_t vector_cache_generation(struct vector_cache *cache)
     return generation;
 }
 
-struct vector_entry *vector_cache_find(struct vector_cache *cache, uuid tenant_id, uuid session_id, str user_id)
+struct vector_entry *vector_cache_find(struct vector_cache *cache, uuid tenant_id, uuid session_id,
+                                       str user_id)
 {
     struct vector_entry *found = NULL;
     pthread_mutex_lock(&cache->lock);
-    LIST_EACH (node, &cache->entries) {
+    LIST_EACH(node, &cache->entries)
+    {
         struct vector_entry *entry = LIST_ITEM(node, struct vector_entry, link);
-        if (!uuid_equal(entry->tenant_id, tenant_id) || !uuid_equal(entry->session_id, session_id)
-            || !str_equal(str_of(entry->user_id, entry->user_id_len), user_id))
+        if (!uuid_equal(entry->tenant_id, tenant_id) ||
+            !uuid_equal(entry->session_id, session_id) ||
+            !str_equal(str_of(entry->user_id, entry->user_id_len), user_id))
             continue;
         list_remove(&entry->link);
         list_push_front(&cache->entries, &entry->link);
@@ -95,9 +99,11 @@ void vector_entry_add(struct vector_entry *entry, uuid id, const float *vector, 
     if (entry->count == entry->capacity) {
         entry->capacity = entry->capacity ? 2 * entry->capacity : 16;
         entry->ids = realloc(entry->ids, entry->capacity * sizeof(*entry->ids));
-        entry->vectors = realloc(entry->vectors, entry->capacity * dimension * sizeof(*entry->vectors));
+        entry->vectors =
+            realloc(entry->vectors, entry->capacity * dimension * sizeof(*entry->vectors));
         ensure(entry->ids && entry->vectors);
-        entry->bytes = sizeof(*entry) + entry->capacity * (sizeof(*entry->ids) + dimension * sizeof(*entry->vectors));
+        entry->bytes = sizeof(*entry) + entry->capacity * (sizeof(*entry->ids) +
+                                                           dimension * sizeof(*entry->vectors));
     }
     entry->ids[entry->count] = id;
     memcpy(entry->vectors + entry->count * dimension, vector, dimension * sizeof(*vector));
@@ -128,10 +134,11 @@ void vector_cache_drop(struct vector_cache *cache, uuid tenant_id, uuid session_
 {
     pthread_mutex_lock(&cache->lock);
     cache->generation++;
-    LIST_EACH (node, &cache->entries) {
+    LIST_EACH(node, &cache->entries)
+    {
         struct vector_entry *entry = LIST_ITEM(node, struct vector_entry, link);
-        if (uuid_equal(entry->tenant_id, tenant_id)
-            && (uuid_is_none(entry->session_id) || uuid_equal(entry->session_id, session_id)))
+        if (uuid_equal(entry->tenant_id, tenant_id) &&
+            (uuid_is_none(entry->session_id) || uuid_equal(entry->session_id, session_id)))
             entry_drop(cache, entry);
     }
     pthread_mutex_unlock(&cache->lock);

@@ -14,8 +14,8 @@ static struct statement_key key_of(enum statement_kind kind, const struct record
     return key;
 }
 
-static sqlite3_stmt *bind_row(struct connection *connection, const struct statement_key *key, uuid tenant_id,
-                              const struct record *row, struct error *e)
+static sqlite3_stmt *bind_row(struct connection *connection, const struct statement_key *key,
+                              uuid tenant_id, const struct record *row, struct error *e)
 {
     sqlite3_stmt *statement = connection_statement(connection, key, e);
     if (!statement)
@@ -24,11 +24,13 @@ static sqlite3_stmt *bind_row(struct connection *connection, const struct statem
     bind_uuid(connection, statement, PARAMETER_TENANT, tenant_id);
     for (int i = 0; i < def->column_count; i++)
         if (key->mask & 1u << i)
-            bind_value(connection, statement, PARAMETER_COLUMN + i, def->columns[i].type, &row->values[i]);
+            bind_value(connection, statement, PARAMETER_COLUMN + i, def->columns[i].type,
+                       &row->values[i]);
     return statement;
 }
 
-static bool run_insert(struct job_thread *writer, uuid tenant_id, enum write_op op, uint32_t given, struct error *e)
+static bool run_insert(struct job_thread *writer, uuid tenant_id, enum write_op op, uint32_t given,
+                       struct error *e)
 {
     static const enum statement_kind kinds[] = {
         [WRITE_INSERT] = STATEMENT_INSERT,
@@ -44,17 +46,20 @@ static bool run_insert(struct job_thread *writer, uuid tenant_id, enum write_op 
     return error_wrap(e, "%s", table_def(writer->row.table)->name);
 }
 
-static bool run_update(struct job_thread *writer, uuid tenant_id, const struct write *write, struct error *e)
+static bool run_update(struct job_thread *writer, uuid tenant_id, const struct write *write,
+                       struct error *e)
 {
     struct connection *connection = &writer->connection;
     const struct table_def *def = table_def(write->record.table);
-    struct statement_key key = key_of(write->op == WRITE_ADD ? STATEMENT_ADD : STATEMENT_UPDATE, &write->record);
+    struct statement_key key =
+        key_of(write->op == WRITE_ADD ? STATEMENT_ADD : STATEMENT_UPDATE, &write->record);
     key.where_column = (int8_t) write->where_column;
     sqlite3_stmt *statement = bind_row(connection, &key, tenant_id, &write->record, e);
     if (!statement)
         return false;
     if (write->where_column >= 0)
-        bind_value(connection, statement, PARAMETER_WHERE, def->columns[write->where_column].type, &write->where_value);
+        bind_value(connection, statement, PARAMETER_WHERE, def->columns[write->where_column].type,
+                   &write->where_value);
     if (!connection_run(connection, statement, e))
         return error_wrap(e, "%s", def->name);
     if (sqlite3_changes(connection->db) == 1)
@@ -65,7 +70,8 @@ static bool run_update(struct job_thread *writer, uuid tenant_id, const struct w
     return error_set(e, REASON_NOT_FOUND, "%s: no such row", def->name);
 }
 
-static bool run_delete(struct job_thread *writer, uuid tenant_id, const struct write *write, struct error *e)
+static bool run_delete(struct job_thread *writer, uuid tenant_id, const struct write *write,
+                       struct error *e)
 {
     struct statement_key key = key_of(STATEMENT_DELETE, &write->record);
     key.mask = table_key_mask(write->record.table);
@@ -75,11 +81,13 @@ static bool run_delete(struct job_thread *writer, uuid tenant_id, const struct w
     if (connection_run(&writer->connection, statement, e))
         return true;
     if (e->reason == REASON_NOT_FOUND) /* a foreign key, seen from the parent */
-        return error_set(e, REASON_CONFLICT, "%s: other rows still refer to it", table_def(write->record.table)->name);
+        return error_set(e, REASON_CONFLICT, "%s: other rows still refer to it",
+                         table_def(write->record.table)->name);
     return false;
 }
 
-bool write_record(struct job_thread *writer, uuid tenant_id, const struct write *write, struct error *e)
+bool write_record(struct job_thread *writer, uuid tenant_id, const struct write *write,
+                  struct error *e)
 {
     if (write->op == WRITE_DELETE)
         return run_delete(writer, tenant_id, write, e);
@@ -90,7 +98,8 @@ bool write_record(struct job_thread *writer, uuid tenant_id, const struct write 
     return run_insert(writer, tenant_id, write->op, write->record.has, e);
 }
 
-static bool fence_holds(struct connection *connection, uuid tenant_id, const struct fence *fence, struct error *e)
+static bool fence_holds(struct connection *connection, uuid tenant_id, const struct fence *fence,
+                        struct error *e)
 {
     sqlite3_stmt *statement = connection_fixed(connection, FIXED_FENCE, e);
     if (!statement)
@@ -103,7 +112,8 @@ static bool fence_holds(struct connection *connection, uuid tenant_id, const str
     if (!connection_step(connection, statement, &has_row, e))
         return false;
     sqlite3_reset(statement);
-    return has_row || error_set(e, REASON_FENCED, "the session has another owner than " STR_FMT " at epoch %lld",
+    return has_row || error_set(e, REASON_FENCED,
+                                "the session has another owner than " STR_FMT " at epoch %lld",
                                 STR_ARG(fence->node), (long long) fence->epoch);
 }
 

@@ -1,10 +1,12 @@
 /*
  * The writer thread: groups what is queued into one transaction.
  *
- * A group is first run straight through.  When a job fails (a conflict, a lost fence) after it has written something, the transaction is
- * undone and the group is run again with a savepoint around each job, so the failing ones are undone alone and their neighbours are
- * committed with one fsync all the same; the common case pays for no savepoints.  When the disk or the file fails, the whole transaction
- * is undone and its jobs are tried one by one, so that what can be stored is stored and each job hears of its own failure.
+ * A group is first run straight through.  When a job fails (a conflict, a lost fence) after it has
+ * written something, the transaction is undone and the group is run again with a savepoint around
+ * each job, so the failing ones are undone alone and their neighbours are committed with one fsync
+ * all the same; the common case pays for no savepoints.  When the disk or the file fails, the
+ * whole transaction is undone and its jobs are tried one by one, so that what can be stored is
+ * stored and each job hears of its own failure.
  */
 #include "base/ensure.h"
 #include "base/fault.h"
@@ -12,7 +14,9 @@
 #include "store/check.h"
 #include "store/sqlite/database_internal.h"
 
-/* How long the writer idles before it signs what the audit chains got since their last checkpoint. */
+/*
+ * How long the writer idles before it signs what the audit chains got since their last checkpoint.
+ */
 enum { AUDIT_SIGN_AFTER_IDLE_MS = 1000 };
 
 static void rollback(struct job_thread *writer)
@@ -25,15 +29,16 @@ static void rollback(struct job_thread *writer)
 
 enum group_result {
     GROUP_COMMITTED,
-    GROUP_LOST,       /* the transaction is undone as a whole */
-    GROUP_ENTANGLED,  /* undone too: a job failed half-way, savepoints are needed */
+    GROUP_LOST,      /* the transaction is undone as a whole */
+    GROUP_ENTANGLED, /* undone too: a job failed half-way, savepoints are needed */
 };
 
 static bool run_job(struct job_thread *writer, struct job *job)
 {
     struct error *e = &job->error;
     if (FAULT("store.commit"))
-        return error_set(e, REASON_DISK_FULL, "the disk is full: free some space, nothing was stored");
+        return error_set(e, REASON_DISK_FULL,
+                         "the disk is full: free some space, nothing was stored");
     bool is_ok = job->run(writer, job, e);
     if (!is_ok)
         audit_forget_heads(writer); /* they may have moved further than the rows */
@@ -47,12 +52,14 @@ static bool run_job_in_savepoint(struct job_thread *writer, struct job *job)
         return false;
     bool is_ok = run_job(writer, job);
     struct error failure;
-    if (connection->is_broken || (!is_ok && !connection_run_fixed(connection, FIXED_ROLLBACK_TO, &failure)))
+    if (connection->is_broken ||
+        (!is_ok && !connection_run_fixed(connection, FIXED_ROLLBACK_TO, &failure)))
         return false;
     return connection_run_fixed(connection, FIXED_RELEASE, is_ok ? &job->error : &failure) && is_ok;
 }
 
-static enum group_result run_jobs(struct job_thread *writer, struct job *jobs, bool with_savepoints, struct error *e)
+static enum group_result run_jobs(struct job_thread *writer, struct job *jobs, bool with_savepoints,
+                                  struct error *e)
 {
     struct connection *connection = &writer->connection;
     for (struct job *job = jobs; job; job = job->next) {
@@ -89,7 +96,8 @@ static bool commit_group(struct job_thread *writer, struct job *jobs, struct err
 }
 
 /* One transaction; unless it is committed, nothing of it is stored. */
-static enum group_result run_group(struct job_thread *writer, struct job *jobs, bool with_savepoints, struct error *e)
+static enum group_result run_group(struct job_thread *writer, struct job *jobs,
+                                   bool with_savepoints, struct error *e)
 {
     connection_start_job(&writer->connection);
     enum group_result result = GROUP_LOST;
@@ -114,6 +122,8 @@ static void finish_group(struct job *jobs)
 {
     for (struct job *next, *job = jobs; job; job = next) {
         next = job->next;
+        if (job->is_ok && job->notice && job->notice->run)
+            job->notice->run(job->notice);
         if (job->is_ok && batch_fault(job->fault, "after"))
             job->is_ok = error_set(&job->error, REASON_STORE, "fault point %s.after", job->fault);
         job_finish(job, job->is_ok);
@@ -144,8 +154,8 @@ static void sign_audit(struct job_thread *writer)
     struct error e;
     struct connection *connection = &writer->connection;
     connection_start_job(connection);
-    if (connection_run_fixed(connection, FIXED_BEGIN, &e) && audit_sign_all(writer, &e)
-        && connection_run_fixed(connection, FIXED_COMMIT, &e)) {
+    if (connection_run_fixed(connection, FIXED_BEGIN, &e) && audit_sign_all(writer, &e) &&
+        connection_run_fixed(connection, FIXED_COMMIT, &e)) {
         seals_write(writer);
         return;
     }

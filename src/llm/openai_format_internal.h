@@ -1,0 +1,23 @@
+/*
+ * What the files of openai_format share.
+ */
+#ifndef NEXUS_LLM_OPENAI_FORMAT_INTERNAL_H
+#define NEXUS_LLM_OPENAI_FORMAT_INTERNAL_H
+
+#include "llm/openai_format.h"
+
+/* part.opaque and delta.opaque of what came in a member other than "content": the member's name as
+ * a JSON string. */
+#define OPENAI_MEMBER_REFUSAL S("\"refusal\"")
+#define OPENAI_MEMBER_REASONING_CONTENT S("\"reasoning_content\"")
+#define OPENAI_MEMBER_REASONING S("\"reasoning\"")
+
+/* A usage object; anything that is none gives one that is not reported. */
+struct usage openai_read_usage(const struct json *usage);
+enum finish openai_read_finish(str reason);
+/* The reasoning in a message or delta, whichever member it is in; `opaque` names the member. */
+bool openai_read_reasoning(const struct json *message, str *text, str *opaque);
+/* "call_..." for servers that give no id; the same for the same answer and index. */
+str openai_make_call_id(struct arena *arena, str reply_id, int index, str name);
+
+#endif

@@ -1,0 +1,99 @@
+/*
+ * Provider: one model API behind one contract.
+ *
+ * A provider belongs to no loop: it is immutable after creation and reaches the calling loop's HTTP
+ * client by
+ * http_client_of_loop (given in its options), so one instance serves all loops.
+ *
+ * Errors keep their class: REASON_PROVIDER_RATE_LIMITED, _QUOTA, _AUTH, _INVALID, _OVERLOADED,
+ * _TIMEOUT, _NETWORK, _PROTOCOL,
+ * and retry_after_ms when the provider said so.  Messages quote at most 300 bytes of the provider's
+ * own text, never keys.
+ * Cancelling ctx closes the upstream connection at once.
+ * Implementations: openai (any compatible server), offline; all pass provider_contract.
+ */
+#ifndef NEXUS_LLM_PROVIDER_H
+#define NEXUS_LLM_PROVIDER_H
+
+#include "llm/prompt.h"
+#include "runtime/context.h"
+
+struct http_client;
+struct http_exchange;
+struct provider;
+struct reply_stream;
+
+enum dialect { DIALECT_NONE, DIALECT_OPENAI_CHAT, DIALECT_ANTHROPIC };
+
+struct reply_stream_ops {
+    may_suspend bool (*next)(struct reply_stream *stream, struct context *ctx, struct delta *out,
+                             struct error *e);
+    void (*close)(struct reply_stream *stream);
+};
+struct reply_stream {
+    const struct reply_stream_ops *ops;
+};
+/* The next piece; strs live until the following call.  DELTA_END comes exactly once, last; a stream
+ * cut short is an error
+   (PROVIDER_NETWORK), never an END. */
+may_suspend bool reply_stream_next(struct reply_stream *stream, struct context *ctx,
+                                   struct delta *out, struct error *e);
+void reply_stream_close(
+    struct reply_stream *stream); /* before END: cancels upstream; NULL is fine */
+static inline void reply_stream_destroy(struct reply_stream *stream)
+{
+    reply_stream_close(stream);
+}
+OWNED_DEFINE(reply_stream)
+
+struct provider_ops {
+    const char *name;
+    enum dialect dialect; /* what `forward` speaks; DIALECT_NONE: it cannot */
+    bool is_stand_in;     /* not a real model: every answer says so */
+    may_suspend bool (*complete)(struct provider *, struct context *, const struct prompt *,
+                                 struct reply *, struct error *);
+    may_suspend bool (*stream)(struct provider *, struct context *, const struct prompt *,
+                               struct reply_stream **, struct error *);
+    /* Sends a body of the provider's own dialect as it is (path below the base URL, e.g.
+     * "/chat/completions") and gives the raw
+       exchange, whatever its status.  For pass-through of equal dialects. */
+    may_suspend bool (*forward)(struct provider *, struct context *, str path, str body,
+                                struct http_exchange **, struct error *);
+    /* Names of its models, on ctx's arena. */
+    may_suspend bool (*models)(struct provider *, struct context *, str **names, size_t *count,
+                               struct error *);
+    void (*destroy)(struct provider *);
+};
+struct provider {
+    const struct provider_ops *ops;
+    str name; /* of the configuration: "local" */
+};
+
+may_suspend bool provider_complete(struct provider *provider, struct context *ctx,
+                                   const struct prompt *prompt, struct reply *reply,
+                                   struct error *e);
+may_suspend bool provider_stream(struct provider *provider, struct context *ctx,
+                                 const struct prompt *prompt, struct reply_stream **out,
+                                 struct error *e);
+may_suspend bool provider_forward(struct provider *provider, struct context *ctx, str path,
+                                  str body, struct http_exchange **out, struct error *e);
+may_suspend bool provider_models(struct provider *provider, struct context *ctx, str **names,
+                                 size_t *count, struct error *e);
+void provider_destroy(struct provider *provider);
+OWNED_DEFINE(provider)
+
+struct provider_options {
+    str name;
+    str base_url;  /* "http://127.0.0.1:9100/v1" */
+    str *api_keys; /* may be none (local servers) */
+    size_t api_key_count;
+    /* The HTTP client of the loop that calls; set by main. */
+    struct http_client *(*client_of_loop)(void *owner);
+    void *client_owner;
+    int64_t connect_timeout_ms, first_byte_timeout_ms, idle_timeout_ms; /* 0: limits.h */
+};
+must_check bool provider_openai_create(const struct provider_options *options,
+                                       struct provider **out, struct error *e);
+must_check bool provider_offline_create(str name, struct provider **out, struct error *e);
+
+#endif

@@ -1,0 +1,123 @@
+#include "orchestrator/agent_definition.h"
+#include "base/arena.h"
+#include "base/ensure.h"
+#include "base/limits.h"
+#include <stdlib.h>
+
+enum { AGENT_COUNT_MAX = 256, AGENT_TOOL_COUNT_MAX = 256 };
+
+struct agent_set {
+    struct arena *arena;
+    struct agent_definition *items[AGENT_COUNT_MAX];
+    size_t count;
+};
+
+static str every_tool = S_INIT("*");
+
+static const struct agent_definition assistant = {
+    .name = S_INIT("assistant"),
+    .version = S_INIT("1.0.0"),
+    .description = S_INIT("The built-in agent: every shipped tool that its caller's role may run."),
+    .instructions = S_INIT(
+        "You are a careful assistant. Use the tools offered when they help: compute figures with a tool rather than from memory, "
+        "and name the tool a figure comes from. When the session has files, read them through the tools by their names. When a tool "
+        "fails or is denied, say so plainly and go on without it. Answer in the language of the question."),
+    .tools = &every_tool,
+    .tool_count = 1,
+    .steps_max = 16,
+    .run_timeout_ms = 10 * 60 * 1000,
+};
+
+static struct agent_definition *copy(struct arena *arena, const struct agent_definition *from)
+{
+    struct agent_definition *to = ARENA_NEW(arena, struct agent_definition);
+    *to = *from;
+    to->name = str_copy(arena, from->name);
+    to->version = str_copy(arena, str_is_empty(from->version) ? S("1.0.0") : from->version);
+    to->description = str_copy(arena, from->description);
+    to->model = str_copy(arena, from->model);
+    to->instructions = str_copy(arena, from->instructions);
+    to->tools = ARENA_ARRAY(arena, str, from->tool_count);
+    for (size_t i = 0; i < from->tool_count; i++)
+        to->tools[i] = str_copy(arena, from->tools[i]);
+    return to;
+}
+
+struct agent_set *agent_set_create(void)
+{
+    struct agent_set *set = calloc(1, sizeof *set);
+    ensure(set != NULL);
+    set->arena = arena_create(0);
+    set->items[set->count++] = copy(set->arena, &assistant);
+    return set;
+}
+
+void agent_set_destroy(struct agent_set *set)
+{
+    if (!set)
+        return;
+    arena_destroy(set->arena);
+    free(set);
+}
+
+static bool name_is_lawful(str name)
+{
+    if (name.len == 0 || name.len > 64)
+        return false;
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+        bool is_word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+        if (!is_word)
+            return false;
+    }
+    return true;
+}
+
+static bool check(const struct agent_definition *d, struct error *e)
+{
+    if (!name_is_lawful(d->name))
+        return error_set(e, REASON_CONFIG, "agent name \"" STR_FMT "\": use 1 to 64 of A-Z a-z 0-9 - _ .", STR_ARG(d->name));
+    if (d->steps_max < 1 || d->steps_max > RUN_STEPS_MAX)
+        return error_set(e, REASON_CONFIG, "agent \"" STR_FMT "\": max_steps must be 1 to %d", STR_ARG(d->name), RUN_STEPS_MAX);
+    if (d->run_timeout_ms < 1000)
+        return error_set(e, REASON_CONFIG, "agent \"" STR_FMT "\": timeout must be at least 1s", STR_ARG(d->name));
+    if (d->tool_count > AGENT_TOOL_COUNT_MAX)
+        return error_set(e, REASON_CONFIG, "agent \"" STR_FMT "\": more than %d tools", STR_ARG(d->name), AGENT_TOOL_COUNT_MAX);
+    return true;
+}
+
+bool agent_set_add(struct agent_set *set, const struct agent_definition *definition, struct error *e)
+{
+    if (!check(definition, e))
+        return false;
+    for (size_t i = 0; i < set->count; i++) {
+        if (!str_equal(set->items[i]->name, definition->name))
+            continue;
+        if (!str_equal(definition->name, assistant.name))
+            return error_set(e, REASON_CONFIG, "agent \"" STR_FMT "\" is defined twice", STR_ARG(definition->name));
+        set->items[i] = copy(set->arena, definition);
+        return true;
+    }
+    if (set->count == AGENT_COUNT_MAX)
+        return error_set(e, REASON_CONFIG, "more than %d agents", AGENT_COUNT_MAX);
+    set->items[set->count++] = copy(set->arena, definition);
+    return true;
+}
+
+const struct agent_definition *agent_set_find(const struct agent_set *set, str name)
+{
+    for (size_t i = 0; i < set->count; i++)
+        if (str_equal(set->items[i]->name, name))
+            return set->items[i];
+    return NULL;
+}
+
+size_t agent_set_count(const struct agent_set *set)
+{
+    return set->count;
+}
+
+const struct agent_definition *agent_set_at(const struct agent_set *set, size_t index)
+{
+    return index < set->count ? set->items[index] : NULL;
+}

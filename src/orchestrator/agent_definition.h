@@ -1,0 +1,31 @@
+/*
+ * Agent definitions: model, instructions, tools and limits behind a name.  Immutable snapshot, swapped on reload.
+ * `assistant` is built in: every shipped tool its caller's role may run.
+ */
+#ifndef NEXUS_ORCHESTRATOR_AGENT_DEFINITION_H
+#define NEXUS_ORCHESTRATOR_AGENT_DEFINITION_H
+
+#include "base/error.h"
+
+struct agent_definition {
+    str name, version, description;
+    str model;               /* empty: the catalog's default */
+    str instructions;
+    str *tools;              /* names or "name@range"; "*": all */
+    size_t tool_count;
+    int steps_max;           /* model calls per run, 1..RUN_STEPS_MAX */
+    int64_t run_timeout_ms;  /* of running time; waiting for approval excluded */
+    int64_t max_output_tokens; /* 0: the model's */
+};
+struct agent_set;
+
+struct agent_set *agent_set_create(void); /* holds `assistant` */
+void agent_set_destroy(struct agent_set *set);
+OWNED_DEFINE(agent_set)
+/* Copies; a definition named `assistant` replaces the built-in one.  INVALID names what is wrong. */
+must_check bool agent_set_add(struct agent_set *set, const struct agent_definition *definition, struct error *e);
+const struct agent_definition *agent_set_find(const struct agent_set *set, str name);
+size_t agent_set_count(const struct agent_set *set);
+const struct agent_definition *agent_set_at(const struct agent_set *set, size_t index);
+
+#endif

@@ -1,0 +1,54 @@
+/*
+ * Event: one entry of a run's journal, decoded.  Pure.
+ *
+ * data of each type (JSON members; ids are UUID text; amounts are costs):
+ *   run.started        agent, model, user_id, message_id (the question), policy {verdict, rule, reason}, epoch, node
+ *   run.resumed        epoch, node
+ *   run.waiting        approvals [approval_id]
+ *   run.cancelling     by
+ *   run.completed      message_id (the answer), cost, finish, degraded?
+ *   run.failed         error (problem name), message, cost
+ *   run.cancelled      by, cost
+ *   message.added      message_id, role                       content is in `messages`; readers get it joined as `content`
+ *   policy.decided     action, resource, verdict, reason, rule, version, tool_call_id?
+ *   budget.reserved    reservation_id, for ("model", "tool"), amount, remaining, tool_call_id?
+ *   budget.settled     reservation_id, amount (what was used), basis
+ *   budget.refused     for, level-and-resource message
+ *   model.requested    attempt, step, model, provider, max_output_tokens, reservation_id
+ *   model.delta        attempt, text                           a newer attempt voids an older one's deltas
+ *   model.completed    attempt, step, message_id, finish, usage {...}, latency_ms, tool_calls [{tool_call_id, call_id, name}]
+ *   model.failed       attempt, step, error, message, will_retry
+ *   tool.intended      tool_call_id, name, version, digest, effect_key, epoch, reservation_id, attempt
+ *   tool.completed     tool_call_id, name, status, latency_ms, fuel, error?, message?   output is in `tool_calls`; joined as `output`
+ *   approval.requested approval_id, tool_call_id, digest, expires_at
+ *   approval.decided   approval_id, tool_call_id, decision (approved, denied, expired), approver?
+ */
+#ifndef NEXUS_ORCHESTRATOR_EVENT_H
+#define NEXUS_ORCHESTRATOR_EVENT_H
+
+#include "base/cost.h"
+#include "base/json.h"
+#include "base/uuid.h"
+
+enum event_type {
+#define EVENT(name, text, version) EVENT_##name,
+#include "orchestrator/events.def"
+#undef EVENT
+    EVENT_TYPE_COUNT
+};
+
+struct event {
+    int64_t seq;             /* from 1 */
+    enum event_type type;
+    int64_t at_us;
+    const struct json *data; /* an object */
+};
+
+const char *event_type_name(enum event_type type);
+int event_type_version(enum event_type type);
+bool event_type_parse(str text, enum event_type *out);
+bool event_is_final(enum event_type type); /* run.completed, run.failed, run.cancelled */
+
+bool cost_read_json(const struct json *value, cost *out); /* the form of cost_write_json */
+
+#endif

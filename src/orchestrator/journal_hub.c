@@ -1,0 +1,127 @@
+/*
+ * The hub: who follows which run, over all loops.
+ *
+ * A short lock guards the table; a follower itself belongs to its loop.  A wake-up crosses threads as a posted call that holds a
+ * reference, so that unfollowing never races with it; posts to one follower coalesce while one is on its way.
+ */
+#include "base/arena.h"
+#include "base/ensure.h"
+#include "orchestrator/journal.h"
+#include "runtime/loop.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+enum { BUCKET_COUNT = 1024 };
+
+struct journal_hub {
+    pthread_mutex_t lock;
+    struct list buckets[BUCKET_COUNT]; /* of journal_follower.link */
+};
+
+struct journal_follower {
+    struct list link;
+    struct journal_hub *hub;
+    uuid run_id;
+    struct loop *loop;               /* NULL: no loop, publisher and follower share the thread (simulation) */
+    struct condition changed;
+    _Atomic int64_t newest;
+    _Atomic bool is_posted;
+    _Atomic int references;
+    bool is_closed;
+};
+
+struct journal_hub *journal_hub_create(void)
+{
+    struct journal_hub *hub = calloc(1, sizeof *hub);
+    ensure(hub != NULL);
+    pthread_mutex_init(&hub->lock, NULL);
+    for (size_t i = 0; i < BUCKET_COUNT; i++)
+        list_init(&hub->buckets[i]);
+    return hub;
+}
+
+void journal_hub_destroy(struct journal_hub *hub)
+{
+    if (!hub)
+        return;
+    for (size_t i = 0; i < BUCKET_COUNT; i++)
+        ensure(list_is_empty(&hub->buckets[i]));
+    pthread_mutex_destroy(&hub->lock);
+    free(hub);
+}
+
+/* The last bytes of a UUIDv7 are random. */
+static struct list *bucket_of(struct journal_hub *hub, uuid run_id)
+{
+    return &hub->buckets[(run_id.bytes[15] | run_id.bytes[14] << 8) % BUCKET_COUNT];
+}
+
+static void unreference(struct journal_follower *follower)
+{
+    if (atomic_fetch_sub(&follower->references, 1) == 1)
+        free(follower);
+}
+
+struct journal_follower *journal_follow(struct journal_hub *hub, struct context *ctx, uuid run_id)
+{
+    (void) ctx;
+    struct journal_follower *follower = calloc(1, sizeof *follower);
+    ensure(follower != NULL);
+    follower->hub = hub;
+    follower->run_id = run_id;
+    follower->loop = loop_current();
+    follower->references = 1;
+    condition_init(&follower->changed);
+    pthread_mutex_lock(&hub->lock);
+    list_push_back(bucket_of(hub, run_id), &follower->link);
+    pthread_mutex_unlock(&hub->lock);
+    return follower;
+}
+
+void journal_unfollow(struct journal_follower *follower)
+{
+    pthread_mutex_lock(&follower->hub->lock);
+    list_remove(&follower->link);
+    pthread_mutex_unlock(&follower->hub->lock);
+    follower->is_closed = true;
+    unreference(follower);
+}
+
+/* On the follower's own thread. */
+static void deliver(void *argument)
+{
+    struct journal_follower *follower = argument;
+    atomic_store(&follower->is_posted, false);
+    if (!follower->is_closed)
+        condition_broadcast(&follower->changed);
+    unreference(follower);
+}
+
+void journal_publish(struct journal_hub *hub, uuid run_id, int64_t seq)
+{
+    pthread_mutex_lock(&hub->lock);
+    LIST_EACH(node, bucket_of(hub, run_id)) {
+        struct journal_follower *follower = LIST_ITEM(node, struct journal_follower, link);
+        if (!uuid_equal(follower->run_id, run_id))
+            continue;
+        if (atomic_load(&follower->newest) < seq)
+            atomic_store(&follower->newest, seq);
+        if (atomic_exchange(&follower->is_posted, true))
+            continue;
+        atomic_fetch_add(&follower->references, 1);
+        if (follower->loop)
+            loop_post(follower->loop, deliver, follower);
+        else
+            deliver(follower);
+    }
+    pthread_mutex_unlock(&hub->lock);
+}
+
+bool journal_wait(struct journal_follower *follower, struct context *ctx, int64_t seen, int64_t deadline_ns,
+                  struct error *e)
+{
+    if (atomic_load(&follower->newest) > seen)
+        return true;
+    return condition_wait_until(&follower->changed, ctx, deadline_ns, e);
+}

@@ -1,0 +1,247 @@
+#include "orchestrator/orchestrator_internal.h"
+#include "base/arena.h"
+#include "base/ensure.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "orchestrator/run_internal.h"
+#include <stdatomic.h>
+#include <stdlib.h>
+
+/* ---- life ---- */
+
+bool orchestrator_create(const struct orchestrator_parts *parts, struct orchestrator **out, struct error *e)
+{
+    ensure(parts->lane_count > 0 && parts->settings != NULL);
+    if (catalog_count(parts->settings->catalog) == 0)
+        return error_set(e, REASON_CONFIG, "no model is configured and none was found");
+    struct orchestrator *o = calloc(1, sizeof *o);
+    ensure(o != NULL);
+    o->parts = *parts;
+    o->settings = parts->settings;
+    o->settings->references = 1;
+    pthread_mutex_init(&o->settings_lock, NULL);
+    o->ledger = ledger_create(parts->store, parts->clock, parts->random);
+    o->hub = journal_hub_create();
+    o->lanes = calloc(parts->lane_count, sizeof *o->lanes);
+    ensure(o->lanes != NULL);
+    for (size_t i = 0; i < parts->lane_count; i++) {
+        list_init(&o->lanes[i].runs);
+        condition_init(&o->lanes[i].became_idle);
+    }
+    *out = o;
+    return true;
+}
+
+void orchestrator_destroy(struct orchestrator *o)
+{
+    if (!o)
+        return;
+    for (size_t i = 0; i < o->parts.lane_count; i++)
+        ensure(list_is_empty(&o->lanes[i].runs));
+    orchestrator_release(o->settings);
+    ledger_destroy(o->ledger);
+    journal_hub_destroy(o->hub);
+    pthread_mutex_destroy(&o->settings_lock);
+    free(o->lanes);
+    free(o);
+}
+
+const struct orchestrator_parts *orchestrator_parts(const struct orchestrator *o)
+{
+    return &o->parts;
+}
+
+struct ledger *orchestrator_ledger(struct orchestrator *o)
+{
+    return o->ledger;
+}
+
+struct journal_hub *orchestrator_hub(struct orchestrator *o)
+{
+    return o->hub;
+}
+
+size_t orchestrator_active_runs(struct orchestrator *o)
+{
+    return atomic_load(&o->active_runs);
+}
+
+/* ---- settings ---- */
+
+const struct settings *orchestrator_acquire(struct orchestrator *o)
+{
+    pthread_mutex_lock(&o->settings_lock);
+    struct settings *settings = o->settings;
+    atomic_fetch_add(&settings->references, 1);
+    pthread_mutex_unlock(&o->settings_lock);
+    return settings;
+}
+
+void orchestrator_release(const struct settings *settings)
+{
+    struct settings *held = (struct settings *) (uintptr_t) settings;
+    if (atomic_fetch_sub(&held->references, 1) != 1)
+        return;
+    catalog_destroy(held->catalog);
+    agent_set_destroy(held->agents);
+    free(held);
+}
+
+void orchestrator_reconfigure(struct orchestrator *o, struct settings *give_settings)
+{
+    give_settings->references = 1;
+    pthread_mutex_lock(&o->settings_lock);
+    struct settings *old = o->settings;
+    o->settings = give_settings;
+    pthread_mutex_unlock(&o->settings_lock);
+    orchestrator_release(old);
+}
+
+/* ---- lanes ---- */
+
+size_t lane_of_session(const struct orchestrator *o, uuid session_id)
+{
+    return (size_t) (str_hash(str_of((const char *) session_id.bytes, sizeof session_id.bytes), 0) % o->parts.lane_count);
+}
+
+struct hop {
+    struct orchestrator *o;
+    size_t lane, home;
+    struct context *caller;
+    void (*fn)(struct context *ctx, void *argument);
+    void *argument;
+    struct waiter waiter;
+};
+
+static void hop_back(void *argument)
+{
+    struct hop *hop = argument;
+    waiter_wake(&hop->waiter);
+}
+
+static void hop_coroutine(void *argument)
+{
+    struct hop *hop = argument;
+    OWNED(arena) arena = arena_create(0);
+    struct context ctx;
+    context_init(&ctx, hop->o->parts.lanes[hop->lane].scheduler, arena, DEADLINE_NONE);
+    ctx.tenant_id = hop->caller->tenant_id;
+    hop->fn(&ctx, hop->argument);
+    context_deinit(&ctx);
+    struct lane *home = &hop->o->parts.lanes[hop->home];
+    home->post(home, hop_back, hop);
+}
+
+static void hop_there(void *argument)
+{
+    struct hop *hop = argument;
+    struct error e = {0};
+    if (!coroutine_start(hop->o->parts.lanes[hop->lane].scheduler, "lane_call", hop_coroutine, hop, &e))
+        ensure(!"a lane is out of coroutines");
+}
+
+static size_t lane_of_scheduler(const struct orchestrator *o, const struct scheduler *scheduler)
+{
+    for (size_t i = 0; i < o->parts.lane_count; i++)
+        if (o->parts.lanes[i].scheduler == scheduler)
+            return i;
+    unreachable_state();
+}
+
+void lane_call(struct orchestrator *o, size_t lane, struct context *ctx, void (*fn)(struct context *ctx, void *argument),
+               void *argument)
+{
+    struct hop hop = {.o = o, .lane = lane, .home = lane_of_scheduler(o, ctx->scheduler), .caller = ctx, .fn = fn,
+                      .argument = argument};
+    if (hop.home == lane) {
+        fn(ctx, argument);
+        return;
+    }
+    struct context shield;
+    struct error never;
+    context_init(&shield, ctx->scheduler, ctx->arena, DEADLINE_NONE);
+    waiter_init(&hop.waiter, &shield);
+    o->parts.lanes[lane].post(&o->parts.lanes[lane], hop_there, &hop);
+    if (!waiter_wait(&hop.waiter, &never))
+        unreachable_state();
+    context_deinit(&shield);
+}
+
+/* ---- recovery ---- */
+
+/* Goes on with every run of one status; a run that waits is looked at too: its approval may have been decided. */
+static bool recover_status(struct orchestrator *o, struct context *ctx, enum run_status status, size_t *resumed,
+                           struct error *e)
+{
+    struct query query = query_of(TABLE_AGENT_RUNS);
+    query_where_text(&query, AGENT_RUNS_STATUS, str_from_cstr(run_status_name(status)));
+    for (;;) {
+        struct records page;
+        uuid *tenants;
+        if (!store_list_any_tenant(o->parts.store, ctx, &query, &page, &tenants, e))
+            return false;
+        for (size_t i = 0; i < page.count; i++) {
+            run_spawn_recovering(o, tenants[i], record_uuid(&page.items[i], AGENT_RUNS_SESSION_ID),
+                                 record_uuid(&page.items[i], AGENT_RUNS_ID));
+            ++*resumed;
+        }
+        if (str_is_empty(page.next_cursor))
+            return true;
+        query.cursor = page.next_cursor;
+    }
+}
+
+bool orchestrator_recover(struct orchestrator *o, struct context *ctx, size_t *resumed, struct error *e)
+{
+    *resumed = 0;
+    atomic_fetch_add(&o->recovering, 1); /* nobody goes on before all are counted */
+    bool ok = ledger_recover(o->ledger, ctx, e) && recover_status(o, ctx, RUN_PENDING, resumed, e) &&
+              recover_status(o, ctx, RUN_RUNNING, resumed, e) && recover_status(o, ctx, RUN_WAITING, resumed, e);
+    atomic_fetch_sub(&o->recovering, 1);
+    while (ok && atomic_load(&o->recovering) > 0)
+        ok = context_sleep_ms(ctx, RUN_RECOVERY_POLL_MS, e);
+    return ok;
+}
+
+/* ---- drain ---- */
+
+struct drain {
+    struct orchestrator *o;
+    size_t lane;
+    int64_t deadline_ns;
+};
+
+/* On the lane: waits until it is idle or the deadline, then drops the rest, which resumes at the next start. */
+static void drain_lane(struct context *ctx, void *argument)
+{
+    struct drain *drain = argument;
+    struct lane_state *lane = &drain->o->lanes[drain->lane];
+    struct error e = {0};
+    struct context patient; /* the caller's own deadline must not cut the clean-up short */
+    context_init(&patient, ctx->scheduler, ctx->arena, DEADLINE_NONE);
+    while (lane->run_count > 0 && condition_wait_until(&lane->became_idle, &patient, drain->deadline_ns, &e))
+        continue;
+    LIST_EACH(node, &lane->runs) {
+        struct run *run = LIST_ITEM(node, struct run, link);
+        run->is_draining = true;
+        context_cancel(&run->ctx);
+    }
+    struct error late = {0};
+    int64_t give_up_ns = drain->deadline_ns + 5000000000ll;
+    while (lane->run_count > 0 && condition_wait_until(&lane->became_idle, &patient, give_up_ns, &late))
+        continue;
+    context_deinit(&patient);
+}
+
+bool orchestrator_drain(struct orchestrator *o, struct context *ctx, struct error *e)
+{
+    atomic_store(&o->is_draining, true);
+    for (size_t i = 0; i < o->parts.lane_count; i++) {
+        struct drain drain = {o, i, ctx->deadline_ns};
+        lane_call(o, i, ctx, drain_lane, &drain);
+    }
+    size_t left = orchestrator_active_runs(o);
+    if (left > 0)
+        return error_set(e, REASON_TIMEOUT, "%zu runs did not stop in time; they resume at the next start", left);
+    return true;
+}

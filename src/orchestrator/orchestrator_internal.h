@@ -1,0 +1,67 @@
+/*
+ * The orchestrator's inside: shared by the files of this folder only.
+ */
+#ifndef NEXUS_ORCHESTRATOR_ORCHESTRATOR_INTERNAL_H
+#define NEXUS_ORCHESTRATOR_ORCHESTRATOR_INTERNAL_H
+
+#include "orchestrator/orchestrator.h"
+#include <pthread.h>
+
+/* Touched on its lane only. */
+struct lane_state {
+    struct list runs; /* of run.link */
+    size_t run_count;
+    struct condition became_idle;
+};
+
+struct orchestrator {
+    struct orchestrator_parts parts;
+    struct ledger *ledger;
+    struct journal_hub *hub;
+    pthread_mutex_t settings_lock;
+    struct settings *settings;
+    struct lane_state *lanes;
+    _Atomic size_t active_runs;
+    _Atomic size_t waiting_runs;
+    _Atomic bool is_draining;
+    _Atomic size_t recovering; /* runs of the last start whose journal is not loaded yet: nothing reserves before they have */
+};
+
+size_t lane_of_session(const struct orchestrator *o, uuid session_id);
+
+/* Runs fn on a coroutine of that lane and waits until it has returned (cancellation does not cut this short: `argument` may be on the
+   caller's stack).  A plain call when it is the caller's own lane. */
+void lane_call(struct orchestrator *o, size_t lane, struct context *ctx, void (*fn)(struct context *ctx, void *argument),
+               void *argument);
+
+/* Brings a run to life on its lane: loads its journal and goes on; wakes it when it is alive already.  Any thread. */
+void run_spawn(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id);
+/* At a start: counted in o->recovering until its open reservations are back in the ledger; it goes on when all are. */
+void run_spawn_recovering(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id);
+void run_spawn_cancelled(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id, str cancelled_by);
+
+/* Is the principal allowed to see what this user owns? */
+bool principal_sees_user(const struct principal *principal, str user_id);
+
+/* Session limits as stored in its budget column. */
+must_check bool session_budget_read(str budget_json, cost *out, struct error *e);
+
+/* sha256 over canonical JSON of everything an approval binds.  `subject` gets that JSON. */
+struct approval_subject {
+    uuid tenant_id, run_id, tool_call_id;
+    const struct tool *tool;
+    str arguments;
+};
+must_check bool approval_digest(struct arena *arena, const struct approval_subject *subject, str *subject_json, str *digest_hex,
+                                struct error *e);
+
+/* Files of a session for a tool call: resolves names to paths of ours. */
+struct session_files {
+    struct orchestrator *o;
+    uuid tenant_id, session_id;
+};
+struct tool_files session_files_of(struct session_files *files);
+may_suspend bool session_file_rows(struct orchestrator *o, struct context *ctx, uuid tenant_id, uuid session_id,
+                                   struct records *out, struct error *e);
+
+#endif

@@ -1,0 +1,113 @@
+/*
+ * One live run: what its coroutine keeps in memory.  Everything that must survive is in the journal; this can be dropped at any time.
+ *
+ * run.c       loads, folds, decides what is next, ends
+ * run_model.c one model call: policy, reservation, intent, stream, settlement
+ * run_tools.c the tool calls of one answer: decide all, one append, run beside each other, settle
+ * run_prompt.c rows -> prompt
+ * run_ledger.c the run's share of the ledger, reconciled with the journal after a failed commit
+ */
+#ifndef NEXUS_ORCHESTRATOR_RUN_INTERNAL_H
+#define NEXUS_ORCHESTRATOR_RUN_INTERNAL_H
+
+#include "orchestrator/orchestrator_internal.h"
+
+struct held_reservation {
+    uuid id;
+    cost amount;
+};
+/* A settlement whose commit is not known to have happened. */
+struct unsure_settlement {
+    uuid reservation_id;
+    struct settlement settlement;
+};
+
+struct run {
+    struct list link;
+    struct orchestrator *o;
+    size_t lane;
+    uuid tenant_id, session_id, run_id;
+
+    struct arena *arena;             /* lifetime of this coroutine */
+    struct arena *turn;              /* rewound after each step */
+    struct context ctx;              /* of the run: cancelled by cancel and drain */
+    struct context shield;           /* never cancelled: appends that must be made anyway */
+    bool is_woken, is_cancel_asked, is_draining, is_recovering;
+    str cancelled_by;
+
+    const struct settings *settings;
+    const struct agent_definition *agent;
+    const struct registry_snapshot *tools;
+    const struct model *model;
+    uint64_t tried_targets;          /* of this step */
+
+    struct record session;           /* on arena */
+    struct principal principal;      /* whose run it is, from the session's row */
+    str policy_context;
+    int64_t started_us, started_ns;
+    trace_context trace;
+
+    struct run_state state;
+    struct journal_writer journal;
+    struct ledger_path path;
+    bool has_path;
+
+    struct prompt_message *messages; /* on arena: the whole conversation so far */
+    size_t message_count, message_capacity;
+    struct tool_spec *offered;       /* tools the policy may allow */
+    size_t offered_count;
+    bool is_degraded;                /* an answer was cut by the budget */
+
+    struct held_reservation *held;
+    size_t held_count, held_capacity;
+    struct unsure_settlement *unsure;
+    size_t unsure_count, unsure_capacity;
+};
+
+/* ---- run.c ---- */
+/* Appends run.failed with everything that a final event brings along, and flushes. */
+may_suspend bool run_fail(struct run *run, const struct error *failure, struct error *e);
+
+/* ---- run_prompt.c ---- */
+may_suspend bool run_prompt_load(struct run *run, struct error *e);
+void run_prompt_add(struct run *run, struct prompt_message message);
+/* The tool's answer as the model sees it. */
+struct prompt_message run_prompt_tool_result(struct arena *arena, str call_id, str name, str content, bool is_error);
+str run_prompt_error_content(struct arena *arena, const struct error *e);
+void run_message_row(struct record *row, struct run *run, uuid id, enum role role, str content, int64_t tokens, str parts);
+
+/* ---- run_model.c ---- */
+may_suspend bool run_model_step(struct run *run, struct error *e);
+/* At a resume: the attempt in flight is lost and settled at its reservation. */
+must_check bool run_model_lose_attempt(struct run *run, struct error *e);
+
+/* ---- run_tools.c ---- */
+may_suspend bool run_tools_step(struct run *run, struct error *e);
+may_suspend bool run_tools_recover(struct run *run, struct call *call, struct error *e);
+/* Looks at the approvals of awaited calls: appends what was decided.  *is_waiting: none was. */
+may_suspend bool run_tools_check_approvals(struct run *run, bool *is_waiting, struct error *e);
+/* The run ends: calls that never ran are ended too, and their open approvals expire with them. */
+may_suspend bool run_tools_abandon(struct run *run, struct error *e);
+may_suspend bool run_tools_offer(struct run *run, struct error *e); /* fills run->offered */
+
+/* ---- run_policy.c ---- */
+void run_decide(struct run *run, struct context *ctx, const struct policy_input *partial, struct policy_decision *out);
+void run_journal_decision(struct run *run, const struct policy_input *input, const struct policy_decision *decision,
+                          uuid tool_call_id);
+
+/* ---- run_ledger.c ---- */
+/* Reserves in the ledger and appends budget.reserved; gives the reservation's id.  REASON_BUDGET: nothing has changed. */
+must_check bool run_reserve(struct run *run, const char *purpose, uuid tool_call_id, cost amount, uuid *id, struct error *e);
+/* Appends budget.settled and the ledger's rows.  `used` may pass the reservation (booked as overdraft). */
+void run_settle(struct run *run, uuid reservation_id, const struct settlement *settlement);
+/* After a flush succeeded: nothing is unsure any more. */
+void run_ledger_sure(struct run *run);
+/* After the journal was (re)loaded: the ledger holds exactly what the journal has open. */
+void run_ledger_reconcile(struct run *run);
+/* When the run is dropped from memory: what it holds goes back (the next load restores it from the journal). */
+void run_ledger_drop(struct run *run);
+
+/* Flush with the run's bookkeeping. */
+may_suspend bool run_flush(struct run *run, const char *fault, struct error *e);
+
+#endif

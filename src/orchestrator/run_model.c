@@ -1,0 +1,487 @@
+/*
+ * One model call of a run.
+ *
+ *   policy (model.call) -> reservation -> ONE append (decision + reservation + intent) -> stream -> answer + settlement
+ *
+ * A model call is no effect: interrupted, it is retried as attempt n+1, and the lost attempt is settled at its reservation.
+ */
+#include "base/arena.h"
+#include "base/ensure.h"
+#include "base/limits.h"
+#include "orchestrator/run_internal.h"
+
+/* One attempt, from intent to answer. */
+struct attempt {
+    struct run *run;
+    const struct model_target *target;
+    size_t target_index;
+    struct prompt prompt;
+    int64_t input_bound, started_ns;
+    cost reserved;
+    uuid reservation_id;
+    int number, step;
+    struct part *parts;      /* gathered answer, on the turn arena */
+    size_t part_count, part_capacity;
+    struct strbuf text, reasoning;
+    struct strbuf arguments[RUN_TOOL_CALLS_PARALLEL_MAX];
+    struct strbuf pending;   /* text not journaled yet */
+    struct timer timer;      /* flushes `pending` */
+    int64_t output_bytes, posted_ns;
+    struct error post_failure;
+};
+
+/* ---- before ---- */
+
+static bool choose_target(struct attempt *a, struct error *e)
+{
+    struct run *run = a->run;
+    a->target = catalog_pick(run->model, run->tried_targets, run->o->parts.random, &a->target_index);
+    if (!a->target) { /* all tried once: begin again, the attempts are bounded */
+        run->tried_targets = 0;
+        a->target = catalog_pick(run->model, 0, run->o->parts.random, &a->target_index);
+    }
+    if (!a->target)
+        return error_set(e, REASON_UNKNOWN_MODEL, "model \"" STR_FMT "\" has no target", STR_ARG(run->model->name));
+    run->tried_targets |= (uint64_t) 1 << a->target_index;
+    return true;
+}
+
+/* What the call may take at most: input bound, the output that fits, time, money. */
+static bool bound_cost(struct attempt *a, cost remaining, struct error *e)
+{
+    struct run *run = a->run;
+    const struct agent_definition *agent = run->agent;
+    int64_t output = run->model->max_output_tokens;
+    if (agent->max_output_tokens > 0 && agent->max_output_tokens < output)
+        output = agent->max_output_tokens;
+    a->input_bound = prompt_input_tokens_bound(&a->prompt);
+    int64_t room = remaining.tokens == COST_UNLIMITED ? INT64_MAX : remaining.tokens - a->input_bound;
+    if (room < RUN_OUTPUT_TOKENS_MIN)
+        return error_set(e, REASON_BUDGET,
+                         "the next model call needs %lld tokens of input and at least %d of output, %lld are left; raise the "
+                         "session's token budget or start a new session",
+                         (long long) a->input_bound, RUN_OUTPUT_TOKENS_MIN, (long long) remaining.tokens);
+    if (room < output) {
+        output = room;
+        run->is_degraded = true;
+    }
+    if (remaining.cost_nanousd != COST_UNLIMITED && !a->target->price.is_known)
+        return error_set(e, REASON_BUDGET, "model \"" STR_FMT "\" has no price and the budget limits money; give it a `price` in the configuration",
+                         STR_ARG(run->model->name));
+    /* An eighth of the time that is left, within [1 s, call timeout]: parallel calls each find room. */
+    int64_t time_ms = run->settings->call_timeout_ms;
+    if (remaining.time_ms != COST_UNLIMITED && remaining.time_ms / 8 < time_ms)
+        time_ms = remaining.time_ms / 8 > 1000 ? remaining.time_ms / 8 : 1000;
+    a->prompt.max_output_tokens = output;
+    a->reserved = (cost){
+        .tokens = a->input_bound + output,
+        .time_ms = time_ms,
+        .cost_nanousd = price_bound_nanousd(&a->target->price, a->input_bound, output),
+    };
+    return true;
+}
+
+static bool decide(struct attempt *a, struct error *e)
+{
+    struct run *run = a->run;
+    struct policy_input input = {.action = S("model.call"), .resource = run->model->name};
+    struct policy_decision decision;
+    run_decide(run, &run->shield, &input, &decision);
+    run_journal_decision(run, &input, &decision, UUID_NONE);
+    if (decision.verdict == POLICY_ALLOW)
+        return true;
+    return error_set(e, REASON_POLICY_DENIED, "the policy does not allow a call of model \"" STR_FMT "\": " STR_FMT,
+                     STR_ARG(run->model->name), STR_ARG(decision.reason));
+}
+
+static void journal_intent(struct attempt *a)
+{
+    struct run *run = a->run;
+    char id[UUID_TEXT_BYTES + 1];
+    uuid_format(a->reservation_id, id);
+    a->number = run->state.attempt + 1;
+    a->step = run->state.step + 1;
+    struct json_writer *w = journal_event(&run->journal, EVENT_MODEL_REQUESTED);
+    json_put_i64(w, S("attempt"), a->number);
+    json_put_i64(w, S("step"), a->step);
+    json_put_str(w, S("model"), run->model->name);
+    json_put_str(w, S("provider"), a->target->provider->name);
+    json_put_str(w, S("provider_model"), a->target->model);
+    json_put_i64(w, S("max_output_tokens"), a->prompt.max_output_tokens);
+    json_put_str(w, S("reservation_id"), str_of(id, UUID_TEXT_BYTES));
+}
+
+/* ---- the stream ---- */
+
+static void post_delta(struct attempt *a)
+{
+    struct run *run = a->run;
+    if (a->pending.len == 0)
+        return;
+    struct json_writer *w = journal_event(&run->journal, EVENT_MODEL_DELTA);
+    json_put_i64(w, S("attempt"), a->number);
+    json_put_str(w, S("text"), strbuf_str(&a->pending));
+    strbuf_truncate(&a->pending, 0);
+    a->posted_ns = context_now_ns(&run->shield);
+    struct error e = {0};
+    if (!journal_post(&run->journal, &e) && a->post_failure.code == ERROR_OK)
+        a->post_failure = e; /* met at the next piece */
+}
+
+static void timer_fired(struct timer *timer)
+{
+    post_delta(CONTAINER_OF(timer, struct attempt, timer));
+}
+
+static void add_text(struct attempt *a, str piece)
+{
+    struct scheduler *scheduler = a->run->ctx.scheduler;
+    strbuf_add(&a->text, piece);
+    strbuf_add(&a->pending, piece);
+    int64_t due_ns = a->posted_ns + RUN_DELTA_DELAY_MS * 1000000ll;
+    if (a->pending.len >= RUN_DELTA_BYTES_MAX || context_now_ns(&a->run->shield) >= due_ns) {
+        timer_disarm(scheduler, &a->timer);
+        post_delta(a);
+    } else if (a->timer.heap_index == 0) {
+        timer_arm(scheduler, &a->timer, due_ns);
+    }
+}
+
+static bool add_call(struct attempt *a, const struct delta *delta, struct error *e)
+{
+    struct arena *arena = a->run->turn;
+    if (delta->index < 0 || delta->index >= RUN_TOOL_CALLS_PARALLEL_MAX || (size_t) delta->index > a->part_count)
+        return error_set(e, REASON_PROVIDER_PROTOCOL, "the model asked for more than %d tool calls at once",
+                         RUN_TOOL_CALLS_PARALLEL_MAX);
+    if ((size_t) delta->index < a->part_count)
+        return true;
+    a->parts[a->part_count++] = (struct part){
+        .kind = PART_TOOL_CALL,
+        .call_id = str_copy(arena, delta->call_id),
+        .name = str_copy(arena, delta->name),
+    };
+    strbuf_init(&a->arguments[delta->index], arena, MESSAGE_BYTES_MAX);
+    return true;
+}
+
+static bool take_delta(struct attempt *a, const struct delta *delta, struct error *e)
+{
+    a->output_bytes += (int64_t) delta->text.len;
+    switch (delta->kind) {
+    case DELTA_TEXT: add_text(a, delta->text); break;
+    case DELTA_REASONING: strbuf_add(&a->reasoning, delta->text); break;
+    case DELTA_TOOL_CALL: return add_call(a, delta, e);
+    case DELTA_TOOL_ARGUMENTS:
+        if (delta->index < 0 || (size_t) delta->index >= a->part_count)
+            return error_set(e, REASON_PROVIDER_PROTOCOL, "the provider sent arguments of a tool call that has not begun");
+        strbuf_add(&a->arguments[delta->index], delta->text);
+        break;
+    case DELTA_END: break;
+    }
+    if (strbuf_is_over(&a->text) || strbuf_is_over(&a->reasoning))
+        return error_set(e, REASON_TOO_LARGE, "the model's answer is over %u bytes", MESSAGE_BYTES_MAX);
+    if (a->post_failure.code != ERROR_OK)
+        return error_copy(e, &a->post_failure);
+    return true;
+}
+
+static bool pull(struct attempt *a, struct context *ctx, struct reply_stream *stream, struct delta *end, struct error *e)
+{
+    for (;;) {
+        struct delta delta = {0};
+        if (!reply_stream_next(stream, ctx, &delta, e) || !take_delta(a, &delta, e))
+            return false;
+        if (delta.kind != DELTA_END)
+            continue;
+        *end = delta;
+        return true;
+    }
+}
+
+static bool call_provider(struct attempt *a, struct delta *end, struct error *e)
+{
+    struct run *run = a->run;
+    struct context call;
+    context_init_child(&call, &run->ctx, context_deadline_in(&run->ctx, a->reserved.time_ms));
+    call.arena = run->turn;
+    OWNED(reply_stream) stream = NULL;
+    bool ok = provider_stream(a->target->provider, &call, &a->prompt, &stream, e) && pull(a, &call, stream, end, e);
+    timer_disarm(run->ctx.scheduler, &a->timer);
+    if (ok || a->part_count == 0)
+        post_delta(a);
+    reply_stream_close(GIVE(stream));
+    context_deinit(&call);
+    return ok;
+}
+
+/* ---- after ---- */
+
+static str usage_details(struct attempt *a, const struct usage *usage)
+{
+    struct strbuf text;
+    struct json_writer w;
+    strbuf_init(&text, a->run->turn, 4096);
+    json_writer_init(&w, &text);
+    json_object_begin(&w);
+    json_put_str(&w, S("provider"), a->target->provider->name);
+    json_put_i64(&w, S("attempt"), a->number);
+    json_put_i64(&w, S("input_tokens"), usage->input_tokens);
+    json_put_i64(&w, S("output_tokens"), usage->output_tokens);
+    json_put_i64(&w, S("cached_tokens"), usage->cached_tokens);
+    json_put_i64(&w, S("reasoning_tokens"), usage->reasoning_tokens);
+    json_object_end(&w);
+    return strbuf_str(&text);
+}
+
+static void settle(struct attempt *a, struct usage usage, const char *basis)
+{
+    struct run *run = a->run;
+    struct settlement settlement = {
+        .reserved = a->reserved,
+        .used =
+            {
+                .tokens = usage.input_tokens + usage.output_tokens,
+                .time_ms = (context_now_ns(&run->shield) - a->started_ns) / 1000000,
+                .cost_nanousd = price_nanousd(&a->target->price, &usage),
+            },
+        .kind = "model",
+        .basis = basis,
+        .model = run->model->name,
+        .details = usage_details(a, &usage),
+    };
+    if (settlement.used.time_ms > a->reserved.time_ms)
+        settlement.used.time_ms = a->reserved.time_ms; /* the deadline is checked late by a scheduler turn at most */
+    run_settle(run, a->reservation_id, &settlement);
+}
+
+static void count_call(struct attempt *a, const struct usage *usage, str outcome)
+{
+    struct metrics *metrics = a->run->o->parts.metrics;
+    str model = a->run->model->name;
+    metrics_add(metrics, METRIC_MODEL_CALLS, 1, (str[]){model, a->target->provider->name, outcome}, 3);
+    metrics_observe(metrics, METRIC_MODEL_DURATION, (double) (context_now_ns(&a->run->shield) - a->started_ns) / 1e9,
+                    &model, 1);
+    metrics_add(metrics, METRIC_MODEL_TOKENS, usage->input_tokens, (str[]){model, S("input")}, 2);
+    metrics_add(metrics, METRIC_MODEL_TOKENS, usage->output_tokens, (str[]){model, S("output")}, 2);
+    metrics_add(metrics, METRIC_MODEL_COST, price_nanousd(&a->target->price, usage), &model, 1);
+}
+
+/* {"tool_calls": [...], "reasoning"} for the message's row; the ids are made here. */
+static str write_parts(struct attempt *a, const uuid *ids)
+{
+    struct strbuf text;
+    struct json_writer w;
+    if (a->part_count == 0 && a->reasoning.len == 0)
+        return STR_NONE;
+    strbuf_init(&text, a->run->turn, 2 * MESSAGE_BYTES_MAX);
+    json_writer_init(&w, &text);
+    json_object_begin(&w);
+    if (a->reasoning.len > 0)
+        json_put_str(&w, S("reasoning"), strbuf_str(&a->reasoning));
+    json_key(&w, S("tool_calls"));
+    json_array_begin(&w);
+    for (size_t i = 0; i < a->part_count; i++) {
+        json_object_begin(&w);
+        json_put_str(&w, S("tool_call_id"), uuid_str(a->run->turn, ids[i]));
+        json_put_str(&w, S("call_id"), a->parts[i].call_id);
+        json_put_str(&w, S("name"), a->parts[i].name);
+        json_put_str(&w, S("arguments"), a->parts[i].arguments);
+        json_object_end(&w);
+    }
+    json_array_end(&w);
+    json_object_end(&w);
+    return strbuf_str(&text);
+}
+
+static void journal_completed(struct attempt *a, const struct delta *end, const struct usage *usage, uuid message_id,
+                              const uuid *ids)
+{
+    struct run *run = a->run;
+    struct json_writer *w = journal_event(&run->journal, EVENT_MODEL_COMPLETED);
+    json_put_i64(w, S("attempt"), a->number);
+    json_put_i64(w, S("step"), a->step);
+    json_put_str(w, S("message_id"), uuid_str(run->turn, message_id));
+    json_put_str(w, S("finish"), str_from_cstr(finish_name(end->finish)));
+    json_put_bool(w, S("stand_in"), a->target->provider->ops->is_stand_in);
+    json_key(w, S("usage"));
+    json_object_begin(w);
+    json_put_i64(w, S("input_tokens"), usage->input_tokens);
+    json_put_i64(w, S("output_tokens"), usage->output_tokens);
+    json_put_i64(w, S("cached_tokens"), usage->cached_tokens);
+    json_put_i64(w, S("reasoning_tokens"), usage->reasoning_tokens);
+    json_put_bool(w, S("is_reported"), end->usage.is_reported);
+    json_object_end(w);
+    json_put_i64(w, S("latency_ms"), (context_now_ns(&run->shield) - a->started_ns) / 1000000);
+    json_key(w, S("tool_calls"));
+    json_array_begin(w);
+    for (size_t i = 0; i < a->part_count; i++) {
+        json_object_begin(w);
+        json_put_str(w, S("tool_call_id"), uuid_str(run->turn, ids[i]));
+        json_put_str(w, S("call_id"), a->parts[i].call_id);
+        json_put_str(w, S("name"), a->parts[i].name);
+        json_object_end(w);
+    }
+    json_array_end(w);
+}
+
+/* The answer joins the conversation in memory: on the run's arena. */
+static void remember_answer(struct attempt *a)
+{
+    struct run *run = a->run;
+    struct prompt_message message = {.role = ROLE_ASSISTANT};
+    message.parts = ARENA_ARRAY(run->arena, struct part, a->part_count + 2);
+    if (a->reasoning.len > 0)
+        message.parts[message.part_count++] =
+            (struct part){.kind = PART_REASONING, .text = str_copy(run->arena, strbuf_str(&a->reasoning))};
+    if (a->text.len > 0)
+        message.parts[message.part_count++] =
+            (struct part){.kind = PART_TEXT, .text = str_copy(run->arena, strbuf_str(&a->text))};
+    for (size_t i = 0; i < a->part_count; i++)
+        message.parts[message.part_count++] = (struct part){
+            .kind = PART_TOOL_CALL,
+            .call_id = str_copy(run->arena, a->parts[i].call_id),
+            .name = str_copy(run->arena, a->parts[i].name),
+            .arguments = str_copy(run->arena, a->parts[i].arguments),
+        };
+    run_prompt_add(run, message);
+}
+
+/* Without a report: what was sent at most, and one token per byte that came: an upper bound. */
+static struct usage estimate(const struct attempt *a)
+{
+    int64_t output = a->output_bytes < a->prompt.max_output_tokens ? a->output_bytes : a->prompt.max_output_tokens;
+    return (struct usage){.input_tokens = a->input_bound, .output_tokens = output};
+}
+
+static void complete_attempt(struct attempt *a, const struct delta *end)
+{
+    struct run *run = a->run;
+    uuid ids[RUN_TOOL_CALLS_PARALLEL_MAX];
+    for (size_t i = 0; i < a->part_count; i++) {
+        ids[i] = uuid_new(run->o->parts.clock, run->o->parts.random);
+        a->parts[i].arguments = strbuf_str(&a->arguments[i]);
+        if (str_is_empty(a->parts[i].arguments))
+            a->parts[i].arguments = S("{}");
+    }
+    struct usage usage = end->usage.is_reported ? end->usage : estimate(a);
+    uuid message_id = uuid_new(run->o->parts.clock, run->o->parts.random);
+    journal_completed(a, end, &usage, message_id, ids);
+    run_message_row(journal_row(&run->journal, WRITE_INSERT, TABLE_MESSAGES), run, message_id, ROLE_ASSISTANT,
+                    strbuf_str(&a->text), usage.output_tokens, write_parts(a, ids));
+    settle(a, usage, end->usage.is_reported ? "reported" : "estimated");
+    count_call(a, &usage, S("ok"));
+    remember_answer(a);
+    run->tried_targets = 0;
+}
+
+/* Was nothing used?  A refusal before any token costs nothing. */
+static bool was_refused(const struct attempt *a, const struct error *failure)
+{
+    return a->output_bytes == 0 &&
+           (failure->reason == REASON_PROVIDER_RATE_LIMITED || failure->reason == REASON_PROVIDER_QUOTA ||
+            failure->reason == REASON_PROVIDER_AUTH || failure->reason == REASON_PROVIDER_INVALID ||
+            failure->reason == REASON_PROVIDER_OVERLOADED);
+}
+
+static void fail_attempt(struct attempt *a, const struct error *failure, bool will_retry)
+{
+    struct run *run = a->run;
+    struct json_writer *w = journal_event(&run->journal, EVENT_MODEL_FAILED);
+    json_put_i64(w, S("attempt"), a->number);
+    json_put_i64(w, S("step"), a->step);
+    json_put_str(w, S("error"), str_from_cstr(error_problem(failure->reason)));
+    json_put_str(w, S("message"), str_from_cstr(failure->message));
+    json_put_bool(w, S("will_retry"), will_retry);
+    struct usage usage = was_refused(a, failure) ? (struct usage){0} : estimate(a);
+    settle(a, usage, was_refused(a, failure) ? "reported" : "estimated");
+    count_call(a, &usage, str_from_cstr(error_problem(failure->reason)));
+}
+
+static int64_t backoff_ms(struct run *run, const struct error *failure)
+{
+    if (failure->retry_after_ms > 0)
+        return failure->retry_after_ms < RUN_MODEL_BACKOFF_MAX_MS ? failure->retry_after_ms : RUN_MODEL_BACKOFF_MAX_MS;
+    int64_t ceiling = RUN_MODEL_BACKOFF_MS << (run->state.failed_in_a_row < 6 ? run->state.failed_in_a_row : 6);
+    return ceiling / 2 + (int64_t) random_below(run->o->parts.random, (uint64_t) ceiling / 2 + 1);
+}
+
+static bool handle_failure(struct attempt *a, const struct error *failure, struct error *e)
+{
+    struct run *run = a->run;
+    bool is_ours = run->ctx.is_cancelled || context_now_ns(&run->shield) >= run->ctx.deadline_ns;
+    bool will_retry = !is_ours && error_may_retry(failure) && run->state.failed_in_a_row + 1 < RUN_MODEL_ATTEMPTS_MAX;
+    if (run->is_draining) /* the next start counts this attempt as lost */
+        return error_copy(e, failure);
+    fail_attempt(a, failure, will_retry);
+    if (!run_flush(run, "model_failed", e))
+        return false;
+    if (!will_retry)
+        return error_copy(e, failure);
+    struct error woken = {0};
+    bool has_other = run->model->target_count > 1 && run->tried_targets != 0 &&
+                     (size_t) __builtin_popcountll(run->tried_targets) < run->model->target_count;
+    if (!has_other && !context_sleep_ms(&run->ctx, backoff_ms(run, failure), &woken))
+        return true; /* cancelled meanwhile: the next command sees it */
+    return true;
+}
+
+static void start_attempt(struct attempt *a, struct run *run)
+{
+    *a = (struct attempt){.run = run, .timer = {.fire = timer_fired}};
+    a->prompt = (struct prompt){
+        .messages = run->messages,
+        .message_count = run->message_count,
+        .tools = run->offered,
+        .tool_count = run->offered_count,
+        .parallel_tool_calls = -1,
+        .temperature = -1,
+    };
+    a->parts = ARENA_ARRAY(run->turn, struct part, RUN_TOOL_CALLS_PARALLEL_MAX);
+    strbuf_init(&a->text, run->turn, MESSAGE_BYTES_MAX);
+    strbuf_init(&a->reasoning, run->turn, MESSAGE_BYTES_MAX);
+    strbuf_init(&a->pending, run->turn, MESSAGE_BYTES_MAX);
+}
+
+bool run_model_step(struct run *run, struct error *e)
+{
+    struct attempt *a = ARENA_NEW(run->turn, struct attempt);
+    start_attempt(a, run);
+    if (run->state.step >= run->agent->steps_max)
+        return error_set(e, REASON_LIMIT, "the run reached its %d model calls without a final answer", run->agent->steps_max);
+    if (!choose_target(a, e))
+        return false;
+    a->prompt.model = a->target->model;
+    if (!decide(a, e) || !bound_cost(a, ledger_remaining(run->o->ledger, &run->path), e) ||
+        !run_reserve(run, "model", UUID_NONE, a->reserved, &a->reservation_id, e))
+        return false;
+    journal_intent(a);
+    if (!run_flush(run, "model_intent", e))
+        return false;
+    a->started_ns = context_now_ns(&run->shield);
+    struct delta end = {0};
+    struct error failure = {0};
+    if (!call_provider(a, &end, &failure))
+        return handle_failure(a, &failure, e);
+    complete_attempt(a, &end);
+    return true;
+}
+
+bool run_model_lose_attempt(struct run *run, struct error *e)
+{
+    struct open_reservation *open = run_state_reservation(&run->state, run->state.model_reservation_id);
+    if (!open)
+        return error_set(e, REASON_CORRUPT, "the model call in flight has no open reservation");
+    cost reserved = open->amount;
+    struct json_writer *w = journal_event(&run->journal, EVENT_MODEL_FAILED);
+    json_put_i64(w, S("attempt"), run->state.attempt);
+    json_put_i64(w, S("step"), run->state.step + 1);
+    json_put_str(w, S("error"), S("interrupted"));
+    json_put_str(w, S("message"), S("the node stopped while the call was in flight; it counts at its reservation"));
+    json_put_bool(w, S("will_retry"), true);
+    journal_close_event(&run->journal);
+    run_settle(run, run->state.model_reservation_id,
+               &(struct settlement){
+                   .reserved = reserved, .used = reserved, .kind = "model", .basis = "reserved", .model = run->state.model});
+    run->state.failed_in_a_row = 0; /* an interruption is not the provider's failure */
+    return true;
+}

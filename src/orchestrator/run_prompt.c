@@ -1,0 +1,251 @@
+#include "base/arena.h"
+#include "base/ensure.h"
+#include "base/limits.h"
+#include "llm/openai_format.h"
+#include "orchestrator/run_internal.h"
+
+/* ---- what is written ---- */
+
+void run_message_row(struct record *row, struct run *run, uuid id, enum role role, str content, int64_t tokens, str parts)
+{
+    record_set_uuid(row, MESSAGES_ID, id);
+    record_set_uuid(row, MESSAGES_SESSION_ID, run->session_id);
+    record_set_uuid(row, MESSAGES_RUN_ID, run->run_id);
+    record_set_text(row, MESSAGES_ROLE, str_from_cstr(role_name(role)));
+    record_set_text(row, MESSAGES_CONTENT, content);
+    record_set_integer(row, MESSAGES_TOKENS, tokens);
+    record_set_integer(row, MESSAGES_CREATED_AT, clock_unix_us(run->o->parts.clock));
+    if (!str_is_empty(parts))
+        record_set_text(row, MESSAGES_PARTS, parts);
+}
+
+/* ---- growing the conversation ---- */
+
+void run_prompt_add(struct run *run, struct prompt_message message)
+{
+    if (run->message_count == run->message_capacity) {
+        size_t capacity = run->message_capacity ? run->message_capacity * 2 : 16;
+        run->messages = arena_grow(run->arena, run->messages, run->message_capacity * sizeof message,
+                                   capacity * sizeof message);
+        run->message_capacity = capacity;
+    }
+    run->messages[run->message_count++] = message;
+}
+
+static struct prompt_message one_part(struct arena *arena, enum role role, struct part part)
+{
+    struct part *parts = ARENA_NEW(arena, struct part);
+    *parts = part;
+    return (struct prompt_message){.role = role, .parts = parts, .part_count = 1};
+}
+
+struct prompt_message run_prompt_tool_result(struct arena *arena, str call_id, str name, str content, bool is_error)
+{
+    str text = str_copy(arena, str_cut_utf8(content, TOOL_RESULT_BYTES_MAX));
+    if (text.len < content.len)
+        text = str_printf(arena, STR_FMT "\n[cut: the whole result has %zu bytes]", STR_ARG(text), content.len);
+    return one_part(arena, ROLE_TOOL,
+                    (struct part){
+                        .kind = PART_TOOL_RESULT,
+                        .text = text,
+                        .call_id = str_copy(arena, call_id),
+                        .name = str_copy(arena, name),
+                        .is_error = is_error,
+                    });
+}
+
+str run_prompt_error_content(struct arena *arena, const struct error *e)
+{
+    struct strbuf text;
+    struct json_writer w;
+    strbuf_init(&text, arena, ERROR_MESSAGE_BYTES * 8);
+    json_writer_init(&w, &text);
+    json_object_begin(&w);
+    json_key(&w, S("error"));
+    json_object_begin(&w);
+    json_put_str(&w, S("type"), str_from_cstr(error_problem(e->reason)));
+    json_put_str(&w, S("message"), str_from_cstr(e->message));
+    json_object_end(&w);
+    json_object_end(&w);
+    return strbuf_str(&text);
+}
+
+/* ---- rows -> messages ---- */
+
+/* {"tool_calls": [{"tool_call_id", "call_id", "name", "arguments"}], "reasoning"} of an assistant's row. */
+static struct prompt_message read_assistant(struct run *run, str content, const struct json *extra)
+{
+    struct arena *arena = run->arena;
+    const struct json *calls = json_get(extra, S("tool_calls"));
+    struct prompt_message message = {.role = ROLE_ASSISTANT};
+    message.parts = ARENA_ARRAY(arena, struct part, json_count(calls) + 2);
+    str reasoning = json_str_or(extra, S("reasoning"), STR_NONE);
+    if (!str_is_empty(reasoning))
+        message.parts[message.part_count++] = (struct part){
+            .kind = PART_REASONING,
+            .text = str_copy(arena, reasoning),
+            .opaque = str_copy(arena, json_str_or(extra, S("reasoning_opaque"), STR_NONE)),
+        };
+    if (!str_is_empty(content))
+        message.parts[message.part_count++] = (struct part){.kind = PART_TEXT, .text = str_copy(arena, content)};
+    struct json_iter it = json_iter(calls);
+    const struct json *call;
+    while (json_next(&it, NULL, &call))
+        message.parts[message.part_count++] = (struct part){
+            .kind = PART_TOOL_CALL,
+            .call_id = str_copy(arena, json_str_or(call, S("call_id"), STR_NONE)),
+            .name = str_copy(arena, json_str_or(call, S("name"), STR_NONE)),
+            .arguments = str_copy(arena, json_str_or(call, S("arguments"), STR_NONE)),
+        };
+    return message;
+}
+
+/* {"content": [OpenAI content parts]} of a user's row. */
+static never_inline bool read_user_parts(struct run *run, str role, const struct json *parts, struct error *e)
+{
+    struct strbuf text;
+    struct json_writer w;
+    strbuf_init(&text, run->turn, JSON_BYTES_MAX);
+    json_writer_init(&w, &text);
+    json_array_begin(&w);
+    json_object_begin(&w);
+    json_put_str(&w, S("role"), role);
+    json_put_value(&w, S("content"), parts);
+    json_object_end(&w);
+    json_array_end(&w);
+    const struct json *messages;
+    struct prompt_message *read;
+    size_t count;
+    if (!json_parse(run->arena, strbuf_str(&text), (struct json_limits){0}, &messages, e) ||
+        !openai_read_messages(run->arena, messages, &read, &count, e))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        run_prompt_add(run, read[i]);
+    return true;
+}
+
+/* The result of one call as its row tells it; calls without an end are told as such, so that pairs stay whole. */
+static never_inline void add_result_of_row(struct run *run, str call_id, str name, const struct record *row)
+{
+    str status = row ? record_text(row, TOOL_CALLS_STATUS) : S("unknown");
+    if (str_equal(status, S("succeeded"))) {
+        run_prompt_add(run, run_prompt_tool_result(run->arena, call_id, name, record_text(row, TOOL_CALLS_OUTPUT), false));
+        return;
+    }
+    struct error failure = {0};
+    str message = row ? record_text(row, TOOL_CALLS_ERROR_MESSAGE) : STR_NONE;
+    error_set(&failure, REASON_TOOL_FAILED, STR_FMT ": " STR_FMT, STR_ARG(status),
+              STR_ARG(str_is_empty(message) ? S("no result") : message));
+    run_prompt_add(run, run_prompt_tool_result(run->arena, call_id, name,
+                                               run_prompt_error_content(run->arena, &failure), true));
+}
+
+static never_inline bool add_results(struct run *run, const struct json *calls, bool is_last_answer, struct error *e)
+{
+    struct json_iter it = json_iter(calls);
+    const struct json *item;
+    while (json_next(&it, NULL, &item)) {
+        uuid id;
+        if (!uuid_parse(json_str_or(item, S("tool_call_id"), STR_NONE), &id))
+            return error_set(e, REASON_CORRUPT, "a message's tool call has no id");
+        struct call *call = is_last_answer ? run_state_call(&run->state, id) : NULL;
+        if (call && call->state != CALL_DONE)
+            continue; /* comes when it is done */
+        struct record key = record_of(TABLE_TOOL_CALLS), row;
+        struct error missing = {0};
+        record_set_uuid(&key, TOOL_CALLS_ID, id);
+        bool has_row = store_get(run->o->parts.store, &run->shield, run->tenant_id, &key, &row, &missing);
+        if (!has_row && missing.code != ERROR_NOT_FOUND)
+            return error_copy(e, &missing);
+        add_result_of_row(run, json_str_or(item, S("call_id"), STR_NONE), json_str_or(item, S("name"), STR_NONE),
+                          has_row ? &row : NULL);
+    }
+    return true;
+}
+
+static bool add_row(struct run *run, const struct record *row, struct error *e)
+{
+    enum role role;
+    str content = record_text(row, MESSAGES_CONTENT);
+    if (!role_parse(record_text(row, MESSAGES_ROLE), &role))
+        return error_set(e, REASON_CORRUPT, "message with the unknown role \"" STR_FMT "\"",
+                         STR_ARG(record_text(row, MESSAGES_ROLE)));
+    const struct json *extra = NULL;
+    if (record_has(row, MESSAGES_PARTS) &&
+        !json_parse(run->turn, record_text(row, MESSAGES_PARTS), (struct json_limits){0}, &extra, e))
+        return false;
+    const struct json *parts = json_get(extra, S("content"));
+    if (role == ROLE_ASSISTANT) {
+        run_prompt_add(run, read_assistant(run, content, extra));
+        bool is_last = uuid_equal(record_uuid(row, MESSAGES_ID), run->state.answer_id);
+        return json_bool_or(extra, S("from_client"), false) ||
+               add_results(run, json_get(extra, S("tool_calls")), is_last, e);
+    }
+    if (role == ROLE_TOOL) {
+        run_prompt_add(run, run_prompt_tool_result(run->arena, json_str_or(extra, S("call_id"), STR_NONE),
+                                                   json_str_or(extra, S("name"), STR_NONE), content, false));
+        return true;
+    }
+    if (parts)
+        return read_user_parts(run, str_from_cstr(role_name(role)), parts, e);
+    run_prompt_add(run, one_part(run->arena, role, (struct part){.kind = PART_TEXT, .text = str_copy(run->arena, content)}));
+    return true;
+}
+
+/* The newest messages of the session, oldest first: a page at a time from the end, at most RUN_HISTORY_MESSAGES_MAX. */
+static never_inline bool load_rows(struct run *run, struct record *rows, size_t *count, struct error *e)
+{
+    struct query query = query_of(TABLE_MESSAGES);
+    query_where_uuid(&query, MESSAGES_SESSION_ID, run->session_id);
+    query.is_descending = true; /* by id: UUIDv7, the order of creation */
+    *count = 0;
+    while (*count < RUN_HISTORY_MESSAGES_MAX) {
+        struct records page;
+        query.limit = RUN_HISTORY_MESSAGES_MAX - *count < STORE_PAGE_MAX ? RUN_HISTORY_MESSAGES_MAX - *count : STORE_PAGE_MAX;
+        if (!store_list(run->o->parts.store, &run->shield, run->tenant_id, &query, &page, e))
+            return false;
+        for (size_t i = 0; i < page.count; i++)
+            rows[(*count)++] = page.items[i];
+        if (str_is_empty(page.next_cursor))
+            return true;
+        query.cursor = page.next_cursor;
+    }
+    return true;
+}
+
+static never_inline bool add_system(struct run *run, struct error *e)
+{
+    struct strbuf text;
+    strbuf_init(&text, run->arena, 256 << 10);
+    strbuf_add(&text, run->agent->instructions);
+    struct records files;
+    if (!session_file_rows(run->o, &run->shield, run->tenant_id, run->session_id, &files, e))
+        return false;
+    for (size_t i = 0; i < files.count; i++) {
+        const struct record *file = &files.items[i];
+        strbuf_printf(&text, STR_FMT STR_FMT " (%lld bytes, " STR_FMT ")", STR_ARG(i == 0 ? S("\n\nFiles in this session: ") : S(", ")),
+                      STR_ARG(record_text(file, SESSION_FILES_NAME)),
+                      (long long) record_integer(file, SESSION_FILES_BYTES),
+                      STR_ARG(record_has(file, SESSION_FILES_CONTENT_TYPE) ? record_text(file, SESSION_FILES_CONTENT_TYPE)
+                                                                          : S("application/octet-stream")));
+    }
+    if (text.len > 0)
+        run_prompt_add(run, one_part(run->arena, ROLE_SYSTEM, (struct part){.kind = PART_TEXT, .text = strbuf_str(&text)}));
+    return true;
+}
+
+bool run_prompt_load(struct run *run, struct error *e)
+{
+    run->message_count = 0;
+    struct record *rows = ARENA_ARRAY(run->turn, struct record, RUN_HISTORY_MESSAGES_MAX);
+    size_t count;
+    if (!add_system(run, e) || !load_rows(run, rows, &count, e))
+        return false;
+    /* A conversation that was cut must not begin with a tool's answer to a question that is no longer there. */
+    while (count > 0 && count == RUN_HISTORY_MESSAGES_MAX && str_equal(record_text(&rows[count - 1], MESSAGES_ROLE), S("tool")))
+        count--;
+    for (size_t i = count; i > 0; i--)
+        if (!add_row(run, &rows[i - 1], e))
+            return false;
+    return true;
+}

@@ -1,0 +1,612 @@
+/*
+ * The tool calls of one model answer.
+ *
+ *   decide each call -> ONE append (decisions + reservations + intents) -> run them beside each other -> append results as they come
+ *
+ * A call that the policy refuses, that names no tool or does not fit the budget ends at once with an error the model can act on.
+ * One that needs approval is journaled as such and waits; the others go on.
+ */
+#include "base/arena.h"
+#include "base/ensure.h"
+#include "base/fault.h"
+#include "base/limits.h"
+#include "orchestrator/run_internal.h"
+
+struct planned {
+    struct run *run;
+    struct call *call;
+    const struct tool *tool;
+    str arguments;
+    uuid reservation_id;
+    cost reserved;
+    /* while it runs, and after */
+    struct condition *changed;
+    struct tool_result result;
+    struct error failure;
+    int64_t started_ns;
+    bool is_running, is_done, is_settled;
+};
+
+static str id_text(struct run *run, uuid id)
+{
+    return uuid_str(run->turn, id);
+}
+
+/* ---- which tools there are ---- */
+
+static bool agent_has_tool(const struct agent_definition *agent, const struct tool *tool)
+{
+    for (size_t i = 0; i < agent->tool_count; i++) {
+        str name, range;
+        if (str_equal(agent->tools[i], S("*")))
+            return true;
+        str_cut(agent->tools[i], '@', &name, &range);
+        if (str_equal(name, tool->name) && (str_is_empty(range) || semver_satisfies(tool->version, range)))
+            return true;
+    }
+    return false;
+}
+
+static const struct tool *find_tool(struct run *run, str name)
+{
+    for (size_t i = 0; i < registry_count(run->tools); i++) {
+        const struct tool *tool = registry_at(run->tools, i);
+        if (str_equal(tool->name, name) && agent_has_tool(run->agent, tool))
+            return tool; /* by name, newest first */
+    }
+    return NULL;
+}
+
+bool run_tools_offer(struct run *run, struct error *e)
+{
+    (void) e;
+    size_t count = registry_count(run->tools);
+    run->offered = ARENA_ARRAY(run->arena, struct tool_spec, count);
+    run->offered_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct tool *tool = registry_at(run->tools, i);
+        if (find_tool(run, tool->name) != tool)
+            continue;
+        struct policy_decision decision;
+        run_decide(run, &run->shield,
+                   &(struct policy_input){.action = S("tool.call"),
+                                          .resource = tool->name,
+                                          .tool_name = tool->name,
+                                          .tool_version = tool->version,
+                                          .tool_category = tool->category},
+                   &decision);
+        if (decision.verdict == POLICY_DENY)
+            continue;
+        run->offered[run->offered_count++] =
+            (struct tool_spec){.name = tool->name, .description = tool->description, .parameters = tool->input_schema};
+    }
+    return true;
+}
+
+/* The arguments of a call: the k-th tool call of the newest answer. */
+static str arguments_of(const struct run *run, const struct call *call)
+{
+    for (size_t m = run->message_count; m > 0; m--) {
+        const struct prompt_message *message = &run->messages[m - 1];
+        if (message->role != ROLE_ASSISTANT)
+            continue;
+        size_t wanted = (size_t) (call - run->state.calls);
+        for (size_t i = 0; i < message->part_count; i++)
+            if (message->parts[i].kind == PART_TOOL_CALL && wanted-- == 0)
+                return message->parts[i].arguments;
+        break;
+    }
+    return STR_NONE;
+}
+
+/* ---- ending a call ---- */
+
+static void journal_tool_completed(struct planned *p, const char *status)
+{
+    struct run *run = p->run;
+    struct json_writer *w = journal_event(&run->journal, EVENT_TOOL_COMPLETED);
+    json_put_str(w, S("tool_call_id"), id_text(run, p->call->id));
+    json_put_str(w, S("name"), p->call->name);
+    json_put_str(w, S("status"), str_from_cstr(status));
+    json_put_i64(w, S("latency_ms"), p->result.latency_ms);
+    json_put_i64(w, S("fuel"), p->result.fuel);
+    if (p->failure.code != ERROR_OK) {
+        json_put_str(w, S("error"), str_from_cstr(error_problem(p->failure.reason)));
+        json_put_str(w, S("message"), str_from_cstr(p->failure.message));
+    }
+    journal_close_event(&run->journal);
+}
+
+static void add_result_message(struct planned *p)
+{
+    struct run *run = p->run;
+    bool is_error = p->failure.code != ERROR_OK;
+    str content = is_error ? run_prompt_error_content(run->turn, &p->failure) : p->result.output;
+    run_prompt_add(run, run_prompt_tool_result(run->arena, p->call->call_id, p->call->name, content, is_error));
+}
+
+static void write_call_row(struct planned *p, enum write_op op, str status)
+{
+    struct run *run = p->run;
+    struct record *row = journal_row(&run->journal, op, TABLE_TOOL_CALLS);
+    record_set_uuid(row, TOOL_CALLS_ID, p->call->id);
+    record_set_uuid(row, TOOL_CALLS_RUN_ID, run->run_id);
+    record_set_text(row, TOOL_CALLS_STATUS, status);
+    record_set_text(row, TOOL_CALLS_TOOL_NAME, p->call->name);
+    record_set_text(row, TOOL_CALLS_TOOL_VERSION, p->tool ? p->tool->version : S(""));
+    const struct json *parsed;
+    struct error ignored;
+    bool is_json = json_parse(run->turn, p->arguments, (struct json_limits){0}, &parsed, &ignored);
+    record_set_text(row, TOOL_CALLS_INPUT, is_json ? p->arguments : S("{}"));
+    record_set_integer(row, TOOL_CALLS_CREATED_AT, clock_unix_us(run->o->parts.clock));
+    record_set_text(row, TOOL_CALLS_CALL_ID, p->call->call_id);
+    if (!str_is_empty(p->call->effect_key))
+        record_set_text(row, TOOL_CALLS_EFFECT_KEY, p->call->effect_key);
+}
+
+static void update_call_row(struct planned *p, str status)
+{
+    struct run *run = p->run;
+    struct record *row = journal_row(&run->journal, WRITE_UPDATE, TABLE_TOOL_CALLS);
+    record_set_uuid(row, TOOL_CALLS_ID, p->call->id);
+    record_set_text(row, TOOL_CALLS_STATUS, status);
+    record_set_integer(row, TOOL_CALLS_LATENCY_MS, p->result.latency_ms);
+    record_set_integer(row, TOOL_CALLS_FUEL, p->result.fuel);
+    if (p->failure.code == ERROR_OK)
+        record_set_text(row, TOOL_CALLS_OUTPUT, p->result.output);
+    else
+        record_set_text(row, TOOL_CALLS_ERROR_MESSAGE, str_copy(run->turn, str_from_cstr(p->failure.message)));
+}
+
+static void count_call(struct planned *p, const char *outcome)
+{
+    struct metrics *metrics = p->run->o->parts.metrics;
+    metrics_add(metrics, METRIC_TOOL_CALLS, 1, (str[]){p->call->name, str_from_cstr(outcome)}, 2);
+    metrics_observe(metrics, METRIC_TOOL_DURATION, (double) p->result.latency_us / 1e6, &p->call->name, 1);
+}
+
+/* A call that never ran: refused, unknown tool, over budget, denied by a person. */
+static void end_unrun(struct planned *p, const char *status, bool has_row)
+{
+    journal_tool_completed(p, status);
+    if (has_row)
+        update_call_row(p, str_from_cstr(status));
+    else {
+        write_call_row(p, WRITE_INSERT, str_from_cstr(status));
+        struct record *row = &p->run->journal.batch.writes[p->run->journal.batch.count - 1].record;
+        record_set_text(row, TOOL_CALLS_ERROR_MESSAGE, str_copy(p->run->turn, str_from_cstr(p->failure.message)));
+    }
+    add_result_message(p);
+    count_call(p, status);
+    p->is_done = p->is_settled = true;
+}
+
+/* A call that ran (or may have run). */
+static void end_run(struct planned *p, const char *status, const char *basis, cost used)
+{
+    struct run *run = p->run;
+    journal_tool_completed(p, status);
+    update_call_row(p, str_from_cstr(status));
+    run_settle(run, p->reservation_id,
+               &(struct settlement){.reserved = p->reserved, .used = used, .kind = "tool", .basis = basis});
+    add_result_message(p);
+    count_call(p, status);
+    p->is_settled = true;
+}
+
+static cost used_by(const struct planned *p)
+{
+    int64_t time_ms = p->result.latency_ms < p->reserved.time_ms ? p->result.latency_ms : p->reserved.time_ms;
+    return (cost){.tool_calls = 1, .time_ms = time_ms};
+}
+
+/* ---- deciding ---- */
+
+/* The key of an effect: the action's content and the run's fencing token, so that a repeat after a crash is the same effect and another
+   writer's is not. */
+static str effect_key(struct run *run, const struct planned *p)
+{
+    str content = str_printf(run->turn, STR_FMT "|" STR_FMT "|" STR_FMT "|" STR_FMT, STR_ARG(id_text(run, run->run_id)),
+                             STR_ARG(id_text(run, p->call->id)), STR_ARG(p->tool->name), STR_ARG(p->arguments));
+    return digest_hex(run->arena, digest_sha256(content));
+}
+
+static bool request_approval(struct planned *p, const struct policy_decision *decision, struct error *e)
+{
+    struct run *run = p->run;
+    str subject, digest_text;
+    if (!approval_digest(run->turn,
+                         &(struct approval_subject){run->tenant_id, run->run_id, p->call->id, p->tool, p->arguments},
+                         &subject, &digest_text, e))
+        return false;
+    uuid id = uuid_new(run->o->parts.clock, run->o->parts.random);
+    int64_t now_us = clock_unix_us(run->o->parts.clock);
+    int64_t expires_us = now_us + run->settings->approval_expiry_ms * 1000;
+    struct json_writer *w = journal_event(&run->journal, EVENT_APPROVAL_REQUESTED);
+    json_put_str(w, S("approval_id"), id_text(run, id));
+    json_put_str(w, S("tool_call_id"), id_text(run, p->call->id));
+    json_put_str(w, S("name"), p->call->name);
+    json_put_str(w, S("digest"), digest_text);
+    json_put_str(w, S("reason"), decision->reason);
+    json_put_i64(w, S("expires_at"), expires_us);
+    write_call_row(p, WRITE_INSERT, S("awaiting_approval"));
+    struct record *row = journal_row(&run->journal, WRITE_INSERT, TABLE_APPROVALS);
+    record_set_uuid(row, APPROVALS_ID, id);
+    record_set_uuid(row, APPROVALS_RUN_ID, run->run_id);
+    record_set_uuid(row, APPROVALS_SESSION_ID, run->session_id);
+    record_set_uuid(row, APPROVALS_TOOL_CALL_ID, p->call->id);
+    record_set_text(row, APPROVALS_ACTION, S("tool.call"));
+    record_set_text(row, APPROVALS_DIGEST, digest_text);
+    record_set_text(row, APPROVALS_SUBJECT, subject);
+    record_set_text(row, APPROVALS_REQUESTED_BY, run->principal.caller_id);
+    record_set_text(row, APPROVALS_USER_ID, run->principal.user_id);
+    record_set_text(row, APPROVALS_STATUS, S("pending"));
+    record_set_integer(row, APPROVALS_CREATED_AT, now_us);
+    record_set_integer(row, APPROVALS_EXPIRES_AT, expires_us);
+    p->is_done = p->is_settled = true; /* not of this turn any more */
+    return true;
+}
+
+static void consume_approval(struct planned *p)
+{
+    struct run *run = p->run;
+    struct record *row = journal_row(&run->journal, WRITE_UPDATE, TABLE_APPROVALS);
+    record_set_uuid(row, APPROVALS_ID, p->call->approval_id);
+    record_set_text(row, APPROVALS_STATUS, S("consumed"));
+    batch_where_text(&run->journal.batch, APPROVALS_STATUS, S("approved")); /* single use */
+}
+
+static void journal_intent(struct planned *p, bool has_row)
+{
+    struct run *run = p->run;
+    p->call->effect_key = effect_key(run, p);
+    struct json_writer *w = journal_event(&run->journal, EVENT_TOOL_INTENDED);
+    json_put_str(w, S("tool_call_id"), id_text(run, p->call->id));
+    json_put_str(w, S("name"), p->tool->name);
+    json_put_str(w, S("version"), p->tool->version);
+    json_put_str(w, S("digest"), digest_hex(run->turn, p->tool->module_digest));
+    json_put_str(w, S("effect_key"), p->call->effect_key);
+    json_put_i64(w, S("epoch"), run->journal.epoch);
+    json_put_str(w, S("reservation_id"), id_text(run, p->reservation_id));
+    json_put_i64(w, S("attempt"), p->call->attempts + 1);
+    journal_close_event(&run->journal);
+    if (!has_row) {
+        write_call_row(p, WRITE_INSERT, S("running"));
+        return;
+    }
+    struct record *row = journal_row(&run->journal, WRITE_UPDATE, TABLE_TOOL_CALLS);
+    record_set_uuid(row, TOOL_CALLS_ID, p->call->id);
+    record_set_text(row, TOOL_CALLS_STATUS, S("running"));
+    record_set_text(row, TOOL_CALLS_EFFECT_KEY, p->call->effect_key);
+}
+
+static bool reserve_call(struct planned *p)
+{
+    struct run *run = p->run;
+    cost remaining = ledger_remaining(run->o->ledger, &run->path);
+    int64_t time_ms = p->tool->limits.time_ms;
+    if (remaining.time_ms != COST_UNLIMITED && remaining.time_ms < time_ms)
+        time_ms = remaining.time_ms > 0 ? remaining.time_ms : 1;
+    p->reserved = (cost){.tool_calls = 1, .time_ms = time_ms};
+    return run_reserve(run, "tool", p->call->id, p->reserved, &p->reservation_id, &p->failure);
+}
+
+static void plan_failed(struct planned *p, bool has_row)
+{
+    const char *status = p->failure.code == ERROR_DENIED ? "denied" : "failed";
+    end_unrun(p, status, has_row);
+}
+
+/* Decides one call: afterwards it is done, waits for approval, or stands as an intent in the pending batch. */
+static bool plan_call(struct planned *p, struct error *e)
+{
+    struct run *run = p->run;
+    bool has_row = p->call->state == CALL_APPROVED; /* made when the approval was requested */
+    p->arguments = arguments_of(run, p->call);
+    p->tool = find_tool(run, p->call->name);
+    if (!p->tool) {
+        error_set(&p->failure, REASON_NOT_FOUND, "there is no tool \"" STR_FMT "\" for this agent; use one of the tools offered",
+                  STR_ARG(p->call->name));
+        plan_failed(p, has_row);
+        return true;
+    }
+    const struct json *parsed;
+    if (!json_parse(run->turn, p->arguments, (struct json_limits){0}, &parsed, &p->failure)) {
+        error_wrap(&p->failure, "the arguments of tool \"" STR_FMT "\" are no JSON object", STR_ARG(p->tool->name));
+        plan_failed(p, has_row);
+        return true;
+    }
+    struct policy_input input = {
+        .action = S("tool.call"),
+        .resource = p->tool->name,
+        .tool_name = p->tool->name,
+        .tool_version = p->tool->version,
+        .tool_category = p->tool->category,
+        .arguments = p->arguments,
+        .approver = p->call->state == CALL_APPROVED ? p->call->approver : STR_NONE,
+    };
+    struct policy_decision decision;
+    run_decide(run, &run->shield, &input, &decision);
+    run_journal_decision(run, &input, &decision, p->call->id);
+    if (decision.verdict == POLICY_NEEDS_APPROVAL && !has_row)
+        return request_approval(p, &decision, e);
+    if (decision.verdict != POLICY_ALLOW) {
+        error_set(&p->failure, REASON_POLICY_DENIED, "the policy does not allow tool \"" STR_FMT "\": " STR_FMT,
+                  STR_ARG(p->tool->name), STR_ARG(decision.reason));
+        plan_failed(p, has_row);
+        return true;
+    }
+    if (!reserve_call(p)) {
+        plan_failed(p, has_row);
+        return true;
+    }
+    if (has_row)
+        consume_approval(p);
+    journal_intent(p, has_row);
+    return true;
+}
+
+/* ---- running ---- */
+
+static void run_call(struct context *ctx, void *argument)
+{
+    struct planned *p = argument;
+    struct run *run = p->run;
+    struct context call;
+    struct session_files files = {run->o, run->tenant_id, run->session_id};
+    struct tool_files door = session_files_of(&files);
+    struct records rows = {0};
+    context_init_child(&call, ctx, context_deadline_in(ctx, p->reserved.time_ms));
+    bool ok = session_file_rows(run->o, &call, run->tenant_id, run->session_id, &rows, &p->failure);
+    str *names = ARENA_ARRAY(ctx->arena, str, rows.count);
+    for (size_t i = 0; i < rows.count; i++)
+        names[i] = record_text(&rows.items[i], SESSION_FILES_NAME);
+    struct tool_request request = {
+        .tool = p->tool,
+        .input = p->arguments,
+        .tenant_id = run->tenant_id,
+        .session_id = run->session_id,
+        .run_id = run->run_id,
+        .call_id = p->call->id,
+        .user_id = run->principal.user_id,
+        .effect_key = p->call->effect_key,
+        .files = &door,
+        .file_names = names,
+        .file_name_count = rows.count,
+    };
+    if (ok)
+        ok = executor_execute(run->o->parts.executor, &call, &request, &p->result, &p->failure);
+    if (ok)
+        p->result.output = str_copy(run->turn, p->result.output); /* the child's arena goes with it */
+    p->result.log = STR_NONE;
+    context_deinit(&call);
+    p->is_running = false;
+    p->is_done = true;
+    condition_broadcast(p->changed);
+}
+
+/* May the effect have happened although the call failed?  A limit, a cancel or a lost node say nothing about the other side. */
+static bool is_effect_unknown(const struct planned *p)
+{
+    if (p->failure.code == ERROR_OK || !tool_has_effect(p->tool))
+        return false;
+    return p->failure.code == ERROR_CANCELLED || p->failure.code == ERROR_TIMEOUT || p->failure.reason == REASON_TIME_LIMIT;
+}
+
+static void settle_finished(struct planned *planned, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct planned *p = &planned[i];
+        if (!p->is_done || p->is_settled)
+            continue;
+        const char *status = p->failure.code == ERROR_OK ? "succeeded" : is_effect_unknown(p) ? "unknown" : "failed";
+        end_run(p, status, "reported", used_by(p));
+    }
+}
+
+static size_t count_running(const struct planned *planned, size_t count)
+{
+    size_t running = 0;
+    for (size_t i = 0; i < count; i++)
+        running += planned[i].is_running;
+    return running;
+}
+
+/* Starts what stands as an intent and journals each end as it comes; joins all before it returns. */
+static bool run_intended(struct run *run, struct planned *planned, size_t count, struct error *e)
+{
+    struct condition changed;
+    struct group group;
+    bool ok = true;
+    condition_init(&changed);
+    group_init(&group, &run->ctx);
+    for (size_t i = 0; i < count; i++) {
+        struct planned *p = &planned[i];
+        if (p->is_done)
+            continue;
+        p->changed = &changed;
+        p->is_running = true;
+        if (group_start(&group, "tool", run_call, p, &p->failure))
+            continue;
+        p->is_running = false;
+        p->is_done = true;
+    }
+    while (ok && count_running(planned, count) > 0) {
+        settle_finished(planned, count);
+        ok = run_flush(run, "tool_completed", e);
+        struct error never;
+        if (ok && count_running(planned, count) > 0 && !condition_wait(&changed, &run->shield, &never))
+            unreachable_state(); /* the shield has neither deadline nor cancel */
+    }
+    if (!ok)
+        group_cancel(&group);
+    group_wait(&group);
+    if (!ok)
+        return false;
+    settle_finished(planned, count);
+    return true; /* the last results travel with the next append */
+}
+
+bool run_tools_step(struct run *run, struct error *e)
+{
+    struct planned *planned = ARENA_ARRAY(run->turn, struct planned, run->state.call_count);
+    size_t count = 0;
+    for (size_t i = 0; i < run->state.call_count; i++) {
+        struct call *call = &run->state.calls[i];
+        if (call->state != CALL_REQUESTED && call->state != CALL_APPROVED)
+            continue;
+        planned[count] = (struct planned){.run = run, .call = call};
+        if (!plan_call(&planned[count++], e))
+            return false;
+    }
+    return run_flush(run, "tool_intent", e) && run_intended(run, planned, count, e);
+}
+
+/* ---- after a crash ---- */
+
+static bool may_repeat(const struct tool *tool)
+{
+    if (FAULT("plant.double-effect")) /* a bug put in on purpose: it repeats what may have happened */
+        return tool != NULL;
+    return tool && (tool->is_pure || tool->is_idempotent);
+}
+
+bool run_tools_recover(struct run *run, struct call *call, struct error *e)
+{
+    struct planned *p = ARENA_NEW(run->turn, struct planned);
+    *p = (struct planned){.run = run, .call = call, .reservation_id = call->reservation_id};
+    p->tool = find_tool(run, call->name);
+    p->arguments = arguments_of(run, call);
+    struct open_reservation *open = run_state_reservation(&run->state, call->reservation_id);
+    if (!open)
+        return error_set(e, REASON_CORRUPT, "the tool call in flight has no open reservation");
+    p->reserved = open->amount;
+    if (!may_repeat(p->tool) || run->is_cancel_asked) {
+        error_set(&p->failure, REASON_UNAVAILABLE,
+                  "the node stopped while \"" STR_FMT "\" was running: whether it happened is not known; look before you repeat it",
+                  STR_ARG(call->name));
+        end_run(p, "unknown", "reserved", p->reserved);
+        return true;
+    }
+    journal_intent(p, true);
+    return run_flush(run, "tool_intent", e) && run_intended(run, p, 1, e);
+}
+
+/* ---- approvals ---- */
+
+static void journal_approval(struct run *run, const struct call *call, const char *decision, str approver)
+{
+    struct json_writer *w = journal_event(&run->journal, EVENT_APPROVAL_DECIDED);
+    json_put_str(w, S("approval_id"), id_text(run, call->approval_id));
+    json_put_str(w, S("tool_call_id"), id_text(run, call->id));
+    json_put_str(w, S("decision"), str_from_cstr(decision));
+    if (!str_is_empty(approver))
+        json_put_str(w, S("approver"), approver);
+    journal_close_event(&run->journal);
+}
+
+/* The person approved this digest; does it still cover what would run? */
+static bool digest_still_fits(struct run *run, const struct call *call, const struct record *row, struct error *failure)
+{
+    str subject, digest_text;
+    const struct tool *tool = find_tool(run, call->name);
+    if (!tool)
+        return error_set(failure, REASON_STALE_DIGEST, "the approved tool is no longer there");
+    if (!approval_digest(run->turn,
+                         &(struct approval_subject){run->tenant_id, run->run_id, call->id, tool, arguments_of(run, call)},
+                         &subject, &digest_text, failure))
+        return false;
+    if (!str_equal(digest_text, record_text(row, APPROVALS_DIGEST)))
+        return error_set(failure, REASON_STALE_DIGEST,
+                         "the tool, its permissions or its arguments have changed since the approval was asked for");
+    return true;
+}
+
+static bool end_refused(struct run *run, struct call *call, const char *decision, const struct record *row,
+                        const struct error *why)
+{
+    struct planned p = {.run = run, .call = call, .tool = find_tool(run, call->name), .arguments = arguments_of(run, call)};
+    str approver = record_text(row, APPROVALS_APPROVER), reason = record_text(row, APPROVALS_REASON);
+    journal_approval(run, call, decision, approver);
+    if (why)
+        p.failure = *why;
+    else if (str_is_empty(approver))
+        error_set(&p.failure, REASON_DENIED, "the approval expired before anyone decided");
+    else
+        error_set(&p.failure, REASON_DENIED, "denied by " STR_FMT "%s" STR_FMT, STR_ARG(approver),
+                  str_is_empty(reason) ? "" : ": ", STR_ARG(reason));
+    end_unrun(&p, "denied", true);
+    return true;
+}
+
+static bool check_approval(struct run *run, struct call *call, bool *is_decided, struct error *e)
+{
+    struct record key = record_of(TABLE_APPROVALS), row;
+    record_set_uuid(&key, APPROVALS_ID, call->approval_id);
+    if (!store_get(run->o->parts.store, &run->shield, run->tenant_id, &key, &row, e))
+        return false;
+    str status = record_text(&row, APPROVALS_STATUS);
+    struct error stale = {0};
+    *is_decided = true;
+    if (str_equal(status, S("approved"))) {
+        if (!digest_still_fits(run, call, &row, &stale))
+            return end_refused(run, call, "expired", &row, &stale);
+        journal_approval(run, call, "approved", record_text(&row, APPROVALS_APPROVER));
+        return true;
+    }
+    if (str_equal(status, S("denied")))
+        return end_refused(run, call, "denied", &row, NULL);
+    if (str_equal(status, S("expired")))
+        return end_refused(run, call, "expired", &row, NULL);
+    *is_decided = false;
+    return true;
+}
+
+bool run_tools_check_approvals(struct run *run, bool *is_waiting, struct error *e)
+{
+    *is_waiting = true;
+    for (size_t i = 0; i < run->state.call_count; i++) {
+        bool is_decided = false;
+        if (run->state.calls[i].state != CALL_AWAITING)
+            continue;
+        if (!check_approval(run, &run->state.calls[i], &is_decided, e))
+            return false;
+        if (is_decided)
+            *is_waiting = false;
+    }
+    return true;
+}
+
+/* ---- the run ends first ---- */
+
+static bool expire_approval(struct run *run, const struct call *call, struct error *e)
+{
+    struct record key = record_of(TABLE_APPROVALS), row;
+    record_set_uuid(&key, APPROVALS_ID, call->approval_id);
+    if (!store_get(run->o->parts.store, &run->shield, run->tenant_id, &key, &row, e))
+        return false;
+    if (!str_equal(record_text(&row, APPROVALS_STATUS), S("pending")))
+        return true;
+    struct record *update = journal_row(&run->journal, WRITE_UPDATE, TABLE_APPROVALS);
+    record_set_uuid(update, APPROVALS_ID, call->approval_id);
+    record_set_text(update, APPROVALS_STATUS, S("expired"));
+    record_set_integer(update, APPROVALS_DECIDED_AT, clock_unix_us(run->o->parts.clock));
+    batch_where_text(&run->journal.batch, APPROVALS_STATUS, S("pending"));
+    return true;
+}
+
+bool run_tools_abandon(struct run *run, struct error *e)
+{
+    for (size_t i = 0; i < run->state.call_count; i++) {
+        struct call *call = &run->state.calls[i];
+        bool has_row = call->state == CALL_AWAITING || call->state == CALL_APPROVED;
+        if (call->state == CALL_DONE || call->state == CALL_INTENDED)
+            continue;
+        if (call->state == CALL_AWAITING && !expire_approval(run, call, e))
+            return false;
+        struct planned p = {.run = run, .call = call, .tool = find_tool(run, call->name), .arguments = arguments_of(run, call)};
+        error_set(&p.failure, REASON_CANCELLED, "the run ended before the call was made");
+        end_unrun(&p, "failed", has_row);
+    }
+    return true;
+}

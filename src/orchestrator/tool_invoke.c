@@ -1,0 +1,158 @@
+/*
+ * One tool call without a run: POST /api/v1/tools/{name}/invoke.  Policy, budget, execution, audit: as in a run, minus the journal.
+ */
+#include "base/arena.h"
+#include "base/limits.h"
+#include "orchestrator/orchestrator_internal.h"
+
+struct invocation {
+    struct orchestrator *o;
+    struct context *ctx;
+    const struct principal *principal;
+    const struct tool_invocation *request;
+    const struct tool *tool;
+    struct ledger_path path;
+    cost reserved;
+    str policy_context, role;
+};
+
+static bool open_session(struct invocation *i, struct error *e)
+{
+    struct ledger_limits limits = {.session = COST_LIMITLESS, .run = COST_LIMITLESS};
+    i->role = i->principal->role;
+    str user_id = i->principal->user_id;
+    if (!uuid_is_none(i->request->session_id)) {
+        struct record session;
+        if (!session_get(i->o, i->ctx, i->principal, i->request->session_id, &session, e) ||
+            !session_budget_read(record_text(&session, SESSIONS_BUDGET), &limits.session, e))
+            return false;
+        if (!str_equal(record_text(&session, SESSIONS_STATUS), S("active")))
+            return error_set(e, REASON_SESSION_CLOSED, "the session is " STR_FMT, STR_ARG(record_text(&session, SESSIONS_STATUS)));
+        i->policy_context = record_text(&session, SESSIONS_POLICY_CONTEXT);
+        user_id = record_text(&session, SESSIONS_USER_ID);
+    }
+    return ledger_open_path(i->o->ledger, i->ctx, i->principal->tenant_id, user_id, i->request->session_id, UUID_NONE, limits,
+                            &i->path, e);
+}
+
+static bool decide(struct invocation *i, struct error *e)
+{
+    struct policy_input input = {
+        .action = S("tool.call"),
+        .resource = i->tool->name,
+        .user_id = i->principal->user_id,
+        .role = i->role,
+        .tenant = uuid_str(i->ctx->arena, i->principal->tenant_id),
+        .tool_name = i->tool->name,
+        .tool_version = i->tool->version,
+        .tool_category = i->tool->category,
+        .session_id = i->request->session_id,
+        .remaining = ledger_remaining(i->o->ledger, &i->path),
+        .policy_context = i->policy_context,
+        .arguments = i->request->input,
+    };
+    struct policy_decision decision;
+    policy_decide(i->o->parts.policy, i->ctx, &input, &decision);
+    metrics_add(i->o->parts.metrics, METRIC_POLICY_DECISIONS, 1,
+                (str[]){input.action, str_from_cstr(policy_verdict_name(decision.verdict))}, 2);
+    if (decision.verdict == POLICY_ALLOW)
+        return true;
+    if (decision.verdict == POLICY_NEEDS_APPROVAL)
+        return error_set(e, REASON_NEEDS_APPROVAL,
+                         "tool \"" STR_FMT "\" needs an approval, which only a run can wait for; ask an agent to use it: " STR_FMT,
+                         STR_ARG(i->tool->name), STR_ARG(decision.reason));
+    return error_set(e, REASON_POLICY_DENIED, "the policy does not allow tool \"" STR_FMT "\": " STR_FMT, STR_ARG(i->tool->name),
+                     STR_ARG(decision.reason));
+}
+
+static bool execute(struct invocation *i, struct tool_result *out, struct error *e)
+{
+    struct session_files files = {i->o, i->principal->tenant_id, i->request->session_id};
+    struct tool_files door = session_files_of(&files);
+    struct records rows = {0};
+    if (!uuid_is_none(i->request->session_id) &&
+        !session_file_rows(i->o, i->ctx, i->principal->tenant_id, i->request->session_id, &rows, e))
+        return false;
+    str *names = ARENA_ARRAY(i->ctx->arena, str, rows.count);
+    for (size_t n = 0; n < rows.count; n++)
+        names[n] = record_text(&rows.items[n], SESSION_FILES_NAME);
+    uuid call_id = uuid_new(i->o->parts.clock, i->o->parts.random);
+    struct tool_request request = {
+        .tool = i->tool,
+        .input = i->request->input,
+        .tenant_id = i->principal->tenant_id,
+        .session_id = i->request->session_id,
+        .call_id = call_id,
+        .user_id = i->principal->user_id,
+        .effect_key = uuid_str(i->ctx->arena, call_id),
+        .files = &door,
+        .file_names = names,
+        .file_name_count = rows.count,
+    };
+    struct context call;
+    context_init_child(&call, i->ctx, context_deadline_in(i->ctx, i->reserved.time_ms));
+    bool ok = executor_execute(i->o->parts.executor, &call, &request, out, e);
+    context_deinit(&call);
+    return ok;
+}
+
+static void finish(struct invocation *i, const struct tool_result *result, const struct error *failure)
+{
+    int64_t time_ms = result->latency_ms < i->reserved.time_ms ? result->latency_ms : i->reserved.time_ms;
+    ledger_settle_plain(i->o->ledger, &i->path,
+                        &(struct settlement){.reserved = i->reserved,
+                                             .used = {.tool_calls = 1, .time_ms = time_ms},
+                                             .kind = "tool",
+                                             .basis = "reported"});
+    struct batch batch;
+    batch_init(&batch, i->ctx->arena, i->principal->tenant_id);
+    audit_add(&batch, i->o->parts.clock, i->o->parts.random, i->principal,
+              &(struct audit_entry){
+                  .action = S("tool.invoke"),
+                  .resource_type = S("tool"),
+                  .resource_id = i->tool->name,
+                  .details = str_printf(i->ctx->arena, "{\"version\":\"" STR_FMT "\",\"outcome\":\"%s\"}", STR_ARG(i->tool->version),
+                                        failure ? error_problem(failure->reason) : "ok"),
+              });
+    struct error ignored;
+    if (!store_submit(i->o->parts.store, &batch, &ignored))
+        metrics_add(i->o->parts.metrics, METRIC_STORE_COMMITS, 1, (str[]){S("refused")}, 1);
+    str outcome = failure ? str_from_cstr(error_problem(failure->reason)) : S("succeeded");
+    metrics_add(i->o->parts.metrics, METRIC_TOOL_CALLS, 1, (str[]){i->tool->name, outcome}, 2);
+    metrics_observe(i->o->parts.metrics, METRIC_TOOL_DURATION, (double) result->latency_us / 1e6, (str[]){i->tool->name}, 1);
+}
+
+static bool invoke(struct invocation *i, struct tool_result *out, struct error *e)
+{
+    if (!open_session(i, e))
+        return false;
+    i->reserved = (cost){.tool_calls = 1, .time_ms = i->tool->limits.time_ms};
+    bool ok = decide(i, e) && ledger_reserve_plain(i->o->ledger, i->ctx, &i->path, i->reserved, e);
+    if (ok) {
+        ok = execute(i, out, e);
+        finish(i, out, ok ? NULL : e);
+    }
+    ledger_close_path(i->o->ledger, &i->path);
+    return ok;
+}
+
+bool tool_invoke(struct orchestrator *o, struct context *ctx, const struct principal *principal,
+                 const struct tool_invocation *invocation, struct tool_result *out, str *version, struct error *e)
+{
+    const struct registry_snapshot *tools = registry_acquire(o->parts.registry);
+    struct invocation i = {.o = o, .ctx = ctx, .principal = principal, .request = invocation};
+    i.tool = registry_find(tools, invocation->name, invocation->version);
+    bool ok;
+    if (principal->level < ROLE_LEVEL_USER)
+        ok = error_set(e, REASON_DENIED, "a viewer may not invoke tools");
+    else if (!i.tool)
+        ok = error_set(e, REASON_NOT_FOUND, "there is no tool \"" STR_FMT "\"%s" STR_FMT "; see GET /api/v1/tools",
+                       STR_ARG(invocation->name), str_is_empty(invocation->version) ? "" : " at version ",
+                       STR_ARG(invocation->version));
+    else
+        ok = invoke(&i, out, e);
+    if (ok)
+        *version = str_copy(ctx->arena, i.tool->version);
+    registry_release(tools);
+    return ok;
+}

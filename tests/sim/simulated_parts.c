@@ -1,0 +1,212 @@
+#include "base/arena.h"
+#include "base/ensure.h"
+#include "world.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- policy: user may run; category system needs another person ---- */
+
+static void decide(struct policy *policy, struct context *ctx, const struct policy_input *input, struct policy_decision *out)
+{
+    (void) policy;
+    (void) ctx;
+    out->rule = S("sim");
+    out->reason = S("simulated");
+    out->version = S("1");
+    bool is_guarded = str_equal(input->tool_category, S("system"));
+    out->verdict = POLICY_ALLOW;
+    if (is_guarded && (str_is_empty(input->approver) || str_equal(input->approver, input->user_id)))
+        out->verdict = POLICY_NEEDS_APPROVAL;
+}
+
+static bool reload(struct policy *policy, struct error *e)
+{
+    (void) policy;
+    (void) e;
+    return true;
+}
+
+static void destroy_policy(struct policy *policy)
+{
+    (void) policy;
+}
+
+static const struct policy_ops policy_ops = {"sim", decide, reload, destroy_policy};
+
+/* ---- executor: effects really happen, in the world outside ---- */
+
+static void happen(struct world *world, uuid call_id)
+{
+    char id[UUID_TEXT_BYTES + 1];
+    uuid_format(call_id, id);
+    int *count = map_find(world->effects, str_of(id, UUID_TEXT_BYTES));
+    if (!count) {
+        count = ARENA_NEW(world->arena, int);
+        map_put(world->effects, str_of(id, UUID_TEXT_BYTES), count);
+    }
+    ++*count;
+}
+
+static bool execute(struct executor *base, struct context *ctx, const struct tool_request *request, struct tool_result *out,
+                    struct error *e)
+{
+    struct world *world = ((struct sim_executor *) base)->world;
+    int64_t started_ns = context_now_ns(ctx);
+    bool ok = context_sleep_ms(ctx, world_between(world, 0, 200), e);
+    if (ok)
+        happen(world, request->call_id);
+    ok = ok && context_sleep_ms(ctx, world_between(world, 0, 200), e); /* done, but the answer is still on its way */
+    out->latency_us = (context_now_ns(ctx) - started_ns) / 1000;
+    out->latency_ms = out->latency_us / 1000;
+    if (ok && world_chance(world, 50))
+        return error_set(e, REASON_TOOL_FAILED, "simulated failure");
+    out->output = S("{\"ok\":true}");
+    return ok;
+}
+
+static void destroy_executor(struct executor *executor)
+{
+    (void) executor;
+}
+
+static const struct executor_ops executor_ops = {"sim", execute, destroy_executor};
+
+/* ---- provider: asks for tools a few times, then answers ---- */
+
+struct sim_stream {
+    struct reply_stream base;
+    struct world *world;
+    int position, call_count, text_count;
+    int64_t input_tokens, output_tokens;
+    bool is_cut, is_silent;
+};
+
+static const char *const tool_names[] = {"lookup", "pay", "notify", "wipe"};
+
+static bool next(struct reply_stream *base, struct context *ctx, struct delta *out, struct error *e)
+{
+    struct sim_stream *stream = (struct sim_stream *) base;
+    struct world *world = stream->world;
+    if (!context_sleep_ms(ctx, world_between(world, 0, 40), e))
+        return false;
+    int at = stream->position++;
+    if (stream->is_cut && at == 1)
+        return error_set(e, REASON_PROVIDER_NETWORK, "simulated cut");
+    if (at < stream->call_count * 2) {
+        *out = (struct delta){.kind = at % 2 ? DELTA_TOOL_ARGUMENTS : DELTA_TOOL_CALL, .index = at / 2};
+        out->call_id = S("call");
+        out->name = str_from_cstr(tool_names[world_between(world, 0, 3)]);
+        out->text = at % 2 ? S("{}") : STR_NONE;
+        return true;
+    }
+    if (at < stream->call_count * 2 + stream->text_count) {
+        *out = (struct delta){.kind = DELTA_TEXT, .text = S("word ")};
+        return true;
+    }
+    *out = (struct delta){.kind = DELTA_END, .finish = stream->call_count ? FINISH_TOOL_CALLS : FINISH_STOP};
+    out->usage = (struct usage){
+        .input_tokens = stream->input_tokens, .output_tokens = stream->output_tokens, .is_reported = !stream->is_silent};
+    return true;
+}
+
+static void close_stream(struct reply_stream *base)
+{
+    free(base);
+}
+
+static const struct reply_stream_ops stream_ops = {next, close_stream};
+
+static bool stream(struct provider *base, struct context *ctx, const struct prompt *prompt, struct reply_stream **out,
+                   struct error *e)
+{
+    struct world *world = ((struct sim_provider *) base)->world;
+    if (!context_sleep_ms(ctx, world_between(world, 1, 300), e))
+        return false;
+    if (world_chance(world, 40))
+        return error_set(e, REASON_PROVIDER_RATE_LIMITED, "simulated limit");
+    if (world_chance(world, 20))
+        return error_set(e, REASON_PROVIDER_INVALID, "simulated refusal");
+    size_t turns = 0;
+    for (size_t i = prompt->message_count; i > 0 && prompt->messages[i - 1].role != ROLE_USER; i--)
+        turns += prompt->messages[i - 1].role == ROLE_ASSISTANT;
+    struct sim_stream *made = calloc(1, sizeof *made);
+    ensure(made != NULL);
+    *made = (struct sim_stream){.base = {.ops = &stream_ops}, .world = world};
+    made->call_count = turns < 2 && world_chance(world, 700) ? (int) world_between(world, 1, 3) : 0;
+    made->text_count = (int) world_between(world, 1, 5);
+    made->input_tokens = world_between(world, 1, prompt_input_tokens_bound(prompt));
+    made->output_tokens = world_between(world, 1, prompt->max_output_tokens);
+    made->is_cut = world_chance(world, 30);
+    made->is_silent = world_chance(world, 100);
+    *out = &made->base;
+    return true;
+}
+
+static bool complete(struct provider *base, struct context *ctx, const struct prompt *prompt, struct reply *out, struct error *e)
+{
+    (void) base;
+    (void) ctx;
+    (void) prompt;
+    (void) out;
+    return error_set(e, REASON_PROVIDER_INVALID, "the simulated provider only streams");
+}
+
+static bool forward(struct provider *base, struct context *ctx, str path, str body, struct http_exchange **out, struct error *e)
+{
+    (void) base;
+    (void) ctx;
+    (void) path;
+    (void) body;
+    (void) out;
+    return error_set(e, REASON_PROVIDER_INVALID, "the simulated provider forwards nothing");
+}
+
+static bool models(struct provider *base, struct context *ctx, str **names, size_t *count, struct error *e)
+{
+    (void) base;
+    (void) ctx;
+    (void) e;
+    *names = NULL;
+    *count = 0;
+    return true;
+}
+
+static void destroy_provider(struct provider *provider)
+{
+    (void) provider;
+}
+
+static const struct provider_ops provider_ops = {
+    .name = "sim",
+    .is_stand_in = true,
+    .complete = complete,
+    .stream = stream,
+    .forward = forward,
+    .models = models,
+    .destroy = destroy_provider,
+};
+
+void parts_init(struct world *world)
+{
+    world->policy.base.ops = &policy_ops;
+    world->executor = (struct sim_executor){.base = {.ops = &executor_ops}, .world = world};
+    world->provider = (struct sim_provider){.base = {.ops = &provider_ops, .name = S("sim")}, .world = world};
+}
+
+struct catalog *parts_catalog(struct world *world)
+{
+    struct catalog *catalog = catalog_create();
+    struct error e = {0};
+    struct model_target target = {
+        .provider = &world->provider.base,
+        .model = S("sim"),
+        .weight = 1,
+        .price = {.is_known = true, .input_picousd_per_token = 250000, .output_picousd_per_token = 1000000},
+    };
+    struct model model = {.name = S("sim"), .targets = &target, .target_count = 1, .max_output_tokens = 300};
+    if (!catalog_add(catalog, &model, &e)) {
+        fprintf(stderr, "sim: %s\n", e.message);
+        abort();
+    }
+    return catalog;
+}
