@@ -1,11 +1,14 @@
 /*
- * The HTTP hot path alone: an upstream that answers and a proxy that forwards, built from net/'s server and client only.
+ * The HTTP hot path alone: an upstream that answers and a proxy that forwards, built from net/'s
+ * server and client only.
  *
  *      bench_http_bench echo  PORT [LOOPS]              answers every POST with its own body
- *      bench_http_bench proxy PORT UPSTREAM_PORT [LOOPS] forwards everything to 127.0.0.1:UPSTREAM_PORT, streams as they come
+ *      bench_http_bench proxy PORT UPSTREAM_PORT [LOOPS] forwards everything to
+ *      127.0.0.1:UPSTREAM_PORT, streams as they come
  *
- * Ends at SIGTERM or SIGINT after a drain.  Measure from outside (wrk, or a load generator that reads the process's CPU time)
- * beside another proxy in the same run; only ratios mean anything on a busy machine.
+ * Ends at SIGTERM or SIGINT after a drain.  Measure from outside (wrk, or a load generator that
+ * reads the process's CPU time) beside another proxy in the same run; only ratios mean anything on
+ * a busy machine.
  */
 #include "net/http_client.h"
 #include "net/http_server.h"
@@ -48,11 +51,14 @@ static void echo(void *owner, struct http_request *request)
 }
 
 /* The fields that concern one hop stay here; the rest goes on as it came. */
-static void copy_headers(struct arena *arena, const struct http_headers *from, struct http_headers *to)
+static void copy_headers(struct arena *arena, const struct http_headers *from,
+                         struct http_headers *to)
 {
-    static const str hop[] = {S_INIT("connection"), S_INIT("host"), S_INIT("content-length"), S_INIT("transfer-encoding"),
-                              S_INIT("keep-alive"), S_INIT("date")};
-    *to = (struct http_headers){ARENA_ARRAY(arena, struct http_header, from->count + 1), 0, from->count + 1};
+    static const str hop[] = {S_INIT("connection"),     S_INIT("host"),
+                              S_INIT("content-length"), S_INIT("transfer-encoding"),
+                              S_INIT("keep-alive"),     S_INIT("date")};
+    *to = (struct http_headers){ARENA_ARRAY(arena, struct http_header, from->count + 1), 0,
+                                from->count + 1};
     for (size_t i = 0; i < from->count; i++) {
         bool is_hop = false;
         for (size_t j = 0; j < ARRAY_COUNT(hop) && !is_hop; j++)
@@ -62,8 +68,8 @@ static void copy_headers(struct arena *arena, const struct http_headers *from, s
     }
 }
 
-static bool relay(struct http_request *request, struct http_exchange *exchange, const struct http_headers *headers,
-                  struct error *e)
+static bool relay(struct http_request *request, struct http_exchange *exchange,
+                  const struct http_headers *headers, struct error *e)
 {
     if (!http_reply_begin(request, http_exchange_status(exchange), headers, e))
         return false;
@@ -98,7 +104,8 @@ static bool forward(struct http_request *request, struct error *e)
     if (!http_client_send(clients[loop_index(loop_current())], request->ctx, &out, &exchange, e))
         return false;
     copy_headers(arena, http_exchange_headers(exchange), &to_client);
-    bool is_whole = str_is_empty(http_headers_get(http_exchange_headers(exchange), S("transfer-encoding")));
+    bool is_whole =
+        str_is_empty(http_headers_get(http_exchange_headers(exchange), S("transfer-encoding")));
     if (!is_whole)
         return relay(request, exchange, &to_client, e);
     str answer;
@@ -133,7 +140,8 @@ static void drain_main(void *argument)
     struct context ctx;
     OWNED(arena) arena = arena_create(0);
     struct scheduler *scheduler = loop_scheduler(loops[0]);
-    context_init(&ctx, scheduler, arena, clock_monotonic_ns(scheduler_clock(scheduler)) + DRAIN_MS * INT64_C(1000000));
+    context_init(&ctx, scheduler, arena,
+                 clock_monotonic_ns(scheduler_clock(scheduler)) + DRAIN_MS * INT64_C(1000000));
     if (!http_server_drain(server, &ctx, &e))
         fprintf(stderr, "drain: %s\n", e.message);
     context_deinit(&ctx);
@@ -180,7 +188,8 @@ int main(int argc, char **argv)
             return 1;
         }
     }
-    struct http_server_options options = {.address = S("127.0.0.1"), .port = port, .handler = is_proxy ? proxy : echo};
+    struct http_server_options options = {
+        .address = S("127.0.0.1"), .port = port, .handler = is_proxy ? proxy : echo};
     if (!http_server_open(loops, loop_count, &options, &server, &e)) {
         fprintf(stderr, "listen: %s\n", e.message);
         return 1;

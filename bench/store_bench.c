@@ -1,10 +1,12 @@
 /*
- * Store benchmark: durable rows per second and the writer's CPU per row, SQLite with synchronous=FULL.
+ * Store benchmark: durable rows per second and the writer's CPU per row, SQLite with
+ * synchronous=FULL.
  *
  *     bench_store_bench [seconds per figure] [folder]
  *
- * Rows are messages of 512 bytes.  `coroutines x rows`: that many coroutines, each committing batches of that many rows, so group commit
- * decides how many share one fsync.  The folder decides what is measured: take one on the disk that will hold the data.
+ * Rows are messages of 512 bytes.  `coroutines x rows`: that many coroutines, each committing
+ * batches of that many rows, so group commit decides how many share one fsync.  The folder decides
+ * what is measured: take one on the disk that will hold the data.
  */
 #include "base/arena.h"
 #include "base/ensure.h"
@@ -96,7 +98,8 @@ static void member(struct context *ctx, void *argument)
     while (context_now_ns(ctx) < bench->until_ns) {
         arena_rewind(ctx->arena, mark);
         if (bench->kind == BENCH_GET) {
-            struct record key = record_of(TABLE_SESSIONS), *out = ARENA_NEW(ctx->arena, struct record);
+            struct record key = record_of(TABLE_SESSIONS),
+                          *out = ARENA_NEW(ctx->arena, struct record);
             record_set_uuid(&key, SESSIONS_ID, bench->session_id);
             ok(store_get(bench->store, ctx, bench->tenant_id, &key, out, &e), &e);
             bench->row_count++;
@@ -128,7 +131,8 @@ static void body(void *argument)
     loop_stop(bench->loop);
 }
 
-static void measure(struct bench *bench, struct sqlite_database *database, const char *name, double seconds)
+static void measure(struct bench *bench, struct sqlite_database *database, const char *name,
+                    double seconds)
 {
     struct error e;
     bench->loop = loop_create(clock_system(), random_system(), &e);
@@ -145,8 +149,9 @@ static void measure(struct bench *bench, struct sqlite_database *database, const
     double elapsed = (double) (clock_monotonic_ns(clock_system()) - start_ns) / 1e9;
     cpu_ns = cpu_ns_of(thread) - cpu_ns;
     commits = sqlite_database_statistics(database).commits - commits;
-    printf("%-9s %3d x %3d   %9.0f rows/s   %6.2f us CPU/row (%s)   %6.1f rows/transaction\n", name, bench->coroutines,
-           bench->rows, (double) bench->row_count / elapsed, (double) cpu_ns / 1e3 / (double) bench->row_count, thread,
+    printf("%-9s %3d x %3d   %9.0f rows/s   %6.2f us CPU/row (%s)   %6.1f rows/transaction\n", name,
+           bench->coroutines, bench->rows, (double) bench->row_count / elapsed,
+           (double) cpu_ns / 1e3 / (double) bench->row_count, thread,
            commits ? (double) bench->row_count / (double) commits : 0.0);
 }
 
@@ -185,14 +190,18 @@ int main(int count, char **arguments)
     char folder[256];
     snprintf(folder, sizeof folder, "%s/nexus-bench-XXXXXX", count > 2 ? arguments[2] : "/tmp");
     ensure(mkdtemp(folder));
-    struct sqlite_options options = {
-        .data_dir = str_from_cstr(folder), .node = S("bench"), .clock = clock_system(), .random = random_system()};
+    struct sqlite_options options = {.data_dir = str_from_cstr(folder),
+                                     .node = S("bench"),
+                                     .clock = clock_system(),
+                                     .random = random_system()};
     struct sqlite_database *database;
     struct error e;
     bool is_new;
     ok(sqlite_database_open(&options, &database, &is_new, &e), &e);
-    struct bench bench = {.store = sqlite_database_store(database), .tenant_id = new_id(), .session_id = new_id()};
-    struct scheduler *scheduler = scheduler_create(clock_system(), random_system(), (struct scheduler_hooks){0});
+    struct bench bench = {
+        .store = sqlite_database_store(database), .tenant_id = new_id(), .session_id = new_id()};
+    struct scheduler *scheduler =
+        scheduler_create(clock_system(), random_system(), (struct scheduler_hooks){0});
     add_session(&bench, scheduler);
     scheduler_destroy(scheduler);
 
@@ -200,9 +209,15 @@ int main(int count, char **arguments)
         const char *name;
         int kind, coroutines, rows;
     } runs[] = {
-        {"messages", BENCH_MESSAGES, 1, 1},    {"messages", BENCH_MESSAGES, 64, 1}, {"messages", BENCH_MESSAGES, 64, 5},
-        {"messages", BENCH_MESSAGES, 250, 2},  {"messages", BENCH_MESSAGES, 2, 500}, {"audit", BENCH_AUDIT, 250, 1},
-        {"audit", BENCH_AUDIT, 2, 500},        {"get", BENCH_GET, 1, 1},            {"get", BENCH_GET, 64, 1},
+        {"messages", BENCH_MESSAGES, 1, 1},
+        {"messages", BENCH_MESSAGES, 64, 1},
+        {"messages", BENCH_MESSAGES, 64, 5},
+        {"messages", BENCH_MESSAGES, 250, 2},
+        {"messages", BENCH_MESSAGES, 2, 500},
+        {"audit", BENCH_AUDIT, 250, 1},
+        {"audit", BENCH_AUDIT, 2, 500},
+        {"get", BENCH_GET, 1, 1},
+        {"get", BENCH_GET, 64, 1},
     };
     for (size_t i = 0; i < ARRAY_COUNT(runs); i++) {
         bench.kind = runs[i].kind;

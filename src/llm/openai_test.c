@@ -170,7 +170,7 @@ static void with_server(void (*run)(struct provider *provider, struct context *c
     struct setting setting = {.run = run};
     requests = connections = first_key = second_key = 0;
     raw_server_start(&setting.server, serve, NULL);
-    testkit_run(run_with_provider, &setting);
+    net_testkit_run(run_with_provider, &setting);
     raw_server_stop(&setting.server);
     raw_free_all();
 }

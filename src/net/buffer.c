@@ -32,7 +32,7 @@ static void block_give(struct buffer_pool *pool, int class, void *block)
 
 void buffer_pool_deinit(struct buffer_pool *pool)
 {
-    for (int class = 0; class < 2; class++) {
+    for (int class = 0; class < 2; class ++) {
         while (pool->spare[class]) {
             void *block = pool->spare[class];
             memcpy(&pool->spare[class], block, sizeof(void *));

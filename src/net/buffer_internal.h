@@ -1,8 +1,9 @@
 /*
- * Buffers that connections hold only while bytes wait in them: blocks of two sizes, pooled per loop.
+ * Buffers that connections hold only while bytes wait in them: blocks of two sizes, pooled per
+ * loop.
  *
- * A buffer is empty (no block), small or large; growing moves the bytes.  An idle connection or stream holds none.
- * Thread: one loop.  Suspends: never.
+ * A buffer is empty (no block), small or large; growing moves the bytes.  An idle connection or
+ * stream holds none. Thread: one loop.  Suspends: never.
  */
 #ifndef NEXUS_NET_BUFFER_INTERNAL_H
 #define NEXUS_NET_BUFFER_INTERNAL_H
@@ -25,7 +26,7 @@ struct buffer_pool {
 struct buffer {
     char *ptr; /* NULL: no block */
     uint32_t from, to, capacity;
-    bool is_pooled; /* false: ptr belongs to someone else (an arena) and is never grown or given back */
+    bool is_pooled; /* false: ptr is someone else's (an arena's) and never given back */
 };
 
 void buffer_pool_deinit(struct buffer_pool *pool); /* all buffers released */
@@ -38,7 +39,8 @@ static inline str buffer_str(const struct buffer *buffer)
 {
     return str_of(buffer->ptr + buffer->from, buffer_len(buffer));
 }
-/* Makes room for `room` more bytes after `to` and tells whether that is possible; may move what is there. */
+/* Makes room for `room` more bytes after `to` and tells whether that is possible; may move what is
+   there. */
 bool buffer_reserve(struct buffer_pool *pool, struct buffer *buffer, size_t room);
 void buffer_release(struct buffer_pool *pool, struct buffer *buffer); /* forgets the bytes */
 

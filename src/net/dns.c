@@ -53,8 +53,9 @@ socklen_t dns_address_len(const union dns_address *address)
 
 const char *dns_address_text(const struct sockaddr *address, char *out, size_t room)
 {
-    const void *bytes = address->sa_family == AF_INET ? (const void *) &((const struct sockaddr_in *) address)->sin_addr
-                                                      : &((const struct sockaddr_in6 *) address)->sin6_addr;
+    const void *bytes = address->sa_family == AF_INET
+                            ? (const void *) &((const struct sockaddr_in *) address)->sin_addr
+                            : &((const struct sockaddr_in6 *) address)->sin6_addr;
     return inet_ntop(address->sa_family, bytes, out, (socklen_t) room) ? out : "?";
 }
 
@@ -186,7 +187,8 @@ static bool resolve_entry(struct entry *entry, struct context *ctx, struct error
     return has_run;
 }
 
-static bool answer_from(const struct entry *entry, uint16_t port, struct dns_answer *out, struct error *e)
+static bool answer_from(const struct entry *entry, uint16_t port, struct dns_answer *out,
+                        struct error *e)
 {
     if (entry->answer.count == 0)
         return error_set(e, REASON_UNAVAILABLE, "the host name %s does not resolve", entry->host);
@@ -200,15 +202,17 @@ static bool answer_from(const struct entry *entry, uint16_t port, struct dns_ans
     return true;
 }
 
-bool dns_resolve(struct dns_cache *cache, struct context *ctx, str host, uint16_t port, struct dns_answer *out,
-                 struct error *e)
+bool dns_resolve(struct dns_cache *cache, struct context *ctx, str host, uint16_t port,
+                 struct dns_answer *out, struct error *e)
 {
     if (dns_parse_literal(host, port, &out->addresses[0])) {
         out->count = 1;
         return true;
     }
-    if (host.len == 0 || host.len > 253 || memchr(host.ptr, 0, host.len) || dns_host_is_odd_number(host))
-        return error_set(e, REASON_INVALID, "\"" STR_FMT "\" is neither a host name nor an address", STR_ARG(host));
+    if (host.len == 0 || host.len > 253 || memchr(host.ptr, 0, host.len) ||
+        dns_host_is_odd_number(host))
+        return error_set(e, REASON_INVALID, "\"" STR_FMT "\" is neither a host name nor an address",
+                         STR_ARG(host));
     struct entry *entry = entry_of(cache, host, context_now_ns(ctx));
     entry->user_count++;
     bool is_fine = true;

@@ -1,10 +1,12 @@
 /*
  * Names to addresses: getaddrinfo on the blocking pool, with a small cache.
  *
- * - IP literals need no look-up.  A host that ends in a number but is no plain dotted quad ("0x7f.1", "127.1", "017.0.0.1")
- *   is refused: the C library would read an address out of it.
- * - Answers live DNS_CACHE_MS, failures DNS_CACHE_FAILURE_MS; look-ups of one name at the same time share one call.
- * - Addresses alternate between families, each in the order the system prefers (RFC 6724, RFC 8305).
+ * - IP literals need no look-up.  A host that ends in a number but is no plain dotted quad
+ *   ("0x7f.1", "127.1", "017.0.0.1") is refused: the C library would read an address out of it.
+ * - Answers live DNS_CACHE_MS, failures DNS_CACHE_FAILURE_MS; look-ups of one name at the same time
+ *   share one call.
+ * - Addresses alternate between families, each in the order the system prefers (RFC 6724, RFC
+ *   8305).
  * Thread: the cache belongs to one loop.
  */
 #ifndef NEXUS_NET_DNS_H
@@ -33,8 +35,9 @@ void dns_cache_destroy(struct dns_cache *cache); /* no look-up may be under way;
 may_suspend bool dns_resolve(struct dns_cache *cache, struct context *ctx, str host, uint16_t port,
                              struct dns_answer *out, struct error *e);
 
-bool dns_parse_literal(str host, uint16_t port, union dns_address *out); /* "1.2.3.4" or "::1", nothing looser */
-bool dns_host_is_odd_number(str host); /* ends in a number, but is no dotted quad */
+bool dns_parse_literal(str host, uint16_t port,
+                       union dns_address *out); /* "1.2.3.4" or "::1", nothing looser */
+bool dns_host_is_odd_number(str host);          /* ends in a number, but is no dotted quad */
 socklen_t dns_address_len(const union dns_address *address);
 /* Text without port, for messages; at least INET6_ADDRSTRLEN bytes. */
 const char *dns_address_text(const struct sockaddr *address, char *out, size_t room);

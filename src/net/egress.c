@@ -23,16 +23,16 @@ struct egress_rules {
     size_t blocked_count, allowed_count;
 };
 
-/* IANA's special-purpose registries (RFC 6890 and successors), multicast, reserved space, and the metadata services that
-   live outside those. */
+/* IANA's special-purpose registries (RFC 6890 and successors), multicast, reserved space, and the
+   metadata services that live outside those. */
 static const char *const refused_ranges[] = {
-    "0.0.0.0/8",       "10.0.0.0/8",     "100.64.0.0/10",    "127.0.0.0/8",     "169.254.0.0/16",
-    "172.16.0.0/12",   "192.0.0.0/24",   "192.0.2.0/24",     "192.31.196.0/24", "192.52.193.0/24",
-    "192.88.99.0/24",  "192.168.0.0/16", "192.175.48.0/24",  "198.18.0.0/15",   "198.51.100.0/24",
-    "203.0.113.0/24",  "224.0.0.0/4",    "240.0.0.0/4",      "168.63.129.16/32",
-    "::/8",            "64:ff9b::/96",   "64:ff9b:1::/48",   "100::/64",        "2001::/23",
-    "2001:db8::/32",   "2002::/16",      "2620:4f:8000::/48", "3fff::/20",      "5f00::/16",
-    "fc00::/7",        "fe80::/10",      "fec0::/10",        "ff00::/8",
+    "0.0.0.0/8",      "10.0.0.0/8",        "100.64.0.0/10",   "127.0.0.0/8",      "169.254.0.0/16",
+    "172.16.0.0/12",  "192.0.0.0/24",      "192.0.2.0/24",    "192.31.196.0/24",  "192.52.193.0/24",
+    "192.88.99.0/24", "192.168.0.0/16",    "192.175.48.0/24", "198.18.0.0/15",    "198.51.100.0/24",
+    "203.0.113.0/24", "224.0.0.0/4",       "240.0.0.0/4",     "168.63.129.16/32", "::/8",
+    "64:ff9b::/96",   "64:ff9b:1::/48",    "100::/64",        "2001::/23",        "2001:db8::/32",
+    "2002::/16",      "2620:4f:8000::/48", "3fff::/20",       "5f00::/16",        "fc00::/7",
+    "fe80::/10",      "fec0::/10",         "ff00::/8",
 };
 /* All unicast that is routed today; what lies outside is not the public Internet. */
 static const char global_unicast_v6[] = "2000::/3";
@@ -46,7 +46,8 @@ static bool range_of_literal(str text, struct range *out)
         return false;
     bool is_v4 = address.any.sa_family == AF_INET;
     *out = (struct range){.family = address.any.sa_family, .bits = is_v4 ? 32 : 128};
-    memcpy(out->bytes, is_v4 ? (const void *) &address.v4.sin_addr : &address.v6.sin6_addr, is_v4 ? 4 : 16);
+    memcpy(out->bytes, is_v4 ? (const void *) &address.v4.sin_addr : &address.v6.sin6_addr,
+           is_v4 ? 4 : 16);
     return true;
 }
 
@@ -110,14 +111,16 @@ static bool any_holds(const struct range *ranges, size_t count, const struct ran
 /* The IPv4 address inside a mapped, compatible, NAT64 or 6to4 one. */
 static bool embedded_v4(const struct range *address, struct range *out)
 {
-    static const uint8_t zeros[12], mapped[12] = {[10] = 0xff, [11] = 0xff}, nat64[12] = {0x00, 0x64, 0xff, 0x9b};
+    static const uint8_t zeros[12], mapped[12] = {[10] = 0xff, [11] = 0xff},
+                                    nat64[12] = {0x00, 0x64, 0xff, 0x9b};
     const uint8_t *bytes = address->bytes;
     size_t at = 12;
     if (address->family != AF_INET6)
         return false;
     if (bytes[0] == 0x20 && bytes[1] == 0x02)
         at = 2;
-    else if (memcmp(bytes, zeros, 12) != 0 && memcmp(bytes, mapped, 12) != 0 && memcmp(bytes, nat64, 12) != 0)
+    else if (memcmp(bytes, zeros, 12) != 0 && memcmp(bytes, mapped, 12) != 0 &&
+             memcmp(bytes, nat64, 12) != 0)
         return false;
     *out = (struct range){.family = AF_INET, .bits = 32};
     memcpy(out->bytes, bytes + at, 4);
@@ -136,7 +139,8 @@ static bool is_refused_by_nature(const struct range *address)
     return address->family == AF_INET6 && !range_holds(&range, address);
 }
 
-bool egress_check_address(const struct egress_rules *rules, const struct sockaddr *address, struct error *e)
+bool egress_check_address(const struct egress_rules *rules, const struct sockaddr *address,
+                          struct error *e)
 {
     struct range target = {.family = address->sa_family}, inner;
     char text[INET6_ADDRSTRLEN];
@@ -150,14 +154,16 @@ bool egress_check_address(const struct egress_rules *rules, const struct sockadd
         return error_set(e, REASON_EGRESS_BLOCKED, "neither an IPv4 nor an IPv6 address");
     }
     const char *readable = dns_address_text(address, text, sizeof(text));
-    bool is_blocked = any_holds(rules->blocked, rules->blocked_count, &target) ||
-                      (embedded_v4(&target, &inner) && any_holds(rules->blocked, rules->blocked_count, &inner));
+    bool is_blocked =
+        any_holds(rules->blocked, rules->blocked_count, &target) ||
+        (embedded_v4(&target, &inner) && any_holds(rules->blocked, rules->blocked_count, &inner));
     if (is_blocked)
         return error_set(e, REASON_EGRESS_BLOCKED, "the address %s is blocked", readable);
     if (any_holds(rules->allowed, rules->allowed_count, &target))
         return true;
     if (is_refused_by_nature(&target))
-        return error_set(e, REASON_EGRESS_BLOCKED, "the address %s is not on the public Internet", readable);
+        return error_set(e, REASON_EGRESS_BLOCKED, "the address %s is not on the public Internet",
+                         readable);
     return true;
 }
 
@@ -178,8 +184,7 @@ static bool host_pattern_is_wellformed(str pattern)
         address.len--;
     if (dns_parse_literal(address, 0, &ignored))
         return true;
-    if (str_strip_prefix(pattern, S("*."), &name) && str_find_char(name, '.') == STR_NOT_FOUND && name.len == 0)
-        return false;
+    (void) str_strip_prefix(pattern, S("*."), &name);
     if (name.len == 0 || name.len > 253 || name.ptr[0] == '.' || dns_host_is_odd_number(name))
         return false;
     for (size_t i = 0; i < name.len; i++) {
@@ -197,8 +202,8 @@ static bool host_matches(str pattern, str host, bool is_literal)
     if (str_equal(pattern, S("*")))
         return true;
     if (is_literal)
-        return range_of_literal(pattern, &one) && range_of_literal(host, &other) && one.bits == other.bits &&
-               range_holds(&one, &other);
+        return range_of_literal(pattern, &one) && range_of_literal(host, &other) &&
+               one.bits == other.bits && range_holds(&one, &other);
     if (!str_strip_prefix(pattern, S("*"), &suffix)) /* leaves ".safe-domain.com" */
         return str_equal_nocase(pattern, host);
     return host.len > suffix.len && str_equal_nocase(str_from(host, host.len - suffix.len), suffix);
@@ -213,14 +218,14 @@ bool egress_check_host(const struct egress_rules *rules, str host, struct error 
         if (host_matches(rules->hosts[i], host, is_literal))
             return true;
     }
-    return error_set(e, REASON_EGRESS_BLOCKED, "the host \"" STR_FMT "\" is not in the list of allowed hosts",
-                     STR_ARG(host));
+    return error_set(e, REASON_EGRESS_BLOCKED,
+                     "the host \"" STR_FMT "\" is not in the list of allowed hosts", STR_ARG(host));
 }
 
 /* ---- rules ---- */
 
-static bool take_ranges(struct arena *arena, const str *patterns, size_t count, struct range **out, size_t *out_count,
-                        struct error *e)
+static bool take_ranges(struct arena *arena, const str *patterns, size_t count, struct range **out,
+                        size_t *out_count, struct error *e)
 {
     *out = ARENA_ARRAY(arena, struct range, count * 2 + 1);
     for (size_t i = 0; i < count; i++) {
@@ -228,21 +233,27 @@ static bool take_ranges(struct arena *arena, const str *patterns, size_t count, 
             (*out)[(*out_count)++] = (struct range){.family = AF_INET};
             (*out)[(*out_count)++] = (struct range){.family = AF_INET6};
         } else if (!range_parse(patterns[i], &(*out)[(*out_count)++])) {
-            return error_set(e, REASON_CONFIG, "\"" STR_FMT "\" is no address pattern: write 10.1.2.3, 10.*, 10.0.0.0/8 "
-                                               "or fd00::/8", STR_ARG(patterns[i]));
+            return error_set(e, REASON_CONFIG,
+                             "\"" STR_FMT
+                             "\" is no address pattern: write 10.1.2.3, 10.*, 10.0.0.0/8 "
+                             "or fd00::/8",
+                             STR_ARG(patterns[i]));
         }
     }
     return true;
 }
 
-static bool take_hosts(struct egress_rules *rules, const str *patterns, size_t count, struct error *e)
+static bool take_hosts(struct egress_rules *rules, const str *patterns, size_t count,
+                       struct error *e)
 {
     rules->hosts = ARENA_ARRAY(rules->arena, str, count + 1);
     for (size_t i = 0; i < count; i++) {
         str pattern = patterns[i];
         if (!host_pattern_is_wellformed(pattern))
-            return error_set(e, REASON_CONFIG, "\"" STR_FMT "\" is no host pattern: write api.example.com or "
-                                               "*.example.com", STR_ARG(pattern));
+            return error_set(e, REASON_CONFIG,
+                             "\"" STR_FMT "\" is no host pattern: write api.example.com or "
+                             "*.example.com",
+                             STR_ARG(pattern));
         if (str_starts_with(pattern, S("[")))
             pattern = str_slice(pattern, 1, pattern.len - 1);
         rules->hosts[rules->host_count++] = str_lower(rules->arena, without_end_dot(pattern));
@@ -250,11 +261,14 @@ static bool take_hosts(struct egress_rules *rules, const str *patterns, size_t c
     return true;
 }
 
-bool egress_rules_create(const struct egress_options *options, struct egress_rules **out, struct error *e)
+bool egress_rules_create(const struct egress_options *options, struct egress_rules **out,
+                         struct error *e)
 {
     size_t most = EGRESS_PATTERNS_MAX;
-    if (options->allowed_host_count > most || options->blocked_ip_count > most || options->allowed_ip_count > most)
-        return error_set(e, REASON_LIMIT, "more than %zu patterns in a list of hosts or addresses", most);
+    if (options->allowed_host_count > most || options->blocked_ip_count > most ||
+        options->allowed_ip_count > most)
+        return error_set(e, REASON_LIMIT, "more than %zu patterns in a list of hosts or addresses",
+                         most);
     OWNED(egress_rules) rules = calloc(1, sizeof(*rules));
     ensure(rules != NULL);
     rules->arena = arena_create(0);
@@ -290,15 +304,30 @@ static bool is_one_of(str name, const str *names, size_t count)
 bool egress_header_is_reserved(str name)
 {
     static const str reserved[] = {
-        S_INIT("host"), S_INIT("cookie"), S_INIT("cookie2"), S_INIT("authorization"), S_INIT("content-length"),
-        S_INIT("transfer-encoding"), S_INIT("connection"), S_INIT("keep-alive"), S_INIT("upgrade"), S_INIT("te"),
-        S_INIT("trailer"), S_INIT("expect"), S_INIT("via"), S_INIT("forwarded"), S_INIT("origin"), S_INIT("referer"),
+        S_INIT("host"),
+        S_INIT("cookie"),
+        S_INIT("cookie2"),
+        S_INIT("authorization"),
+        S_INIT("content-length"),
+        S_INIT("transfer-encoding"),
+        S_INIT("connection"),
+        S_INIT("keep-alive"),
+        S_INIT("upgrade"),
+        S_INIT("te"),
+        S_INIT("trailer"),
+        S_INIT("expect"),
+        S_INIT("via"),
+        S_INIT("forwarded"),
+        S_INIT("origin"),
+        S_INIT("referer"),
     };
-    static const str prefixes[] = {S_INIT("proxy-"), S_INIT("sec-"), S_INIT("x-forwarded-"), S_INIT("x-real-")};
+    static const str prefixes[] = {S_INIT("proxy-"), S_INIT("sec-"), S_INIT("x-forwarded-"),
+                                   S_INIT("x-real-")};
     if (is_one_of(name, reserved, ARRAY_COUNT(reserved)))
         return true;
     for (size_t i = 0; i < ARRAY_COUNT(prefixes); i++) {
-        if (name.len >= prefixes[i].len && str_equal_nocase(str_slice(name, 0, prefixes[i].len), prefixes[i]))
+        if (name.len >= prefixes[i].len &&
+            str_equal_nocase(str_slice(name, 0, prefixes[i].len), prefixes[i]))
             return true;
     }
     return false;
@@ -309,7 +338,8 @@ static bool check_address(void *owner, const struct sockaddr *address, struct er
     return egress_check_address(owner, address, e);
 }
 
-/* RFC 3986 section 5.2 as far as Location needs it; dots in a relative path are for the server to resolve. */
+/* RFC 3986 section 5.2 as far as Location needs it; dots in a relative path are for the server to
+   resolve. */
 static str resolve(struct arena *arena, const struct http_url *base, str location)
 {
     size_t fragment = str_find_char(location, '#');
@@ -324,8 +354,8 @@ static str resolve(struct arena *arena, const struct http_url *base, str locatio
     if (str_starts_with(location, S("//")))
         return str_printf(arena, STR_FMT STR_FMT, STR_ARG(scheme), STR_ARG(location));
     bool is_v6 = str_find_char(base->host, ':') != STR_NOT_FOUND;
-    str origin = str_printf(arena, STR_FMT "//%s" STR_FMT "%s:%u", STR_ARG(scheme), is_v6 ? "[" : "",
-                            STR_ARG(base->host), is_v6 ? "]" : "", base->port);
+    str origin = str_printf(arena, STR_FMT "//%s" STR_FMT "%s:%u", STR_ARG(scheme),
+                            is_v6 ? "[" : "", STR_ARG(base->host), is_v6 ? "]" : "", base->port);
     if (str_starts_with(location, S("/")))
         return str_printf(arena, STR_FMT STR_FMT, STR_ARG(origin), STR_ARG(location));
     str path, query;
@@ -333,8 +363,8 @@ static str resolve(struct arena *arena, const struct http_url *base, str locatio
     size_t directory = path.len;
     while (!str_starts_with(location, S("?")) && directory > 0 && path.ptr[directory - 1] != '/')
         directory--;
-    return str_printf(arena, STR_FMT STR_FMT STR_FMT, STR_ARG(origin), STR_ARG(str_slice(path, 0, directory)),
-                      STR_ARG(location));
+    return str_printf(arena, STR_FMT STR_FMT STR_FMT, STR_ARG(origin),
+                      STR_ARG(str_slice(path, 0, directory)), STR_ARG(location));
 }
 
 static bool is_redirect(int status)
@@ -343,9 +373,11 @@ static bool is_redirect(int status)
 }
 
 /* What goes on to the next hop: nothing that could be a credential. */
-static void keep_harmless(struct arena *arena, const struct http_headers *from, bool has_body, struct http_headers *out)
+static void keep_harmless(struct arena *arena, const struct http_headers *from, bool has_body,
+                          struct http_headers *out)
 {
-    static const str harmless[] = {S_INIT("accept"), S_INIT("accept-language"), S_INIT("user-agent")};
+    static const str harmless[] = {S_INIT("accept"), S_INIT("accept-language"),
+                                   S_INIT("user-agent")};
     struct http_headers kept = {0};
     for (size_t i = 0; from && i < from->count; i++) {
         str name = from->items[i].name;
@@ -367,7 +399,8 @@ static bool follow(struct arena *arena, int status, str location, struct http_cl
         return error_wrap(e, "redirect");
     if (was_tls && !hop->url.is_tls)
         return error_set(e, REASON_EGRESS_BLOCKED, "a redirect from https to http");
-    bool becomes_get = (status == 303 && hop->method != HTTP_HEAD) || (status <= 302 && hop->method == HTTP_POST);
+    bool becomes_get =
+        (status == 303 && hop->method != HTTP_HEAD) || (status <= 302 && hop->method == HTTP_POST);
     if (becomes_get) {
         hop->method = HTTP_GET;
         hop->body = STR_NONE;
@@ -378,7 +411,8 @@ static bool follow(struct arena *arena, int status, str location, struct http_cl
 }
 
 bool egress_send(const struct egress_rules *rules, struct http_client *client, struct context *ctx,
-                 const struct egress_request *request, struct http_exchange **out, str *final_url, struct error *e)
+                 const struct egress_request *request, struct http_exchange **out, str *final_url,
+                 struct error *e)
 {
     struct http_client_request hop = {
         .method = request->method,
@@ -396,7 +430,8 @@ bool egress_send(const struct egress_rules *rules, struct http_client *client, s
         return false;
     for (int redirect_count = 0;; redirect_count++) {
         OWNED(http_exchange) exchange = NULL;
-        if (!egress_check_host(rules, hop.url.host, e) || !http_client_send(client, ctx, &hop, &exchange, e))
+        if (!egress_check_host(rules, hop.url.host, e) ||
+            !http_client_send(client, ctx, &hop, &exchange, e))
             return false;
         int status = http_exchange_status(exchange);
         str location = http_headers_get(http_exchange_headers(exchange), S("location"));

@@ -18,9 +18,12 @@ static struct egress_rules *rules_of(str host, str blocked, str allowed)
 {
     struct egress_rules *rules = NULL;
     struct error e;
-    struct egress_options options = {.allowed_hosts = &host, .allowed_host_count = host.len > 0,
-                                     .blocked_ips = &blocked, .blocked_ip_count = blocked.len > 0,
-                                     .allowed_ips = &allowed, .allowed_ip_count = allowed.len > 0};
+    struct egress_options options = {.allowed_hosts = &host,
+                                     .allowed_host_count = host.len > 0,
+                                     .blocked_ips = &blocked,
+                                     .blocked_ip_count = blocked.len > 0,
+                                     .allowed_ips = &allowed,
+                                     .allowed_ip_count = allowed.len > 0};
     if (!egress_rules_create(&options, &rules, &e))
         assert_int_equal(e.reason, REASON_CONFIG);
     return rules;
@@ -64,7 +67,6 @@ static void test_matches_hosts_exactly_or_below_a_domain(void **state)
     assert_true(host_passes("192.0.2.7", "192.0.2.7"));
     assert_false(host_passes("192.0.2.7", "192.0.2.8"));
     assert_true(host_passes("[2001:DB8::1]", "2001:db8:0::1"));
-    assert_false(host_passes("*.0.0.1", "127.0.0.1"));
 }
 
 static void test_no_list_denies_all(void **state)
@@ -78,10 +80,14 @@ static void test_no_list_denies_all(void **state)
 static void test_refuses_malformed_patterns(void **state)
 {
     (void) state;
-    static const char *const hosts[] = {"", "a b", "*.", "*x.com", "a.*.com", "http://a.com", "a.com/x", "0x7f.1", "a.com:80"};
+    static const char *const hosts[] = {"",         "a b",          "*.",      "*x.com",
+                                        "a.*.com",  "http://a.com", "a.com/x", "0x7f.1",
+                                        "a.com:80", "*.0.0.1"};
     for (size_t i = 1; i < ARRAY_COUNT(hosts); i++)
         assert_null(rules_of(str_from_cstr(hosts[i]), STR_NONE, STR_NONE));
-    static const char *const ranges[] = {"10", "10.*.1", "10.0.0.0/33", "256.*", "01.*", "10.0.0.0/", "::/129", "x", "1.2.3.4.*", "10.0.0.0/-1"};
+    static const char *const ranges[] = {"10",        "10.*.1",     "10.0.0.0/33", "256.*",
+                                         "01.*",      "10.0.0.0/",  "::/129",      "x",
+                                         "1.2.3.4.*", "10.0.0.0/-1"};
     for (size_t i = 0; i < ARRAY_COUNT(ranges); i++)
         assert_null(rules_of(S("*"), str_from_cstr(ranges[i]), STR_NONE));
 }
@@ -90,18 +96,53 @@ static void test_refuses_what_is_not_the_public_internet(void **state)
 {
     (void) state;
     static const char *const refused[] = {
-        "0.0.0.0", "0.1.2.3", "10.0.0.1", "100.64.0.1", "100.127.255.255", "100.100.100.200", "127.0.0.1", "127.255.255.254",
-        "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.192", "192.168.0.1", "198.18.0.1", "224.0.0.1",
-        "239.1.1.1", "240.0.0.1", "255.255.255.255", "168.63.129.16", "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1",
-        "::ffff:8.8.8.8", "64:ff9b::7f00:1", "64:ff9b::808:808", "64:ff9b:1::1", "2002:7f00:1::", "2002:808:808::", "2001::1",
-        "2001:db8::1", "fc00::1", "fd00:ec2::254", "fe80::1", "fec0::1", "ff02::1", "4000::1", "100::1",
+        "0.0.0.0",
+        "0.1.2.3",
+        "10.0.0.1",
+        "100.64.0.1",
+        "100.127.255.255",
+        "100.100.100.200",
+        "127.0.0.1",
+        "127.255.255.254",
+        "169.254.169.254",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.0.0.192",
+        "192.168.0.1",
+        "198.18.0.1",
+        "224.0.0.1",
+        "239.1.1.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "168.63.129.16",
+        "::",
+        "::1",
+        "::127.0.0.1",
+        "::ffff:127.0.0.1",
+        "::ffff:8.8.8.8",
+        "64:ff9b::7f00:1",
+        "64:ff9b::808:808",
+        "64:ff9b:1::1",
+        "2002:7f00:1::",
+        "2002:808:808::",
+        "2001::1",
+        "2001:db8::1",
+        "fc00::1",
+        "fd00:ec2::254",
+        "fe80::1",
+        "fec0::1",
+        "ff02::1",
+        "4000::1",
+        "100::1",
     };
     for (size_t i = 0; i < ARRAY_COUNT(refused); i++) {
         if (address_passes(refused[i], "", ""))
             fail_msg("%s passes", refused[i]);
     }
-    static const char *const passing[] = {"8.8.8.8", "1.1.1.1", "100.63.255.255", "100.128.0.1", "172.15.0.1", "172.32.0.1",
-                                          "11.0.0.1", "2606:4700::1111", "2a00:1450::1", "193.0.0.1", "223.255.255.255"};
+    static const char *const passing[] = {"8.8.8.8",     "1.1.1.1",         "100.63.255.255",
+                                          "100.128.0.1", "172.15.0.1",      "172.32.0.1",
+                                          "11.0.0.1",    "2606:4700::1111", "2a00:1450::1",
+                                          "193.0.0.1",   "223.255.255.255"};
     for (size_t i = 0; i < ARRAY_COUNT(passing); i++) {
         if (!address_passes(passing[i], "", ""))
             fail_msg("%s does not pass", passing[i]);
@@ -115,7 +156,7 @@ static void test_blocked_addresses_come_first_then_the_exceptions(void **state)
     assert_false(address_passes("8.8.8.8", "8.*", ""));
     assert_true(address_passes("8.9.8.8", "8.8.*", ""));
     assert_false(address_passes("8.8.8.8", "8.8.8.8", ""));
-    assert_false(address_passes("8.8.8.8", "8.8.8.0/29", ""));
+    assert_false(address_passes("8.8.8.8", "8.8.8.0/28", ""));
     assert_false(address_passes("8.8.8.8", "*", ""));
     assert_false(address_passes("2606:4700::1111", "2606:4700::/32", ""));
     assert_true(address_passes("8.8.8.8", "8.8.8.0/30", ""));
@@ -132,8 +173,15 @@ static void test_blocked_addresses_come_first_then_the_exceptions(void **state)
 static void test_knows_the_fields_that_a_model_may_not_set(void **state)
 {
     (void) state;
-    static const char *const reserved[] = {"Host", "cookie", "AUTHORIZATION", "Proxy-Authorization", "Content-Length",
-                                           "Transfer-Encoding", "X-Forwarded-For", "Connection", "TE"};
+    static const char *const reserved[] = {"Host",
+                                           "cookie",
+                                           "AUTHORIZATION",
+                                           "Proxy-Authorization",
+                                           "Content-Length",
+                                           "Transfer-Encoding",
+                                           "X-Forwarded-For",
+                                           "Connection",
+                                           "TE"};
     for (size_t i = 0; i < ARRAY_COUNT(reserved); i++)
         assert_true(egress_header_is_reserved(str_from_cstr(reserved[i])));
     assert_false(egress_header_is_reserved(S("Accept")));
@@ -161,9 +209,13 @@ static void serve(int fd, size_t index, void *argument)
         str_cut(request, '\r', &line, &rest);
         str_cut(str_from(line, str_find_char(line, ' ') + 1), ' ', &target, &rest);
         if (str_strip_prefix(target, S("/hop/"), &rest) && rest.ptr[0] != '0')
-            snprintf(answer, sizeof(answer), "HTTP/1.1 302 Found\r\nLocation: %c\r\nContent-Length: 0\r\n\r\n", rest.ptr[0] - 1);
+            snprintf(answer, sizeof(answer),
+                     "HTTP/1.1 302 Found\r\nLocation: %c\r\nContent-Length: 0\r\n\r\n",
+                     rest.ptr[0] - 1);
         else if (str_strip_prefix(target, S("/to?"), &rest))
-            snprintf(answer, sizeof(answer), "HTTP/1.1 307 X\r\nLocation: " STR_FMT "\r\nContent-Length: 2\r\n\r\nxx", STR_ARG(rest));
+            snprintf(answer, sizeof(answer),
+                     "HTTP/1.1 307 X\r\nLocation: " STR_FMT "\r\nContent-Length: 2\r\n\r\nxx",
+                     STR_ARG(rest));
         else
             snprintf(answer, sizeof(answer), "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nend");
         raw_send(fd, str_from_cstr(answer));
@@ -183,11 +235,14 @@ static void run_call(struct context *ctx, struct loop *loop, void *argument)
 {
     struct call *call = argument;
     struct http_client *client = NULL;
-    struct http_header items[] = {{S_INIT("Authorization"), S_INIT("Bearer key")}, {S_INIT("X-Api-Key"), S_INIT("key")},
-                                  {S_INIT("Accept"), S_INIT("a/b")}, {S_INIT("Content-Type"), S_INIT("t/u")}};
+    struct http_header items[] = {{S_INIT("Authorization"), S_INIT("Bearer key")},
+                                  {S_INIT("X-Api-Key"), S_INIT("key")},
+                                  {S_INIT("Accept"), S_INIT("a/b")},
+                                  {S_INIT("Content-Type"), S_INIT("t/u")}};
     struct http_headers headers = {items, ARRAY_COUNT(items), ARRAY_COUNT(items)};
-    OWNED(egress_rules) rules = rules_of(str_from_cstr(call->allowed_host ? call->allowed_host : "localhost"), STR_NONE,
-                                         S("127.0.0.1"));
+    OWNED(egress_rules) rules =
+        rules_of(str_from_cstr(call->allowed_host ? call->allowed_host : "localhost"), STR_NONE,
+                 S("127.0.0.1"));
     assert_true(http_client_create(loop, NULL, &client, &call->e));
     struct egress_request request = {
         .method = call->method,
@@ -213,7 +268,7 @@ static struct call call_path(const char *path)
 {
     struct call call = {.path = path};
     atomic_store(&request_count, 0);
-    testkit_run(run_call, &call);
+    net_testkit_run(run_call, &call);
     return call;
 }
 
@@ -241,7 +296,8 @@ static void test_follows_redirects_without_credentials(void **state)
 static void test_checks_each_hop(void **state)
 {
     (void) state;
-    static const char *const targets[] = {"/to?http://evil.example/", "/to?//evil.example/x", "/to?http://127.0.0.1/",
+    static const char *const targets[] = {"/to?http://evil.example/", "/to?//evil.example/x",
+                                          "/to?http://127.0.0.1/",
                                           "/to?http://169.254.169.254/latest", "/to?http://[::1]/"};
     for (size_t i = 0; i < ARRAY_COUNT(targets); i++) {
         struct call call = call_path(targets[i]);
@@ -249,8 +305,8 @@ static void test_checks_each_hop(void **state)
         assert_int_equal(call.e.reason, REASON_EGRESS_BLOCKED);
         assert_int_equal(atomic_load(&request_count), 1);
     }
-    static const char *const malformed[] = {"/to?ftp://localhost/", "/to?http://user@localhost/", "/to?http://0x7f.1/",
-                                            "/to?file:///etc/passwd"};
+    static const char *const malformed[] = {"/to?ftp://localhost/", "/to?http://user@localhost/",
+                                            "/to?http://0x7f.1/", "/to?file:///etc/passwd"};
     for (size_t i = 0; i < ARRAY_COUNT(malformed); i++) {
         struct call call = call_path(malformed[i]);
         assert_false(call.is_fine);
@@ -275,14 +331,14 @@ static void test_a_post_keeps_its_body_only_where_the_status_says_so(void **stat
     (void) state;
     struct call call = {.path = "/to?/end", .method = HTTP_POST};
     atomic_store(&request_count, 0);
-    testkit_run(run_call, &call);
+    net_testkit_run(run_call, &call);
     assert_true(call.is_fine);
     assert_true(str_starts_with(requests[1], S("POST /end ")));
     assert_true(str_ends_with(requests[1], S("\r\n\r\nbody")));
     assert_true(str_find(requests[1], S("Content-Type: t/u")) != STR_NOT_FOUND);
     call = (struct call){.path = "/hop/1", .method = HTTP_POST};
     atomic_store(&request_count, 0);
-    testkit_run(run_call, &call);
+    net_testkit_run(run_call, &call);
     assert_true(call.is_fine);
     assert_true(str_starts_with(requests[1], S("GET /hop/0 ")));
     assert_true(str_find(requests[1], S("Content-")) == STR_NOT_FOUND);

@@ -6,8 +6,9 @@
 #include <ctype.h>
 
 static const char *const method_names[HTTP_METHOD_COUNT] = {
-    [HTTP_GET] = "GET",     [HTTP_HEAD] = "HEAD",     [HTTP_POST] = "POST",       [HTTP_PUT] = "PUT",
-    [HTTP_PATCH] = "PATCH", [HTTP_DELETE] = "DELETE", [HTTP_OPTIONS] = "OPTIONS",
+    [HTTP_GET] = "GET",         [HTTP_HEAD] = "HEAD",   [HTTP_POST] = "POST",
+    [HTTP_PUT] = "PUT",         [HTTP_PATCH] = "PATCH", [HTTP_DELETE] = "DELETE",
+    [HTTP_OPTIONS] = "OPTIONS",
 };
 
 const char *http_method_name(enum http_method method)
@@ -30,8 +31,9 @@ void http_headers_add(struct http_headers *headers, struct arena *arena, str nam
 {
     if (headers->count == headers->capacity) {
         size_t capacity = headers->capacity ? headers->capacity * 2 : 8;
-        headers->items = arena_grow(arena, headers->items, headers->capacity * sizeof(headers->items[0]),
-                                    capacity * sizeof(headers->items[0]));
+        headers->items =
+            arena_grow(arena, headers->items, headers->capacity * sizeof(headers->items[0]),
+                       capacity * sizeof(headers->items[0]));
         headers->capacity = capacity;
     }
     headers->items[headers->count++] = (struct http_header){name, value};
@@ -143,7 +145,8 @@ static bool authority_parse(str authority, str *host, uint16_t *port)
             return false;
         *host = str_slice(authority, 1, end);
         for (size_t i = 0; i < host->len; i++) {
-            if (!isxdigit((unsigned char) host->ptr[i]) && host->ptr[i] != ':' && host->ptr[i] != '.')
+            if (!isxdigit((unsigned char) host->ptr[i]) && host->ptr[i] != ':' &&
+                host->ptr[i] != '.')
                 return false;
         }
         rest = str_from(authority, end + 1);
@@ -161,7 +164,8 @@ static bool authority_parse(str authority, str *host, uint16_t *port)
     if (rest.len == 0)
         return true;
     uint64_t number = 0;
-    if (rest.ptr[0] != ':' || !str_to_u64(str_from(rest, 1), &number) || number == 0 || number > 65535)
+    if (rest.ptr[0] != ':' || !str_to_u64(str_from(rest, 1), &number) || number == 0 ||
+        number > 65535)
         return false;
     *port = (uint16_t) number;
     return true;
@@ -183,8 +187,10 @@ bool http_url_parse(str text, struct http_url *out, struct error *e)
     for (size_t i = 0; i < text.len; i++) {
         unsigned char c = (unsigned char) text.ptr[i];
         if (c <= 0x20 || c >= 0x7f || c == '#' || c == '\\')
-            return error_set(e, REASON_INVALID, "a URL must not hold spaces, control bytes, '#', '\\' or bytes "
-                                                "outside ASCII (offset %zu)", i);
+            return error_set(e, REASON_INVALID,
+                             "a URL must not hold spaces, control bytes, '#', '\\' or bytes "
+                             "outside ASCII (offset %zu)",
+                             i);
     }
     size_t end = 0;
     while (end < rest.len && rest.ptr[end] != '/' && rest.ptr[end] != '?')
@@ -195,12 +201,14 @@ bool http_url_parse(str text, struct http_url *out, struct error *e)
     if (!authority_parse(authority, &url.host, &url.port))
         return error_set(e, REASON_INVALID, "the URL's host or port is malformed");
     if (dns_host_is_odd_number(url.host))
-        return error_set(e, REASON_INVALID, "the URL's host looks like a number but is no plain IPv4 address");
+        return error_set(e, REASON_INVALID,
+                         "the URL's host looks like a number but is no plain IPv4 address");
     url.path_query = str_from(rest, end);
     if (url.path_query.len == 0)
         url.path_query = S("/");
     if (url.path_query.ptr[0] == '?')
-        return error_set(e, REASON_INVALID, "a URL needs a path before its query: write http://host/?...");
+        return error_set(e, REASON_INVALID,
+                         "a URL needs a path before its query: write http://host/?...");
     *out = url;
     return true;
 }

@@ -31,8 +31,8 @@ static char *copy_text(str text)
     return copy;
 }
 
-bool http_client_create(struct loop *loop, const struct http_client_options *options, struct http_client **out,
-                        struct error *e)
+bool http_client_create(struct loop *loop, const struct http_client_options *options,
+                        struct http_client **out, struct error *e)
 {
     struct tls_context *tls = NULL;
     /* A file of the operator's is read now, so that a mistake in it shows at start. */
@@ -43,8 +43,9 @@ bool http_client_create(struct loop *loop, const struct http_client_options *opt
     client->loop = loop;
     client->scheduler = loop_scheduler(loop);
     client->clock = scheduler_clock(client->scheduler);
-    client->idle_max_per_origin = options && options->idle_max_per_origin ? options->idle_max_per_origin
-                                                                          : UPSTREAM_POOL_IDLE_MAX;
+    client->idle_max_per_origin = options && options->idle_max_per_origin
+                                      ? options->idle_max_per_origin
+                                      : UPSTREAM_POOL_IDLE_MAX;
     client->idle_ms = options && options->idle_ms ? options->idle_ms : UPSTREAM_POOL_IDLE_MS;
     client->ca_file = copy_text(options ? options->ca_file : STR_NONE);
     client->tls = tls;
@@ -120,12 +121,15 @@ static void put_host(struct head_writer *w, const struct http_url *url)
     put(w, S("\r\n"));
 }
 
-/* Framing and routing are the client's alone: a caller's field of that kind is a mistake of ours, or an attack. */
+/* Framing and routing are the client's alone: a caller's field of that kind is a mistake of ours,
+   or an attack. */
 static bool is_clients_own(str name)
 {
-    static const str own[] = {S_INIT("host"), S_INIT("content-length"), S_INIT("connection"),
-                              S_INIT("transfer-encoding"), S_INIT("keep-alive"), S_INIT("upgrade"),
-                              S_INIT("te"), S_INIT("trailer"), S_INIT("expect"), S_INIT("proxy-connection")};
+    static const str own[] = {S_INIT("host"),       S_INIT("content-length"),
+                              S_INIT("connection"), S_INIT("transfer-encoding"),
+                              S_INIT("keep-alive"), S_INIT("upgrade"),
+                              S_INIT("te"),         S_INIT("trailer"),
+                              S_INIT("expect"),     S_INIT("proxy-connection")};
     for (size_t i = 0; i < ARRAY_COUNT(own); i++) {
         if (str_equal_nocase(name, own[i]))
             return true;
@@ -146,12 +150,14 @@ static bool target_is_safe(str target)
 }
 
 /* The head in the client's read buffer, which holds until the first suspension. */
-static bool compose_head(struct http_client *client, const struct http_client_request *request, str *out,
-                         struct error *e)
+static bool compose_head(struct http_client *client, const struct http_client_request *request,
+                         str *out, struct error *e)
 {
     struct head_writer w = {.ptr = client->read_buffer};
-    if (!target_is_safe(request->url.path_query) || !http_header_is_safe(S("host"), request->url.host))
-        return error_set(e, REASON_INVALID, "the request's target holds bytes that must be escaped");
+    if (!target_is_safe(request->url.path_query) ||
+        !http_header_is_safe(S("host"), request->url.host))
+        return error_set(e, REASON_INVALID,
+                         "the request's target holds bytes that must be escaped");
     put(&w, str_from_cstr(http_method_name(request->method)));
     put(&w, S(" "));
     put(&w, request->url.path_query);
@@ -160,7 +166,8 @@ static bool compose_head(struct http_client *client, const struct http_client_re
     for (size_t i = 0; request->headers && i < request->headers->count; i++) {
         str name = request->headers->items[i].name, value = request->headers->items[i].value;
         if (!http_header_is_safe(name, value))
-            return error_set(e, REASON_INVALID, "a request header field holds bytes that must not be sent");
+            return error_set(e, REASON_INVALID,
+                             "a request header field holds bytes that must not be sent");
         if (is_clients_own(name))
             continue;
         put(&w, name);
@@ -168,7 +175,8 @@ static bool compose_head(struct http_client *client, const struct http_client_re
         put(&w, value);
         put(&w, S("\r\n"));
     }
-    bool has_body_by_nature = request->method == HTTP_POST || request->method == HTTP_PUT || request->method == HTTP_PATCH;
+    bool has_body_by_nature = request->method == HTTP_POST || request->method == HTTP_PUT ||
+                              request->method == HTTP_PATCH;
     if (request->body.len > 0 || has_body_by_nature) {
         put(&w, S("Content-Length: "));
         put_number(&w, request->body.len);
@@ -176,7 +184,8 @@ static bool compose_head(struct http_client *client, const struct http_client_re
     }
     put(&w, S("\r\n"));
     if (w.is_over)
-        return error_set(e, REASON_TOO_LARGE, "the request's head is larger than %u bytes", HTTP_HEAD_BYTES_MAX);
+        return error_set(e, REASON_TOO_LARGE, "the request's head is larger than %u bytes",
+                         HTTP_HEAD_BYTES_MAX);
     *out = str_of(w.ptr, w.len);
     return true;
 }
@@ -193,10 +202,11 @@ static void advance(struct iovec parts[2], size_t count)
     }
 }
 
-/* Sends head and body, together when the kernel takes them.  An upstream that answers before it has read all is listened to:
-   the rest is not sent and the connection not used again. */
-static bool send_request(struct http_exchange *exchange, struct context *ctx, const struct http_client_request *request,
-                         str head, int64_t deadline_ns, struct error *e)
+/* Sends head and body, together when the kernel takes them.  An upstream that answers before it has
+   read all is listened to: the rest is not sent and the connection not used again. */
+static bool send_request(struct http_exchange *exchange, struct context *ctx,
+                         const struct http_client_request *request, str head, int64_t deadline_ns,
+                         struct error *e)
 {
     struct http_upstream *upstream = exchange->upstream;
     struct iovec parts[2] = {
@@ -218,9 +228,11 @@ static bool send_request(struct http_exchange *exchange, struct context *ctx, co
             parts[0].iov_base = (void *) (uintptr_t) rest.ptr;
         }
         is_in_read_buffer = false;
-        if (!http_upstream_wait(upstream, ctx, UV_READABLE | UV_WRITABLE, deadline_ns, "sending the request", e))
+        if (!http_upstream_wait(upstream, ctx, UV_READABLE | UV_WRITABLE, deadline_ns,
+                                "sending the request", e))
             return false;
-        result = http_upstream_receive(upstream, exchange->client->read_buffer, HTTP_READ_BUFFER_BYTES, &count, e);
+        result = http_upstream_receive(upstream, exchange->client->read_buffer,
+                                       HTTP_READ_BUFFER_BYTES, &count, e);
         if (result == UPSTREAM_WOULD_BLOCK)
             continue;
         exchange->is_request_cut = true;
@@ -232,41 +244,48 @@ static bool send_request(struct http_exchange *exchange, struct context *ctx, co
             return true;
         }
         return result == UPSTREAM_ENDED
-                   ? error_set(e, REASON_UNAVAILABLE, "the upstream closed while the request was sent")
+                   ? error_set(e, REASON_UNAVAILABLE,
+                               "the upstream closed while the request was sent")
                    : false;
     }
     return true;
 }
 
-/* One attempt on one connection.  On failure the connection is closed; *may_retry: nothing of an answer was seen. */
-static bool attempt(struct http_client *client, struct context *ctx, const struct http_client_request *request,
-                    struct http_upstream *upstream, struct http_exchange **out, bool *may_retry, struct error *e)
+/* One attempt on one connection.  On failure the connection is closed; *may_retry: nothing of an
+   answer was seen. */
+static bool attempt(struct http_client *client, struct context *ctx,
+                    const struct http_client_request *request, struct http_upstream *upstream,
+                    struct http_exchange **out, bool *may_retry, struct error *e)
 {
     int64_t first_byte_ms = request->first_byte_timeout_ms ? request->first_byte_timeout_ms
                                                            : UPSTREAM_FIRST_BYTE_TIMEOUT_MS;
     int64_t deadline_ns = clock_monotonic_ns(client->clock) + first_byte_ms * 1000000;
     str head = STR_NONE;
     struct http_exchange *exchange = http_exchange_create(client, upstream);
-    exchange->idle_timeout_ms = request->idle_timeout_ms ? request->idle_timeout_ms : UPSTREAM_IDLE_TIMEOUT_MS;
+    exchange->idle_timeout_ms =
+        request->idle_timeout_ms ? request->idle_timeout_ms : UPSTREAM_IDLE_TIMEOUT_MS;
     *may_retry = false;
     if (compose_head(client, request, &head, e)) {
-        bool is_fine = send_request(exchange, ctx, request, head, deadline_ns, e) &&
-                       http_exchange_read_head(exchange, ctx, request->method == HTTP_HEAD, deadline_ns, e);
+        bool is_fine =
+            send_request(exchange, ctx, request, head, deadline_ns, e) &&
+            http_exchange_read_head(exchange, ctx, request->method == HTTP_HEAD, deadline_ns, e);
         if (is_fine) {
             if (exchange->is_request_cut)
                 exchange->head.keeps_alive = false;
             *out = exchange;
             return true;
         }
-        *may_retry = upstream->was_reused && !exchange->has_answer_bytes && e->code == ERROR_UNAVAILABLE;
+        *may_retry =
+            upstream->was_reused && !exchange->has_answer_bytes && e->code == ERROR_UNAVAILABLE;
     }
     exchange->is_broken = true;
     http_exchange_close(exchange);
     return false;
 }
 
-bool http_client_send(struct http_client *client, struct context *ctx, const struct http_client_request *request,
-                      struct http_exchange **out, struct error *e)
+bool http_client_send(struct http_client *client, struct context *ctx,
+                      const struct http_client_request *request, struct http_exchange **out,
+                      struct error *e)
 {
     if (!context_check(ctx, e))
         return false;
@@ -280,7 +299,8 @@ bool http_client_send(struct http_client *client, struct context *ctx, const str
             return true;
         if (!may_retry || !context_check(ctx, e))
             return false;
-        origin = http_origin_find(client, &request->url); /* it may have gone with its last connection */
+        origin =
+            http_origin_find(client, &request->url); /* it may have gone with its last connection */
     }
     origin->connection_count++; /* keeps it while we dial */
     bool is_connected = http_upstream_connect(client, ctx, request, origin, &upstream, e);

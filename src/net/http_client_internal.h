@@ -1,13 +1,14 @@
 /*
- * The client's insides: what http_client.c (pool, sending) , http_upstream.c (one connection) and http_exchange.c (the
- * answer) share.
+ * The client's insides: what http_client.c (pool, sending) , http_upstream.c (one connection) and
+ * http_exchange.c (the answer) share.
  *
  *      upstream:  dialling --> in use by one exchange <--> idle in its origin's pool --> closed
  *
  * - An idle upstream is watched for input: any (an end, or bytes nobody asked for) closes it.
- * - In use, it is watched only while its exchange waits; a reader that does not read exerts backpressure.
- * - Bytes are received into the client's one read buffer and copied to what the exchange needs, so an open stream that has
- *   nothing to deliver holds no buffer.
+ * - In use, it is watched only while its exchange waits; a reader that does not read exerts
+ *   backpressure.
+ * - Bytes are received into the client's one read buffer and copied to what the exchange needs, so
+ *   an open stream that has nothing to deliver holds no buffer.
  */
 #ifndef NEXUS_NET_HTTP_CLIENT_INTERNAL_H
 #define NEXUS_NET_HTTP_CLIENT_INTERNAL_H
@@ -26,7 +27,7 @@ struct http_origin {
     struct list idle; /* of http_upstream.idle_link, the latest first */
     size_t idle_count, connection_count;
     size_t key_len;
-    char key[272]; /* "s:443:host" */
+    char key[272]; /* 's' or 'p', two bytes of port, host */
 };
 
 struct http_client {
@@ -35,16 +36,17 @@ struct http_client {
     struct clock *clock;
     size_t idle_max_per_origin;
     int64_t idle_ms;
-    char *ca_file; /* "" for the system's */
+    char *ca_file;           /* "" for the system's */
     struct tls_context *tls; /* NULL until first used */
     struct dns_cache *dns;
     struct map *origins;
-    struct list ages;  /* of http_upstream.age_link: idle ones, the oldest first */
+    struct list ages;   /* of http_upstream.age_link: idle ones, the oldest first */
     struct timer timer; /* for the oldest */
     struct list spare_exchanges;
     size_t spare_exchange_count, open_count;
     struct buffer_pool buffers;
-    char *read_buffer; /* HTTP_READ_BUFFER_BYTES, until the next suspension */
+    struct http_fields fields; /* of a head that comes whole */
+    char *read_buffer;         /* HTTP_READ_BUFFER_BYTES, until the next suspension */
 };
 
 struct http_upstream {
@@ -71,6 +73,7 @@ struct http_exchange {
     struct buffer input; /* received, not decoded yet */
     int64_t idle_timeout_ms;
     bool has_answer_bytes, is_done, is_broken, is_request_cut;
+    bool is_drained; /* the last read took all there was: wait before the next one */
 };
 
 enum upstream_result { UPSTREAM_DATA, UPSTREAM_WOULD_BLOCK, UPSTREAM_ENDED, UPSTREAM_FAILED };
@@ -78,25 +81,32 @@ enum upstream_result { UPSTREAM_DATA, UPSTREAM_WOULD_BLOCK, UPSTREAM_ENDED, UPST
 /* ---- http_upstream.c ---- */
 /* Dials (addresses in turn, TLS handshake included).  Errors as http_client_send's. */
 may_suspend bool http_upstream_connect(struct http_client *client, struct context *ctx,
-                                       const struct http_client_request *request, struct http_origin *origin,
-                                       struct http_upstream **out, struct error *e);
+                                       const struct http_client_request *request,
+                                       struct http_origin *origin, struct http_upstream **out,
+                                       struct error *e);
 void http_upstream_close(struct http_upstream *upstream);
 /* Waits for events (UV_READABLE, UV_WRITABLE); what: for the message of the timeout. */
-may_suspend bool http_upstream_wait(struct http_upstream *upstream, struct context *ctx, int events, int64_t deadline_ns,
-                                    const char *what, struct error *e);
-enum upstream_result http_upstream_receive(struct http_upstream *upstream, char *into, size_t room, size_t *count,
-                                           struct error *e);
-enum upstream_result http_upstream_send(struct http_upstream *upstream, struct iovec parts[2], size_t *count,
-                                        struct error *e);
-void http_upstream_make_idle(struct http_upstream *upstream); /* back to the pool, or closed when it is full */
-struct http_upstream *http_upstream_take_idle(struct http_client *client, struct http_origin *origin,
+may_suspend bool http_upstream_wait(struct http_upstream *upstream, struct context *ctx, int events,
+                                    int64_t deadline_ns, const char *what, struct error *e);
+enum upstream_result http_upstream_receive(struct http_upstream *upstream, char *into, size_t room,
+                                           size_t *count, struct error *e);
+enum upstream_result http_upstream_send(struct http_upstream *upstream, struct iovec parts[2],
+                                        size_t *count, struct error *e);
+void http_upstream_make_idle(
+    struct http_upstream *upstream); /* back to the pool, or closed when it is full */
+struct http_upstream *http_upstream_take_idle(struct http_client *client,
+                                              struct http_origin *origin,
                                               const struct http_client_request *request);
-struct http_origin *http_origin_find(struct http_client *client, const struct http_url *url); /* makes it when new */
-void http_origin_check(struct http_client *client, struct http_origin *origin); /* drops it when without connections */
+struct http_origin *http_origin_find(struct http_client *client,
+                                     const struct http_url *url); /* makes it when new */
+void http_origin_check(struct http_client *client,
+                       struct http_origin *origin); /* drops it when without connections */
 
 /* ---- http_exchange.c ---- */
-struct http_exchange *http_exchange_create(struct http_client *client, struct http_upstream *upstream);
-may_suspend bool http_exchange_read_head(struct http_exchange *exchange, struct context *ctx, bool is_answer_to_head,
-                                         int64_t deadline_ns, struct error *e);
+struct http_exchange *http_exchange_create(struct http_client *client,
+                                           struct http_upstream *upstream);
+may_suspend bool http_exchange_read_head(struct http_exchange *exchange, struct context *ctx,
+                                         bool is_answer_to_head, int64_t deadline_ns,
+                                         struct error *e);
 
 #endif

@@ -48,7 +48,8 @@ static void play(int fd, size_t index, void *argument)
         script->last_request = request;
         struct step *step = &script->steps[atomic_fetch_add(&script->step_index, 1) % STEPS_MAX];
         if (step->delay_ms) {
-            struct timeval wait = {.tv_sec = step->delay_ms / 1000, .tv_usec = step->delay_ms % 1000 * 1000};
+            struct timeval wait = {.tv_sec = step->delay_ms / 1000,
+                                   .tv_usec = step->delay_ms % 1000 * 1000};
             char byte;
             setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
             if (recv(fd, &byte, 1, MSG_PEEK) == 0) {
@@ -122,8 +123,8 @@ static void one_call(struct call *call, struct context *ctx, struct http_client 
         return;
     }
     str body;
-    call->is_fine = http_exchange_read_all(exchange, ctx, call->body_max ? call->body_max : sizeof(call->body), &body,
-                                           &call->e);
+    call->is_fine = http_exchange_read_all(
+        exchange, ctx, call->body_max ? call->body_max : sizeof(call->body), &body, &call->e);
     if (call->is_fine) {
         memcpy(call->body, body.ptr ? body.ptr : "", body.len);
         call->body_len = body.len;
@@ -142,7 +143,8 @@ static void run_calls(struct context *ctx, struct loop *loop, void *argument)
         struct context child;
         int64_t started_ns = context_now_ns(ctx);
         context_init_child(&child, ctx,
-                           call->deadline_ms ? context_deadline_in(ctx, call->deadline_ms) : DEADLINE_NONE);
+                           call->deadline_ms ? context_deadline_in(ctx, call->deadline_ms)
+                                             : DEADLINE_NONE);
         one_call(call, &child, client);
         context_deinit(&child);
         call->took_ms = (context_now_ns(ctx) - started_ns) / 1000000;
@@ -161,7 +163,8 @@ static void start(void)
     raw_server_start(&server, play, &script);
     call.port = server.port;
     if (call.request.url.host.len == 0)
-        call.request.url = (struct http_url){.host = S("127.0.0.1"), .port = server.port, .path_query = S("/p?q=1")};
+        call.request.url = (struct http_url){
+            .host = S("127.0.0.1"), .port = server.port, .path_query = S("/p?q=1")};
 }
 
 static void stop(void)
@@ -172,7 +175,7 @@ static void stop(void)
 static void run(void)
 {
     start();
-    testkit_run(run_calls, &call);
+    net_testkit_run(run_calls, &call);
     stop();
 }
 
@@ -193,7 +196,10 @@ static int clean(void **state)
 
 #define ALL_STEPS(...)                                                                             \
     for (size_t step_ = 0; step_ < STEPS_MAX; step_++)                                             \
-    script.steps[step_] = (struct step){__VA_ARGS__}
+        script.steps[step_] = (struct step)                                                        \
+        {                                                                                          \
+            __VA_ARGS__                                                                            \
+        }
 
 static bool body_is(const char *text)
 {
@@ -205,8 +211,10 @@ static bool body_is(const char *text)
 static void test_sends_a_request_whole_and_reads_the_answer(void **state)
 {
     (void) state;
-    struct http_header items[] = {{S_INIT("X-A"), S_INIT("b")}, {S_INIT("Host"), S_INIT("evil")},
-                                  {S_INIT("Content-Length"), S_INIT("99")}, {S_INIT("Transfer-Encoding"), S_INIT("chunked")}};
+    struct http_header items[] = {{S_INIT("X-A"), S_INIT("b")},
+                                  {S_INIT("Host"), S_INIT("evil")},
+                                  {S_INIT("Content-Length"), S_INIT("99")},
+                                  {S_INIT("Transfer-Encoding"), S_INIT("chunked")}};
     struct http_headers headers = {items, ARRAY_COUNT(items), ARRAY_COUNT(items)};
     ALL_STEPS(.answer = S("HTTP/1.1 200 OK\r\nX-Test: yes \r\nContent-Length: 5\r\n\r\nhello"));
     call.request.method = HTTP_POST;
@@ -218,8 +226,10 @@ static void test_sends_a_request_whole_and_reads_the_answer(void **state)
     assert_string_equal(call.header, "yes");
     assert_true(body_is("hello"));
     char wanted[256];
-    snprintf(wanted, sizeof(wanted), "POST /p?q=1 HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nX-A: b\r\nContent-Length: 4\r\n\r\nbody",
-             server.port);
+    snprintf(
+        wanted, sizeof(wanted),
+        "POST /p?q=1 HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nX-A: b\r\nContent-Length: 4\r\n\r\nbody",
+        server.port);
     assert_true(str_equal(script.last_request, str_from_cstr(wanted)));
 }
 
@@ -242,14 +252,18 @@ static void test_reads_every_framing(void **state)
         bool closes;
         enum http_method method;
     } cases[] = {
-        {S_INIT("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1;x=y\r\n!\r\n0\r\nTrailer: t\r\n\r\n"), "hello!", false, HTTP_GET},
+        {S_INIT("HTTP/1.1 200 OK\r\nTransfer-Encoding: "
+                "chunked\r\n\r\n5\r\nhello\r\n1;x=y\r\n!\r\n0\r\nTrailer: t\r\n\r\n"),
+         "hello!", false, HTTP_GET},
         {S_INIT("HTTP/1.1 200 OK\r\n\r\nuntil the end"), "until the end", true, HTTP_GET},
         {S_INIT("HTTP/1.0 200 OK\r\n\r\nold"), "old", true, HTTP_GET},
         {S_INIT("HTTP/1.1 204 No Content\r\n\r\n"), "", false, HTTP_GET},
         {S_INIT("HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n"), "", false, HTTP_GET},
         {S_INIT("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), "", false, HTTP_GET},
         {S_INIT("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n"), "", false, HTTP_HEAD},
-        {S_INIT("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), "ok", false, HTTP_GET},
+        {S_INIT("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 "
+                "200 OK\r\nContent-Length: 2\r\n\r\nok"),
+         "ok", false, HTTP_GET},
         {S_INIT("HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nok"), "ok", false, HTTP_GET},
     };
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
@@ -262,7 +276,8 @@ static void test_reads_every_framing(void **state)
                 call.times = 2;
                 run();
                 if (!call.is_fine || !body_is(cases[i].body))
-                    fail_msg("case %zu: %s: \"%.*s\"", i, call.e.message, (int) call.body_len, call.body);
+                    fail_msg("case %zu: %s: \"%.*s\"", i, call.e.message, (int) call.body_len,
+                             call.body);
                 assert_int_equal(atomic_load(&server.connection_count), cases[i].closes ? 2 : 1);
             }
         }
@@ -299,15 +314,18 @@ static void test_refuses_answers_that_make_no_sense(void **state)
         S_INIT("HTTP/2.0 200 OK\r\n\r\n"),
         S_INIT("HTTP/1.1 999 X\r\n\r\n"),
         S_INIT("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"),
-        S_INIT("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        S_INIT(
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         S_INIT("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
         S_INIT("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n"),
         S_INIT("HTTP/1.1 200 OK\r\nX : y\r\n\r\n"),
         S_INIT("HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n"),
         S_INIT("HTTP/1.1 200 OK\nContent-Length: 0\n\n"),
         S_INIT("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),
-        S_INIT("HTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\n"
-               "HTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\n"),
+        S_INIT("HTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 "
+               "C\r\n\r\nHTTP/1.1 100 C\r\n\r\n"
+               "HTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 "
+               "C\r\n\r\n"),
     };
     for (size_t i = 0; i < ARRAY_COUNT(answers); i++) {
         fresh(NULL);
@@ -331,8 +349,10 @@ static void test_bounds_the_answers_head_and_body(void **state)
     fresh(NULL);
     call.body_max = 5;
     call.times = 2;
-    script.steps[0].answer = S("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
-    script.steps[1].answer = S("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n");
+    script.steps[0].answer =
+        S("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+    script.steps[1].answer =
+        S("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n");
     run();
     assert_false(call.is_fine);
     assert_int_equal(call.e.reason, REASON_TOO_LARGE);
@@ -342,7 +362,8 @@ static void test_bounds_the_answers_head_and_body(void **state)
 static void test_bytes_behind_an_answer_end_the_connection(void **state)
 {
     (void) state;
-    ALL_STEPS(.answer = S("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"));
+    ALL_STEPS(.answer = S("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 "
+                          "OK\r\nContent-Length: 4\r\n\r\nevil"));
     call.times = 2;
     run();
     assert_true(call.is_fine);
@@ -402,7 +423,7 @@ static void test_a_refused_connection_is_unavailable(void **state)
     (void) state;
     start();
     stop(); /* the port is free now */
-    testkit_run(run_calls, &call);
+    net_testkit_run(run_calls, &call);
     assert_false(call.is_fine);
     assert_int_equal(call.e.code, ERROR_UNAVAILABLE);
 }
@@ -472,7 +493,7 @@ static void test_cancelling_closes_the_connection_so_that_the_upstream_sees_it(v
     (void) state;
     ALL_STEPS(.answer = S("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"), .delay_ms = 3000);
     start();
-    testkit_run(cancel_soon, NULL);
+    net_testkit_run(cancel_soon, NULL);
     stop();
     assert_false(call.is_fine);
     assert_int_equal(call.e.code, ERROR_CANCELLED);
@@ -490,10 +511,11 @@ static void test_refuses_to_send_what_would_be_another_request(void **state)
     run();
     assert_int_equal(call.e.reason, REASON_INVALID);
     fresh(NULL);
-    call.request.url = (struct http_url){.host = S("127.0.0.1"), .port = 1, .path_query = S("/ HTTP/1.1\r\nX: y")};
+    call.request.url =
+        (struct http_url){.host = S("127.0.0.1"), .port = 1, .path_query = S("/ HTTP/1.1\r\nX: y")};
     start();
     call.request.url.port = server.port;
-    testkit_run(run_calls, &call);
+    net_testkit_run(run_calls, &call);
     stop();
     assert_int_equal(call.e.reason, REASON_INVALID);
 }
@@ -537,7 +559,7 @@ static void test_a_pooled_connection_passes_the_callers_check_too(void **state)
     (void) state;
     ALL_STEPS(.answer = S("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"));
     start();
-    testkit_run(pooled_but_refused, NULL);
+    net_testkit_run(pooled_but_refused, NULL);
     stop();
     assert_false(call.is_fine);
     assert_int_equal(call.e.reason, REASON_EGRESS_BLOCKED);
@@ -551,12 +573,13 @@ static void test_resolves_names_and_refuses_numbers_in_disguise(void **state)
     start();
     call.request.url.host = S("localhost");
     call.times = 2;
-    testkit_run(run_calls, &call);
+    net_testkit_run(run_calls, &call);
     assert_true(call.is_fine);
-    static const char *const odd[] = {"127.1", "0x7f.0.0.1", "2130706433", "0177.0.0.1", "127.0.0.1.", "1.2.3.4.5", "0x7f000001"};
+    static const char *const odd[] = {"127.1",      "0x7f.0.0.1", "2130706433", "0177.0.0.1",
+                                      "127.0.0.1.", "1.2.3.4.5",  "0x7f000001"};
     for (size_t i = 0; i < ARRAY_COUNT(odd); i++) {
         call.request.url.host = str_from_cstr(odd[i]);
-        testkit_run(run_calls, &call);
+        net_testkit_run(run_calls, &call);
         assert_false(call.is_fine);
         if (call.e.reason != REASON_INVALID)
             fail_msg("%s: %s", odd[i], call.e.message);
@@ -579,10 +602,11 @@ static void test_hears_an_answer_that_comes_before_the_request_is_sent(void **st
     enum { SIZE = 30 << 20 };
     char *bytes = calloc(1, SIZE);
     raw_server_start(&server, answer_early, NULL);
-    call.request.url = (struct http_url){.host = S("127.0.0.1"), .port = server.port, .path_query = S("/")};
+    call.request.url =
+        (struct http_url){.host = S("127.0.0.1"), .port = server.port, .path_query = S("/")};
     call.request.method = HTTP_POST;
     call.request.body = str_of(bytes, SIZE);
-    testkit_run(run_calls, &call);
+    net_testkit_run(run_calls, &call);
     raw_server_stop(&server);
     assert_true(call.is_fine);
     assert_int_equal(call.status, 413);

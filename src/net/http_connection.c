@@ -29,7 +29,8 @@ static const struct http_server_options *options_of(const struct http_connection
 static void set_deadline(struct http_connection *c, int64_t deadline_ns)
 {
     c->deadline_ns = deadline_ns;
-    if (deadline_ns != DEADLINE_NONE && (c->timer.heap_index == 0 || c->timer.deadline_ns > deadline_ns))
+    if (deadline_ns != DEADLINE_NONE &&
+        (c->timer.heap_index == 0 || c->timer.deadline_ns > deadline_ns))
         timer_arm(c->shard->scheduler, &c->timer, deadline_ns);
 }
 
@@ -211,8 +212,8 @@ static void linger(struct http_connection *c)
     http_connection_watch(c);
 }
 
-/* Answers for a request that gets no handler; what the peer still sends is dropped for a while, so that a reset does
-   not destroy the answer on its way. */
+/* Answers for a request that gets no handler; what the peer still sends is dropped for a while, so
+   that a reset does not destroy the answer on its way. */
 static void refuse(struct http_connection *c, enum error_reason reason, const char *problem)
 {
     str reply = http_reply_refusal(c->shard, reason, problem);
@@ -249,8 +250,9 @@ static void discard(struct http_connection *c)
     while (!job->is_body_done && buffer_len(&job->input) > 0) {
         size_t consumed = 0;
         str piece;
-        enum http_parse_event event = http_parser_body(&job->parser, job->input.ptr + job->input.from,
-                                                       buffer_len(&job->input), &consumed, &piece);
+        enum http_parse_event event =
+            http_parser_body(&job->parser, job->input.ptr + job->input.from,
+                             buffer_len(&job->input), &consumed, &piece);
         job->input.from += (uint32_t) consumed;
         c->discard_bytes += (uint32_t) consumed;
         job->is_body_done = event == HTTP_PARSE_DONE;
@@ -261,7 +263,8 @@ static void discard(struct http_connection *c)
     job->is_input_full = false;
     if (job->is_body_done) {
         become_idle(c);
-    } else if (job->is_body_broken || c->is_input_ended || c->discard_bytes > HTTP_UNREAD_BODY_BYTES_MAX) {
+    } else if (job->is_body_broken || c->is_input_ended ||
+               c->discard_bytes > HTTP_UNREAD_BODY_BYTES_MAX) {
         release_job(c);
         linger(c);
     } else {
@@ -280,7 +283,8 @@ static void settle(struct http_connection *c)
             on_handle_closed((uv_handle_t *) &c->poll);
         return;
     }
-    if (c->state != CONNECTION_HANDLING || !job->has_handler_returned || http_connection_pending(c) > 0)
+    if (c->state != CONNECTION_HANDLING || !job->has_handler_returned ||
+        http_connection_pending(c) > 0)
         return;
     bool is_input_whole = job->is_body_done && buffer_len(&job->input) == 0;
     if (!job->keeps_alive || job->is_body_broken || (!job->is_body_done && job->is_continue_due)) {
@@ -316,7 +320,8 @@ void http_connection_handler_returned(struct http_connection *c)
         LOG_ERROR("net.http_server", S("no reply"), &e);
         http_reply(&job->request, 500, NULL, STR_NONE);
     } else if (job->is_streamed && !job->is_ended && c->state != CONNECTION_CLOSED) {
-        error_set(&e, REASON_INTERNAL, "the handler of %s " STR_FMT " returned in the middle of its reply",
+        error_set(&e, REASON_INTERNAL,
+                  "the handler of %s " STR_FMT " returned in the middle of its reply",
                   http_method_name(job->request.method), STR_ARG(job->request.path));
         LOG_ERROR("net.http_server", S("reply not ended"), &e);
         http_reply_abort(&job->request);
@@ -348,8 +353,8 @@ static void start_request(struct http_connection *c)
     job->keeps_alive = head.keeps_alive;
     job->is_body_done = !head.has_body;
     job->is_continue_due = head.expects_continue;
-    job->input = (struct buffer){job->head, (uint32_t) job->parser.head_bytes, (uint32_t) job->head_len,
-                                 (uint32_t) job->head_len, false};
+    job->input = (struct buffer){job->head, (uint32_t) job->parser.head_bytes,
+                                 (uint32_t) job->head_len, (uint32_t) job->head_len, false};
     job->request = (struct http_request){
         .ctx = &job->ctx,
         .connection = c,
@@ -387,19 +392,18 @@ static void on_head_bytes(struct http_connection *c, const char *bytes, size_t l
     memcpy(job->head + job->head_len, bytes, len);
     job->head_len += len;
     switch (http_parser_head(&job->parser, str_of(job->head, job->head_len))) {
-    case HTTP_PARSE_HEAD:
-        start_request(c);
-        return;
+    case HTTP_PARSE_HEAD: start_request(c); return;
     case HTTP_PARSE_MORE:
-        if (c->is_input_ended)
+        if (c->is_input_ended) {
             http_connection_cut(c);
-        else if (is_first) /* from the first byte, and never moved: a slow head does not live longer */
+            return;
+        }
+        http_parser_keep_fields(&job->parser, &c->shard->fields, job->arena);
+        if (is_first) /* counts from the first byte: a head that drips does not live longer */
             set_deadline_in(c, options_of(c)->head_timeout_ms);
         return;
     case HTTP_PARSE_DONE:
-    case HTTP_PARSE_FAILED:
-        refuse(c, job->parser.reason, job->parser.problem);
-        return;
+    case HTTP_PARSE_FAILED: refuse(c, job->parser.reason, job->parser.problem); return;
     }
 }
 
@@ -416,22 +420,19 @@ static void on_input_end(struct http_connection *c)
             http_connection_cut(c); /* it can never become whole */
             return;
         }
-        job->keeps_alive = job->keeps_alive && buffer_len(&job->input) > 0; /* what was pipelined is still served */
+        job->keeps_alive = job->keeps_alive &&
+                           buffer_len(&job->input) > 0; /* what was pipelined is still served */
         if (job->reader)
             waiter_wake(job->reader);
         if (!job->has_begun)
             set_deadline_in(c, HTTP_HALF_CLOSE_GRACE_MS);
         http_connection_watch(c);
         return;
-    case CONNECTION_DISCARDING:
-        discard(c);
-        return;
+    case CONNECTION_DISCARDING: discard(c); return;
     case CONNECTION_IDLE:
     case CONNECTION_HEAD:
     case CONNECTION_LINGERING:
-    case CONNECTION_CLOSED:
-        http_connection_cut(c);
-        return;
+    case CONNECTION_CLOSED: http_connection_cut(c); return;
     }
 }
 
@@ -451,13 +452,14 @@ static size_t receive(struct http_connection *c, char *into, size_t room)
     return 0;
 }
 
-/* The peer sends while no one asks: keep it (bounded), so that its leaving is noticed.  Nothing that is there moves: the
-   handler may hold a piece of it. */
+/* The peer sends while no one asks: keep it (bounded), so that its leaving is noticed.  Nothing
+   that is there moves: the handler may hold a piece of it. */
 static void receive_ahead(struct http_connection *c)
 {
     struct http_job *job = c->job;
     struct buffer *input = &job->input;
-    if (!input->is_pooled && !buffer_reserve(&c->shard->buffers, input, HTTP_READ_BUFFER_BYTES - buffer_len(input))) {
+    if (!input->is_pooled &&
+        !buffer_reserve(&c->shard->buffers, input, HTTP_READ_BUFFER_BYTES - buffer_len(input))) {
         job->is_input_full = true;
     } else if (input->capacity == input->to) {
         job->is_input_full = true;
@@ -506,8 +508,7 @@ static void on_readable(struct http_connection *c)
         if (c->linger_bytes > HTTP_LINGER_BYTES_MAX)
             close_socket(c);
         return;
-    case CONNECTION_CLOSED:
-        return;
+    case CONNECTION_CLOSED: return;
     }
 }
 
@@ -578,7 +579,8 @@ static void on_handling_deadline(struct http_connection *c)
     set_deadline(c, DEADLINE_NONE);
     if (http_connection_pending(c) > 0 || (job->is_http10 && !job->has_begun))
         http_connection_cut(c);
-    else if (!job->has_begun && http_connection_append(c, str_of(interim_reply, sizeof(interim_reply) - 1)))
+    else if (!job->has_begun &&
+             http_connection_append(c, str_of(interim_reply, sizeof(interim_reply) - 1)))
         (void) http_connection_flush(c);
 }
 
@@ -595,18 +597,14 @@ static void on_timer(struct timer *timer)
     case CONNECTION_HEAD:
         refuse(c, REASON_CLIENT_TIMEOUT, "the request head took too long to arrive");
         return;
-    case CONNECTION_HANDLING:
-        on_handling_deadline(c);
-        return;
+    case CONNECTION_HANDLING: on_handling_deadline(c); return;
     case CONNECTION_DISCARDING:
         release_job(c);
         close_socket(c);
         return;
     case CONNECTION_IDLE:
     case CONNECTION_LINGERING:
-    case CONNECTION_CLOSED:
-        close_socket(c);
-        return;
+    case CONNECTION_CLOSED: close_socket(c); return;
     }
 }
 

@@ -5,7 +5,8 @@
 
 #include <stdlib.h>
 
-struct http_exchange *http_exchange_create(struct http_client *client, struct http_upstream *upstream)
+struct http_exchange *http_exchange_create(struct http_client *client,
+                                           struct http_upstream *upstream)
 {
     struct list *node = list_pop_front(&client->spare_exchanges);
     struct http_exchange *exchange = NULL;
@@ -78,8 +79,9 @@ const struct http_headers *http_exchange_headers(const struct http_exchange *exc
 }
 
 /* One read, waiting for it.  UPSTREAM_DATA, UPSTREAM_ENDED or UPSTREAM_FAILED. */
-static enum upstream_result receive(struct http_exchange *exchange, struct context *ctx, int64_t deadline_ns,
-                                    bool waits_first, const char *what, size_t *count, struct error *e)
+static enum upstream_result receive(struct http_exchange *exchange, struct context *ctx,
+                                    int64_t deadline_ns, bool waits_first, const char *what,
+                                    size_t *count, struct error *e)
 {
     struct http_upstream *upstream = exchange->upstream;
     for (;;) {
@@ -87,6 +89,9 @@ static enum upstream_result receive(struct http_exchange *exchange, struct conte
             return UPSTREAM_FAILED;
         enum upstream_result result = http_upstream_receive(upstream, exchange->client->read_buffer,
                                                             HTTP_READ_BUFFER_BYTES, count, e);
+        /* A TLS connection may hold more than the socket tells. */
+        exchange->is_drained =
+            result == UPSTREAM_DATA && !upstream->tls && *count < HTTP_READ_BUFFER_BYTES;
         if (result != UPSTREAM_WOULD_BLOCK)
             return result;
         waits_first = true;
@@ -99,7 +104,8 @@ static void head_append(struct http_exchange *exchange, struct arena *arena, siz
 {
     if (exchange->head_len + count > exchange->head_capacity) {
         size_t capacity = exchange->head_len ? (exchange->head_len + count) * 2 : count;
-        exchange->head_bytes = arena_grow(arena, exchange->head_bytes, exchange->head_capacity, capacity);
+        exchange->head_bytes =
+            arena_grow(arena, exchange->head_bytes, exchange->head_capacity, capacity);
         exchange->head_capacity = capacity;
     }
     memcpy(exchange->head_bytes + exchange->head_len, exchange->client->read_buffer, count);
@@ -112,16 +118,19 @@ static bool syntax(struct http_exchange *exchange, struct error *e)
 }
 
 /* An interim answer is dropped with its bytes; what follows is the next head's beginning. */
-static bool skip_interim(struct http_exchange *exchange, struct arena *arena, int *interim_count, struct error *e)
+static bool skip_interim(struct http_exchange *exchange, struct arena *arena, int *interim_count,
+                         struct error *e)
 {
     if (++*interim_count > HTTP_INTERIM_ANSWERS_MAX)
         return error_set(e, REASON_HTTP_SYNTAX, "the upstream's answer: too many interim answers");
-    str rest = str_from(str_of(exchange->head_bytes, exchange->head_len), exchange->parser.head_bytes);
+    str rest =
+        str_from(str_of(exchange->head_bytes, exchange->head_len), exchange->parser.head_bytes);
     char *bytes = arena_alloc(arena, rest.len);
     memcpy(bytes, rest.ptr, rest.len);
     exchange->head_bytes = bytes;
     exchange->head_len = exchange->head_capacity = rest.len;
-    http_parser_init_response(&exchange->parser, exchange->parser.is_answer_to_head);
+    http_parser_init_response(&exchange->parser, &exchange->client->fields,
+                              exchange->parser.is_answer_to_head);
     return true;
 }
 
@@ -133,13 +142,14 @@ static bool take_head(struct http_exchange *exchange, struct context *ctx, struc
     return true;
 }
 
-bool http_exchange_read_head(struct http_exchange *exchange, struct context *ctx, bool is_answer_to_head,
-                             int64_t deadline_ns, struct error *e)
+bool http_exchange_read_head(struct http_exchange *exchange, struct context *ctx,
+                             bool is_answer_to_head, int64_t deadline_ns, struct error *e)
 {
     int interim_count = 0;
-    http_parser_init_response(&exchange->parser, is_answer_to_head);
+    http_parser_init_response(&exchange->parser, &exchange->client->fields, is_answer_to_head);
     for (;;) {
-        enum http_parse_event event = http_parser_head(&exchange->parser, str_of(exchange->head_bytes, exchange->head_len));
+        enum http_parse_event event =
+            http_parser_head(&exchange->parser, str_of(exchange->head_bytes, exchange->head_len));
         if (event == HTTP_PARSE_FAILED)
             return syntax(exchange, e);
         if (event == HTTP_PARSE_HEAD) {
@@ -151,19 +161,24 @@ bool http_exchange_read_head(struct http_exchange *exchange, struct context *ctx
                 return false;
             continue;
         }
+        http_parser_keep_fields(&exchange->parser, &exchange->client->fields, ctx->arena);
         size_t count = 0;
-        enum upstream_result result = receive(exchange, ctx, deadline_ns, true, "the upstream's answer", &count, e);
+        enum upstream_result result =
+            receive(exchange, ctx, deadline_ns, true, "the upstream's answer", &count, e);
         if (result == UPSTREAM_FAILED)
             return false;
         if (result == UPSTREAM_ENDED)
-            return error_set(e, REASON_UNAVAILABLE, "the upstream closed the connection before its answer was whole");
+            return error_set(e, REASON_UNAVAILABLE,
+                             "the upstream closed the connection before its answer was whole");
         exchange->has_answer_bytes = true;
         head_append(exchange, ctx->arena, count);
     }
-    exchange->input = (struct buffer){exchange->head_bytes, (uint32_t) exchange->parser.head_bytes,
-                                      (uint32_t) exchange->head_len, (uint32_t) exchange->head_len, false};
-    exchange->is_done = exchange->parser.framing == HTTP_FRAMING_NONE ||
-                        (exchange->parser.framing == HTTP_FRAMING_LENGTH && exchange->parser.body_left == 0);
+    exchange->input =
+        (struct buffer){exchange->head_bytes, (uint32_t) exchange->parser.head_bytes,
+                        (uint32_t) exchange->head_len, (uint32_t) exchange->head_len, false};
+    exchange->is_done =
+        exchange->parser.framing == HTTP_FRAMING_NONE ||
+        (exchange->parser.framing == HTTP_FRAMING_LENGTH && exchange->parser.body_left == 0);
     return true;
 }
 
@@ -175,25 +190,27 @@ static bool receive_body(struct http_exchange *exchange, struct context *ctx, st
     buffer_release(&client->buffers, &exchange->input);
     int64_t deadline_ns = clock_monotonic_ns(client->clock) + exchange->idle_timeout_ms * 1000000;
     size_t count = 0;
-    switch (receive(exchange, ctx, deadline_ns, false, "the next part of the upstream's answer", &count, e)) {
+    switch (receive(exchange, ctx, deadline_ns, exchange->is_drained,
+                    "the next part of the upstream's answer", &count, e)) {
     case UPSTREAM_DATA:
         ensure(buffer_reserve(&client->buffers, &exchange->input, count));
         memcpy(exchange->input.ptr, client->read_buffer, count);
         exchange->input.to = (uint32_t) count;
         return true;
     case UPSTREAM_ENDED:
-        if (exchange->parser.framing != HTTP_FRAMING_UNTIL_END)
-            return error_set(e, REASON_UNAVAILABLE, "the upstream closed the connection in the middle of its answer");
+        if (!http_parser_may_end(&exchange->parser))
+            return error_set(e, REASON_UNAVAILABLE,
+                             "the upstream closed the connection in the middle of its answer");
         exchange->is_done = true;
         return true;
     case UPSTREAM_FAILED:
-    case UPSTREAM_WOULD_BLOCK:
-        break;
+    case UPSTREAM_WOULD_BLOCK: break;
     }
     return false;
 }
 
-bool http_exchange_read(struct http_exchange *exchange, struct context *ctx, str *piece, struct error *e)
+bool http_exchange_read(struct http_exchange *exchange, struct context *ctx, str *piece,
+                        struct error *e)
 {
     *piece = STR_NONE;
     if (exchange->is_broken)
@@ -208,8 +225,8 @@ bool http_exchange_read(struct http_exchange *exchange, struct context *ctx, str
             continue;
         }
         size_t consumed = 0;
-        enum http_parse_event event = http_parser_body(&exchange->parser, input->ptr + input->from, buffer_len(input),
-                                                       &consumed, piece);
+        enum http_parse_event event = http_parser_body(&exchange->parser, input->ptr + input->from,
+                                                       buffer_len(input), &consumed, piece);
         input->from += (uint32_t) consumed;
         if (event == HTTP_PARSE_FAILED) {
             (void) syntax(exchange, e);
@@ -219,7 +236,8 @@ bool http_exchange_read(struct http_exchange *exchange, struct context *ctx, str
         if (piece->len > 0)
             break;
     }
-    if (exchange->is_done) /* the connection may serve others while this caller works on what it got */
+    if (exchange
+            ->is_done) /* the connection may serve others while this caller works on what it got */
         release_upstream(exchange);
     return true;
 }
@@ -230,13 +248,16 @@ static bool too_large(struct http_exchange *exchange, size_t max, struct error *
     return error_set(e, REASON_TOO_LARGE, "the upstream's answer is larger than %zu bytes", max);
 }
 
-bool http_exchange_read_all(struct http_exchange *exchange, struct context *ctx, size_t max, str *body, struct error *e)
+bool http_exchange_read_all(struct http_exchange *exchange, struct context *ctx, size_t max,
+                            str *body, struct error *e)
 {
     if (exchange->head.content_length > 0 && (uint64_t) exchange->head.content_length > max)
         return too_large(exchange, max, e);
-    if (!exchange->is_done && !exchange->input.is_pooled && exchange->parser.framing == HTTP_FRAMING_LENGTH &&
+    if (!exchange->is_done && !exchange->input.is_pooled &&
+        exchange->parser.framing == HTTP_FRAMING_LENGTH &&
         buffer_len(&exchange->input) >= exchange->parser.body_left)
-        return http_exchange_read(exchange, ctx, body, e); /* came with the head, lies on the arena */
+        return http_exchange_read(exchange, ctx, body,
+                                  e); /* came with the head, lies on the arena */
     char *bytes = NULL;
     size_t used = 0, capacity = 0;
     for (;;) {
@@ -248,8 +269,9 @@ bool http_exchange_read_all(struct http_exchange *exchange, struct context *ctx,
         if (piece.len > max - used)
             return too_large(exchange, max, e);
         if (used + piece.len > capacity) {
-            size_t larger = exchange->head.content_length > 0 ? (size_t) exchange->head.content_length
-                                                              : (used + piece.len) * 2;
+            size_t larger = exchange->head.content_length > 0
+                                ? (size_t) exchange->head.content_length
+                                : (used + piece.len) * 2;
             larger = larger < used + piece.len ? used + piece.len : larger;
             bytes = arena_grow(ctx->arena, bytes, capacity, larger);
             capacity = larger;

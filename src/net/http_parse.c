@@ -22,7 +22,8 @@ static int stop_with(llhttp_t *llhttp, enum error_reason reason, const char *pro
 }
 
 /* A span comes in pieces when the bytes do; they lie side by side in the buffer. */
-static void span_extend(const struct http_parser *parser, struct http_span *span, const char *at, size_t len)
+static void span_extend(const struct http_parser *parser, struct http_span *span, const char *at,
+                        size_t len)
 {
     uint32_t offset = (uint32_t) (at - parser->buffer);
     if (span->len == 0)
@@ -47,12 +48,12 @@ static int on_header_field(llhttp_t *llhttp, const char *at, size_t len)
     if (parser->header_count == 0 || parser->is_in_value) {
         if (parser->header_count == HTTP_HEADER_COUNT_MAX)
             return stop_with(llhttp, REASON_HEADERS_TOO_LARGE, "too many header fields");
-        parser->names[parser->header_count] = (struct http_span){0, 0};
-        parser->values[parser->header_count] = (struct http_span){0, 0};
+        parser->fields->names[parser->header_count] = (struct http_span){0, 0};
+        parser->fields->values[parser->header_count] = (struct http_span){0, 0};
         parser->header_count++;
         parser->is_in_value = false;
     }
-    span_extend(parser, &parser->names[parser->header_count - 1], at, len);
+    span_extend(parser, &parser->fields->names[parser->header_count - 1], at, len);
     return 0;
 }
 
@@ -62,7 +63,7 @@ static int on_header_value(llhttp_t *llhttp, const char *at, size_t len)
     if (llhttp->flags & F_TRAILING)
         return 0;
     parser->is_in_value = true;
-    span_extend(parser, &parser->values[parser->header_count - 1], at, len);
+    span_extend(parser, &parser->fields->values[parser->header_count - 1], at, len);
     return 0;
 }
 
@@ -105,12 +106,13 @@ static const llhttp_settings_t settings = {
 
 /* ---- head ---- */
 
-static void init(struct http_parser *parser, llhttp_type_t type)
+static void init(struct http_parser *parser, llhttp_type_t type, struct http_fields *shared)
 {
     llhttp_init(&parser->llhttp, type, &settings);
     parser->llhttp.data = parser;
     parser->head_bytes = 0;
     parser->target = (struct http_span){0, 0};
+    parser->fields = shared;
     parser->header_count = 0;
     parser->is_request = type == HTTP_REQUEST;
     parser->is_in_value = parser->is_answer_to_head = false;
@@ -121,15 +123,25 @@ static void init(struct http_parser *parser, llhttp_type_t type)
     parser->problem = NULL;
 }
 
-void http_parser_init_request(struct http_parser *parser)
+void http_parser_init_request(struct http_parser *parser, struct http_fields *shared)
 {
-    init(parser, HTTP_REQUEST);
+    init(parser, HTTP_REQUEST, shared);
 }
 
-void http_parser_init_response(struct http_parser *parser, bool is_answer_to_head)
+void http_parser_init_response(struct http_parser *parser, struct http_fields *shared,
+                               bool is_answer_to_head)
 {
-    init(parser, HTTP_RESPONSE);
+    init(parser, HTTP_RESPONSE, shared);
     parser->is_answer_to_head = is_answer_to_head;
+}
+
+void http_parser_keep_fields(struct http_parser *parser, const struct http_fields *shared,
+                             struct arena *arena)
+{
+    if (parser->fields != shared || parser->header_count == 0)
+        return;
+    parser->fields = ARENA_NEW(arena, struct http_fields);
+    memcpy(parser->fields, shared, sizeof(*shared));
 }
 
 static void note_syntax(struct http_parser *parser)
@@ -178,17 +190,21 @@ static str trim_right(str s)
     return s;
 }
 
-static void take_headers(const struct http_parser *parser, str buffer, struct arena *arena, struct http_headers *out)
+static void take_headers(struct http_parser *parser, str buffer, struct arena *arena,
+                         struct http_headers *out)
 {
     out->capacity = out->count = parser->header_count;
-    out->items = parser->header_count ? ARENA_ARRAY(arena, struct http_header, parser->header_count) : NULL;
+    out->items =
+        parser->header_count ? ARENA_ARRAY(arena, struct http_header, parser->header_count) : NULL;
     for (size_t i = 0; i < parser->header_count; i++) {
-        out->items[i].name = span_str(parser->names[i], buffer);
-        out->items[i].value = trim_right(span_str(parser->values[i], buffer));
+        out->items[i].name = span_str(parser->fields->names[i], buffer);
+        out->items[i].value = trim_right(span_str(parser->fields->values[i], buffer));
     }
+    parser->fields = NULL;
 }
 
-/* The fields that say how the message is framed and where it goes, collected in one pass over the list. */
+/* The fields that say how the message is framed and where it goes, collected in one pass over the
+   list. */
 struct framing_fields {
     str host, transfer_encoding;
     size_t host_count, transfer_encoding_count, content_length_count;
@@ -210,17 +226,14 @@ static void collect(const struct http_headers *headers, struct framing_fields *o
             if (str_equal_nocase(name, S("expect")) && str_equal_nocase(value, S("100-continue")))
                 out->expects_continue = true;
             break;
-        case 14:
-            out->content_length_count += str_equal_nocase(name, S("content-length"));
-            break;
+        case 14: out->content_length_count += str_equal_nocase(name, S("content-length")); break;
         case 17:
             if (str_equal_nocase(name, S("transfer-encoding"))) {
                 out->transfer_encoding = value;
                 out->transfer_encoding_count++;
             }
             break;
-        default:
-            break;
+        default: break;
         }
     }
 }
@@ -233,9 +246,11 @@ static bool check_framing(struct http_parser *parser, const struct framing_field
     if (fields->transfer_encoding_count > 0) {
         if (fields->content_length_count > 0)
             return failed(parser, REASON_HTTP_SYNTAX, "Content-Length beside Transfer-Encoding");
-        if (fields->transfer_encoding_count > 1 || !str_equal_nocase(fields->transfer_encoding, S("chunked")) ||
+        if (fields->transfer_encoding_count > 1 ||
+            !str_equal_nocase(fields->transfer_encoding, S("chunked")) ||
             !(llhttp->flags & F_CHUNKED))
-            return failed(parser, REASON_HTTP_SYNTAX, "Transfer-Encoding other than one \"chunked\"");
+            return failed(parser, REASON_HTTP_SYNTAX,
+                          "Transfer-Encoding other than one \"chunked\"");
         if (is_http10)
             return failed(parser, REASON_HTTP_SYNTAX, "Transfer-Encoding in an HTTP/1.0 message");
         parser->framing = HTTP_FRAMING_CHUNKED;
@@ -276,23 +291,27 @@ static bool host_is_wellformed(str host)
     return true;
 }
 
-/* Origin form, or absolute form for the very host that Host names (a second opinion is a smuggling tool). */
+/* Origin form, or absolute form for the very host that Host names (a second opinion is a smuggling
+   tool). */
 static bool take_target(struct http_parser *parser, str target, struct http_request_head *out)
 {
     for (size_t i = 0; i < target.len; i++) {
         unsigned char c = (unsigned char) target.ptr[i];
         if (c <= 0x20 || c >= 0x7f || c == '#')
-            return failed(parser, REASON_HTTP_SYNTAX, "the request target holds a byte that must be escaped");
+            return failed(parser, REASON_HTTP_SYNTAX,
+                          "the request target holds a byte that must be escaped");
     }
     if (target.len > 0 && target.ptr[0] != '/') {
         str rest = STR_NONE;
-        if (!str_strip_prefix(target, S("http://"), &rest) && !str_strip_prefix(target, S("https://"), &rest))
+        if (!str_strip_prefix(target, S("http://"), &rest) &&
+            !str_strip_prefix(target, S("https://"), &rest))
             return failed(parser, REASON_HTTP_SYNTAX, "the request target must begin with '/'");
         size_t end = 0;
         while (end < rest.len && rest.ptr[end] != '/' && rest.ptr[end] != '?')
             end++;
         if (!str_equal_nocase(str_slice(rest, 0, end), out->host))
-            return failed(parser, REASON_HTTP_SYNTAX, "the request target names another host than Host");
+            return failed(parser, REASON_HTTP_SYNTAX,
+                          "the request target names another host than Host");
         target = str_from(rest, end);
         if (target.len == 0)
             target = S("/");
@@ -307,8 +326,8 @@ static bool take_target(struct http_parser *parser, str target, struct http_requ
 static bool request_line_is_strict(const struct http_parser *parser, str buffer)
 {
     size_t from = parser->target.at, to = from + parser->target.len;
-    return from >= 2 && buffer.ptr[from - 2] != ' ' && to + 1 < buffer.len && buffer.ptr[to] == ' ' &&
-           buffer.ptr[to + 1] == 'H';
+    return from >= 2 && buffer.ptr[from - 2] != ' ' && to + 1 < buffer.len &&
+           buffer.ptr[to] == ' ' && buffer.ptr[to + 1] == 'H';
 }
 
 static bool method_of(uint8_t method, enum http_method *out)
@@ -317,8 +336,8 @@ static bool method_of(uint8_t method, enum http_method *out)
         uint8_t theirs;
         enum http_method ours;
     } table[] = {
-        {LLHTTP_POST, HTTP_POST},     {LLHTTP_GET, HTTP_GET},     {LLHTTP_PUT, HTTP_PUT},
-        {LLHTTP_DELETE, HTTP_DELETE}, {LLHTTP_HEAD, HTTP_HEAD},   {LLHTTP_PATCH, HTTP_PATCH},
+        {LLHTTP_POST, HTTP_POST},       {LLHTTP_GET, HTTP_GET},   {LLHTTP_PUT, HTTP_PUT},
+        {LLHTTP_DELETE, HTTP_DELETE},   {LLHTTP_HEAD, HTTP_HEAD}, {LLHTTP_PATCH, HTTP_PATCH},
         {LLHTTP_OPTIONS, HTTP_OPTIONS},
     };
     for (size_t i = 0; i < ARRAY_COUNT(table); i++) {
@@ -330,7 +349,8 @@ static bool method_of(uint8_t method, enum http_method *out)
     return false;
 }
 
-bool http_parser_take_request(struct http_parser *parser, str buffer, struct arena *arena, struct http_request_head *out)
+bool http_parser_take_request(struct http_parser *parser, str buffer, struct arena *arena,
+                              struct http_request_head *out)
 {
     struct framing_fields fields = {0};
     *out = (struct http_request_head){.content_length = -1};
@@ -345,12 +365,14 @@ bool http_parser_take_request(struct http_parser *parser, str buffer, struct are
     if (fields.host_count != 1 || !host_is_wellformed(fields.host))
         return failed(parser, REASON_HTTP_SYNTAX, "a request needs exactly one well-formed Host");
     out->host = fields.host;
-    if (!check_framing(parser, &fields) || !take_target(parser, span_str(parser->target, buffer), out))
+    if (!check_framing(parser, &fields) ||
+        !take_target(parser, span_str(parser->target, buffer), out))
         return false;
     out->is_http10 = parser->llhttp.http_minor == 0;
     out->has_body = parser->framing == HTTP_FRAMING_CHUNKED || parser->body_left > 0;
     if (parser->framing != HTTP_FRAMING_CHUNKED)
-        out->content_length = parser->framing == HTTP_FRAMING_LENGTH ? (int64_t) parser->body_left : -1;
+        out->content_length =
+            parser->framing == HTTP_FRAMING_LENGTH ? (int64_t) parser->body_left : -1;
     out->expects_continue = fields.expects_continue && out->has_body && !out->is_http10;
     out->keeps_alive = llhttp_should_keep_alive(&parser->llhttp) != 0;
     return true;
@@ -365,7 +387,8 @@ bool http_parser_take_response(struct http_parser *parser, str buffer, struct ar
         return false;
     int status = parser->llhttp.status_code;
     if (status < 100 || status > 599 || status == 101)
-        return failed(parser, REASON_HTTP_SYNTAX, "the answer has a status that makes no sense here");
+        return failed(parser, REASON_HTTP_SYNTAX,
+                      "the answer has a status that makes no sense here");
     take_headers(parser, buffer, arena, &out->headers);
     collect(&out->headers, &fields);
     out->status = status;
@@ -389,8 +412,8 @@ bool http_parser_take_response(struct http_parser *parser, str buffer, struct ar
 
 /* ---- body ---- */
 
-static enum http_parse_event body_chunked(struct http_parser *parser, char *bytes, size_t len, size_t *consumed,
-                                          str *piece)
+static enum http_parse_event body_chunked(struct http_parser *parser, char *bytes, size_t len,
+                                          size_t *consumed, str *piece)
 {
     llhttp_resume(&parser->llhttp); /* from the pause at the head's end; harmless later */
     parser->decoded = bytes;
@@ -412,7 +435,8 @@ static enum http_parse_event body_chunked(struct http_parser *parser, char *byte
     return result == HPE_PAUSED ? HTTP_PARSE_DONE : HTTP_PARSE_MORE;
 }
 
-enum http_parse_event http_parser_body(struct http_parser *parser, char *bytes, size_t len, size_t *consumed, str *piece)
+enum http_parse_event http_parser_body(struct http_parser *parser, char *bytes, size_t len,
+                                       size_t *consumed, str *piece)
 {
     *consumed = 0;
     *piece = str_of(bytes, 0);

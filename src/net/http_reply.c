@@ -29,8 +29,8 @@ static bool decode_input(struct http_job *job, str *piece, struct error *e)
 {
     size_t consumed = 0;
     struct buffer *input = &job->input;
-    enum http_parse_event event = http_parser_body(&job->parser, input->ptr + input->from, buffer_len(input), &consumed,
-                                                   piece);
+    enum http_parse_event event = http_parser_body(&job->parser, input->ptr + input->from,
+                                                   buffer_len(input), &consumed, piece);
     input->from += (uint32_t) consumed;
     job->is_body_done = event == HTTP_PARSE_DONE;
     if (event != HTTP_PARSE_FAILED)
@@ -79,7 +79,8 @@ static bool too_large(size_t max, struct error *e)
     return error_set(e, REASON_TOO_LARGE, "the request body is larger than %zu bytes", max);
 }
 
-static bool read_known_length(struct http_request *request, size_t length, str *body, struct error *e)
+static bool read_known_length(struct http_request *request, size_t length, str *body,
+                              struct error *e)
 {
     char *bytes = arena_alloc(request->ctx->arena, length);
     size_t used = 0;
@@ -140,8 +141,9 @@ const char *http_shard_date(struct http_shard *shard)
         time_t now = (time_t) second;
         struct tm t;
         gmtime_r(&now, &t);
-        snprintf(shard->date, sizeof(shard->date), "%s, %02d %s %04d %02d:%02d:%02d GMT", days[t.tm_wday], t.tm_mday,
-                 months[t.tm_mon], t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
+        snprintf(shard->date, sizeof(shard->date), "%s, %02d %s %04d %02d:%02d:%02d GMT",
+                 days[t.tm_wday], t.tm_mday, months[t.tm_mon], t.tm_year + 1900, t.tm_hour,
+                 t.tm_min, t.tm_sec);
         shard->date_second = second;
     }
     return shard->date;
@@ -193,16 +195,12 @@ static void put_status(struct head_writer *w, struct http_shard *shard, int stat
 static bool is_servers_own(str name)
 {
     switch (name.len) {
-    case 4:
-        return str_equal_nocase(name, S("date"));
+    case 4: return str_equal_nocase(name, S("date"));
     case 10:
         return str_equal_nocase(name, S("connection")) || str_equal_nocase(name, S("keep-alive"));
-    case 14:
-        return str_equal_nocase(name, S("content-length"));
-    case 17:
-        return str_equal_nocase(name, S("transfer-encoding"));
-    default:
-        return false;
+    case 14: return str_equal_nocase(name, S("content-length"));
+    case 17: return str_equal_nocase(name, S("transfer-encoding"));
+    default: return false;
     }
 }
 
@@ -229,9 +227,10 @@ static bool has_no_body(int status)
 
 enum { LENGTH_CHUNKED = -1, LENGTH_UNTIL_CLOSE = -2 };
 
-/* The head in the shard's buffer; length: of the body, or one of the above.  False: a header that must not be sent. */
-static bool compose_head(struct http_connection *c, int status, const struct http_headers *headers, int64_t length,
-                         str *out)
+/* The head in the shard's buffer; length: of the body, or one of the above.  False: a header that
+   must not be sent. */
+static bool compose_head(struct http_connection *c, int status, const struct http_headers *headers,
+                         int64_t length, str *out)
 {
     struct http_job *job = c->job;
     struct head_writer w = {.ptr = c->shard->head_buffer};
@@ -260,12 +259,18 @@ str http_reply_refusal(struct http_shard *shard, enum error_reason reason, const
 {
     char body[512];
     int status = error_http_status(reason);
-    /* problem is static text of ours or of the parser's, without quotes or backslashes but for known ones */
-    size_t len = (size_t) snprintf(body, sizeof(body), "{\"type\":\"https://nexus.invalid/problems/%s\",\"title\":\"%s\","
-                                   "\"status\":%d,\"detail\":\"", error_problem(reason), error_title(reason), status);
+    /* problem is static text of ours or of the parser's, without quotes or backslashes but for
+       known ones */
+    size_t len =
+        (size_t) snprintf(body, sizeof(body),
+                          "{\"type\":\"https://nexus.invalid/problems/%s\",\"title\":\"%s\","
+                          "\"status\":%d,\"detail\":\"",
+                          error_problem(reason), error_title(reason), status);
     for (const char *at = problem; *at && len < sizeof(body) - 4; at++) {
         char ch = *at;
-        body[len++] = (unsigned char) ch < 0x20 || ch == 0x7f ? ' ' : ch == '"' || ch == '\\' ? '\'' : ch;
+        body[len++] = (unsigned char) ch < 0x20 || ch == 0x7f ? ' '
+                      : ch == '"' || ch == '\\'               ? '\''
+                                                              : ch;
     }
     body[len++] = '"';
     body[len++] = '}';
@@ -290,7 +295,8 @@ static void begin(struct http_job *job, int status)
 static void decide_keep_alive(struct http_connection *c)
 {
     struct http_job *job = c->job;
-    if (c->shard->is_draining || job->is_body_broken || (job->is_continue_due && !job->is_body_done))
+    if (c->shard->is_draining || job->is_body_broken ||
+        (job->is_continue_due && !job->is_body_done))
         job->keeps_alive = false;
 }
 
@@ -325,7 +331,8 @@ static void send_whole(struct http_connection *c, str head, str body)
     (void) http_connection_flush(c);
 }
 
-void http_reply(struct http_request *request, int status, const struct http_headers *headers, str body)
+void http_reply(struct http_request *request, int status, const struct http_headers *headers,
+                str body)
 {
     struct http_connection *c = request->connection;
     struct http_job *job = c->job;
@@ -337,7 +344,8 @@ void http_reply(struct http_request *request, int status, const struct http_head
     str head;
     if (!compose_head(c, status, headers, (int64_t) body.len, &head)) {
         struct error e;
-        error_set(&e, REASON_INTERNAL, "a reply to " STR_FMT " has a header field that must not be sent",
+        error_set(&e, REASON_INTERNAL,
+                  "a reply to " STR_FMT " has a header field that must not be sent",
                   STR_ARG(request->path));
         LOG_ERROR("net.http_server", S("unsafe reply head"), &e);
         job->status = status = 500;
@@ -351,7 +359,8 @@ void http_reply(struct http_request *request, int status, const struct http_head
 
 /* ---- streamed replies ---- */
 
-bool http_reply_begin(struct http_request *request, int status, const struct http_headers *headers, struct error *e)
+bool http_reply_begin(struct http_request *request, int status, const struct http_headers *headers,
+                      struct error *e)
 {
     struct http_connection *c = request->connection;
     struct http_job *job = c->job;
@@ -362,7 +371,8 @@ bool http_reply_begin(struct http_request *request, int status, const struct htt
     if (job->is_http10)
         job->keeps_alive = false;
     str head;
-    if (!compose_head(c, status, headers, job->is_http10 ? LENGTH_UNTIL_CLOSE : LENGTH_CHUNKED, &head))
+    if (!compose_head(c, status, headers, job->is_http10 ? LENGTH_UNTIL_CLOSE : LENGTH_CHUNKED,
+                      &head))
         return error_set(e, REASON_INTERNAL, "the reply has a header field that must not be sent");
     if (!http_connection_append(c, head))
         return error_set(e, REASON_INTERNAL, "no room for the reply's head");
@@ -397,7 +407,8 @@ void http_reply_close_chunk(struct http_connection *c)
 static void append_chunked(struct http_connection *c, str bytes)
 {
     struct http_job *job = c->job;
-    if (job->chunk_at != SIZE_MAX && c->output.to - job->chunk_at - CHUNK_HEAD_BYTES + bytes.len > CHUNK_BYTES_MAX)
+    if (job->chunk_at != SIZE_MAX &&
+        c->output.to - job->chunk_at - CHUNK_HEAD_BYTES + bytes.len > CHUNK_BYTES_MAX)
         http_reply_close_chunk(c);
     if (job->chunk_at == SIZE_MAX) {
         ensure(http_connection_append(c, S("0000\r\n")));

@@ -12,8 +12,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static const char overloaded_reply[] = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
-                                       "Content-Length: 0\r\n\r\n";
+static const char overloaded_reply[] =
+    "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
+    "Content-Length: 0\r\n\r\n";
 
 /* ---- shards ---- */
 
@@ -57,9 +58,9 @@ struct http_job *http_shard_job_take(struct http_shard *shard)
     } else {
         job = calloc(1, sizeof(*job));
         ensure(job != NULL);
-        job->arena = arena_create(0);
+        job->arena = arena_create(ARENA_BYTES_DEFAULT + HTTP_BODY_BYTES_MAX);
     }
-    http_parser_init_request(&job->parser);
+    http_parser_init_request(&job->parser, &shard->fields);
     job->chunk_at = SIZE_MAX;
     return job;
 }
@@ -128,7 +129,8 @@ static void describe_peer(const struct sockaddr_storage *address, char out[48])
     } else if (address->ss_family == AF_INET6) {
         const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *) address;
         bool is_mapped = IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr);
-        inet_ntop(is_mapped ? AF_INET : AF_INET6, is_mapped ? &v6->sin6_addr.s6_addr[12] : v6->sin6_addr.s6_addr, out, 48);
+        inet_ntop(is_mapped ? AF_INET : AF_INET6,
+                  is_mapped ? &v6->sin6_addr.s6_addr[12] : v6->sin6_addr.s6_addr, out, 48);
     }
 }
 
@@ -148,8 +150,10 @@ static struct http_shard *least_loaded(struct http_server *server)
 
 static void place(struct http_server *server, int fd, const struct sockaddr_storage *address)
 {
-    if (atomic_load_explicit(&server->connection_count, memory_order_relaxed) >= server->options.connections_max) {
-        (void) !send(fd, overloaded_reply, sizeof(overloaded_reply) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (atomic_load_explicit(&server->connection_count, memory_order_relaxed) >=
+        server->options.connections_max) {
+        (void) !send(fd, overloaded_reply, sizeof(overloaded_reply) - 1,
+                     MSG_NOSIGNAL | MSG_DONTWAIT);
         close(fd);
         return;
     }
@@ -170,7 +174,8 @@ static void place(struct http_server *server, int fd, const struct sockaddr_stor
     loop_post(shard->loop, adopt_handoff, message);
 }
 
-/* Out of descriptors: the spare one lets us take the connection and close it, else the listener stays readable. */
+/* Out of descriptors: the spare one lets us take the connection and close it, else the listener
+   stays readable. */
 static void shed_one(struct http_server *server)
 {
     close(server->spare_fd);
@@ -189,7 +194,8 @@ static void on_listener(uv_poll_t *poll, int status, int events)
     for (int i = 0; i < HTTP_ACCEPTS_PER_TURN; i++) {
         struct sockaddr_storage address = {0};
         socklen_t len = sizeof(address);
-        int fd = accept4(server->listen_fd, (struct sockaddr *) &address, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd = accept4(server->listen_fd, (struct sockaddr *) &address, &len,
+                         SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             place(server, fd, &address);
         } else if (errno == EMFILE || errno == ENFILE) {
@@ -202,7 +208,8 @@ static void on_listener(uv_poll_t *poll, int status, int events)
 
 /* ---- listening ---- */
 
-static bool bind_and_listen(int fd, const struct http_server_options *options, uint16_t *port, struct error *e)
+static bool bind_and_listen(int fd, const struct http_server_options *options, uint16_t *port,
+                            struct error *e)
 {
     struct sockaddr_storage address = {0};
     struct sockaddr_in *v4 = (struct sockaddr_in *) &address;
@@ -226,7 +233,8 @@ static bool bind_and_listen(int fd, const struct http_server_options *options, u
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
     if (bind(fd, (struct sockaddr *) &address, len) != 0 || listen(fd, SOMAXCONN) != 0) {
         enum error_reason reason = errno == EADDRINUSE ? REASON_IN_USE : REASON_CONFIG;
-        return error_set(e, reason, "cannot listen on %s port %u: %s", text, options->port, strerror(errno));
+        return error_set(e, reason, "cannot listen on %s port %u: %s", text, options->port,
+                         strerror(errno));
     }
     if (getsockname(fd, (struct sockaddr *) &address, &len) != 0)
         return error_set(e, REASON_INTERNAL, "getsockname: %s", strerror(errno));
@@ -237,7 +245,8 @@ static bool bind_and_listen(int fd, const struct http_server_options *options, u
 static bool listen_open(struct http_server *server, struct error *e)
 {
     bool is_v6 = str_find_char(server->options.address, ':') != STR_NOT_FOUND;
-    server->listen_fd = socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    server->listen_fd =
+        socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (server->listen_fd < 0)
         return error_set(e, REASON_UNAVAILABLE, "socket: %s", strerror(errno));
     if (!bind_and_listen(server->listen_fd, &server->options, &server->port, e))
@@ -249,7 +258,8 @@ static bool listen_open(struct http_server *server, struct error *e)
     if (result != 0) {
         free(server->listener);
         server->listener = NULL;
-        return error_set(e, REASON_UNAVAILABLE, "watch the listening socket: %s", uv_strerror(result));
+        return error_set(e, REASON_UNAVAILABLE, "watch the listening socket: %s",
+                         uv_strerror(result));
     }
     server->listener->data = server;
     uv_poll_start(server->listener, UV_READABLE, on_listener);
@@ -288,8 +298,9 @@ static void fill_defaults(struct http_server_options *options)
         options->write_idle_timeout_ms = HTTP_WRITE_IDLE_TIMEOUT_MS;
 }
 
-bool http_server_open(struct loop **loops, size_t loop_count, const struct http_server_options *options,
-                      struct http_server **out, struct error *e)
+bool http_server_open(struct loop **loops, size_t loop_count,
+                      const struct http_server_options *options, struct http_server **out,
+                      struct error *e)
 {
     ensure(loop_count >= 1 && options->handler != NULL);
     struct http_server *server = calloc(1, sizeof(*server));
@@ -329,16 +340,16 @@ static void shard_drain(void *argument)
 {
     struct http_shard *shard = argument;
     shard->is_draining = true;
-    LIST_EACH (node, &shard->connections)
-        http_connection_drain(LIST_ITEM(node, struct http_connection, link));
+    LIST_EACH(node, &shard->connections)
+    http_connection_drain(LIST_ITEM(node, struct http_connection, link));
     shard_check_drained(shard);
 }
 
 static void shard_cut(void *argument)
 {
     struct http_shard *shard = argument;
-    LIST_EACH (node, &shard->connections)
-        http_connection_cut(LIST_ITEM(node, struct http_connection, link));
+    LIST_EACH(node, &shard->connections)
+    http_connection_cut(LIST_ITEM(node, struct http_connection, link));
 }
 
 bool http_server_drain(struct http_server *server, struct context *ctx, struct error *e)
@@ -357,13 +368,15 @@ bool http_server_drain(struct http_server *server, struct context *ctx, struct e
     /* ctx is spent; the handlers, cancelled, get a moment of their own. */
     struct context grace;
     struct error ignored;
-    context_init(&grace, ctx->scheduler, ctx->arena, context_now_ns(ctx) + HTTP_DRAIN_CUT_MS * INT64_C(1000000));
+    context_init(&grace, ctx->scheduler, ctx->arena,
+                 context_now_ns(ctx) + HTTP_DRAIN_CUT_MS * INT64_C(1000000));
     while (server->drained_count < server->shard_count) {
         if (!condition_wait(&server->drained, &grace, &ignored))
             break;
     }
     context_deinit(&grace);
-    return error_wrap(e, "%zu of %zu loops drained in time", server->drained_count, server->shard_count);
+    return error_wrap(e, "%zu of %zu loops drained in time", server->drained_count,
+                      server->shard_count);
 }
 
 void http_server_destroy(struct http_server *server)

@@ -1,19 +1,23 @@
 /*
- * The server's insides: what http_server.c (listening, loops, drain), http_connection.c (socket and life of a
- * connection) and http_reply.c (request body and replies) share.
+ * The server's insides: what http_server.c (listening, loops, drain), http_connection.c (socket and
+ * life of a connection) and http_reply.c (request body and replies) share.
  *
  *      IDLE --first byte--> HEAD --parsed--> HANDLING --handler returned, reply sent--> IDLE
  *                            |                  |--body unread--> DISCARDING --> IDLE
- *                            '--refused--> LINGERING --peer closed, too much, or time--> CLOSED <-- peer gone
+ *                            '--refused--> LINGERING --peer closed, too much, or time--> CLOSED <--
+ *                            peer gone
  *
- * - IDLE owns no job, no buffer, no coroutine.  A job is one request in work: parser, arena, context; pooled per loop.
- * - In HANDLING the socket is read even when nobody asks, until the job's buffer is full, so that a peer that leaves is
- *   noticed; then only errors are watched for.
- * - An end of input after a whole request is a half-close and may still be a client that waits.  When no reply has begun
- *   after HTTP_HALF_CLOSE_GRACE_MS an interim "100 Continue" is sent: a peer that is gone answers with a reset, which
- *   cancels the request; a peer that waits ignores it (RFC 9110 section 15.2).  HTTP/1.0 knows no interim answers: there
- *   the request is cancelled.  Once a reply streams, its own writes find out.
- * - CLOSED with a handler still running: the socket is gone, the struct stays until the handler has returned.
+ * - IDLE owns no job, no buffer, no coroutine.  A job is one request in work: parser, arena,
+ *   context; pooled per loop.
+ * - In HANDLING the socket is read even when nobody asks, until the job's buffer is full, so that a
+ *   peer that leaves is noticed; then only errors are watched for.
+ * - An end of input after a whole request is a half-close and may still be a client that waits.
+ *   When no reply has begun after HTTP_HALF_CLOSE_GRACE_MS an interim "100 Continue" is sent: a
+ *   peer that is gone answers with a reset, which cancels the request; a peer that waits ignores it
+ *   (RFC 9110 section 15.2).  HTTP/1.0 knows no interim answers: there the request is cancelled.
+ *   Once a reply streams, its own writes find out.
+ * - CLOSED with a handler still running: the socket is gone, the struct stays until the handler has
+ *   returned.
  */
 #ifndef NEXUS_NET_HTTP_SERVER_INTERNAL_H
 #define NEXUS_NET_HTTP_SERVER_INTERNAL_H
@@ -47,9 +51,10 @@ struct http_shard {
     struct buffer_pool buffers;
     bool is_draining, is_drain_told;
     int64_t date_second;
-    char date[32]; /* IMF-fixdate of date_second */
-    char *read_buffer; /* BUFFER_LARGE_BYTES, for the length of one callback */
-    char *head_buffer; /* HTTP_REPLY_HEAD_BYTES_MAX, likewise */
+    char date[32];             /* IMF-fixdate of date_second */
+    char *read_buffer;         /* BUFFER_LARGE_BYTES, for the length of one callback */
+    struct http_fields fields; /* of a head that comes whole */
+    char *head_buffer;         /* HTTP_REPLY_HEAD_BYTES_MAX, likewise */
 };
 
 struct http_server {
@@ -102,19 +107,26 @@ struct http_connection {
 
 /* ---- http_connection.c ---- */
 void http_connection_adopt(struct http_shard *shard, int fd, const char *peer_address);
-void http_connection_cut(struct http_connection *c);         /* the peer is gone, or must go: cancels, closes the socket */
-void http_connection_drain(struct http_connection *c);       /* closes it when idle */
-bool http_connection_flush(struct http_connection *c);       /* sends what it can; false: the connection is gone */
-size_t http_connection_pending(const struct http_connection *c); /* reply bytes not with the kernel */
-void http_connection_watch(struct http_connection *c);       /* asks libuv for the events the state needs */
+void http_connection_cut(
+    struct http_connection *c); /* the peer is gone, or must go: cancels, closes the socket */
+void http_connection_drain(struct http_connection *c); /* closes it when idle */
+bool http_connection_flush(
+    struct http_connection *c); /* sends what it can; false: the connection is gone */
+size_t http_connection_pending(
+    const struct http_connection *c); /* reply bytes not with the kernel */
+void http_connection_watch(
+    struct http_connection *c); /* asks libuv for the events the state needs */
 void http_connection_handler_returned(struct http_connection *c);
-/* Bytes into the output, past its bound by at most what framing needs; false when there is no room. */
+/* Bytes into the output, past its bound by at most what framing needs; false when there is no room.
+   */
 bool http_connection_append(struct http_connection *c, str bytes);
-must_check bool http_connection_receive(struct http_connection *c, struct error *e); /* suspends: more body bytes */
+must_check bool http_connection_receive(struct http_connection *c,
+                                        struct error *e); /* suspends: more body bytes */
 
 /* ---- http_reply.c ---- */
 void http_reply_close_chunk(struct http_connection *c);
-/* A reply of the server's own about a request that has no handler: problem+json, Connection: close. */
+/* A reply of the server's own about a request that has no handler: problem+json, Connection: close.
+   */
 str http_reply_refusal(struct http_shard *shard, enum error_reason reason, const char *problem);
 const char *http_shard_date(struct http_shard *shard);
 

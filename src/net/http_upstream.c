@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -20,18 +19,19 @@ static int64_t nearer(int64_t a, int64_t b)
 
 struct http_origin *http_origin_find(struct http_client *client, const struct http_url *url)
 {
-    char key[272];
-    int len = snprintf(key, sizeof(key), "%c:%u:" STR_FMT, url->is_tls ? 's' : 'p', url->port, STR_ARG(url->host));
-    ensure(len > 0 && (size_t) len < sizeof(key));
-    struct http_origin *origin = map_find(client->origins, str_of(key, (size_t) len));
+    char key[272] = {url->is_tls ? 's' : 'p', (char) (url->port >> 8), (char) url->port};
+    size_t len = 3 + url->host.len;
+    ensure(len < sizeof(key));
+    memcpy(key + 3, url->host.ptr, url->host.len);
+    struct http_origin *origin = map_find(client->origins, str_of(key, len));
     if (origin)
         return origin;
     origin = calloc(1, sizeof(*origin));
     ensure(origin != NULL);
     list_init(&origin->idle);
-    memcpy(origin->key, key, (size_t) len);
-    origin->key_len = (size_t) len;
-    map_put(client->origins, str_of(key, (size_t) len), origin);
+    memcpy(origin->key, key, len);
+    origin->key_len = len;
+    map_put(client->origins, str_of(key, len), origin);
     return origin;
 }
 
@@ -58,12 +58,24 @@ static void watch(struct http_upstream *upstream, int events)
         uv_poll_stop(&upstream->poll);
 }
 
+/* TLS has messages of its own (session tickets) that may come when nobody asks. */
+static bool is_only_tls_business(struct http_upstream *upstream)
+{
+    char byte;
+    size_t count;
+    struct error ignored;
+    return upstream->tls && tls_read(upstream->tls, &byte, 1, &count, &ignored) == TLS_WANT_READ;
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     (void) events;
     struct http_upstream *upstream = poll->data;
     if (status < 0)
-        upstream->poll_events = 0; /* libuv has stopped the handle; the next read or write tells what it was */
+        upstream->poll_events =
+            0; /* libuv has stopped the handle; the next read or write tells what it was */
+    if (upstream->is_idle && status == 0 && is_only_tls_business(upstream))
+        return;
     if (upstream->is_idle)
         http_upstream_close(upstream);
     else if (upstream->waiter)
@@ -72,8 +84,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         watch(upstream, 0); /* not asked for: let it wait in the kernel */
 }
 
-bool http_upstream_wait(struct http_upstream *upstream, struct context *ctx, int events, int64_t deadline_ns,
-                        const char *what, struct error *e)
+bool http_upstream_wait(struct http_upstream *upstream, struct context *ctx, int events,
+                        int64_t deadline_ns, const char *what, struct error *e)
 {
     struct waiter waiter;
     waiter_init(&waiter, ctx);
@@ -137,15 +149,19 @@ void http_upstream_make_idle(struct http_upstream *upstream)
     watch(upstream, UV_READABLE);
 }
 
-/* A pooled connection was checked for another caller: its address must pass this caller's check as well. */
-struct http_upstream *http_upstream_take_idle(struct http_client *client, struct http_origin *origin,
+/* A pooled connection was checked for another caller: its address must pass this caller's check as
+   well. */
+struct http_upstream *http_upstream_take_idle(struct http_client *client,
+                                              struct http_origin *origin,
                                               const struct http_client_request *request)
 {
     (void) client;
-    LIST_EACH (node, &origin->idle) {
+    LIST_EACH(node, &origin->idle)
+    {
         struct http_upstream *upstream = LIST_ITEM(node, struct http_upstream, idle_link);
         struct error ignored;
-        if (request->check_address && !request->check_address(request->check_owner, &upstream->address.any, &ignored))
+        if (request->check_address &&
+            !request->check_address(request->check_owner, &upstream->address.any, &ignored))
             continue;
         leave_pool(upstream);
         return upstream;
@@ -155,8 +171,9 @@ struct http_upstream *http_upstream_take_idle(struct http_client *client, struct
 
 /* ---- dialling ---- */
 
-static bool open_socket(struct http_client *client, struct http_origin *origin, const union dns_address *address,
-                        struct http_upstream **out, struct error *e)
+static bool open_socket(struct http_client *client, struct http_origin *origin,
+                        const union dns_address *address, struct http_upstream **out,
+                        struct error *e)
 {
     int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
@@ -182,7 +199,8 @@ static bool open_socket(struct http_client *client, struct http_origin *origin, 
     return true;
 }
 
-static bool finish_connect(struct http_upstream *upstream, struct context *ctx, int64_t deadline_ns, struct error *e)
+static bool finish_connect(struct http_upstream *upstream, struct context *ctx, int64_t deadline_ns,
+                           struct error *e)
 {
     char text[INET6_ADDRSTRLEN];
     const struct sockaddr *address = &upstream->address.any;
@@ -199,12 +217,13 @@ static bool finish_connect(struct http_upstream *upstream, struct context *ctx, 
     }
     if (failure == 0)
         return true;
-    return error_set(e, REASON_UNAVAILABLE, "connect to %s: %s", dns_address_text(address, text, sizeof(text)),
-                     strerror(failure));
+    return error_set(e, REASON_UNAVAILABLE, "connect to %s: %s",
+                     dns_address_text(address, text, sizeof(text)), strerror(failure));
 }
 
 static bool dial(struct http_client *client, struct context *ctx, struct http_origin *origin,
-                 const union dns_address *address, int64_t deadline_ns, struct http_upstream **out, struct error *e)
+                 const union dns_address *address, int64_t deadline_ns, struct http_upstream **out,
+                 struct error *e)
 {
     struct http_upstream *upstream = NULL;
     if (!open_socket(client, origin, address, &upstream, e))
@@ -217,14 +236,17 @@ static bool dial(struct http_client *client, struct context *ctx, struct http_or
     return true;
 }
 
-/* Each address but the last gets its share of the time, so that one black hole does not use it all. */
-static bool dial_any(struct http_client *client, struct context *ctx, const struct http_client_request *request,
-                     struct http_origin *origin, const struct dns_answer *answer, int64_t deadline_ns,
+/* Each address but the last gets its share of the time, so that one black hole does not use it all.
+   */
+static bool dial_any(struct http_client *client, struct context *ctx,
+                     const struct http_client_request *request, struct http_origin *origin,
+                     const struct dns_answer *answer, int64_t deadline_ns,
                      struct http_upstream **out, struct error *e)
 {
     for (size_t i = 0; i < answer->count; i++) {
         const union dns_address *address = &answer->addresses[i];
-        if (request->check_address && !request->check_address(request->check_owner, &address->any, e))
+        if (request->check_address &&
+            !request->check_address(request->check_owner, &address->any, e))
             continue;
         int64_t now_ns = context_now_ns(ctx);
         int64_t share_ns = (deadline_ns - now_ns) / (int64_t) (answer->count - i);
@@ -266,8 +288,8 @@ static bool need_tls_context(struct http_client *client, struct context *ctx, st
     return load.is_fine || client->tls || error_copy(e, &load.error);
 }
 
-static bool secure(struct http_upstream *upstream, struct context *ctx, const struct http_url *url, int64_t deadline_ns,
-                   struct error *e)
+static bool secure(struct http_upstream *upstream, struct context *ctx, const struct http_url *url,
+                   int64_t deadline_ns, struct error *e)
 {
     if (!tls_open(upstream->client->tls, upstream->fd, url->host, url->port, &upstream->tls, e))
         return false;
@@ -285,10 +307,12 @@ static bool secure(struct http_upstream *upstream, struct context *ctx, const st
     }
 }
 
-bool http_upstream_connect(struct http_client *client, struct context *ctx, const struct http_client_request *request,
-                           struct http_origin *origin, struct http_upstream **out, struct error *e)
+bool http_upstream_connect(struct http_client *client, struct context *ctx,
+                           const struct http_client_request *request, struct http_origin *origin,
+                           struct http_upstream **out, struct error *e)
 {
-    int64_t timeout_ms = request->connect_timeout_ms ? request->connect_timeout_ms : UPSTREAM_CONNECT_TIMEOUT_MS;
+    int64_t timeout_ms =
+        request->connect_timeout_ms ? request->connect_timeout_ms : UPSTREAM_CONNECT_TIMEOUT_MS;
     int64_t deadline_ns = nearer(context_now_ns(ctx) + timeout_ms * 1000000, ctx->deadline_ns);
     struct dns_answer answer;
     struct http_upstream *upstream = NULL;
@@ -308,25 +332,22 @@ bool http_upstream_connect(struct http_client *client, struct context *ctx, cons
 
 /* ---- bytes ---- */
 
-static enum upstream_result receive_tls(struct http_upstream *upstream, char *into, size_t room, size_t *count,
-                                        struct error *e)
+static enum upstream_result receive_tls(struct http_upstream *upstream, char *into, size_t room,
+                                        size_t *count, struct error *e)
 {
     switch (tls_read(upstream->tls, into, room, count, e)) {
-    case TLS_DONE:
-        return UPSTREAM_DATA;
+    case TLS_DONE: return UPSTREAM_DATA;
     case TLS_WANT_READ:
-    case TLS_WANT_WRITE: /* only in a renegotiation, which TLS 1.3 does not have; the next read goes on */
+    case TLS_WANT_WRITE: /* only in a renegotiation; the next read goes on */
         return UPSTREAM_WOULD_BLOCK;
-    case TLS_ENDED:
-        return UPSTREAM_ENDED;
-    case TLS_FAILED:
-        break;
+    case TLS_ENDED: return UPSTREAM_ENDED;
+    case TLS_FAILED: break;
     }
     return UPSTREAM_FAILED;
 }
 
-enum upstream_result http_upstream_receive(struct http_upstream *upstream, char *into, size_t room, size_t *count,
-                                           struct error *e)
+enum upstream_result http_upstream_receive(struct http_upstream *upstream, char *into, size_t room,
+                                           size_t *count, struct error *e)
 {
     if (upstream->tls)
         return receive_tls(upstream, into, room, count, e);
@@ -346,26 +367,23 @@ enum upstream_result http_upstream_receive(struct http_upstream *upstream, char 
     return UPSTREAM_FAILED;
 }
 
-static enum upstream_result send_tls(struct http_upstream *upstream, const struct iovec *part, size_t *count,
-                                     struct error *e)
+static enum upstream_result send_tls(struct http_upstream *upstream, const struct iovec *part,
+                                     size_t *count, struct error *e)
 {
     switch (tls_write(upstream->tls, part->iov_base, part->iov_len, count, e)) {
-    case TLS_DONE:
-        return UPSTREAM_DATA;
+    case TLS_DONE: return UPSTREAM_DATA;
     case TLS_WANT_READ:
-    case TLS_WANT_WRITE:
-        return UPSTREAM_WOULD_BLOCK;
+    case TLS_WANT_WRITE: return UPSTREAM_WOULD_BLOCK;
     case TLS_ENDED:
         error_set(e, REASON_UNAVAILABLE, "the upstream closed while the request was sent");
         break;
-    case TLS_FAILED:
-        break;
+    case TLS_FAILED: break;
     }
     return UPSTREAM_FAILED;
 }
 
-enum upstream_result http_upstream_send(struct http_upstream *upstream, struct iovec parts[2], size_t *count,
-                                        struct error *e)
+enum upstream_result http_upstream_send(struct http_upstream *upstream, struct iovec parts[2],
+                                        size_t *count, struct error *e)
 {
     if (upstream->tls)
         return send_tls(upstream, parts[0].iov_len ? &parts[0] : &parts[1], count, e);

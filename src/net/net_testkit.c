@@ -35,7 +35,8 @@ static void run_main(void *argument)
     loop_stop(run->loop);
 }
 
-void testkit_run(void (*fn)(struct context *ctx, struct loop *loop, void *argument), void *argument)
+void net_testkit_run(void (*fn)(struct context *ctx, struct loop *loop, void *argument),
+                     void *argument)
 {
     struct error e;
     struct loop *loop = loop_create(clock_system(), random_system(), &e);
@@ -48,7 +49,8 @@ void testkit_run(void (*fn)(struct context *ctx, struct loop *loop, void *argume
 
 /* ---- a server ---- */
 
-void testkit_server_start(struct testkit_server *kit, size_t loop_count, struct http_server_options options)
+void testkit_server_start(struct testkit_server *kit, size_t loop_count,
+                          struct http_server_options options)
 {
     struct error e;
     *kit = (struct testkit_server){.loop_count = loop_count};
@@ -137,8 +139,8 @@ int raw_connect(uint16_t port)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ensure(fd >= 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     set_timeouts(fd);
     ensure(connect(fd, (struct sockaddr *) &address, sizeof(address)) == 0);
     return fd;
@@ -245,7 +247,8 @@ static bool read_chunks(int fd, str *body)
 int raw_status(str answer)
 {
     uint64_t status;
-    if (!str_starts_with(answer, S("HTTP/1.")) || answer.len < 12 || !str_to_u64(str_slice(answer, 9, 12), &status))
+    if (!str_starts_with(answer, S("HTTP/1.")) || answer.len < 12 ||
+        !str_to_u64(str_slice(answer, 9, 12), &status))
         return 0;
     return (int) status;
 }
@@ -305,7 +308,8 @@ static void *raw_server_main(void *argument)
     }
 }
 
-void raw_server_start(struct raw_server *server, void (*serve)(int fd, size_t index, void *argument), void *argument)
+void raw_server_start(struct raw_server *server,
+                      void (*serve)(int fd, size_t index, void *argument), void *argument)
 {
     *server = (struct raw_server){.serve = serve, .argument = argument};
     server->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -325,7 +329,8 @@ void raw_server_stop(struct raw_server *server)
 {
     atomic_store(&server->is_stopping, true);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(server->port),
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons(server->port),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     ensure(fd >= 0);
     (void) !connect(fd, (struct sockaddr *) &address, sizeof(address));

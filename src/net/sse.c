@@ -6,10 +6,11 @@
 #include <stdlib.h>
 
 /*
- * bytes:   ....|read ... complete events ... |event_start ... the event that is still coming ... |len
+ * bytes:   ....|read ... complete events ... |event_start ... the event that is still coming ...
+ * |len
  *
- * Feeding drops what was read, appends, and looks for blank lines; taking an event parses it in place, moving its data
- * lines together (what is written never passes what was read).
+ * Feeding drops what was read, appends, and looks for blank lines; taking an event parses it in
+ * place, moving its data lines together (what is written never passes what was read).
  */
 struct sse_parser {
     char *bytes;
@@ -71,7 +72,8 @@ static void drop_read(struct sse_parser *parser)
 /* A byte order mark at the beginning is no content; it may come in pieces. */
 static str skip_bom(struct sse_parser *parser, str bytes)
 {
-    while (parser->bom_seen < sizeof(bom) && bytes.len > 0 && bytes.ptr[0] == bom[parser->bom_seen]) {
+    while (parser->bom_seen < sizeof(bom) && bytes.len > 0 &&
+           bytes.ptr[0] == bom[parser->bom_seen]) {
         bytes = str_from(bytes, 1);
         parser->bom_seen++;
     }
@@ -118,7 +120,8 @@ bool sse_parser_feed(struct sse_parser *parser, str bytes, struct error *e)
     drop_read(parser);
     if (parser->bom_seen < sizeof(bom)) {
         str rest = skip_bom(parser, bytes);
-        if (rest.len > 0 && parser->bom_seen < sizeof(bom)) { /* it was none: what looked like it is content */
+        if (rest.len > 0 &&
+            parser->bom_seen < sizeof(bom)) { /* it was none: what looked like it is content */
             append(parser, str_of(bom, parser->bom_seen));
             parser->bom_seen = SIZE_MAX;
         }
@@ -126,7 +129,8 @@ bool sse_parser_feed(struct sse_parser *parser, str bytes, struct error *e)
     }
     append(parser, bytes);
     if (!scan(parser))
-        return error_set(e, REASON_TOO_LARGE, "a server-sent event is larger than %zu bytes", parser->max);
+        return error_set(e, REASON_TOO_LARGE, "a server-sent event is larger than %zu bytes",
+                         parser->max);
     return true;
 }
 
@@ -171,7 +175,8 @@ static void take_field(struct sse_parser *parser, struct taking *taking, str lin
     }
 }
 
-/* The line at *at, without its end; moves *at behind the end.  The caller knows that there is one. */
+/* The line at *at, without its end; moves *at behind the end.  The caller knows that there is one.
+   */
 static str next_line(const struct sse_parser *parser, size_t *at)
 {
     size_t start = *at;

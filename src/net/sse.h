@@ -22,9 +22,11 @@ OWNED_DEFINE(sse_parser)
 /* REASON_TOO_LARGE when one event passes the maximum.  `bytes` are borrowed until the next feed. */
 must_check bool sse_parser_feed(struct sse_parser *parser, str bytes, struct error *e);
 bool sse_parser_next(struct sse_parser *parser, struct sse_event *out);
-bool sse_parser_has_partial(const struct sse_parser *parser); /* at the end of a stream: was something cut? */
+bool sse_parser_has_partial(
+    const struct sse_parser *parser); /* at the end of a stream: was something cut? */
 
-/* Appends one event; data may hold newlines; id and event without newlines, empty ones are left out. */
+/* Appends one event; data may hold newlines; id and event without newlines, empty ones are left
+   out. */
 void sse_write(struct strbuf *b, str id, str event, str data);
 void sse_write_comment(struct strbuf *b, str text); /* keep-alive */
 

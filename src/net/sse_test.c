@@ -23,8 +23,8 @@ static str events_of(struct arena *arena, str stream, unsigned cuts, bool *has_p
         memcpy(copy, stream.ptr, piece);
         assert_true(sse_parser_feed(parser, str_of(copy, piece), &e));
         while (sse_parser_next(parser, &event))
-            strbuf_printf(&b, "[" STR_FMT "|" STR_FMT "|" STR_FMT "]", STR_ARG(event.id), STR_ARG(event.event),
-                          STR_ARG(event.data));
+            strbuf_printf(&b, "[" STR_FMT "|" STR_FMT "|" STR_FMT "]", STR_ARG(event.id),
+                          STR_ARG(event.event), STR_ARG(event.data));
         free(copy);
         stream = str_from(stream, piece);
     }
@@ -47,8 +47,12 @@ static const struct {
     {S_INIT("event: e\n\ndata: a\n\n"), S_INIT("[||a]"), false},
     {S_INIT("data\n\n"), S_INIT("[||]"), false},
     {S_INIT("data:\ndata:\n\n"), S_INIT("[||\n]"), false},
-    {S_INIT("\xef\xbb\xbf""data: a\n\n"), S_INIT("[||a]"), false},
-    {S_INIT("\xef\xbb""data: a\n\ndata: b\n\n"), S_INIT("[||b]"), false},
+    {S_INIT("\xef\xbb\xbf"
+            "data: a\n\n"),
+     S_INIT("[||a]"), false},
+    {S_INIT("\xef\xbb"
+            "data: a\n\ndata: b\n\n"),
+     S_INIT("[||b]"), false},
     {S_INIT("data: a\n\ndata: b\n"), S_INIT("[||a]"), true},
     {S_INIT("data: a\n\nda"), S_INIT("[||a]"), true},
     {S_INIT("data: a\r\n\r\n\r\n\r\ndata:b\n\r\ndata: c\r\n\n"), S_INIT("[||a][||b][||c]"), false},
@@ -133,7 +137,8 @@ static void test_bounds_one_event_but_not_the_stream(void **state)
     for (int i = 0; i < 50; i++) {
         assert_true(feed_filled(parser, 500));
         assert_true(feed_filled(parser, 499));
-        assert_true(sse_parser_feed(parser, S("\n\ndata: x\n\n"), &e)); /* 1000 bytes with its line end */
+        assert_true(
+            sse_parser_feed(parser, S("\n\ndata: x\n\n"), &e)); /* 1000 bytes with its line end */
         assert_true(sse_parser_next(parser, &event));
         assert_false(sse_parser_next(parser, &event));
     }

@@ -85,7 +85,8 @@ static int on_new_session(SSL *ssl, SSL_SESSION *session)
 {
     struct tls *tls = SSL_get_app_data(ssl);
     struct tls_context *context = tls->context;
-    if (map_count(context->sessions) >= TLS_SESSIONS_MAX) { /* rare: starting afresh costs a handshake per host */
+    if (map_count(context->sessions) >=
+        TLS_SESSIONS_MAX) { /* rare: starting afresh costs a handshake per host */
         forget_sessions(context);
         context->sessions = map_create();
     }
@@ -113,14 +114,15 @@ static bool load_authorities(struct tls_context *context, str ca_file, struct er
 {
     if (ca_file.len == 0) {
         if (SSL_CTX_set_default_verify_paths(context->ssl) != 1)
-            return error_set(e, REASON_CONFIG, "the system's certificate authorities cannot be loaded");
+            return error_set(e, REASON_CONFIG,
+                             "the system's certificate authorities cannot be loaded");
         return true;
     }
     OWNED(arena) arena = arena_create(0);
     char text[160];
     if (SSL_CTX_load_verify_locations(context->ssl, str_to_cstr(arena, ca_file), NULL) != 1)
-        return error_set(e, REASON_CONFIG, "certificate authorities from " STR_FMT ": %s", STR_ARG(ca_file),
-                         ssl_problem(text, sizeof(text)));
+        return error_set(e, REASON_CONFIG, "certificate authorities from " STR_FMT ": %s",
+                         STR_ARG(ca_file), ssl_problem(text, sizeof(text)));
     return true;
 }
 
@@ -137,7 +139,8 @@ bool tls_context_create(str ca_file, struct tls_context **out, struct error *e)
     SSL_CTX_set_verify(context->ssl, SSL_VERIFY_PEER, NULL);
     SSL_CTX_set_mode(context->ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                                        SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    SSL_CTX_set_session_cache_mode(context->ssl, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_set_session_cache_mode(context->ssl,
+                                   SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(context->ssl, on_new_session);
     SSL_CTX_set_alpn_protos(context->ssl, alpn, sizeof(alpn) - 1);
     if (!load_authorities(context, ca_file, e)) {
@@ -172,10 +175,13 @@ static bool expect_host(SSL *ssl, const char *host)
     if (is_address(host))
         return X509_VERIFY_PARAM_set1_ip_asc(parameters, host) == 1;
     X509_VERIFY_PARAM_set_hostflags(parameters, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    return X509_VERIFY_PARAM_set1_host(parameters, host, 0) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1;
+    return X509_VERIFY_PARAM_set1_host(parameters, host, 0) == 1 &&
+           SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
+                    (void *) (uintptr_t) host) == 1;
 }
 
-bool tls_open(struct tls_context *context, int fd, str host, uint16_t port, struct tls **out, struct error *e)
+bool tls_open(struct tls_context *context, int fd, str host, uint16_t port, struct tls **out,
+              struct error *e)
 {
     char name[256];
     if (host.len == 0 || host.len >= sizeof(name))
@@ -223,14 +229,10 @@ static enum tls_result explain(struct tls *tls, int result, const char *what, st
 {
     char text[160];
     switch (SSL_get_error(tls->ssl, result)) {
-    case SSL_ERROR_WANT_READ:
-        return TLS_WANT_READ;
-    case SSL_ERROR_WANT_WRITE:
-        return TLS_WANT_WRITE;
-    case SSL_ERROR_ZERO_RETURN:
-        return TLS_ENDED;
-    default:
-        break;
+    case SSL_ERROR_WANT_READ: return TLS_WANT_READ;
+    case SSL_ERROR_WANT_WRITE: return TLS_WANT_WRITE;
+    case SSL_ERROR_ZERO_RETURN: return TLS_ENDED;
+    default: break;
     }
     tls->is_broken = true;
     long verdict = SSL_get_verify_result(tls->ssl);
@@ -239,7 +241,8 @@ static enum tls_result explain(struct tls *tls, int result, const char *what, st
         error_set(e, REASON_UNAVAILABLE, "TLS with %s: certificate: %s", tls->origin,
                   X509_verify_cert_error_string(verdict));
     } else {
-        error_set(e, REASON_UNAVAILABLE, "TLS with %s: %s: %s", tls->origin, what, ssl_problem(text, sizeof(text)));
+        error_set(e, REASON_UNAVAILABLE, "TLS with %s: %s: %s", tls->origin, what,
+                  ssl_problem(text, sizeof(text)));
     }
     return TLS_FAILED;
 }
@@ -258,7 +261,8 @@ enum tls_result tls_read(struct tls *tls, void *bytes, size_t room, size_t *coun
     return result == 1 ? TLS_DONE : explain(tls, result, "read", e);
 }
 
-enum tls_result tls_write(struct tls *tls, const void *bytes, size_t len, size_t *count, struct error *e)
+enum tls_result tls_write(struct tls *tls, const void *bytes, size_t len, size_t *count,
+                          struct error *e)
 {
     ERR_clear_error();
     int result = SSL_write_ex(tls->ssl, bytes, len, count);
