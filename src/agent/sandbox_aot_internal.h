@@ -1,0 +1,30 @@
+/*
+ * The store of compiled code: <dir>/<sha256 of the wasm>-<engine version>.cwasm
+ *
+ * Such a file is native code that the process will run, so it counts only with our signature behind
+ * it: HMAC-SHA256 under a key of this folder (cache.key, mode 0600, made once) over the file's name
+ * and content.  A file that is cut, changed, renamed or made elsewhere is refused, said in the log
+ * and compiled anew.  Files appear by rename: whole or not at all. Blocking.  Thread: any, several
+ * at once.
+ */
+#ifndef NEXUS_AGENT_SANDBOX_AOT_INTERNAL_H
+#define NEXUS_AGENT_SANDBOX_AOT_INTERNAL_H
+
+#include "agent/sandbox_wasm_internal.h"
+
+enum { AOT_KEY_BYTES = 32 };
+
+struct aot {
+    char *dir;
+    uint8_t key[AOT_KEY_BYTES];
+};
+
+must_check bool aot_init(struct aot *aot, str dir, struct error *e);
+void aot_deinit(struct aot *aot);
+/* NULL when there is no usable file. */
+wasmtime_module_t *aot_load(const struct aot *aot, struct engine *engine, digest wasm_digest);
+/* A failure (full disk, ...) is only logged: the module in memory is good. */
+void aot_save(const struct aot *aot, struct engine *engine, digest wasm_digest,
+              const wasmtime_module_t *module);
+
+#endif
