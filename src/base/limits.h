@@ -126,6 +126,9 @@
 
 /* orchestrator */
 #define LEDGER_ACCOUNTS_MAX 100000
+#define POLICY_MEMO_PLACES 1024             /* answers remembered per policy set */
+#define POLICY_QUESTION_BYTES_MAX 512       /* a longer question is not remembered */
+#define POLICY_MEMO_ARGUMENTS_BYTES_MAX (64u << 10)
 #define LEDGER_ACCOUNT_IDLE_MS 60000
 #define LEDGER_LEASE_CALLS_AHEAD 4
 #define RUN_STEPS_MAX 64
@@ -141,6 +144,7 @@
 #define RUN_HISTORY_MESSAGES_MAX 400
 #define RUN_ARENA_BYTES_MAX (64u << 20)
 #define RUN_OUTPUT_TOKENS_MIN 16
+#define TOOL_DEADLINE_GRACE_MS 1000
 #define TOOL_RESULT_BYTES_MAX (128u << 10)
 #define MESSAGE_BYTES_MAX (4u << 20)
 #define SESSION_FILE_COUNT_MAX 1000

@@ -19,7 +19,8 @@ struct world {
     struct context ctx;
     struct error e;
     bool ok;
-    atomic_int ran_count;
+    atomic_int ran_count, begun_count;
+    struct context cut_short;
     int done_count, refused_count;
     pthread_t here;
     atomic_bool is_released; /* lets the blockers go */
@@ -78,30 +79,53 @@ static void test_calls_run_elsewhere_and_come_back(void **state)
     assert_int_equal(world->ran_count, 2000);
 }
 
-static void nap(void *argument)
+static void block(void *argument)
 {
     struct world *world = argument;
-    usleep(30000);
-    world->ran_count++;
+    world->begun_count++;
+    while (!world->is_released)
+        usleep(1000);
 }
 
-static void call_with_short_deadline(void *argument)
+static void wait_for_begun(struct world *world, int count)
+{
+    struct error e;
+    while (world->begun_count < count)
+        ensure(context_sleep_ms(&world->ctx, 1, &e));
+}
+
+static void call_and_be_cancelled(void *argument)
 {
     struct world *world = argument;
-    world->ctx.deadline_ns = context_deadline_in(&world->ctx, 5);
-    world->ok = blocking_call(&world->ctx, nap, world, &world->e);
-    ensure(world->ran_count == 1); /* it was waited for all the same */
+    context_init_child(&world->cut_short, &world->ctx, DEADLINE_NONE);
+    world->ok = blocking_call(&world->cut_short, block, world, &world->e);
+    context_deinit(&world->cut_short);
+    ensure(world->is_released); /* it was waited for all the same */
+    world->done_count++;
+}
+
+static void cancel_then_release(void *argument)
+{
+    struct world *world = argument;
+    struct error e;
+    wait_for_begun(world, 1);
+    context_cancel(&world->cut_short);
+    ensure(context_sleep_ms(&world->ctx, 20, &e));
+    ensure(world->done_count == 0);
+    world->is_released = true;
     loop_stop(world->loop);
 }
 
-static void test_a_deadline_returns_only_after_the_work_has(void **state)
+static void test_a_cancel_returns_only_after_the_work_has(void **state)
 {
     struct world *world = *state;
     world->ok = true;
-    start(world, call_with_short_deadline);
+    start(world, call_and_be_cancelled);
+    start(world, cancel_then_release);
     loop_run(world->loop);
     assert_false(world->ok);
-    assert_int_equal(world->e.code, ERROR_TIMEOUT);
+    assert_int_equal(world->e.code, ERROR_CANCELLED);
+    assert_int_equal(world->done_count, 1);
 }
 
 static void call_cancelled(void *argument)
@@ -121,13 +145,6 @@ static void test_a_cancelled_context_starts_no_work(void **state)
     assert_false(world->ok);
     assert_int_equal(world->e.code, ERROR_CANCELLED);
     assert_int_equal(world->ran_count, 0);
-}
-
-static void block(void *argument)
-{
-    struct world *world = argument;
-    while (!world->is_released)
-        usleep(1000);
 }
 
 static void call_block(void *argument)
@@ -174,8 +191,7 @@ static void call_one_of_many(void *argument)
 static void release(void *argument)
 {
     struct world *world = argument;
-    ensure(context_sleep_ms(&world->ctx, 20, &world->e));
-    /* The blockers were begun by now, so the queue holds just the others. */
+    wait_for_begun(world, BLOCKING_THREADS); /* then the queue holds just the others */
     for (int i = 0; i < BLOCKING_QUEUE_MAX; i++)
         start(world, call_one_of_many);
     coroutine_yield();
@@ -232,7 +248,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_calls_run_elsewhere_and_come_back),
-        TEST(test_a_deadline_returns_only_after_the_work_has),
+        TEST(test_a_cancel_returns_only_after_the_work_has),
         TEST(test_a_cancelled_context_starts_no_work),
         TEST(test_work_that_has_not_begun_is_taken_back),
         TEST(test_past_its_bound_the_queue_refuses),

@@ -2,8 +2,8 @@
  * Clock and randomness: contracts, so that the simulation can supply its own.
  *
  * unix_us is wall time (stored times); monotonic_ns never goes back (deadlines).  `fill` gives
- * unpredictable bytes. Implementations: clock_system(), random_system(); the simulation has others
- * (tests/sim).  Thread: any.
+ * unpredictable bytes.  Implementations: clock_system(), random_system(); for tests and simulation
+ * simulated.h has others.  Thread: any.
  */
 #ifndef NEXUS_RUNTIME_CLOCK_H
 #define NEXUS_RUNTIME_CLOCK_H

@@ -4,8 +4,10 @@
  *
  * Passed first to everything that may wait.  A child context (context_child) shares its parent's
  * arena and cannot outlive it, its deadline is the nearer one, and cancelling the parent cancels
- * it. Cancellation makes every wait (present and future) fail with ERROR_CANCELLED, so clean-up
- * runs by ordinary returns. Thread: the scheduler's.  Suspends: only the functions marked so.
+ * it.
+ * Cancellation makes every wait (present and future) fail with ERROR_CANCELLED, so clean-up runs by
+ * ordinary returns.
+ * Thread: the scheduler's.  Suspends: only the functions marked so.
  */
 #ifndef NEXUS_RUNTIME_CONTEXT_H
 #define NEXUS_RUNTIME_CONTEXT_H
@@ -55,8 +57,8 @@ int64_t context_deadline_in(struct context *ctx, int64_t ms); /* min(deadline, n
  * A waiter is one coroutine's wait: lives on its stack.  The other side calls waiter_wake once or
  * more.
  *
- *      struct waiter w; waiter_init(&w, ctx);  hand &w to the other side;  if (!waiter_wait(&w, e))
- * { detach; return false; }
+ *      struct waiter w; waiter_init(&w, ctx);  hand &w to the other side;
+ *      if (!waiter_wait(&w, e)) { detach; return false; }
  *
  * waiter_wait returns true when woken, false with TIMEOUT (ctx's deadline) or CANCELLED.  A wake-up
  * before the wait is kept; one that came in time wins over deadline and cancellation.  Each wake-up
@@ -96,8 +98,7 @@ void condition_broadcast(struct condition *condition); /* all */
  *
  *      struct group g; group_init(&g, ctx);
  *      if (!group_start(&g, "tool", fn, argument, e)) ...
- *      group_wait(&g);        waits for all; leaving early: group_cancel(&g) first, then
- * group_wait(&g)
+ *      group_wait(&g);        waits for all; leaving early: group_cancel(&g) first, then this
  *
  * Each child gets a child context of its own (own arena), cancelled with the group.  group_wait
  * itself ignores cancellation (it must join) but passes it on to the children.

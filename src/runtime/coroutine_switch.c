@@ -18,8 +18,14 @@ struct transfer {
 extern struct transfer jump_fcontext(void *to, void *data);
 extern void *make_fcontext(void *stack_top, size_t bytes, void (*entry)(struct transfer));
 
-/* `saved` NULL: the stack will not be resumed. */
-static inline void announce_leave(struct execution *from, struct execution *to, bool is_last)
+/*
+ * Always inline, without optimisation too: TSan notes each function's entry and exit on the fiber
+ * that is current, so a function that left on another fiber than it was entered on would unbalance
+ * both.
+ */
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+ALWAYS_INLINE void announce_leave(struct execution *from, struct execution *to, bool is_last)
 {
 #ifdef NEXUS_ASAN
     __sanitizer_start_switch_fiber(is_last ? NULL : &from->fake_stack, to->stack_bottom,
@@ -33,7 +39,7 @@ static inline void announce_leave(struct execution *from, struct execution *to, 
     (void) is_last;
 }
 
-static inline void announce_arrival(struct execution *here, void *origin_position)
+ALWAYS_INLINE void announce_arrival(struct execution *here, void *origin_position)
 {
     here->origin->position = origin_position;
 #ifdef NEXUS_ASAN

@@ -5,8 +5,9 @@
  * An execution is one side of a switch: a stack and the place where it stopped.  The thread's own
  * stack is one side, each coroutine another.  Every switch is announced to ASan (else it reports
  * stack addresses as wild) and TSan (else it sees one impossible thread); the last switch away from
- * a stack says so, which frees ASan's fake frames. An execution never changes thread, so addresses
- * of thread-locals that a compiler keeps across a switch stay right.
+ * a stack says so, which frees ASan's fake frames.
+ * An execution never changes thread, so addresses of thread-locals that a compiler keeps across a
+ * switch stay right.
  */
 #ifndef NEXUS_RUNTIME_COROUTINE_SWITCH_INTERNAL_H
 #define NEXUS_RUNTIME_COROUTINE_SWITCH_INTERNAL_H

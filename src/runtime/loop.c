@@ -13,8 +13,8 @@
 
 /*
  * One turn per iteration of libuv, just before it polls (uv_prepare): posts, due timers, ready
- * coroutines, turn ends. What became ready during the poll runs in the next iteration's turn, which
- * follows without waiting.  The uv_timer and the uv_async have empty callbacks: they only end the
+ * coroutines, turn ends.  What became ready during the poll runs in the next iteration's turn,
+ * which follows without waiting.  The uv_timer and the uv_async have empty callbacks: they only end the
  * poll.  The uv_idle, when active, keeps the poll from waiting at all.
  */
 struct loop {

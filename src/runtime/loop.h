@@ -3,7 +3,7 @@
  * here.
  *
  * A loop never blocks: files, DNS, SQLite, wasm live on other threads and talk to it by loop_post /
- * mailboxes. loop_post is the only function that other threads may call.
+ * mailboxes.  loop_post and loop_stop are the only functions that other threads may call.
  */
 #ifndef NEXUS_RUNTIME_LOOP_H
 #define NEXUS_RUNTIME_LOOP_H
@@ -33,12 +33,11 @@ uv_loop_t *loop_uv(struct loop *loop); /* for net/ only */
 int loop_index(const struct loop *loop);
 
 /* Runs fn(argument) on the loop's thread, soon, in order per sender.  Any thread.  Wake-ups
-   coalesce. The queue is unbounded by itself: each user bounds what it has in flight (mailbox,
+   coalesce.  The queue is unbounded by itself: each user bounds what it has in flight (mailbox,
    blocking pool, store). */
 void loop_post(struct loop *loop, void (*fn)(void *argument), void *argument);
 
-/* Runs at the end of each loop turn in which it was armed (flush coalesced writes, send batches).
- */
+/* Runs at the end of each loop turn in which it was armed (flush writes, send batches). */
 struct turn_end {
     struct list link; /* zeroed at first */
     void (*run)(struct turn_end *turn_end);
@@ -50,8 +49,8 @@ void loop_at_turn_end(struct loop *loop, struct turn_end *turn_end); /* idempote
  * Work that has begun cannot be interrupted: on cancel or deadline the call returns false only
  * after fn has returned, so argument may live on the caller's stack; what fn made is then in
  * argument all the same and is the caller's to clean up.  Work that has not begun is taken back.
- * UNAVAILABLE (OVERLOADED_HERE) past BLOCKING_QUEUE_MAX. On a scheduler without a loop (simulation)
- * fn runs at once.
+ * UNAVAILABLE (OVERLOADED_HERE) past BLOCKING_QUEUE_MAX.
+ * On a scheduler without a loop (simulation) fn runs at once.
  */
 may_suspend bool blocking_call(struct context *ctx, void (*fn)(void *argument), void *argument,
                                struct error *e);

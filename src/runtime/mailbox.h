@@ -1,8 +1,10 @@
 /*
  * Mailbox: many senders on any threads, one receiver coroutine on one loop.  Sending gives the
- * payload away. Bounded: a full mailbox refuses (false) and the sender decides.  Used between loops
- * and from worker threads. Order: of sending, so per sender too.  A closed mailbox refuses sends;
- * what is in it can still be received.
+ * payload away.
+ * Bounded: a full mailbox refuses (false) and the sender decides.  Used between loops and from
+ * worker threads.
+ * Order: of sending, so per sender too.  A closed mailbox refuses sends; what is in it can still be
+ * received.
  */
 #ifndef NEXUS_RUNTIME_MAILBOX_H
 #define NEXUS_RUNTIME_MAILBOX_H

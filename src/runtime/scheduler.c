@@ -10,8 +10,7 @@
 #include "runtime/timer_heap_internal.h"
 #include <stdlib.h>
 
-/* Not in release builds: timing each turn costs two clock reads.  Sanitizers make every turn slow.
- */
+/* Not in release builds: a turn's timing costs two clock reads.  Sanitizers make all turns slow. */
 #if defined(NEXUS_FAULTS) && !defined(NEXUS_ASAN) && !defined(NEXUS_TSAN)
 #define WATCHES_SLICES 1
 #else

@@ -4,17 +4,18 @@
  * The libuv loop drives one (loop.h); the simulation drives one by itself with a simulated clock,
  * so the same object files of the core run under both.
  *
- *      coroutine_start --> READY --run--> RUNNING --wait--> WAITING --wake/deadline/cancel--> READY
- * ... --> DONE
+ *      coroutine_start --> READY --run--> RUNNING --return--> DONE
+ *                            ^               | wait
+ *                            +--- wake --- WAITING          (wake-up, deadline or cancellation)
  *
  * - A coroutine belongs to one scheduler for life and never changes thread.
  * - Wake-ups append to a FIFO that scheduler_run_ready drains: no recursion; a double wake-up is
- * harmless.
+ *   harmless.
  * - `pick` (simulation) chooses which ready coroutine runs next; NULL is FIFO.
  * - Stacks: COROUTINE_STACK_BYTES reserved in slabs with guards, pooled; about 4-12 KiB are really
- * touched.  Foreign deep code (Rust, wasm compile, getaddrinfo) does not run on them:
- * coroutine_on_thread_stack(). Thread: the one that runs the scheduler; only loop.h's functions may
- * be called from others.
+ *   touched.  Foreign deep code (Rust, wasm compile, getaddrinfo) does not run on them:
+ *   coroutine_on_thread_stack().
+ * Thread: the one that runs the scheduler; only loop.h's functions may be called from others.
  */
 #ifndef NEXUS_RUNTIME_SCHEDULER_H
 #define NEXUS_RUNTIME_SCHEDULER_H
@@ -29,7 +30,7 @@ struct coroutine;
 struct scheduler_hooks {
     void *owner;
     /* Called when the ready queue goes from empty to not empty, or the nearest timer got nearer;
-       both may be NULL. Silent inside scheduler_run_ready and scheduler_run_timers respectively,
+       both may be NULL.  Silent inside scheduler_run_ready and scheduler_run_timers respectively,
        whose results tell the same. */
     void (*became_ready)(void *owner);
     void (*timer_changed)(void *owner, int64_t next_deadline_ns);
@@ -65,14 +66,14 @@ void timer_disarm(struct scheduler *scheduler, struct timer *timer); /* harmless
 
 /* ---- coroutines ---- */
 typedef void coroutine_fn(void *argument);
-/* Queues a new coroutine.  ERROR_LIMIT (REASON_OVERLOADED_HERE) past COROUTINE_COUNT_MAX.  `name`
+/* Queues a new coroutine.  ERROR_UNAVAILABLE (OVERLOADED_HERE) past COROUTINE_COUNT_MAX.  `name`
  * is static text. */
 must_check bool coroutine_start(struct scheduler *scheduler, const char *name, coroutine_fn *fn,
                                 void *argument, struct error *e);
 bool coroutine_is_running(void); /* is the caller on a coroutine? */
 
 /* Runs fn on the thread's own big stack and comes back; the loop does nothing else meanwhile, so fn
-   is short (about 1 ms). Callable outside a coroutine too (then it is a plain call). */
+   is short (about 1 ms).  Callable outside a coroutine too (then it is a plain call). */
 void coroutine_on_thread_stack(void (*fn)(void *argument), void *argument);
 
 /* Lets the other ready coroutines run first. */

@@ -2,8 +2,10 @@
  * Simulated clock and randomness: the world of tests and of the simulation.  One seed, one history.
  *
  * The manual clock moves only when told.  The seeded random is xoshiro256** fed by splitmix64:
- * repeatable, never for keys. simulated_run drives a scheduler by itself: ready coroutines first,
- * then the clock jumps to the next timer. Thread: one at a time.
+ * repeatable, never for keys.
+ * simulated_run drives a scheduler by itself: ready coroutines first, then the clock jumps to the
+ * next timer.
+ * Thread: one at a time.
  */
 #ifndef NEXUS_RUNTIME_SIMULATED_H
 #define NEXUS_RUNTIME_SIMULATED_H

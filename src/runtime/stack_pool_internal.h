@@ -1,17 +1,17 @@
 /*
  * Stack pool: the stacks of one scheduler's coroutines.
  *
- *      slab: | gap | stack 0 | gap | stack 1 | ...     COROUTINE_STACK_BYTES each, the gap (one
- * page) included
+ *      slab: | gap | stack 0 | gap | stack 1 | ...     COROUTINE_STACK_BYTES each, its gap included
  *
  * - Reserved by the slab (one map), touched by the page: what a coroutine never reaches costs
- * nothing.
+ *   nothing.
  * - An overflow runs into the gap.  Where the kernel has MADV_GUARD_INSTALL (6.13) every gap is a
- * guard that costs no map. Elsewhere mprotect guards every STACK_GUARD_INTERVAL-th gap (a process
- * gets about 65,000 maps) and each gap holds a canary, checked when the stack comes back: an
- * overflow ends the process then, at the latest.
+ *   guard that costs no map.  Elsewhere mprotect guards every STACK_GUARD_INTERVAL-th gap (a
+ *   process gets about 65,000 maps) and each gap holds a canary, checked when the stack comes back: an
+ *   overflow ends the process then, at the latest.
  * - At most STACK_POOL_WARM_MAX free stacks keep their pages; the pages of further ones go back to
- * the kernel. Thread: the scheduler's.
+ *   the kernel.
+ * Thread: the scheduler's.
  */
 #ifndef NEXUS_RUNTIME_STACK_POOL_INTERNAL_H
 #define NEXUS_RUNTIME_STACK_POOL_INTERNAL_H

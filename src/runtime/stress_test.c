@@ -136,12 +136,16 @@ static void count_up(void *argument)
     ++*(size_t *) argument;
 }
 
-/* A full mailbox refuses; a sender that may wait then waits. */
+/*
+ * A full mailbox refuses; a sender that may wait then waits, and tries any of them again: senders
+ * that insisted on one could hold each other up for ever (a node's children all wait for its own
+ * mailbox, which only children that end could empty).
+ */
 static void send_patiently(struct node *node, struct context *ctx, struct token *token)
 {
     struct error e;
-    struct node *to = &node->ring->nodes[random_below(node->random, LOOPS)];
-    while (!mailbox_send(to->mailbox, &token->link)) {
+    struct node *nodes = node->ring->nodes;
+    while (!mailbox_send(nodes[random_below(node->random, LOOPS)].mailbox, &token->link)) {
         node->ring->refused_count++;
         ensure(context_sleep_ms(ctx, 1, &e));
     }

@@ -1,8 +1,8 @@
 /*
  * Timer heap: a binary heap of intrusive timers, nearest deadline first, oldest arming first among
  * equals (so that a simulation repeats).  Position 1 is the top; a timer knows its position, so
- * disarming is O(log n) too. Bounded by its users: a timer is a field of a coroutine's wait or of a
- * connection.
+ * disarming is O(log n) too.
+ * Bounded by its users: a timer is a field of a coroutine's wait or of a connection.
  */
 #ifndef NEXUS_RUNTIME_TIMER_HEAP_INTERNAL_H
 #define NEXUS_RUNTIME_TIMER_HEAP_INTERNAL_H

@@ -721,10 +721,10 @@ static void find_it_again(struct context *ctx, void *argument)
 static void what_was_committed_is_there_after_a_restart(void **state)
 {
     (void) state;
-    testkit_run(leave_something, NULL);
+    store_testkit_run(leave_something, NULL);
     current->reopen(current);
     store = current->store;
-    testkit_run(find_it_again, NULL);
+    store_testkit_run(find_it_again, NULL);
 }
 
 static int open_fixture(void **state)
@@ -748,7 +748,7 @@ static int close_fixture(void **state)
     static void test_##body(void **state)                                                          \
     {                                                                                              \
         (void) state;                                                                              \
-        testkit_run(body, NULL);                                                                   \
+        store_testkit_run(body, NULL);                                                                   \
     }
 IN_COROUTINE(rows_come_back_as_they_went)
 IN_COROUTINE(defaults_of_the_spec_are_filled_in)

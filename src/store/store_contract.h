@@ -28,7 +28,7 @@ int kv_contract_run(struct store_fixture *fixture);
 int vector_contract_run(struct store_fixture *fixture);
 
 /* Runs body in a coroutine of a loop of its own until it returns. */
-void testkit_run(void (*body)(struct context *ctx, void *argument), void *argument);
+void store_testkit_run(void (*body)(struct context *ctx, void *argument), void *argument);
 void testkit_remove_folder(const char *path); /* with the files in it */
 uuid test_id(void);
 /* Adds a session row (and gives its id) to a batch. */

@@ -23,7 +23,7 @@ static void run_body(void *argument)
     loop_stop(run->loop);
 }
 
-void testkit_run(void (*body)(struct context *ctx, void *argument), void *argument)
+void store_testkit_run(void (*body)(struct context *ctx, void *argument), void *argument)
 {
     struct error e;
     struct test_run run = {loop_create(clock_system(), random_system(), &e), body, argument};

@@ -300,12 +300,12 @@ static struct verdict verify_after(const char *sql)
     struct verdict verdict;
     int count = 12;
     must_open();
-    testkit_run(write_audit, &count);
+    store_testkit_run(write_audit, &count);
     close_database(); /* signs */
     if (sql)
         tamper(sql);
     must_open();
-    testkit_run(read_verdict, &verdict);
+    store_testkit_run(read_verdict, &verdict);
     close_database();
     unlink(path_of("nexus.db"));
     unlink(path_of("audit.key"));
@@ -351,7 +351,7 @@ static void test_a_rewritten_chain_is_found(void **state)
     (void) state;
     int count = 5;
     must_open();
-    testkit_run(write_audit, &count);
+    store_testkit_run(write_audit, &count);
     close_database();
     char key[128], kept[128];
     snprintf(key, sizeof key, "%s", path_of("audit.key"));
@@ -360,12 +360,12 @@ static void test_a_rewritten_chain_is_found(void **state)
     assert_int_equal(unlink(path_of("nexus.db")), 0);
     testkit_remove_folder(path_of("audit.key.seals"));
     must_open(); /* the forger's own store, in itself perfect */
-    testkit_run(write_audit, &count);
+    store_testkit_run(write_audit, &count);
     close_database();
     assert_int_equal(rename(kept, key), 0);
     struct verdict verdict;
     must_open();
-    testkit_run(read_verdict, &verdict);
+    store_testkit_run(read_verdict, &verdict);
     assert_false(verdict.ok);
     assert_non_null(strstr(verdict.first_bad, "bad signature"));
 }
@@ -427,7 +427,7 @@ static void crash_child(const char *fault)
     acks_fd = open(path_of("acks"), O_WRONLY | O_CREAT | O_APPEND, 0600);
     if (acks_fd < 0 || !try_open(&e))
         _exit(1);
-    testkit_run(crash_body, NULL);
+    store_testkit_run(crash_body, NULL);
     _exit(1);
 }
 
@@ -475,9 +475,9 @@ static void test_what_was_acknowledged_survives_a_kill_and_is_whole(void **state
         assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
         must_open();
         check = (struct crash_check){0};
-        testkit_run(count_batches, &check);
+        store_testkit_run(count_batches, &check);
         struct verdict verdict;
-        testkit_run(read_verdict, &verdict);
+        store_testkit_run(read_verdict, &verdict);
         assert_true(verdict.ok);
         assert_true(verdict.entries >= check.acknowledged);
         close_database();
