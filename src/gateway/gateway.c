@@ -1,0 +1,175 @@
+#include "gateway/gateway_internal.h"
+#include "base/arena.h"
+#include "base/digest.h"
+#include "base/ensure.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include <stdatomic.h>
+#include <stdlib.h>
+
+/* ---- life ---- */
+
+static void make_route_metrics(struct gateway *gateway)
+{
+    size_t count = routes_count() + 1;
+    gateway->route_metrics = ARENA_ARRAY(gateway->arena, struct route_metrics, count);
+    for (size_t i = 0; i < count; i++) {
+        str path = i < routes_count() ? routes_at(i)->path : S("unknown");
+        gateway->route_metrics[i].duration = metrics_series(gateway->metrics, METRIC_HTTP_DURATION, &path, 1);
+    }
+    gateway->streams_open = metrics_series(gateway->metrics, METRIC_STREAMS_OPEN, NULL, 0);
+}
+
+static void copy_options(struct gateway *gateway, const struct gateway_options *options)
+{
+    struct gateway_options *copy = &gateway->options;
+    *copy = *options;
+    copy->listen_address = str_copy(gateway->arena, options->listen_address);
+    copy->policy_dir = str_copy(gateway->arena, options->policy_dir);
+    copy->allowed_hosts = ARENA_ARRAY(gateway->arena, str, options->allowed_host_count);
+    for (size_t i = 0; i < options->allowed_host_count; i++)
+        copy->allowed_hosts[i] = str_lower(gateway->arena, options->allowed_hosts[i]);
+    if (copy->requests_per_minute <= 0)
+        copy->requests_per_minute = GATEWAY_REQUESTS_PER_MINUTE;
+    if (copy->streams_per_key == 0)
+        copy->streams_per_key = GATEWAY_STREAMS_PER_KEY;
+    gateway->is_any_address = str_equal(copy->listen_address, S("0.0.0.0")) || str_equal(copy->listen_address, S("::"));
+}
+
+bool gateway_create(const struct gateway_options *options, struct gateway **out, struct error *e)
+{
+    (void) e;
+    ensure(options->orchestrator && options->keys && options->metrics && options->clock && options->random);
+    struct gateway *gateway = calloc(1, sizeof *gateway);
+    ensure(gateway != NULL);
+    gateway->arena = arena_create(0);
+    copy_options(gateway, options);
+    gateway->orchestrator = options->orchestrator;
+    gateway->keys = options->keys;
+    gateway->metrics = options->metrics;
+    gateway->clock = options->clock;
+    gateway->random = options->random;
+    gateway->store = orchestrator_parts(options->orchestrator)->store;
+    gateway->policy = options->policy ? options->policy : orchestrator_parts(options->orchestrator)->policy;
+    gateway->rate = rate_create(gateway->options.requests_per_minute);
+    gateway->streams = streams_create(gateway->options.streams_per_key);
+    gateway->openapi = openapi_document(gateway->arena);
+    digest hash = digest_sha256(gateway->openapi);
+    gateway->openapi_etag = str_printf(gateway->arena, "\"" STR_FMT "\"", STR_ARG(str_hex(gateway->arena, hash.bytes, 16)));
+    make_route_metrics(gateway);
+    *out = gateway;
+    return true;
+}
+
+void gateway_destroy(struct gateway *gateway)
+{
+    if (!gateway)
+        return;
+    rate_destroy(gateway->rate);
+    streams_destroy(gateway->streams);
+    arena_destroy(gateway->arena);
+    free(gateway);
+}
+
+void gateway_set_draining(struct gateway *gateway)
+{
+    atomic_store(&gateway->is_draining, true);
+}
+
+/* ---- one request ---- */
+
+static bool find_route(struct api_call *call, struct error *e)
+{
+    struct http_request *request = call->request;
+    bool is_path_known;
+    call->route = routes_find(request->method, request->path, call->params, &is_path_known);
+    if (call->route)
+        return true;
+    if (!is_path_known)
+        return error_set(e, REASON_NOT_FOUND, "there is nothing at " STR_FMT "; see /api/openapi.json",
+                         STR_ARG(str_cut_utf8(request->path, 200)));
+    str allowed = routes_allowed(call->ctx->arena, request->path);
+    reply_header(call, S("Allow"), allowed);
+    return error_set(e, REASON_METHOD, "this path answers " STR_FMT, STR_ARG(allowed));
+}
+
+static bool handle_remembered(struct api_call *call, struct error *e)
+{
+    bool is_answered = false;
+    if (!idempotency_begin(call, &is_answered, e))
+        return false;
+    if (is_answered || call->route->handler(call, e))
+        return true;
+    idempotency_forget(call);
+    return false;
+}
+
+static bool serve(struct api_call *call, struct error *e)
+{
+    if (!middleware_identify(call, e) || !find_route(call, e) || !middleware_check_origin(call, e) ||
+        !middleware_authenticate(call, e) || !middleware_limit(call, e) || !middleware_read_body(call, e))
+        return false;
+    if (call->route->flags & ROUTE_CREATES)
+        return handle_remembered(call, e);
+    return call->route->handler(call, e);
+}
+
+static void count(struct api_call *call, int status, int64_t duration_ns)
+{
+    struct gateway *gateway = call->gateway;
+    size_t index = call->route ? (size_t) (call->route - routes_at(0)) : routes_count();
+    struct route_metrics *route = &gateway->route_metrics[index];
+    if (status < 100 || status > 599)
+        status = 500;
+    struct metric_series *series = atomic_load_explicit(&route->requests[status - 100], memory_order_acquire);
+    if (!series) {
+        char text[4] = {(char) ('0' + status / 100), (char) ('0' + status / 10 % 10), (char) ('0' + status % 10), 0};
+        str labels[] = {call->route ? call->route->path : S("unknown"),
+                        str_from_cstr(http_method_name(call->request->method)), str_from_cstr(text)};
+        series = metrics_series(gateway->metrics, METRIC_HTTP_REQUESTS, labels, ARRAY_COUNT(labels));
+        atomic_store_explicit(&route->requests[status - 100], series, memory_order_release);
+    }
+    metric_add(series, 1);
+    metric_observe(route->duration, (double) duration_ns / 1e9);
+}
+
+static void log_access(struct api_call *call, int status, int64_t duration_ns)
+{
+    if (!log_is_on(LOG_LEVEL_INFO))
+        return;
+    struct context *ctx = call->ctx;
+    LOG_INFO("gateway.access", S("request"), LOG_STR("http.request.method", str_from_cstr(http_method_name(call->request->method))),
+             LOG_STR("url.path", str_cut_utf8(call->request->path, 1024)), LOG_I64("http.response.status_code", status),
+             LOG_I64("event.duration", duration_ns),
+             LOG_STR("trace.id", str_hex(ctx->arena, ctx->trace.trace_id, sizeof ctx->trace.trace_id)),
+             LOG_STR("user.id", call->principal.user_id), LOG_STR("source.ip", str_from_cstr(call->request->peer_address)),
+             LOG_STR("http.request.id", call->request_id));
+}
+
+static void finish(struct api_call *call)
+{
+    struct gateway *gateway = call->gateway;
+    int64_t duration_ns = clock_monotonic_ns(gateway->clock) - call->request->started_ns;
+    int status = http_reply_status(call->request);
+    if (call->is_stream_counted) {
+        streams_give(gateway->streams, call->principal.key_id);
+        metric_add(gateway->streams_open, -1);
+    }
+    count(call, status, duration_ns);
+    log_access(call, status, duration_ns);
+}
+
+void gateway_handle(void *owner, struct http_request *request)
+{
+    struct error e = {0};
+    struct api_call *call = ARENA_NEW(request->ctx->arena, struct api_call);
+    call->gateway = owner;
+    call->request = request;
+    call->ctx = request->ctx;
+    bool is_served = serve(call, &e);
+    if (!is_served && !http_reply_has_begun(request))
+        reply_error(call, &e);
+    else if (!is_served && !http_reply_is_done(request))
+        http_reply_abort(request);
+    finish(call);
+}

@@ -1,0 +1,116 @@
+/*
+ * The gateway's inside: what the files of this folder share.
+ *
+ * struct api_call is one request on its way through the pipeline; it lives on the request's arena.  A handler either replies and returns
+ * true, or returns false with an error and nothing sent: the pipeline turns the error into the dialect's own body.
+ */
+#ifndef NEXUS_GATEWAY_GATEWAY_INTERNAL_H
+#define NEXUS_GATEWAY_GATEWAY_INTERNAL_H
+
+#include "gateway/gateway.h"
+#include "gateway/rate.h"
+#include "gateway/routes.h"
+
+struct route_metrics {
+    struct metric_series *duration;
+    _Atomic(struct metric_series *) requests[500]; /* by status - 100; made when first needed */
+};
+
+struct gateway {
+    struct gateway_options options;
+    struct orchestrator *orchestrator;
+    struct keys *keys;
+    struct metrics *metrics;
+    struct store *store;
+    struct clock *clock;
+    struct random *random;
+    struct policy *policy;
+    struct rate *rate;
+    struct streams *streams;
+    struct arena *arena;             /* of what lives as long as the gateway */
+    str openapi;                     /* the document, made once */
+    str openapi_etag;
+    bool is_any_address;             /* listening on a wildcard */
+    struct route_metrics *route_metrics; /* one per route, and one for requests that fit none */
+    struct metric_series *streams_open;
+    _Atomic bool is_draining;
+};
+
+struct api_call {
+    struct gateway *gateway;
+    struct http_request *request;
+    struct context *ctx;
+    const struct route *route;       /* NULL: none fits */
+    str params[ROUTE_PARAMS_MAX];
+    struct principal principal;
+    str api_key;                     /* as presented: to authorise a stream anew */
+    str request_id;
+    struct http_headers headers;     /* of the reply, before it begins */
+    bool is_stream_counted;
+    bool is_idempotent;              /* under an Idempotency-Key that is ours to answer */
+    str idempotency_key, idempotency_digest;
+    str body;                        /* JSON routes: the whole body */
+    const struct json *json;         /* parsed, an object; NULL when there is none */
+};
+
+/* ---- middleware.c: what happens before a handler ---- */
+must_check bool middleware_identify(struct api_call *call, struct error *e);      /* request id and trace */
+must_check bool middleware_check_origin(struct api_call *call, struct error *e);  /* Host and Origin */
+may_suspend bool middleware_authenticate(struct api_call *call, struct error *e); /* who, and may they */
+must_check bool middleware_limit(struct api_call *call, struct error *e);         /* requests of the user */
+may_suspend bool middleware_read_body(struct api_call *call, struct error *e);
+/* The same person with the same rights as when the stream began?  For streams that stay open. */
+may_suspend bool middleware_reauthorise(struct api_call *call, struct error *e);
+must_check bool middleware_take_stream(struct api_call *call, struct error *e);   /* streams per key; given back when the call ends */
+
+/* ---- reply.c ---- */
+void reply_header(struct api_call *call, str name, str value);
+/* Sends the common header fields with it (request id, trace, rate). */
+void reply_send(struct api_call *call, int status, str content_type, str body);
+void reply_json(struct api_call *call, int status, str body);
+void reply_empty(struct api_call *call, int status);
+void reply_error(struct api_call *call, const struct error *e);
+must_check bool reply_stream_begin(struct api_call *call, str content_type, struct error *e);
+/* A JSON document on the call's arena. */
+struct reply_writer {
+    struct strbuf text;
+    struct json_writer w;
+};
+struct json_writer *reply_writer_init(struct reply_writer *writer, struct api_call *call);
+bool reply_writer_send(struct reply_writer *writer, struct api_call *call, int status, struct error *e);
+void put_id(struct json_writer *w, str name, uuid id);       /* null when it is none */
+void put_time(struct json_writer *w, str name, int64_t us);  /* null for 0 */
+/* A text shown whole with control and bidirectional characters escaped as \u{...}. */
+str text_made_visible(struct arena *arena, str text);
+
+/* ---- idempotency.c ---- */
+/* True with *is_answered when a stored answer was sent.  Else, when a key was given, the call is remembered. */
+may_suspend bool idempotency_begin(struct api_call *call, bool *is_answered, struct error *e);
+/* Before the answer of a remembered call goes out. */
+void idempotency_finish(struct api_call *call, int status, str body);
+void idempotency_forget(struct api_call *call);
+
+/* ---- helpers of handlers ---- */
+must_check bool param_uuid(struct api_call *call, size_t index, const char *what, uuid *out, struct error *e);
+must_check bool param_text(struct api_call *call, size_t index, str *out, struct error *e); /* percent-decoded */
+str query_text(struct api_call *call, str name);
+must_check bool query_page(struct api_call *call, str *cursor, size_t *limit, struct error *e);
+must_check bool query_i64(struct api_call *call, str name, int64_t min, int64_t max, int64_t *out, struct error *e);
+typedef bool write_item(struct api_call *call, struct json_writer *w, const struct record *row, struct error *e);
+/* {"items": [...], "next_cursor": ...} */
+must_check bool reply_page(struct api_call *call, const struct records *rows, write_item *write, struct error *e);
+
+/* ---- events.c: a run's journal as it grows ---- */
+may_suspend bool events_stream(struct api_call *call, uuid run_id, int64_t after, struct error *e);
+may_suspend bool events_list(struct api_call *call, uuid run_id, int64_t after, int64_t limit, struct error *e);
+
+/* ---- chat.c ---- */
+struct chat_request;
+may_suspend bool chat_agent(struct api_call *call, const struct chat_request *chat, struct error *e);
+may_suspend bool chat_plain(struct api_call *call, const struct chat_request *chat, struct error *e);
+
+/* ---- openapi.c, page.c ---- */
+str openapi_document(struct arena *arena);
+str page_html(void);
+
+#endif

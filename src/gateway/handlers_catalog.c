@@ -1,0 +1,242 @@
+/* What there is to work with: tools, models, agents. */
+#include "base/arena.h"
+#include "base/limits.h"
+#include "gateway/gateway_internal.h"
+
+static void end_page(struct json_writer *w)
+{
+    json_array_end(w);
+    json_key(w, S("next_cursor"));
+    json_write_null(w);
+    json_object_end(w);
+}
+
+static struct json_writer *begin_page(struct reply_writer *writer, struct api_call *call)
+{
+    struct json_writer *w = reply_writer_init(writer, call);
+    json_object_begin(w);
+    json_key(w, S("items"));
+    json_array_begin(w);
+    return w;
+}
+
+/* ---- tools ---- */
+
+static struct registry *registry_of(struct api_call *call)
+{
+    return orchestrator_parts(call->gateway->orchestrator)->registry;
+}
+
+bool route_tool_list(struct api_call *call, struct error *e)
+{
+    struct reply_writer writer;
+    struct json_writer *w = begin_page(&writer, call);
+    const struct registry_snapshot *tools = registry_acquire(registry_of(call));
+    for (size_t i = 0; i < registry_count(tools); i++)
+        tool_write_json(w, registry_at(tools, i));
+    registry_release(tools);
+    end_page(w);
+    return reply_writer_send(&writer, call, 200, e);
+}
+
+bool route_tool_get(struct api_call *call, struct error *e)
+{
+    str name;
+    struct reply_writer writer;
+    if (!param_text(call, 0, &name, e))
+        return false;
+    const struct registry_snapshot *tools = registry_acquire(registry_of(call));
+    const struct tool *tool = registry_find(tools, name, query_text(call, S("version")));
+    if (tool)
+        tool_write_json(reply_writer_init(&writer, call), tool);
+    registry_release(tools);
+    if (!tool)
+        return error_set(e, REASON_NOT_FOUND, "there is no tool \"" STR_FMT "\" at that version; see GET /api/v1/tools", STR_ARG(name));
+    return reply_writer_send(&writer, call, 200, e);
+}
+
+static bool read_invocation(struct api_call *call, struct tool_invocation *out, struct error *e)
+{
+    str session = STR_NONE;
+    const struct json *input = json_get(call->json, S("input"));
+    if (!param_text(call, 0, &out->name, e) || !json_read_str(call->json, S("version"), &out->version, e) ||
+        !json_read_str(call->json, S("session_id"), &session, e))
+        return false;
+    if (!str_is_empty(session) && !uuid_parse(session, &out->session_id))
+        return error_set(e, REASON_SCHEMA, "session_id must be a UUID");
+    if (!input)
+        return error_set(e, REASON_SCHEMA, "input is missing: what the tool gets");
+    out->input = json_print(call->ctx->arena, input);
+    return true;
+}
+
+bool route_tool_invoke(struct api_call *call, struct error *e)
+{
+    struct tool_invocation invocation = {0};
+    struct tool_result *result = ARENA_NEW(call->ctx->arena, struct tool_result);
+    struct reply_writer writer;
+    str version = STR_NONE;
+    if (!read_invocation(call, &invocation, e) ||
+        !tool_invoke(call->gateway->orchestrator, call->ctx, &call->principal, &invocation, result, &version, e))
+        return false;
+    struct json_writer *w = reply_writer_init(&writer, call);
+    json_object_begin(w);
+    json_put_raw(w, S("output"), result->output);
+    json_put_str(w, S("tool_version"), version);
+    json_put_i64(w, S("latency_ms"), result->latency_ms);
+    json_put_i64(w, S("latency_us"), result->latency_us);
+    json_put_i64(w, S("fuel"), result->fuel);
+    json_put_i64(w, S("memory_bytes"), (int64_t) result->memory_bytes);
+    json_put_str(w, S("log"), result->log);
+    json_object_end(w);
+    return reply_writer_send(&writer, call, 200, e);
+}
+
+/* ---- models ---- */
+
+static void write_target(struct json_writer *w, const struct model_target *target)
+{
+    json_object_begin(w);
+    json_put_str(w, S("provider"), target->provider->name);
+    json_put_str(w, S("model"), target->model);
+    json_put_i64(w, S("weight"), target->weight);
+    json_put_bool(w, S("is_stand_in"), target->provider->ops->is_stand_in);
+    json_key(w, S("price"));
+    if (target->price.is_known) {
+        json_object_begin(w);
+        json_put_i64_str(w, S("input_picousd_per_token"), target->price.input_picousd_per_token);
+        json_put_i64_str(w, S("cached_picousd_per_token"), target->price.cached_picousd_per_token);
+        json_put_i64_str(w, S("output_picousd_per_token"), target->price.output_picousd_per_token);
+        json_object_end(w);
+    } else {
+        json_write_null(w);
+    }
+    json_object_end(w);
+}
+
+bool route_model_list(struct api_call *call, struct error *e)
+{
+    struct reply_writer writer;
+    struct json_writer *w = begin_page(&writer, call);
+    const struct settings *settings = orchestrator_acquire(call->gateway->orchestrator);
+    for (size_t i = 0; i < catalog_count(settings->catalog); i++) {
+        const struct model *model = catalog_at(settings->catalog, i);
+        json_object_begin(w);
+        json_put_str(w, S("name"), model->name);
+        json_put_i64(w, S("max_output_tokens"), model->max_output_tokens);
+        json_key(w, S("targets"));
+        json_array_begin(w);
+        for (size_t j = 0; j < model->target_count; j++)
+            write_target(w, &model->targets[j]);
+        json_array_end(w);
+        json_object_end(w);
+    }
+    orchestrator_release(settings);
+    end_page(w);
+    return reply_writer_send(&writer, call, 200, e);
+}
+
+/* ---- agents ---- */
+
+static void write_agent(struct json_writer *w, const struct agent_definition *agent)
+{
+    json_object_begin(w);
+    json_put_str(w, S("name"), agent->name);
+    json_put_str(w, S("version"), agent->version);
+    json_put_str(w, S("description"), agent->description);
+    json_put_str(w, S("model"), agent->model);
+    json_key(w, S("tools"));
+    json_array_begin(w);
+    for (size_t i = 0; i < agent->tool_count; i++)
+        json_write_str(w, agent->tools[i]);
+    json_array_end(w);
+    json_put_i64(w, S("steps_max"), agent->steps_max);
+    json_put_i64(w, S("run_timeout_ms"), agent->run_timeout_ms);
+    json_put_i64(w, S("max_output_tokens"), agent->max_output_tokens);
+    json_object_end(w);
+}
+
+bool route_agent_list(struct api_call *call, struct error *e)
+{
+    struct reply_writer writer;
+    struct json_writer *w = begin_page(&writer, call);
+    const struct settings *settings = orchestrator_acquire(call->gateway->orchestrator);
+    for (size_t i = 0; i < agent_set_count(settings->agents); i++)
+        write_agent(w, agent_set_at(settings->agents, i));
+    orchestrator_release(settings);
+    end_page(w);
+    return reply_writer_send(&writer, call, 200, e);
+}
+
+static bool unknown_agent(str name, struct error *e)
+{
+    return error_set(e, REASON_NOT_FOUND, "there is no agent \"" STR_FMT "\"; see GET /api/v1/agents", STR_ARG(name));
+}
+
+bool route_agent_get(struct api_call *call, struct error *e)
+{
+    str name;
+    struct reply_writer writer;
+    if (!param_text(call, 0, &name, e))
+        return false;
+    const struct settings *settings = orchestrator_acquire(call->gateway->orchestrator);
+    const struct agent_definition *agent = agent_set_find(settings->agents, name);
+    if (agent)
+        write_agent(reply_writer_init(&writer, call), agent);
+    orchestrator_release(settings);
+    return agent ? reply_writer_send(&writer, call, 200, e) : unknown_agent(name, e);
+}
+
+/* A tool of an agent: "name", "name@range" or "*". */
+static bool names_tool(str entry, const struct tool *tool)
+{
+    str name, range;
+    if (str_equal(entry, S("*")))
+        return true;
+    bool has_range = str_cut(entry, '@', &name, &range);
+    return str_equal(name, tool->name) && (!has_range || semver_satisfies(tool->version, range));
+}
+
+static void write_agent_tools(struct api_call *call, struct json_writer *w, const struct agent_definition *agent)
+{
+    const struct registry_snapshot *tools = registry_acquire(registry_of(call));
+    str last = STR_NONE;
+    json_array_begin(w);
+    for (size_t i = 0; i < registry_count(tools); i++) {
+        const struct tool *tool = registry_at(tools, i); /* newest first: the first that fits is the one that runs */
+        bool is_offered = false;
+        for (size_t j = 0; j < agent->tool_count && !str_equal(last, tool->name); j++)
+            is_offered = is_offered || names_tool(agent->tools[j], tool);
+        if (!is_offered)
+            continue;
+        tool_write_json(w, tool);
+        last = tool->name;
+    }
+    json_array_end(w);
+    registry_release(tools);
+}
+
+bool route_agent_capabilities(struct api_call *call, struct error *e)
+{
+    str name;
+    struct reply_writer writer;
+    if (!param_text(call, 0, &name, e))
+        return false;
+    const struct settings *settings = orchestrator_acquire(call->gateway->orchestrator);
+    const struct agent_definition *agent = agent_set_find(settings->agents, name);
+    if (agent) {
+        const struct model *model = catalog_default(settings->catalog);
+        struct json_writer *w = reply_writer_init(&writer, call);
+        json_object_begin(w);
+        json_key(w, S("agent"));
+        write_agent(w, agent);
+        json_put_str(w, S("model"), str_is_empty(agent->model) && model ? model->name : agent->model);
+        json_key(w, S("tools"));
+        write_agent_tools(call, w, agent);
+        json_key(w, S("apis"));
+        json_write_raw(w, S("[\"/api/v1/sessions/{id}/messages\",\"/v1/chat/completions\"]"));
+        json_object_end(w);
+    }
+    orchestrator_release(settings);
+    return agent ? reply_writer_send(&writer, call, 200, e) : unknown_agent(name, e);
+}

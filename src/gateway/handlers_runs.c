@@ -1,0 +1,84 @@
+/* Runs and their events. */
+#include "base/arena.h"
+#include "base/limits.h"
+#include "gateway/gateway_internal.h"
+
+static bool write_run(struct api_call *call, struct json_writer *w, const struct record *row, struct error *e)
+{
+    (void) call, (void) e;
+    run_write_json(w, row);
+    return true;
+}
+
+bool route_run_list(struct api_call *call, struct error *e)
+{
+    str cursor, session = query_text(call, S("session_id"));
+    size_t limit;
+    uuid session_id = UUID_NONE;
+    struct records rows;
+    if (!str_is_empty(session) && !uuid_parse(session, &session_id))
+        return error_set(e, REASON_INVALID, "?session_id= must be a UUID");
+    return query_page(call, &cursor, &limit, e) &&
+           run_list(call->gateway->orchestrator, call->ctx, &call->principal, session_id, cursor, limit, &rows, e) &&
+           reply_page(call, &rows, write_run, e);
+}
+
+bool route_run_get(struct api_call *call, struct error *e)
+{
+    uuid id;
+    struct reply_writer writer;
+    struct record *row = ARENA_NEW(call->ctx->arena, struct record);
+    if (!param_uuid(call, 0, "run", &id, e) || !run_get(call->gateway->orchestrator, call->ctx, &call->principal, id, row, e))
+        return false;
+    run_write_json(reply_writer_init(&writer, call), row);
+    return reply_writer_send(&writer, call, 200, e);
+}
+
+/* A reconnecting client's header wins over the address it first asked for. */
+static bool read_position(struct api_call *call, int64_t *after, struct error *e)
+{
+    str last = http_request_header(call->request, S("Last-Event-ID"));
+    if (str_is_empty(last))
+        return query_i64(call, S("after"), 0, INT64_MAX, after, e);
+    if (str_to_i64(last, after) && *after >= 0)
+        return true;
+    return error_set(e, REASON_INVALID, "Last-Event-ID must be the number of an event");
+}
+
+bool route_run_events(struct api_call *call, struct error *e)
+{
+    uuid id;
+    int64_t after = 0, limit = STORE_PAGE_MAX;
+    struct record *row = ARENA_NEW(call->ctx->arena, struct record);
+    str accept = http_request_header(call->request, S("Accept"));
+    if (!param_uuid(call, 0, "run", &id, e) || !read_position(call, &after, e) ||
+        !query_i64(call, S("limit"), 1, STORE_PAGE_MAX, &limit, e) ||
+        !run_get(call->gateway->orchestrator, call->ctx, &call->principal, id, row, e))
+        return false;
+    bool wants_json = str_find(accept, S("application/json")) != STR_NOT_FOUND &&
+                      str_find(accept, S("text/event-stream")) == STR_NOT_FOUND;
+    if (wants_json)
+        return events_list(call, id, after, limit, e);
+    enum run_status status;
+    bool is_final = run_status_parse(record_text(row, AGENT_RUNS_STATUS), &status) && run_status_is_final(status);
+    if (is_final && after > 0) {
+        struct events rest;
+        if (!journal_read(call->gateway->store, call->ctx, call->principal.tenant_id, id, after, 1, &rest, e))
+            return false;
+        if (rest.count == 0) { /* 204 tells an EventSource not to come back */
+            reply_empty(call, 204);
+            return true;
+        }
+    }
+    return middleware_take_stream(call, e) && events_stream(call, id, after, e);
+}
+
+bool route_run_cancel(struct api_call *call, struct error *e)
+{
+    uuid id;
+    if (!param_uuid(call, 0, "run", &id, e) || !run_cancel(call->gateway->orchestrator, call->ctx, &call->principal, id, e))
+        return false;
+    str text = uuid_str(call->ctx->arena, id);
+    reply_json(call, 202, str_printf(call->ctx->arena, "{\"run_id\":\"" STR_FMT "\",\"status\":\"cancelling\"}", STR_ARG(text)));
+    return true;
+}

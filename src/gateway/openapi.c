@@ -1,0 +1,193 @@
+/* The OpenAPI 3.1 document, made from routes.def and openapi_schemas.def. */
+#include "base/arena.h"
+#include "base/limits.h"
+#include "gateway/gateway_internal.h"
+#include <stdio.h>
+
+enum { DOCUMENT_BYTES_MAX = 1 << 20 };
+
+static const struct {
+    str name, schema;
+} schemas[] = {
+#define SCHEMA(name, ...) {S_INIT(#name), S_INIT(#__VA_ARGS__)},
+#define PAGE(name, item)                                                                                                            \
+    {S_INIT(#name), S_INIT("{\"type\":\"object\",\"required\":[\"items\",\"next_cursor\"],\"properties\":{\"items\":{\"type\":\"array\"," \
+                           "\"items\":{\"$ref\":\"#/components/schemas/" #item "\"}},\"next_cursor\":{\"type\":[\"string\",\"null\"]}}}")},
+#include "gateway/openapi_schemas.def"
+#undef SCHEMA
+#undef PAGE
+};
+
+static void put_ref(struct json_writer *w, str schema)
+{
+    char text[128] = "#/components/schemas/";
+    size_t prefix = strlen(text), len = schema.len < sizeof text - prefix ? schema.len : 0;
+    memcpy(text + prefix, schema.ptr, len);
+    json_key(w, S("schema"));
+    json_object_begin(w);
+    json_put_str(w, S("$ref"), str_of(text, prefix + len));
+    json_object_end(w);
+}
+
+/* {"content": {type: {schema}}}; a name with a slash is a media type by itself. */
+static void put_content(struct json_writer *w, str schema, str type, bool also_events)
+{
+    bool is_media_type = str_find_char(schema, '/') != STR_NOT_FOUND;
+    json_key(w, S("content"));
+    json_object_begin(w);
+    json_key(w, is_media_type ? schema : type);
+    json_object_begin(w);
+    if (!is_media_type)
+        put_ref(w, schema);
+    json_object_end(w);
+    if (also_events)
+        json_put_raw(w, S("text/event-stream"), S("{\"schema\":{\"type\":\"string\"}}"));
+    json_object_end(w);
+}
+
+static void put_parameter(struct json_writer *w, str name, const char *in, bool is_required, const char *schema)
+{
+    json_object_begin(w);
+    json_put_str(w, S("name"), name);
+    json_put_str(w, S("in"), str_from_cstr(in));
+    json_put_bool(w, S("required"), is_required);
+    json_put_raw(w, S("schema"), str_from_cstr(schema));
+    json_object_end(w);
+}
+
+static void put_path_parameters(struct json_writer *w, str path)
+{
+    str segment, name;
+    while (str_next(&path, '/', &segment)) {
+        if (!str_strip_prefix(segment, S("{"), &name))
+            continue;
+        name = str_slice(name, 0, name.len - 1);
+        put_parameter(w, name, "path", true,
+                      str_equal(name, S("id")) ? "{\"type\":\"string\",\"format\":\"uuid\"}" : "{\"type\":\"string\"}");
+    }
+}
+
+static void put_parameters(struct json_writer *w, const struct route *route)
+{
+    json_key(w, S("parameters"));
+    json_array_begin(w);
+    put_path_parameters(w, route->path);
+    if (route->flags & ROUTE_PAGED) {
+        put_parameter(w, S("limit"), "query", false, "{\"type\":\"integer\",\"minimum\":1,\"maximum\":200,\"default\":50}");
+        put_parameter(w, S("cursor"), "query", false, "{\"type\":\"string\"}");
+    }
+    if (route->flags & ROUTE_CREATES)
+        put_parameter(w, S("Idempotency-Key"), "header", false, "{\"type\":\"string\",\"maxLength\":255}");
+    if (route->dialect == ROUTE_OPENAI && route->method == HTTP_POST)
+        put_parameter(w, S("X-Nexus-Session"), "header", false, "{\"type\":\"string\",\"format\":\"uuid\"}");
+    if (route->method == HTTP_GET && route->flags & ROUTE_EVENTS) {
+        put_parameter(w, S("Last-Event-ID"), "header", false, "{\"type\":\"integer\",\"minimum\":0}");
+        put_parameter(w, S("after"), "query", false, "{\"type\":\"integer\",\"minimum\":0}");
+    }
+    json_array_end(w);
+}
+
+static void put_responses(struct json_writer *w, const struct route *route)
+{
+    char status[8];
+    snprintf(status, sizeof status, "%d", route->status);
+    json_key(w, S("responses"));
+    json_object_begin(w);
+    json_key(w, str_from_cstr(status));
+    json_object_begin(w);
+    json_put_str(w, S("description"), route->summary);
+    if (!str_is_empty(route->response_schema))
+        put_content(w, route->response_schema, S("application/json"), route->flags & ROUTE_EVENTS);
+    json_object_end(w);
+    json_key(w, S("default"));
+    json_object_begin(w);
+    bool is_openai = route->dialect == ROUTE_OPENAI;
+    json_put_str(w, S("description"), S("What went wrong"));
+    put_content(w, is_openai ? S("OpenAIError") : S("Problem"), is_openai ? S("application/json") : S("application/problem+json"), false);
+    json_object_end(w);
+    json_object_end(w);
+}
+
+static void put_rights(struct json_writer *w, const struct route *route)
+{
+    static const char *const roles[] = {"viewer", "user", "operator", "admin"};
+    if (route->flags & ROUTE_PUBLIC) {
+        json_put_raw(w, S("security"), S("[]"));
+        return;
+    }
+    json_put_str(w, S("x-nexus-role"), str_from_cstr(roles[route->role]));
+    if (route->scopes & SCOPE_PLATFORM)
+        json_put_str(w, S("x-nexus-scope"), S("platform"));
+}
+
+static void put_operation(struct json_writer *w, struct arena *arena, const struct route *route, str id)
+{
+    json_key(w, str_lower(arena, str_from_cstr(http_method_name(route->method))));
+    json_object_begin(w);
+    json_put_str(w, S("operationId"), id);
+    json_put_str(w, S("summary"), route->summary);
+    put_rights(w, route);
+    put_parameters(w, route);
+    if (!str_is_empty(route->request_schema)) {
+        json_key(w, S("requestBody"));
+        json_object_begin(w);
+        json_put_bool(w, S("required"), route->handler != route_session_create);
+        put_content(w, route->request_schema, S("application/json"), false);
+        json_object_end(w);
+    }
+    put_responses(w, route);
+    json_object_end(w);
+}
+
+static const str operation_ids[] = {
+#define ROUTE(method, path, handler, role, scopes, dialect, body, flags, status, request, response, summary) S_INIT(#handler),
+#include "gateway/routes.def"
+#undef ROUTE
+};
+
+/* All methods of a path under one key, at its first place in the table. */
+static void put_path(struct json_writer *w, struct arena *arena, size_t first)
+{
+    str path = routes_at(first)->path, id = STR_NONE;
+    for (size_t i = 0; i < first; i++)
+        if (str_equal(routes_at(i)->path, path))
+            return;
+    json_key(w, path);
+    json_object_begin(w);
+    for (size_t i = first; i < routes_count(); i++)
+        if (str_equal(routes_at(i)->path, path) && str_strip_prefix(operation_ids[i], S("route_"), &id))
+            put_operation(w, arena, routes_at(i), id);
+    json_object_end(w);
+}
+
+str openapi_document(struct arena *arena)
+{
+    struct strbuf text;
+    struct json_writer writer, *w = &writer;
+    strbuf_init(&text, arena, DOCUMENT_BYTES_MAX);
+    json_writer_init(w, &text);
+    json_object_begin(w);
+    json_put_str(w, S("openapi"), S("3.1.0"));
+    json_put_raw(w, S("info"), S("{\"title\":\"Nexus Agent Platform\",\"version\":\"1\",\"license\":{\"name\":\"Apache-2.0\",\"identifier\":\"Apache-2.0\"},"
+                                 "\"description\":\"Sessions, runs, tools, approvals, budgets and policies of an agent platform, and an "
+                                 "OpenAI-compatible API in front of models and agents.\"}"));
+    json_put_raw(w, S("servers"), S("[{\"url\":\"/\"}]"));
+    json_put_raw(w, S("security"), S("[{\"bearer\":[]},{\"header\":[]}]"));
+    json_key(w, S("paths"));
+    json_object_begin(w);
+    for (size_t i = 0; i < routes_count(); i++)
+        put_path(w, arena, i);
+    json_object_end(w);
+    json_key(w, S("components"));
+    json_object_begin(w);
+    json_put_raw(w, S("securitySchemes"), S("{\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\",\"bearerFormat\":\"nxk_...\"},"
+                                            "\"header\":{\"type\":\"apiKey\",\"in\":\"header\",\"name\":\"x-api-key\"}}"));
+    json_key(w, S("schemas"));
+    json_object_begin(w);
+    for (size_t i = 0; i < ARRAY_COUNT(schemas); i++)
+        json_put_raw(w, schemas[i].name, schemas[i].schema);
+    json_object_end(w);
+    json_object_end(w);
+    json_object_end(w);
+    return strbuf_str(&text);
+}
