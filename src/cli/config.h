@@ -1,0 +1,123 @@
+/*
+ * Configuration: what the operator wants, read once at start and again at SIGHUP.
+ *
+ * One YAML file; over it the environment (NEXUS_LISTEN for `listen`, NEXUS_SESSIONS_EXPIRY for `sessions.expiry`), over that the
+ * command line.  Every setting is one row of a table (config_table.c) with name, kind, default and help; reading, checking, showing
+ * and the reference page come from that table.
+ *
+ * - Unknown names are refused and the nearest known one is told; errors are "file:line: what; remedy".
+ * - "${env:NAME}" and "${file:PATH}" in texts of the file are replaced by the variable or the file's content (without its last
+ *   newline).  That is the operator's file only: nothing that arrives by API is read here.
+ * - Secrets are held as struct secret and never shown; a text that came from a reference is shown as the reference.
+ *
+ * A config is immutable and owns all it points to.  Thread: any.  Suspends: never; reads files, so not on a loop.
+ */
+#ifndef NEXUS_CLI_CONFIG_H
+#define NEXUS_CLI_CONFIG_H
+
+#include "base/cost.h"
+#include "base/log.h"
+#include "base/secret.h"
+#include "base/yaml.h"
+
+struct config_provider {
+    str name, type; /* type: openai, offline */
+    str base_url;
+    struct secret **api_keys;
+    size_t api_key_count;
+    int64_t connect_timeout_ms, first_byte_timeout_ms, idle_timeout_ms; /* 0: limits.h */
+};
+
+struct config_price {
+    int64_t input_nanousd, cached_nanousd, output_nanousd; /* per million tokens; COST_UNLIMITED: not said */
+};
+struct config_target {
+    str provider, model;
+    int64_t weight;
+    struct config_price price;
+    int64_t context_tokens;
+};
+struct config_model {
+    str name;
+    struct config_target *targets;
+    size_t target_count;
+    int64_t max_output_tokens;
+};
+
+struct config_agent {
+    str name, version, description, model, instructions;
+    str *tools;
+    size_t tool_count;
+    int64_t steps_max, timeout_ms, max_output_tokens;
+};
+
+struct config {
+    struct arena *arena;
+    str file;                      /* empty: there is none */
+    struct yaml_document document; /* root NULL: there is none */
+    struct config_origin *origins; /* of the settings that are not defaults */
+    size_t origin_count;
+
+    str listen, listen_address; /* as written; the part before the port */
+    uint16_t listen_port;
+    str data_dir, node;
+    str cache_dir; /* empty: data_dir/cache */
+    str log_level_name, log_format;
+    enum log_level log_level;
+    int64_t threads; /* 0: one per core */
+    str *allowed_hosts;
+    size_t allowed_host_count;
+
+    struct config_provider *providers;
+    size_t provider_count;
+    struct config_model *models;
+    size_t model_count;
+    struct config_agent *agents;
+    size_t agent_count;
+
+    str tool_dir;   /* empty: the shipped ones */
+    str policy_dir; /* empty: the shipped ones */
+    int64_t policy_time_limit_ms;
+
+    struct {
+        int64_t tokens, time_seconds, cost_nanousd, tool_calls; /* COST_UNLIMITED: none */
+    } session_budget;
+    int64_t session_expiry_ms, session_files_bytes;
+    int64_t approval_expiry_ms;
+    int64_t requests_per_minute, streams_per_key, call_timeout_ms, drain_timeout_ms;
+};
+
+/* A setting given on the command line; `label` is what messages call it ("--listen"). */
+struct config_override {
+    const char *name; /* "listen", "log_level", "policy.dir" */
+    const char *label;
+    str value;
+};
+struct config_sources {
+    str file;                                  /* empty: looked for, see config_find_file */
+    bool has_no_file;                          /* defaults and environment only */
+    const struct config_override *overrides;
+    size_t override_count;
+    const char *(*environment)(const char *);  /* NULL: getenv; tests have their own */
+};
+
+/* REASON_CONFIG with "file:line: what; remedy". */
+must_check bool config_load(const struct config_sources *sources, struct config **out, struct error *e);
+void config_destroy(struct config *config); /* NULL is fine; wipes the secrets */
+OWNED_DEFINE(config)
+
+/* The same from a text, for tests and fuzzing; `file` is only a name. */
+must_check bool config_parse(str file, str text, const struct config_sources *sources, struct config **out, struct error *e);
+
+/* $NEXUS_CONFIG, ./nexus.yaml, /etc/nexus/nexus.yaml: the first that exists; empty when none does. */
+str config_find_file(struct arena *arena, const char *(*environment)(const char *));
+
+/* The session budget as a cost. */
+cost config_session_budget(const struct config *config);
+
+/* The settings in force as JSON, each with its origin; secrets and references are not resolved. */
+void config_write_json(struct json_writer *w, const struct config *config);
+/* The reference: one entry per setting, as the manual page and docs show it. */
+void config_write_reference(struct strbuf *out);
+
+#endif

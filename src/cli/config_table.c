@@ -1,0 +1,176 @@
+/* every setting there is */
+#include "cli/config_internal.h"
+
+#include "base/limits.h"
+
+#define AT(field) .offset = offsetof(struct config, field)
+#define ROWS(rows_) .rows = (rows_), .count = ARRAY_COUNT(rows_)
+#define DAY_MS (24ll * 3600 * 1000)
+
+/* ---- providers ---- */
+
+#define IN(field) .offset = offsetof(struct config_provider, field)
+static const struct setting provider_rows[] = {
+    {.name = "name", .kind = SETTING_TEXT, IN(name), .is_required = true, .help = "what models refer to"},
+    {.name = "type", .kind = SETTING_CHOICE, IN(type), .choices = "openai|offline|anthropic", .is_required = true,
+     .help = "openai: any OpenAI-compatible server; offline: the scripted stand-in"},
+    {.name = "base_url", .kind = SETTING_TEXT, IN(base_url), .help = "up to and with /v1: http://127.0.0.1:9100/v1"},
+    {.name = "api_keys", .kind = SETTING_SECRETS, IN(api_keys), .count_offset = offsetof(struct config_provider, api_key_count),
+     .help = "list; write them as ${env:NAME} or ${file:PATH}"},
+    {.name = "connect_timeout", .kind = SETTING_DURATION, IN(connect_timeout_ms), .otherwise = "5s", .min = 1, .max = DAY_MS,
+     .help = "until the connection stands"},
+    {.name = "first_byte_timeout", .kind = SETTING_DURATION, IN(first_byte_timeout_ms), .otherwise = "120s", .min = 1,
+     .max = DAY_MS, .help = "until the answer begins"},
+    {.name = "idle_timeout", .kind = SETTING_DURATION, IN(idle_timeout_ms), .otherwise = "60s", .min = 1, .max = DAY_MS,
+     .help = "between two pieces of an answer"},
+};
+#undef IN
+static const struct setting_table provider_table = {ROWS(provider_rows), .item_bytes = sizeof(struct config_provider),
+                                                    .item = "provider"};
+
+/* ---- models ---- */
+
+#define IN(field) .offset = offsetof(struct config_target, price.field)
+static const struct setting price_rows[] = {
+    {.name = "input_usd_per_million_tokens", .kind = SETTING_MONEY, IN(input_nanousd), .otherwise = "unlimited",
+     .help = "a model without a price is refused under a money budget"},
+    {.name = "cached_usd_per_million_tokens", .kind = SETTING_MONEY, IN(cached_nanousd), .otherwise = "unlimited",
+     .help = "input that the provider had cached; as input when left out"},
+    {.name = "output_usd_per_million_tokens", .kind = SETTING_MONEY, IN(output_nanousd), .otherwise = "unlimited",
+     .help = "reasoning included"},
+};
+#undef IN
+static const struct setting_table price_table = {ROWS(price_rows), .item = "price"};
+
+#define IN(field) .offset = offsetof(struct config_target, field)
+static const struct setting target_rows[] = {
+    {.name = "provider", .kind = SETTING_TEXT, IN(provider), .is_required = true, .help = "name of a provider"},
+    {.name = "model", .kind = SETTING_TEXT, IN(model), .is_required = true, .help = "the provider's name of the model"},
+    {.name = "weight", .kind = SETTING_COUNT, IN(weight), .otherwise = "1", .min = 1, .max = 1000000,
+     .help = "share of the calls beside the other targets"},
+    {.name = "context_tokens", .kind = SETTING_COUNT, IN(context_tokens), .otherwise = "0", .max = 1000000000,
+     .help = "size of its context; 0: unknown"},
+    {.name = "price", .kind = SETTING_SECTION, .table = &price_table, .help = "what it costs"},
+};
+#undef IN
+static const struct setting_table target_table = {ROWS(target_rows), .item_bytes = sizeof(struct config_target),
+                                                  .item = "target"};
+
+#define IN(field) .offset = offsetof(struct config_model, field)
+static const struct setting model_rows[] = {
+    {.name = "name", .kind = SETTING_TEXT, IN(name), .is_required = true, .help = "what callers and agents ask for"},
+    {.name = "targets", .kind = SETTING_ITEMS, IN(targets), .count_offset = offsetof(struct config_model, target_count),
+     .table = &target_table, .is_required = true, .help = "where its calls go; the next one is tried when one fails"},
+    {.name = "max_output_tokens", .kind = SETTING_COUNT, IN(max_output_tokens), .otherwise = "4096", .min = 1, .max = 10000000,
+     .help = "default and ceiling of one call's answer"},
+};
+#undef IN
+static const struct setting_table model_table = {ROWS(model_rows), .item_bytes = sizeof(struct config_model), .item = "model"};
+
+/* ---- agents ---- */
+
+#define IN(field) .offset = offsetof(struct config_agent, field)
+static const struct setting agent_rows[] = {
+    {.name = "name", .kind = SETTING_TEXT, IN(name), .is_required = true, .help = "also a model name: agent:NAME"},
+    {.name = "version", .kind = SETTING_TEXT, IN(version), .otherwise = "1.0.0", .help = "yours to count up"},
+    {.name = "description", .kind = SETTING_TEXT, IN(description), .help = "for people"},
+    {.name = "model", .kind = SETTING_TEXT, IN(model), .help = "empty: the first model"},
+    {.name = "instructions", .kind = SETTING_TEXT, IN(instructions), .help = "the system message"},
+    {.name = "tools", .kind = SETTING_TEXTS, IN(tools), .count_offset = offsetof(struct config_agent, tool_count),
+     .help = "names, or name@range; \"*\": all; none: none"},
+    {.name = "max_steps", .kind = SETTING_COUNT, IN(steps_max), .otherwise = "16", .min = 1, .max = RUN_STEPS_MAX,
+     .help = "model calls of one run"},
+    {.name = "timeout", .kind = SETTING_DURATION, IN(timeout_ms), .otherwise = "10m", .min = 1000, .max = 30 * DAY_MS,
+     .help = "of one run; waiting for an approval does not count"},
+    {.name = "max_output_tokens", .kind = SETTING_COUNT, IN(max_output_tokens), .otherwise = "0", .max = 10000000,
+     .help = "of one model call; 0: the model's"},
+};
+#undef IN
+static const struct setting_table agent_table = {ROWS(agent_rows), .item_bytes = sizeof(struct config_agent), .item = "agent"};
+
+/* ---- sections ---- */
+
+static const struct setting tool_rows[] = {
+    {.name = "dir", .kind = SETTING_TEXT, AT(tool_dir), .help = "folder of tools; empty: the shipped ones"},
+};
+static const struct setting_table tool_table = {ROWS(tool_rows), .item = "tool", .has_open_members = true};
+
+static const struct setting policy_rows[] = {
+    {.name = "dir", .kind = SETTING_TEXT, AT(policy_dir), .help = "folder with *.rego and data.json; empty: the shipped ones"},
+    {.name = "time_limit", .kind = SETTING_DURATION, AT(policy_time_limit_ms), .otherwise = "50ms", .min = 1, .max = 10000,
+     .help = "of one decision; past it the answer is deny"},
+};
+static const struct setting_table policy_table = {ROWS(policy_rows), .item = "policy"};
+
+static const struct setting session_budget_rows[] = {
+    {.name = "tokens", .kind = SETTING_AMOUNT, AT(session_budget.tokens), .otherwise = "200000", .max = INT64_MAX,
+     .help = "input and output of all model calls"},
+    {.name = "time_seconds", .kind = SETTING_AMOUNT, AT(session_budget.time_seconds), .otherwise = "3600",
+     .max = 100ll * 366 * 24 * 3600, .help = "running time of all runs"},
+    {.name = "cost_usd", .kind = SETTING_MONEY, AT(session_budget.cost_nanousd), .otherwise = "unlimited", .help = "money"},
+    {.name = "tool_calls", .kind = SETTING_AMOUNT, AT(session_budget.tool_calls), .otherwise = "unlimited", .max = INT64_MAX,
+     .help = "calls of tools"},
+};
+static const struct setting_table session_budget_table = {ROWS(session_budget_rows), .item = "budget"};
+static const struct setting budget_rows[] = {
+    {.name = "session", .kind = SETTING_SECTION, .table = &session_budget_table,
+     .help = "default and ceiling of a session; a caller may only lower it"},
+};
+static const struct setting_table budget_table = {ROWS(budget_rows), .item = "budgets"};
+
+static const struct setting session_rows[] = {
+    {.name = "expiry", .kind = SETTING_DURATION, AT(session_expiry_ms), .otherwise = "30d", .max = 3660 * DAY_MS,
+     .help = "a session that idle long is over; never: it stays"},
+    {.name = "files_quota", .kind = SETTING_BYTES, AT(session_files_bytes), .otherwise = "1GiB", .max = 1ll << 50,
+     .help = "of all files of one session"},
+};
+static const struct setting_table session_table = {ROWS(session_rows), .item = "sessions"};
+
+static const struct setting approval_rows[] = {
+    {.name = "expiry", .kind = SETTING_DURATION, AT(approval_expiry_ms), .otherwise = "7d", .min = 1000, .max = 3660 * DAY_MS,
+     .help = "an approval nobody decided is then denied"},
+};
+static const struct setting_table approval_table = {ROWS(approval_rows), .item = "approvals"};
+
+static const struct setting limit_rows[] = {
+    {.name = "requests_per_minute", .kind = SETTING_COUNT, AT(requests_per_minute), .otherwise = "6000", .min = 1,
+     .max = 1000000000, .help = "of one user"},
+    {.name = "streams_per_key", .kind = SETTING_COUNT, AT(streams_per_key), .otherwise = "256", .min = 1, .max = 1000000,
+     .help = "open event streams of one API key"},
+    {.name = "call_timeout", .kind = SETTING_DURATION, AT(call_timeout_ms), .otherwise = "120s", .min = 1, .max = DAY_MS,
+     .help = "of one model call, from its start to its last byte"},
+    {.name = "drain_timeout", .kind = SETTING_DURATION, AT(drain_timeout_ms), .otherwise = "10s", .max = DAY_MS,
+     .help = "what runs at SIGTERM may go on that long; the rest resumes at the next start"},
+};
+static const struct setting_table limit_table = {ROWS(limit_rows), .item = "limits"};
+
+/* ---- the file ---- */
+
+static const struct setting root_rows[] = {
+    {.name = "listen", .kind = SETTING_TEXT, AT(listen), .otherwise = "127.0.0.1:8080", .help = "ADDRESS:PORT; port 0: any free one"},
+    {.name = "data_dir", .kind = SETTING_TEXT, AT(data_dir), .otherwise = "./data", .help = "everything that is kept; one process at a time"},
+    {.name = "cache_dir", .kind = SETTING_TEXT, AT(cache_dir), .help = "compiled tools; empty: data_dir/cache"},
+    {.name = "node", .kind = SETTING_TEXT, AT(node), .otherwise = "node-1", .help = "this node's name in journal and audit log"},
+    {.name = "log_level", .kind = SETTING_CHOICE, AT(log_level_name), .otherwise = "info", .choices = "debug|info|warn|error",
+     .help = "what is logged"},
+    {.name = "log_format", .kind = SETTING_CHOICE, AT(log_format), .otherwise = "auto", .choices = "auto|json|text",
+     .help = "auto: text on a terminal, JSON lines elsewhere"},
+    {.name = "threads", .kind = SETTING_COUNT, AT(threads), .otherwise = "0", .max = LOOP_COUNT_MAX - 1,
+     .help = "event loops; 0: one per core"},
+    {.name = "allowed_hosts", .kind = SETTING_TEXTS, AT(allowed_hosts), .count_offset = offsetof(struct config, allowed_host_count),
+     .help = "names that clients may use for this server, beside its address and localhost"},
+    {.name = "providers", .kind = SETTING_ITEMS, AT(providers), .count_offset = offsetof(struct config, provider_count),
+     .table = &provider_table, .help = "model APIs; none: what is found (OPENAI_API_KEY, local servers), else the stand-in"},
+    {.name = "models", .kind = SETTING_ITEMS, AT(models), .count_offset = offsetof(struct config, model_count),
+     .table = &model_table, .help = "what callers and agents may ask for; the first is the default"},
+    {.name = "agents", .kind = SETTING_ITEMS, AT(agents), .count_offset = offsetof(struct config, agent_count),
+     .table = &agent_table, .help = "agents beside the built-in `assistant`"},
+    {.name = "tools", .kind = SETTING_SECTION, .table = &tool_table,
+     .help = "tools.NAME.permissions narrow what a tool's manifest asks for"},
+    {.name = "policy", .kind = SETTING_SECTION, .table = &policy_table, .help = "who may do what"},
+    {.name = "budgets", .kind = SETTING_SECTION, .table = &budget_table, .help = "what may be spent"},
+    {.name = "sessions", .kind = SETTING_SECTION, .table = &session_table, .help = "life of sessions"},
+    {.name = "approvals", .kind = SETTING_SECTION, .table = &approval_table, .help = "life of approvals"},
+    {.name = "limits", .kind = SETTING_SECTION, .table = &limit_table, .help = "limits and deadlines of requests"},
+};
+const struct setting_table config_table = {ROWS(root_rows), .item_bytes = sizeof(struct config), .item = "configuration"};

@@ -1,0 +1,119 @@
+#include "cli/output.h"
+
+#include "base/arena.h"
+
+const char *style_on(bool has_colours, enum style style)
+{
+    static const char *const codes[] = {
+        [STYLE_PLAIN] = "",           [STYLE_BOLD] = "\033[1m",    [STYLE_DIM] = "\033[2m",  [STYLE_GREEN] = "\033[32m",
+        [STYLE_YELLOW] = "\033[33m", [STYLE_RED] = "\033[31m", [STYLE_CYAN] = "\033[36m",
+    };
+    return has_colours ? codes[style] : "";
+}
+
+const char *style_off(bool has_colours)
+{
+    return has_colours ? "\033[0m" : "";
+}
+
+/* C1 controls are C2 80..C2 9F in UTF-8; bidirectional overrides are E2 80 AA..AE and E2 81 A6..A9. */
+static size_t hidden_bytes(str text, size_t at)
+{
+    const unsigned char *s = (const unsigned char *) text.ptr + at;
+    size_t left = text.len - at;
+    if (s[0] < 0x20 || s[0] == 0x7f)
+        return 1;
+    if (left >= 2 && s[0] == 0xc2 && s[1] >= 0x80 && s[1] <= 0x9f)
+        return 2;
+    if (left >= 3 && s[0] == 0xe2 && ((s[1] == 0x80 && s[2] >= 0xaa && s[2] <= 0xae) || (s[1] == 0x81 && s[2] >= 0xa6 && s[2] <= 0xa9)))
+        return 3;
+    return 0;
+}
+
+void output_text(FILE *out, str text, bool is_multiline)
+{
+    size_t from = 0;
+    for (size_t at = 0; at < text.len;) {
+        size_t hidden = hidden_bytes(text, at);
+        char c = text.ptr[at];
+        if (hidden == 0 || (is_multiline && (c == '\n' || c == '\t'))) {
+            at++;
+            continue;
+        }
+        fwrite(text.ptr + from, 1, at - from, out);
+        fputc(c == '\n' || c == '\t' || c == '\r' ? ' ' : '?', out);
+        at += hidden;
+        from = at;
+    }
+    if (text.len > from)
+        fwrite(text.ptr + from, 1, text.len - from, out);
+}
+
+str output_short(struct arena *arena, str text, size_t max)
+{
+    if (text.len <= max)
+        return text;
+    return str_printf(arena, STR_FMT "...", STR_ARG(str_cut_utf8(text, max > 3 ? max - 3 : 0)));
+}
+
+str output_value(struct arena *arena, const struct json *value)
+{
+    str text;
+    if (json_type(value) == JSON_ABSENT || json_type(value) == JSON_NULL)
+        return S("-");
+    return json_to_str(value, &text) ? text : json_print(arena, value);
+}
+
+void output_json(struct arena *arena, const struct json *value)
+{
+    str text = json_print(arena, value);
+    fwrite(text.ptr, 1, text.len, stdout);
+    fputc('\n', stdout);
+}
+
+static int width_of(str text)
+{
+    int width = 0;
+    for (size_t i = 0; i < text.len; i++)
+        width += (text.ptr[i] & 0xc0) != 0x80;
+    return width;
+}
+
+static void print_cell(struct arena *arena, str text, int width)
+{
+    str shown = width > 0 ? output_short(arena, text, (size_t) width) : text;
+    output_text(stdout, shown, false);
+    if (width > 0)
+        printf("%*s  ", width - width_of(shown) > 0 ? width - width_of(shown) : 0, "");
+}
+
+void output_table(struct cli *cli, struct arena *arena, const struct column *columns, size_t column_count,
+                  const struct json *items)
+{
+    bool has_colours = cli->is_terminal_out && cli->has_colours;
+    const struct json *item;
+    struct json_iter it = json_iter(items);
+    printf("%s", style_on(has_colours, STYLE_BOLD));
+    for (size_t i = 0; i < column_count; i++)
+        print_cell(arena, str_from_cstr(columns[i].title), columns[i].width);
+    printf("%s\n", style_off(has_colours));
+    while (json_next(&it, NULL, &item)) {
+        for (size_t i = 0; i < column_count; i++)
+            print_cell(arena, output_value(arena, json_path(item, str_from_cstr(columns[i].pointer))), columns[i].width);
+        fputc('\n', stdout);
+    }
+    if (json_count(items) == 0)
+        printf("(none)\n");
+}
+
+void output_members(struct arena *arena, const struct json *object)
+{
+    str name;
+    const struct json *value;
+    struct json_iter it = json_iter(object);
+    while (json_next(&it, &name, &value)) {
+        printf("%-20.*s ", STR_ARG(name));
+        output_text(stdout, output_value(arena, value), true);
+        fputc('\n', stdout);
+    }
+}

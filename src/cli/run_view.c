@@ -1,0 +1,249 @@
+#include "cli/run_view.h"
+
+#include "base/arena.h"
+#include "base/timefmt.h"
+#include "cli/output.h"
+
+enum { SHOWN_BYTES_MAX = 110 };
+
+void run_view_init(struct run_view *view, struct cli *cli, bool is_json, bool is_quiet)
+{
+    *view = (struct run_view){.cli = cli, .is_json = is_json, .is_quiet = is_quiet};
+    view->streams = !is_json && cli->is_terminal_out;
+}
+
+/* ---- pieces ---- */
+
+static void close_line(struct run_view *view)
+{
+    if (view->is_line_open)
+        fputc('\n', stdout);
+    view->is_line_open = false;
+    fflush(stdout);
+}
+
+/* "  policy   allow  tool.call data_analysis" */
+static void line(struct run_view *view, enum style style, const char *label, str text)
+{
+    bool has_colours = view->cli->is_terminal_error && view->cli->has_colours;
+    close_line(view);
+    if (view->is_quiet)
+        return;
+    fprintf(stderr, "%s%-9s%s ", style_on(has_colours, style), label, style_off(has_colours));
+    output_text(stderr, text, false);
+    fputc('\n', stderr);
+}
+
+static str text_of(const struct json *data, str name)
+{
+    return json_str_or(data, name, STR_NONE);
+}
+
+/* An amount without the parts that are nothing: "21747 tokens, 120 s, $0.0012". */
+static str amount_text(struct arena *arena, const struct json *amount)
+{
+    struct strbuf b;
+    int64_t nanousd = 0;
+    strbuf_init(&b, arena, 200);
+    int64_t tokens = json_i64_or(amount, S("tokens"), 0), ms = json_i64_or(amount, S("time_ms"), 0);
+    int64_t calls = json_i64_or(amount, S("tool_calls"), 0);
+    if (tokens != 0)
+        strbuf_printf(&b, "%lld tokens", (long long) tokens);
+    if (calls != 0)
+        strbuf_printf(&b, "%s%lld tool call%s", b.len ? ", " : "", (long long) calls, calls == 1 ? "" : "s");
+    if (ms != 0)
+        strbuf_printf(&b, "%s%lld.%03lld s", b.len ? ", " : "", (long long) (ms / 1000), (long long) (ms % 1000));
+    if (str_to_i64(text_of(amount, S("cost_nanousd")), &nanousd) && nanousd != 0)
+        strbuf_printf(&b, "%s$" STR_FMT, b.len ? ", " : "", STR_ARG(money_format_usd(arena, nanousd)));
+    return b.len ? strbuf_str(&b) : S("nothing");
+}
+
+static str short_json(struct arena *arena, const struct json *value)
+{
+    return output_short(arena, value ? json_print(arena, value) : STR_NONE, SHOWN_BYTES_MAX);
+}
+
+/* ---- events ---- */
+
+static void show_message(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    if (str_equal(text_of(data, S("role")), S("user")))
+        line(view, STYLE_BOLD, "question", output_short(arena, text_of(data, S("content")), 2000));
+}
+
+static void show_policy(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    str verdict = text_of(data, S("verdict"));
+    bool is_allowed = str_equal(verdict, S("allow"));
+    str why = is_allowed ? text_of(data, S("rule")) : text_of(data, S("reason"));
+    line(view, is_allowed ? STYLE_GREEN : STYLE_YELLOW, "policy",
+         str_printf(arena, STR_FMT "  " STR_FMT " " STR_FMT "  (" STR_FMT ")", STR_ARG(verdict), STR_ARG(text_of(data, S("action"))),
+                    STR_ARG(text_of(data, S("resource"))), STR_ARG(why)));
+}
+
+static void show_reserved(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    const struct json *tokens = json_path(data, S("/remaining/tokens"));
+    line(view, STYLE_DIM, "budget",
+         str_printf(arena, "reserved for the " STR_FMT ": " STR_FMT "  (then left: " STR_FMT " tokens)", STR_ARG(text_of(data, S("for"))),
+                    STR_ARG(amount_text(arena, json_get(data, S("amount")))),
+                    STR_ARG(json_type(tokens) == JSON_INTEGER ? json_print(arena, tokens) : S("unlimited"))));
+}
+
+static void show_settled(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    line(view, STYLE_DIM, "budget",
+         str_printf(arena, "used by the " STR_FMT ": " STR_FMT, STR_ARG(text_of(data, S("for"))),
+                    STR_ARG(amount_text(arena, json_get(data, S("amount"))))));
+}
+
+static void show_refused(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    line(view, STYLE_RED, "budget", str_printf(arena, "refused: " STR_FMT, STR_ARG(text_of(data, S("message")))));
+}
+
+static void show_model(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    line(view, STYLE_CYAN, "model",
+         str_printf(arena, STR_FMT "  (step %lld, provider " STR_FMT ")", STR_ARG(text_of(data, S("model"))),
+                    (long long) json_i64_or(data, S("step"), 0), STR_ARG(text_of(data, S("provider")))));
+}
+
+static void show_delta(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    (void) arena;
+    int64_t attempt = json_i64_or(data, S("attempt"), 0);
+    if (!view->streams)
+        return;
+    if (attempt != view->attempt) /* a newer attempt voids what the older one said */
+        close_line(view);
+    view->attempt = attempt;
+    output_text(stdout, text_of(data, S("text")), true);
+    fflush(stdout);
+    view->is_line_open = view->has_shown_deltas = true;
+}
+
+static void show_model_failed(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    line(view, STYLE_RED, "model",
+         str_printf(arena, "failed: " STR_FMT "%s", STR_ARG(text_of(data, S("message"))),
+                    json_bool_or(data, S("will_retry"), false) ? "  (another attempt follows)" : ""));
+}
+
+static void show_tool(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    line(view, STYLE_CYAN, "tool",
+         str_printf(arena, STR_FMT " " STR_FMT "  " STR_FMT, STR_ARG(text_of(data, S("name"))), STR_ARG(text_of(data, S("version"))),
+                    STR_ARG(short_json(arena, json_get(data, S("input"))))));
+}
+
+static void show_tool_result(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    str status = text_of(data, S("status"));
+    bool is_ok = str_equal(status, S("succeeded"));
+    str result = is_ok ? short_json(arena, json_get(data, S("output"))) : text_of(data, S("message"));
+    line(view, is_ok ? STYLE_GREEN : STYLE_RED, "result",
+         str_printf(arena, STR_FMT " in %lld ms  " STR_FMT, STR_ARG(status), (long long) json_i64_or(data, S("latency_ms"), 0),
+                    STR_ARG(result)));
+}
+
+static void show_approval(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    line(view, STYLE_YELLOW, "approval",
+         str_printf(arena, "needed: " STR_FMT "  (until " STR_FMT ")", STR_ARG(text_of(data, S("approval_id"))),
+                    STR_ARG(output_value(arena, json_get(data, S("expires_at"))))));
+}
+
+static void show_decision(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    line(view, STYLE_YELLOW, "approval",
+         str_printf(arena, STR_FMT " by " STR_FMT, STR_ARG(text_of(data, S("decision"))),
+                    STR_ARG(output_value(arena, json_get(data, S("approver"))))));
+}
+
+static void note_waiting(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    (void) arena;
+    str id = STR_NONE;
+    (void) json_to_str(json_at(json_get(data, S("approvals")), 0), &id);
+    view->is_waiting = true;
+    snprintf(view->approval_id, sizeof view->approval_id, STR_FMT, STR_ARG(id));
+    close_line(view);
+}
+
+static void show_completed(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    view->is_completed = true;
+    close_line(view);
+    if (!view->has_shown_deltas && !view->is_json) {
+        output_text(stdout, text_of(data, S("content")), true);
+        fputc('\n', stdout);
+        fflush(stdout);
+    }
+    line(view, STYLE_BOLD, "cost", amount_text(arena, json_get(data, S("cost"))));
+}
+
+static void show_failed(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    view->is_failed = true;
+    view->failure = REASON_INTERNAL;
+    (void) error_reason_find(text_of(data, S("error")), &view->failure);
+    line(view, STYLE_RED, "failed",
+         str_printf(arena, STR_FMT ": " STR_FMT, STR_ARG(text_of(data, S("error"))), STR_ARG(text_of(data, S("message")))));
+}
+
+static void show_cancelled(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    view->is_cancelled = true;
+    line(view, STYLE_YELLOW, "cancelled", str_printf(arena, "by " STR_FMT, STR_ARG(text_of(data, S("by")))));
+}
+
+static const struct {
+    const char *type;
+    void (*show)(struct run_view *view, struct arena *arena, const struct json *data);
+} shows[] = {
+    {"message.added", show_message},
+    {"policy.decided", show_policy},
+    {"budget.reserved", show_reserved},
+    {"budget.settled", show_settled},
+    {"budget.refused", show_refused},
+    {"model.requested", show_model},
+    {"model.delta", show_delta},
+    {"model.failed", show_model_failed},
+    {"tool.intended", show_tool},
+    {"tool.completed", show_tool_result},
+    {"approval.requested", show_approval},
+    {"approval.decided", show_decision},
+    {"run.waiting", note_waiting},
+    {"run.completed", show_completed},
+    {"run.failed", show_failed},
+    {"run.cancelled", show_cancelled},
+};
+
+bool run_view_event(struct run_view *view, struct context *ctx, const struct run_event *event)
+{
+    bool is_quiet = view->is_quiet;
+    if (view->is_json) {
+        printf("{\"seq\":%lld,\"type\":\"" STR_FMT "\",\"data\":" STR_FMT "}\n", (long long) event->seq, STR_ARG(event->type),
+               STR_ARG(event->text));
+        fflush(stdout);
+        view->is_quiet = true;
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(shows); i++)
+        if (str_equal(event->type, str_from_cstr(shows[i].type)))
+            shows[i].show(view, ctx->arena, event->data);
+    view->is_quiet = is_quiet;
+    return !view->is_waiting && !run_event_is_final(event->type);
+}
+
+int run_view_exit_code(const struct run_view *view)
+{
+    if (view->is_completed)
+        return EXIT_DONE;
+    if (view->is_waiting)
+        return EXIT_WAITING;
+    if (!view->is_failed)
+        return EXIT_FAILED;
+    int code = error_exit_code(view->failure);
+    return code == EXIT_USAGE ? EXIT_FAILED : code; /* the command line was right: the run failed */
+}

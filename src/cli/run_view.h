@@ -1,0 +1,33 @@
+/*
+ * Run view: a run's events as lines that a person reads along: question, policy decisions, budget, tool calls, answer, cost.
+ *
+ * What happens goes to stderr; the answer goes to stdout, as it comes when that is a terminal, else whole at the end.  With --json each
+ * event is one line on stdout and nothing else is written there.
+ */
+#ifndef NEXUS_CLI_RUN_VIEW_H
+#define NEXUS_CLI_RUN_VIEW_H
+
+#include "cli/follow.h"
+
+struct run_view {
+    struct cli *cli;
+    bool is_json;
+    bool is_quiet;          /* the answer only */
+    bool streams;           /* deltas go to the terminal as they come */
+    bool is_line_open;      /* of the streamed answer */
+    int64_t attempt;        /* of the deltas shown */
+    bool has_shown_deltas;
+    /* How it ended: */
+    bool is_waiting;
+    char approval_id[40];   /* the first of those it waits for */
+    enum error_reason failure; /* REASON_NONE: none */
+    bool is_failed, is_cancelled, is_completed;
+};
+
+void run_view_init(struct run_view *view, struct cli *cli, bool is_json, bool is_quiet);
+/* Shows one event; false when the run is over or waits for an approval. */
+bool run_view_event(struct run_view *view, struct context *ctx, const struct run_event *event);
+/* What the process returns for what was seen. */
+int run_view_exit_code(const struct run_view *view);
+
+#endif

@@ -1,0 +1,301 @@
+#include "cli/settings.h"
+
+#include "base/arena.h"
+#include "base/digest.h"
+#include "base/ensure.h"
+#include "base/limits.h"
+
+#include <stdlib.h>
+
+struct provider_entry {
+    str name, base_url;
+    struct provider *provider;
+};
+struct provider_set {
+    struct arena *arena;
+    struct provider_entry *items;
+    size_t count;
+    digest identity; /* of the providers' configuration */
+    bool is_stand_in;
+};
+
+#define OFFLINE_NAME S("offline")
+enum { DISCOVERED_OUTPUT_TOKENS_MAX = 4096, DESCRIPTION_BYTES_MAX = 1024 };
+
+/* ---- providers ---- */
+
+/* What of a configuration makes its providers, as one digest; keys count, and do not show. */
+static digest providers_identity(const struct config *config)
+{
+    struct digest_stream *stream = digest_stream_create();
+    for (size_t i = 0; i < config->provider_count; i++) {
+        const struct config_provider *p = &config->providers[i];
+        const str texts[] = {p->name, p->type, p->base_url};
+        const int64_t numbers[] = {p->connect_timeout_ms, p->first_byte_timeout_ms, p->idle_timeout_ms,
+                                   (int64_t) p->api_key_count};
+        for (size_t j = 0; j < ARRAY_COUNT(texts); j++) {
+            digest_stream_add(stream, texts[j]);
+            digest_stream_add(stream, str_of("", 1));
+        }
+        digest_stream_add(stream, str_of((const char *) numbers, sizeof numbers));
+        for (size_t j = 0; j < p->api_key_count; j++) {
+            digest key = digest_sha256(secret_reveal(p->api_keys[j]));
+            digest_stream_add(stream, str_of((const char *) key.bytes, sizeof key.bytes));
+        }
+    }
+    digest identity = digest_stream_finish(stream);
+    digest_stream_destroy(stream);
+    return identity;
+}
+
+static const struct provider_type *find_type(const struct settings_sources *sources, str name)
+{
+    for (size_t i = 0; i < sources->type_count; i++)
+        if (str_equal(name, str_from_cstr(sources->types[i].name)))
+            return &sources->types[i];
+    return NULL;
+}
+
+static bool add_provider(struct provider_set *set, const struct settings_sources *sources, str type_name,
+                         struct provider_options *options, struct error *e)
+{
+    const struct provider_type *type = find_type(sources, type_name);
+    if (!type)
+        return error_set(e, REASON_CONFIG, "provider " STR_FMT ": type " STR_FMT " is not in this version", STR_ARG(options->name),
+                         STR_ARG(type_name));
+    struct provider_entry *entry = &set->items[set->count];
+    options->client_of_loop = sources->client_of_loop;
+    options->client_owner = sources->client_owner;
+    if (!type->create(options, &entry->provider, e))
+        return error_wrap(e, "provider " STR_FMT, STR_ARG(options->name));
+    entry->name = str_copy(set->arena, options->name);
+    entry->base_url = str_copy(set->arena, options->base_url);
+    set->is_stand_in = set->is_stand_in && type->is_stand_in;
+    set->count++;
+    return true;
+}
+
+static bool add_configured(struct provider_set *set, const struct settings_sources *sources, const struct config_provider *from,
+                           struct error *e)
+{
+    OWNED(arena) arena = arena_create(0);
+    struct provider_options options = {
+        .name = from->name,
+        .base_url = from->base_url,
+        .api_keys = ARENA_ARRAY(arena, str, from->api_key_count + 1),
+        .api_key_count = from->api_key_count,
+        .connect_timeout_ms = from->connect_timeout_ms,
+        .first_byte_timeout_ms = from->first_byte_timeout_ms,
+        .idle_timeout_ms = from->idle_timeout_ms,
+    };
+    for (size_t i = 0; i < from->api_key_count; i++)
+        options.api_keys[i] = secret_reveal(from->api_keys[i]);
+    return add_provider(set, sources, from->type, &options, e);
+}
+
+static bool add_discovered(struct provider_set *set, const struct settings_sources *sources,
+                           const struct discovered_provider *from, struct error *e)
+{
+    OWNED(arena) arena = arena_create(0);
+    str key = str_is_empty(from->api_key_env) ? STR_NONE
+                                              : str_trim(str_from_cstr(getenv(str_to_cstr(arena, from->api_key_env))));
+    struct provider_options options = {.name = from->name, .base_url = from->base_url, .api_keys = &key,
+                                       .api_key_count = !str_is_empty(key)};
+    return add_provider(set, sources, S("openai"), &options, e);
+}
+
+bool provider_set_create(const struct settings_sources *sources, struct provider_set **out, struct error *e)
+{
+    const struct config *config = sources->config;
+    OWNED(provider_set) set = calloc(1, sizeof *set);
+    ensure(set != NULL);
+    set->arena = arena_create(0);
+    set->identity = providers_identity(config);
+    set->is_stand_in = true;
+    set->items = ARENA_ARRAY(set->arena, struct provider_entry, config->provider_count + sources->discovered_count + 1);
+    for (size_t i = 0; i < config->provider_count; i++)
+        if (!add_configured(set, sources, &config->providers[i], e))
+            return false;
+    for (size_t i = 0; config->provider_count == 0 && i < sources->discovered_count; i++)
+        if (!add_discovered(set, sources, &sources->discovered[i], e))
+            return false;
+    struct provider_options offline = {.name = OFFLINE_NAME};
+    if (set->count == 0 && !add_provider(set, sources, OFFLINE_NAME, &offline, e))
+        return false;
+    *out = GIVE(set);
+    return true;
+}
+
+void provider_set_destroy(struct provider_set *set)
+{
+    if (!set)
+        return;
+    for (size_t i = 0; i < set->count; i++)
+        provider_destroy(set->items[i].provider);
+    arena_destroy(set->arena);
+    free(set);
+}
+
+bool provider_set_is_stand_in(const struct provider_set *set)
+{
+    return set->is_stand_in;
+}
+
+bool provider_set_fits(const struct provider_set *set, const struct config *config)
+{
+    return digest_equal(set->identity, providers_identity(config));
+}
+
+str provider_set_describe(const struct provider_set *set, struct arena *arena)
+{
+    struct strbuf b;
+    strbuf_init(&b, arena, DESCRIPTION_BYTES_MAX);
+    for (size_t i = 0; i < set->count; i++) {
+        const struct provider_entry *entry = &set->items[i];
+        strbuf_add(&b, i ? S(", ") : S(""));
+        strbuf_add(&b, entry->name);
+        if (!str_is_empty(entry->base_url))
+            strbuf_printf(&b, " (" STR_FMT ")", STR_ARG(entry->base_url));
+    }
+    return strbuf_str(&b);
+}
+
+static struct provider *find_provider(const struct provider_set *set, str name)
+{
+    for (size_t i = 0; i < set->count; i++)
+        if (str_equal(set->items[i].name, name))
+            return set->items[i].provider;
+    return NULL;
+}
+
+/* ---- models ---- */
+
+/* Nano-USD per million tokens is a thousandth of that in pico-USD per token; rounded up, so never too little. */
+static int64_t picousd_per_token(int64_t nanousd_per_million)
+{
+    return nanousd_per_million / 1000 + (nanousd_per_million % 1000 != 0);
+}
+
+static struct model_price price_of(const struct config_price *from)
+{
+    if (from->input_nanousd == COST_UNLIMITED || from->output_nanousd == COST_UNLIMITED)
+        return (struct model_price){0};
+    int64_t cached = from->cached_nanousd == COST_UNLIMITED ? from->input_nanousd : from->cached_nanousd;
+    return (struct model_price){.is_known = true,
+                                .input_picousd_per_token = picousd_per_token(from->input_nanousd),
+                                .cached_picousd_per_token = picousd_per_token(cached),
+                                .output_picousd_per_token = picousd_per_token(from->output_nanousd)};
+}
+
+static bool add_configured_model(struct catalog *catalog, const struct provider_set *set, const struct config_model *from,
+                                 int64_t created_unix, struct error *e)
+{
+    OWNED(arena) arena = arena_create(0);
+    struct model model = {.name = from->name,
+                          .targets = ARENA_ARRAY(arena, struct model_target, from->target_count + 1),
+                          .target_count = from->target_count,
+                          .max_output_tokens = from->max_output_tokens,
+                          .created_unix = created_unix};
+    for (size_t i = 0; i < from->target_count; i++) {
+        const struct config_target *target = &from->targets[i];
+        model.targets[i] = (struct model_target){.provider = find_provider(set, target->provider),
+                                                 .model = target->model,
+                                                 .weight = target->weight,
+                                                 .price = price_of(&target->price),
+                                                 .context_tokens_max = target->context_tokens};
+    }
+    return catalog_add(catalog, &model, e);
+}
+
+/* A found model keeps its name; the second of a name gets its provider's in front. */
+static bool add_discovered_models(struct catalog *catalog, const struct provider_set *set,
+                                  const struct discovered_provider *from, int64_t created_unix, struct error *e)
+{
+    OWNED(arena) arena = arena_create(0);
+    bool is_local = str_is_empty(from->api_key_env); /* costs nobody money per token */
+    /* A key that was given is used even when the list of models could not be had just now. */
+    str usual = S("gpt-4o-mini");
+    const str *names = from->model_count == 0 && !is_local ? &usual : from->models;
+    size_t count = from->model_count == 0 && !is_local ? 1 : from->model_count;
+    for (size_t i = 0; i < count; i++) {
+        str name = names[i];
+        if (catalog_find(catalog, name))
+            name = str_printf(arena, STR_FMT "/" STR_FMT, STR_ARG(from->name), STR_ARG(name));
+        if (catalog_find(catalog, name))
+            continue;
+        struct model_target target = {.provider = find_provider(set, from->name), .model = names[i], .weight = 1,
+                                      .price = {.is_known = is_local}};
+        struct model model = {.name = name, .targets = &target, .target_count = 1,
+                              .max_output_tokens = DISCOVERED_OUTPUT_TOKENS_MAX, .created_unix = created_unix};
+        if (!catalog_add(catalog, &model, e))
+            return false;
+    }
+    return true;
+}
+
+static bool fill_catalog(struct catalog *catalog, const struct settings_sources *sources, const struct provider_set *set,
+                         struct error *e)
+{
+    const struct config *config = sources->config;
+    int64_t now = clock_unix_us(clock_system()) / 1000000;
+    for (size_t i = 0; i < config->model_count; i++)
+        if (!add_configured_model(catalog, set, &config->models[i], now, e))
+            return false;
+    for (size_t i = 0; config->provider_count == 0 && i < sources->discovered_count; i++)
+        if (!add_discovered_models(catalog, set, &sources->discovered[i], now, e))
+            return false;
+    if (catalog_count(catalog) > 0)
+        return true;
+    struct model_target target = {.provider = find_provider(set, OFFLINE_NAME), .model = OFFLINE_NAME, .weight = 1,
+                                  .price = {.is_known = true}};
+    struct model model = {.name = OFFLINE_NAME, .targets = &target, .target_count = 1,
+                          .max_output_tokens = DISCOVERED_OUTPUT_TOKENS_MAX, .created_unix = now};
+    if (!target.provider)
+        return error_set(e, REASON_CONFIG, "none of the providers found has a model that can chat; configure models");
+    return catalog_add(catalog, &model, e);
+}
+
+/* ---- agents and the rest ---- */
+
+static bool fill_agents(struct agent_set *agents, const struct config *config, struct error *e)
+{
+    for (size_t i = 0; i < config->agent_count; i++) {
+        const struct config_agent *from = &config->agents[i];
+        struct agent_definition definition = {
+            .name = from->name,
+            .version = from->version,
+            .description = from->description,
+            .model = from->model,
+            .instructions = from->instructions,
+            .tools = from->tools,
+            .tool_count = from->tool_count,
+            .steps_max = (int) from->steps_max,
+            .run_timeout_ms = from->timeout_ms,
+            .max_output_tokens = from->max_output_tokens,
+        };
+        if (!agent_set_add(agents, &definition, e))
+            return false;
+    }
+    return true;
+}
+
+bool settings_create(const struct settings_sources *sources, const struct provider_set *set, struct settings **out,
+                     struct error *e)
+{
+    const struct config *config = sources->config;
+    OWNED(catalog) catalog = catalog_create();
+    OWNED(agent_set) agents = agent_set_create();
+    if (!fill_catalog(catalog, sources, set, e) || !fill_agents(agents, config, e))
+        return false;
+    struct settings *settings = calloc(1, sizeof *settings);
+    ensure(settings != NULL);
+    settings->catalog = GIVE(catalog);
+    settings->agents = GIVE(agents);
+    settings->session_budget = config_session_budget(config);
+    settings->session_expiry_ms = config->session_expiry_ms;
+    settings->approval_expiry_ms = config->approval_expiry_ms;
+    settings->call_timeout_ms = config->call_timeout_ms;
+    settings->session_files_bytes_max = config->session_files_bytes;
+    *out = settings;
+    return true;
+}

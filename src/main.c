@@ -1,0 +1,824 @@
+/*
+ * nexus: the root of the program.  The parts of a node are built here in order and stopped in reverse, and this is the only file that
+ * names concrete back ends; what the commands do with them is in cli/.
+ */
+#include "agent/host_clock.h"
+#include "agent/host_http.h"
+#include "base/arena.h"
+#include "base/ensure.h"
+#include "base/fault.h"
+#include "base/limits.h"
+#include "cli/command.h"
+#include "cli/on_loop.h"
+#include "cli/settings.h"
+#include "cli/shipped.h"
+#include "gateway/gateway.h"
+#include "net/http_client.h"
+#include "store/sqlite.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum {
+    START_TIMEOUT_MS = 60 * 1000,
+    WARM_UP_MS = 30 * 1000,
+    HOUSEKEEPING_MS = 5000,
+    APPROVALS_EVERY = 6, /* turns of housekeeping */
+    PROVIDER_SETS_MAX = 256,
+};
+
+struct platform {
+    struct arena *arena;
+    const struct config_sources *sources;
+    struct config *config;
+    struct platform_info info;
+    size_t started_count; /* of steps[] */
+
+    struct sqlite_database *database;
+    bool is_store_new;
+    struct metrics *metrics;
+    struct policy *policy;
+    struct registry *registry;
+    struct host_http host_http;
+    struct executor *sandbox;
+
+    struct loop *loops[LOOP_COUNT_MAX];
+    struct http_client *clients[LOOP_COUNT_MAX];
+    struct lane lanes[LOOP_COUNT_MAX];
+    size_t loop_count, thread_count;
+    struct http_server *server;
+
+    struct provider_set *provider_sets[PROVIDER_SETS_MAX]; /* the newest is in use; older ones may still be borrowed */
+    size_t provider_set_count;
+    struct discovered_provider *discovered;
+    size_t discovered_count;
+
+    struct settings *settings; /* until the orchestrator has it */
+    struct orchestrator *orchestrator;
+    struct keys *keys;
+    struct gateway *gateway;
+    struct on_loop warm_up, housekeeping, drain;
+    _Atomic bool is_ready;
+    bool is_draining;
+};
+
+/* ---- the process ---- */
+
+static bool start_process(struct platform *p, struct error *e)
+{
+    (void) p;
+    (void) e;
+    struct rlimit files;
+    signal(SIGPIPE, SIG_IGN);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        (void) setrlimit(RLIMIT_NOFILE, &files); /* doctor tells when it is low */
+    }
+    return true;
+}
+
+/* ---- store ---- */
+
+static bool start_store(struct platform *p, struct error *e)
+{
+    if (!folder_make(p->config->data_dir, e))
+        return false;
+    struct sqlite_options options = {.data_dir = p->config->data_dir, .node = p->config->node, .clock = clock_system(),
+                                     .random = random_system()};
+    return sqlite_database_open(&options, &p->database, &p->is_store_new, e);
+}
+
+static void stop_store(struct platform *p)
+{
+    sqlite_database_close(p->database);
+}
+
+/* ---- metrics, policy, tools, sandbox ---- */
+
+static bool start_metrics(struct platform *p, struct error *e)
+{
+    (void) e;
+    p->metrics = metrics_create();
+    return true;
+}
+
+static void stop_metrics(struct platform *p)
+{
+    metrics_destroy(p->metrics);
+}
+
+static bool create_policy(str dir, int64_t time_limit_ms, struct policy **out, struct error *e)
+{
+    struct policy_rego_options options = {.dir = dir, .time_limit_ms = time_limit_ms};
+    return policy_rego_create(&options, out, e);
+}
+
+static bool start_policy(struct platform *p, struct error *e)
+{
+    str dir = p->config->policy_dir;
+    if (str_is_empty(dir) && !shipped_find(p->arena, "policies", "policy.dir", &dir, e))
+        return false;
+    if (!create_policy(dir, p->config->policy_time_limit_ms, &p->policy, e))
+        return error_wrap(e, "policies in " STR_FMT, STR_ARG(dir));
+    p->info.policy_version = policy_rego_version(p->policy, p->arena);
+    return true;
+}
+
+static void stop_policy(struct platform *p)
+{
+    policy_destroy(p->policy);
+}
+
+static bool start_tools(struct platform *p, struct error *e)
+{
+    struct registry_options options = {.tool_dir = p->config->tool_dir,
+                                       .tool_config = p->config->document.root ? &p->config->document : NULL};
+    if (str_is_empty(options.tool_dir) && !shipped_find(p->arena, "toolbox", "tools.dir", &options.tool_dir, e))
+        return false;
+    if (!registry_create(&options, &p->registry, e))
+        return false;
+    const struct registry_snapshot *tools = registry_acquire(p->registry);
+    p->info.tool_count = registry_count(tools);
+    p->info.tool_error_count = registry_error_count(tools);
+    for (size_t i = 0; i < p->info.tool_error_count; i++)
+        LOG_WARN("nexus.tools", S("a tool was left out"), LOG_STR("error.message", registry_error_at(tools, i)));
+    registry_release(tools);
+    return true;
+}
+
+static void stop_tools(struct platform *p)
+{
+    registry_destroy(p->registry);
+}
+
+static struct http_client *client_of_this_loop(void *owner)
+{
+    struct platform *p = owner;
+    struct loop *current = loop_current();
+    for (size_t i = 0; i < p->loop_count; i++)
+        if (p->loops[i] == current)
+            return p->clients[i];
+    return NULL;
+}
+
+static struct http_client *client_of_loop(void *owner, struct loop *loop)
+{
+    (void) loop; /* it is the current one */
+    return client_of_this_loop(owner);
+}
+
+static bool create_sandbox_with(str cache_dir, const struct host_call *host_calls, size_t count, struct executor **out,
+                                struct error *e)
+{
+    struct sandbox_options options = {.cache_dir = cache_dir, .host_calls = host_calls, .host_call_count = count,
+                                      .clock = clock_system()};
+    return sandbox_create(&options, out, e);
+}
+
+static bool start_sandbox(struct platform *p, struct error *e)
+{
+    str cache = str_is_empty(p->config->cache_dir) ? str_printf(p->arena, STR_FMT "/cache", STR_ARG(p->config->data_dir))
+                                                   : p->config->cache_dir;
+    p->host_http = (struct host_http){.client = client_of_loop, .owner = p};
+    struct host_call *host_calls = ARENA_ARRAY(p->arena, struct host_call, 2);
+    host_calls[0] = host_clock();
+    host_calls[1] = host_http(&p->host_http);
+    if (!folder_make(cache, e))
+        return false;
+    return create_sandbox_with(str_printf(p->arena, STR_FMT "/wasm", STR_ARG(cache)), host_calls, 2, &p->sandbox, e);
+}
+
+static void stop_sandbox(struct platform *p)
+{
+    executor_destroy(p->sandbox);
+}
+
+/* ---- loops ---- */
+
+static void lane_post(struct lane *lane, void (*fn)(void *argument), void *argument)
+{
+    loop_post(lane->owner, fn, argument);
+}
+
+static bool start_loops(struct platform *p, struct error *e)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t wanted = p->config->threads > 0 ? (size_t) p->config->threads : cores > 0 ? (size_t) cores : 1;
+    if (wanted > LOOP_COUNT_MAX - 1) /* one is left for a command in the same process */
+        wanted = LOOP_COUNT_MAX - 1;
+    for (; p->loop_count < wanted; p->loop_count++) {
+        struct loop *loop = loop_create(clock_system(), random_system(), e);
+        if (!loop)
+            return false;
+        p->loops[p->loop_count] = loop;
+        p->lanes[p->loop_count] = (struct lane){.scheduler = loop_scheduler(loop), .post = lane_post, .owner = loop};
+    }
+    p->info.thread_count = p->loop_count;
+    return true;
+}
+
+static void stop_loops(struct platform *p)
+{
+    blocking_pool_stop();
+    for (size_t i = p->loop_count; i-- > 0;)
+        loop_destroy(p->loops[i]);
+}
+
+/* The port is taken early, so that a second server fails before it touches anything; until all is there the answer is 503. */
+static void handle_request(void *owner, struct http_request *request)
+{
+    struct platform *p = owner;
+    if (atomic_load_explicit(&p->is_ready, memory_order_acquire)) {
+        gateway_handle(p->gateway, request);
+        return;
+    }
+    static struct http_header items[] = {{S_INIT("Content-Type"), S_INIT("application/problem+json")},
+                                         {S_INIT("Retry-After"), S_INIT("1")}};
+    static const struct http_headers headers = {.items = items, .count = ARRAY_COUNT(items), .capacity = ARRAY_COUNT(items)};
+    http_reply(request, 503, &headers,
+               S("{\"type\":\"https://nexus.invalid/problems/unavailable\",\"title\":\"Starting\",\"status\":503}\n"));
+}
+
+static bool start_server(struct platform *p, struct error *e)
+{
+    struct http_server_options options = {.address = p->config->listen_address, .port = p->config->listen_port,
+                                          .handler = handle_request, .owner = p};
+    if (!http_server_open(p->loops, p->loop_count, &options, &p->server, e))
+        return error_wrap(e, "listen on " STR_FMT " (--listen or NEXUS_LISTEN names another address)", STR_ARG(p->config->listen));
+    bool is_ipv6 = str_find_char(options.address, ':') != STR_NOT_FOUND;
+    bool is_any = str_equal(options.address, S("0.0.0.0")) || str_equal(options.address, S("::"));
+    str host = is_any ? S("localhost") : options.address;
+    p->info.port = http_server_port(p->server);
+    p->info.url = str_printf(p->arena, is_ipv6 && !is_any ? "http://[" STR_FMT "]:%u" : "http://" STR_FMT ":%u", STR_ARG(host),
+                             p->info.port);
+    return true;
+}
+
+static void stop_server(struct platform *p)
+{
+    http_server_destroy(p->server);
+}
+
+static bool create_client(struct context *ctx, void *argument, struct error *e)
+{
+    (void) ctx;
+    struct platform *p = argument;
+    return http_client_create(loop_current(), NULL, &p->clients[p->thread_count], e);
+}
+
+static bool destroy_client(struct context *ctx, void *argument, struct error *e)
+{
+    (void) ctx;
+    (void) e;
+    http_client_destroy(argument);
+    return true;
+}
+
+static void stop_threads(struct platform *p)
+{
+    for (size_t i = 0; i < p->thread_count; i++) {
+        struct on_loop job;
+        on_loop_begin(&job, p->loops[i], "stop", 0, destroy_client, p->clients[i]);
+        on_loop_join(&job);
+    }
+    for (size_t i = 0; i < p->thread_count; i++)
+        loop_stop(p->loops[i]);
+    for (size_t i = 0; i < p->thread_count; i++)
+        loop_join_thread(p->loops[i]);
+}
+
+static bool start_threads(struct platform *p, struct error *e)
+{
+    for (; p->thread_count < p->loop_count; p->thread_count++) {
+        struct loop *loop = p->loops[p->thread_count];
+        if (!loop_start_thread(loop, "nexus-loop", e))
+            break;
+        if (!on_loop_call(loop, "start", START_TIMEOUT_MS, create_client, p, e)) {
+            p->thread_count++;
+            break;
+        }
+    }
+    if (p->thread_count == p->loop_count && p->clients[p->loop_count - 1])
+        return true;
+    stop_threads(p);
+    return false;
+}
+
+/* ---- models ---- */
+
+static bool create_offline(const struct provider_options *options, struct provider **out, struct error *e)
+{
+    return provider_offline_create(options->name, out, e);
+}
+
+static const struct provider_type provider_types[] = {
+    {"openai", false, provider_openai_create},
+    {"offline", true, create_offline},
+};
+
+static struct settings_sources settings_sources_of(struct platform *p, const struct config *config)
+{
+    return (struct settings_sources){.config = config,
+                                     .discovered = p->discovered,
+                                     .discovered_count = p->discovered_count,
+                                     .types = provider_types,
+                                     .type_count = ARRAY_COUNT(provider_types),
+                                     .client_of_loop = client_of_this_loop,
+                                     .client_owner = p};
+}
+
+static bool discover(struct context *ctx, void *argument, struct error *e)
+{
+    struct platform *p = argument;
+    struct discovered_provider *found;
+    size_t count;
+    if (!discover_providers(ctx, p->clients[0], p->info.port, &found, &count, e))
+        return false;
+    p->discovered = ARENA_ARRAY(p->arena, struct discovered_provider, count + 1);
+    for (size_t i = 0; i < count; i++) {
+        struct discovered_provider *to = &p->discovered[i];
+        *to = (struct discovered_provider){.name = str_copy(p->arena, found[i].name),
+                                           .base_url = str_copy(p->arena, found[i].base_url),
+                                           .api_key_env = str_copy(p->arena, found[i].api_key_env),
+                                           .models = ARENA_ARRAY(p->arena, str, found[i].model_count + 1),
+                                           .model_count = found[i].model_count};
+        for (size_t j = 0; j < found[i].model_count; j++)
+            to->models[j] = str_copy(p->arena, found[i].models[j]);
+    }
+    p->discovered_count = count;
+    return true;
+}
+
+/* What the banner says of the models. */
+static void describe_models(struct platform *p, const struct provider_set *set, const struct settings *settings)
+{
+    enum { SHOWN_MAX = 6 };
+    struct strbuf names;
+    size_t count = catalog_count(settings->catalog);
+    strbuf_init(&names, p->arena, 512);
+    for (size_t i = 0; i < count && i < SHOWN_MAX; i++) {
+        strbuf_add(&names, i ? S(", ") : S(""));
+        strbuf_add(&names, catalog_at(settings->catalog, i)->name);
+    }
+    if (count > SHOWN_MAX)
+        strbuf_printf(&names, " and %zu more", count - SHOWN_MAX);
+    p->info.models = strbuf_str(&names);
+    p->info.default_model = str_copy(p->arena, catalog_default(settings->catalog)->name);
+    p->info.providers = provider_set_describe(set, p->arena);
+    p->info.is_stand_in = provider_set_is_stand_in(set);
+    p->info.is_discovered = p->config->provider_count == 0 && p->discovered_count > 0;
+    p->info.agent_count = agent_set_count(settings->agents);
+}
+
+static bool start_models(struct platform *p, struct error *e)
+{
+    if (p->config->provider_count == 0 && !on_loop_call(p->loops[0], "discover", START_TIMEOUT_MS, discover, p, e))
+        return error_wrap(e, "look for models");
+    struct settings_sources sources = settings_sources_of(p, p->config);
+    struct provider_set *set;
+    if (!provider_set_create(&sources, &set, e))
+        return false;
+    p->provider_sets[p->provider_set_count++] = set;
+    if (!settings_create(&sources, set, &p->settings, e)) {
+        provider_set_destroy(set);
+        return false;
+    }
+    describe_models(p, set, p->settings);
+    return true;
+}
+
+static void stop_models(struct platform *p)
+{
+    while (p->provider_set_count > 0)
+        provider_set_destroy(p->provider_sets[--p->provider_set_count]);
+}
+
+/* ---- orchestrator ---- */
+
+static bool start_orchestrator(struct platform *p, struct error *e)
+{
+    uint8_t incarnation[4]; /* two lives of one node are two writers */
+    random_system()->ops->fill(random_system(), incarnation, sizeof incarnation);
+    struct orchestrator_parts parts = {
+        .store = sqlite_database_store(p->database),
+        .policy = p->policy,
+        .registry = p->registry,
+        .executor = p->sandbox,
+        .metrics = p->metrics,
+        .clock = clock_system(),
+        .random = random_system(),
+        .lanes = p->lanes,
+        .lane_count = p->loop_count,
+        .node = str_printf(p->arena, STR_FMT "." STR_FMT, STR_ARG(p->config->node),
+                           STR_ARG(str_hex(p->arena, incarnation, sizeof incarnation))),
+        .data_dir = p->config->data_dir,
+        .settings = p->settings,
+    };
+    return orchestrator_create(&parts, &p->orchestrator, e);
+}
+
+static void stop_orchestrator(struct platform *p)
+{
+    orchestrator_destroy(p->orchestrator);
+}
+
+/* ---- keys ---- */
+
+/* A store without a tenant has never given out a key, whatever became of the pepper. */
+static bool open_keys(struct context *ctx, void *argument, struct error *e)
+{
+    struct platform *p = argument;
+    struct store *store = sqlite_database_store(p->database);
+    struct query query = query_of(TABLE_TENANTS);
+    struct records tenants;
+    uuid *tenant_ids;
+    if (!store_list_any_tenant(store, ctx, &query, &tenants, &tenant_ids, e))
+        return false;
+    struct keys_options options = {.store = store,
+                                   .clock = clock_system(),
+                                   .random = random_system(),
+                                   .pepper_path = str_printf(p->arena, STR_FMT "/keys.pepper", STR_ARG(p->config->data_dir)),
+                                   .may_create_pepper = tenants.count == 0};
+    if (!keys_create(&options, &p->keys, e))
+        return false;
+    if (keys_bootstrap(p->keys, ctx, p->info.key_path, &p->info.is_key_new, e))
+        return true;
+    keys_destroy(p->keys);
+    return false;
+}
+
+static bool start_keys(struct platform *p, struct error *e)
+{
+    p->info.key_path = str_printf(p->arena, STR_FMT "/admin.key", STR_ARG(p->config->data_dir));
+    return on_loop_call(p->loops[0], "keys", START_TIMEOUT_MS, open_keys, p, e);
+}
+
+static void stop_keys(struct platform *p)
+{
+    keys_destroy(p->keys);
+}
+
+/* ---- recovery, gateway, what runs beside ---- */
+
+static bool recover(struct context *ctx, void *argument, struct error *e)
+{
+    struct platform *p = argument;
+    return orchestrator_recover(p->orchestrator, ctx, &p->info.resumed_runs, e);
+}
+
+static bool start_recovery(struct platform *p, struct error *e)
+{
+    return on_loop_call(p->loops[0], "recover", 0, recover, p, e) || error_wrap(e, "go on with interrupted runs");
+}
+
+static bool start_gateway(struct platform *p, struct error *e)
+{
+    struct gateway_options options = {.orchestrator = p->orchestrator,
+                                      .keys = p->keys,
+                                      .metrics = p->metrics,
+                                      .clock = clock_system(),
+                                      .random = random_system(),
+                                      .allowed_hosts = p->config->allowed_hosts,
+                                      .allowed_host_count = p->config->allowed_host_count,
+                                      .requests_per_minute = p->config->requests_per_minute,
+                                      .streams_per_key = (size_t) p->config->streams_per_key,
+                                      .policy = p->policy};
+    return gateway_create(&options, &p->gateway, e);
+}
+
+static void stop_gateway(struct platform *p)
+{
+    gateway_destroy(p->gateway);
+}
+
+struct preparation {
+    struct executor *sandbox;
+    const struct tool *tool;
+    bool is_ok;
+    struct error error;
+};
+
+static void compile_tool(void *argument)
+{
+    struct preparation *preparation = argument;
+    preparation->is_ok = sandbox_prepare(preparation->sandbox, preparation->tool, &preparation->error);
+}
+
+static void prepare_tool(struct context *ctx, void *argument)
+{
+    struct preparation *preparation = argument;
+    struct error e = {0};
+    if (blocking_call(ctx, compile_tool, preparation, &e) && !preparation->is_ok)
+        LOG_ERROR("nexus.tools", S("a tool could not be compiled"), &preparation->error,
+                  LOG_STR("tool.name", preparation->tool->name));
+}
+
+/* Compiles every tool (or loads what was compiled before), so that a first call is as quick as any. */
+static bool warm_up(struct context *ctx, void *argument, struct error *e)
+{
+    struct platform *p = argument;
+    const struct registry_snapshot *tools = registry_acquire(p->registry);
+    size_t count = registry_count(tools);
+    struct preparation *preparations = ARENA_ARRAY(ctx->arena, struct preparation, count + 1);
+    struct group group;
+    bool is_ok = true;
+    group_init(&group, ctx);
+    for (size_t i = 0; i < count && i < GROUP_CHILDREN_MAX && is_ok; i++) {
+        preparations[i] = (struct preparation){p->sandbox, registry_at(tools, i), false, {0}};
+        is_ok = group_start(&group, "prepare_tool", prepare_tool, &preparations[i], e);
+    }
+    group_wait(&group);
+    registry_release(tools);
+    return is_ok;
+}
+
+static bool keep_house(struct context *ctx, void *argument, struct error *e)
+{
+    struct platform *p = argument;
+    for (int64_t turn = 0; context_sleep_ms(ctx, HOUSEKEEPING_MS, e); turn++) {
+        arena_mark mark = arena_save(ctx->arena);
+        struct error failure;
+        size_t expired;
+        metrics_set(p->metrics, METRIC_HTTP_CONNECTIONS, (double) http_server_connection_count(p->server), NULL, 0);
+        metrics_set(p->metrics, METRIC_RUNS_ACTIVE, (double) orchestrator_active_runs(p->orchestrator), NULL, 0);
+        if (turn % APPROVALS_EVERY == 0 && !approvals_expire(p->orchestrator, ctx, &expired, &failure) &&
+            failure.code != ERROR_CANCELLED)
+            LOG_ERROR("nexus.approvals", S("approvals could not be looked through"), &failure);
+        arena_rewind(ctx->arena, mark);
+    }
+    return false;
+}
+
+static bool start_services(struct platform *p, struct error *e)
+{
+    (void) e;
+    on_loop_begin(&p->warm_up, p->loops[p->loop_count - 1], "warm_up", 0, warm_up, p);
+    if (!on_loop_wait_for(&p->warm_up, WARM_UP_MS))
+        LOG_WARN("nexus.tools", S("tools are still being compiled; their first calls may have to wait"));
+    on_loop_begin(&p->housekeeping, p->loops[0], "housekeeping", 0, keep_house, p);
+    atomic_store_explicit(&p->is_ready, true, memory_order_release);
+    return true;
+}
+
+static void stop_services(struct platform *p)
+{
+    on_loop_cancel(&p->warm_up);
+    on_loop_join(&p->warm_up);
+    on_loop_cancel(&p->housekeeping);
+    on_loop_join(&p->housekeeping);
+}
+
+/* ---- the list ---- */
+
+static const struct step {
+    const char *name;
+    bool (*start)(struct platform *p, struct error *e);
+    void (*stop)(struct platform *p); /* NULL: nothing to stop */
+} steps[] = {
+    {"process", start_process, NULL},
+    {"store", start_store, stop_store},
+    {"metrics", start_metrics, stop_metrics},
+    {"policy", start_policy, stop_policy},
+    {"tools", start_tools, stop_tools},
+    {"sandbox", start_sandbox, stop_sandbox},
+    {"loops", start_loops, stop_loops},
+    {"server", start_server, stop_server},
+    {"threads", start_threads, stop_threads},
+    {"models", start_models, stop_models},
+    {"orchestrator", start_orchestrator, stop_orchestrator},
+    {"keys", start_keys, stop_keys},
+    {"gateway", start_gateway, stop_gateway},
+    {"recovery", start_recovery, NULL},
+    {"services", start_services, stop_services},
+};
+
+/* ---- drain ---- */
+
+struct drain_part {
+    struct platform *p;
+    bool is_ok;
+    struct error error;
+};
+
+static void drain_server(struct context *ctx, void *argument)
+{
+    struct drain_part *part = argument;
+    part->is_ok = http_server_drain(part->p->server, ctx, &part->error);
+}
+
+static void drain_runs(struct context *ctx, void *argument)
+{
+    struct drain_part *part = argument;
+    part->is_ok = orchestrator_drain(part->p->orchestrator, ctx, &part->error);
+}
+
+/* Both at once: streams end with their runs, and a client may still send what a run waits for. */
+static bool drain_all(struct context *ctx, void *argument, struct error *e)
+{
+    struct platform *p = argument;
+    struct drain_part server = {p, true, {0}}, runs = {p, true, {0}};
+    struct group group;
+    group_init(&group, ctx);
+    bool is_started = group_start(&group, "drain_server", drain_server, &server, e);
+    if (is_started && p->orchestrator)
+        is_started = group_start(&group, "drain_runs", drain_runs, &runs, e);
+    group_wait(&group);
+    if (!is_started)
+        return false;
+    return server.is_ok && runs.is_ok ? true : error_copy(e, server.is_ok ? &runs.error : &server.error);
+}
+
+static void platform_begin_drain(struct platform *p, int64_t timeout_ms)
+{
+    ensure(!p->is_draining);
+    p->is_draining = true;
+    if (p->gateway)
+        gateway_set_draining(p->gateway);
+    on_loop_begin(&p->drain, p->loops[0], "drain", timeout_ms > 0 ? timeout_ms : 1, drain_all, p);
+}
+
+static bool platform_is_drained(const struct platform *p)
+{
+    return p->is_draining && atomic_load(&p->drain.is_done);
+}
+
+/* ---- life ---- */
+
+static void platform_destroy(struct platform *p)
+{
+    if (!p)
+        return;
+    struct error late;
+    if (p->thread_count > 0) {
+        if (!p->is_draining)
+            platform_begin_drain(p, 0);
+        if (!on_loop_wait(&p->drain, &late))
+            LOG_WARN("nexus", S("not everything ended in time; interrupted runs go on at the next start"),
+                     LOG_STR("error.message", str_from_cstr(late.message)));
+    }
+    while (p->started_count > 0) {
+        const struct step *step = &steps[--p->started_count];
+        if (step->stop)
+            step->stop(p);
+    }
+    config_destroy(p->config);
+    arena_destroy(p->arena);
+    free(p);
+}
+
+static bool platform_start(const struct config_sources *sources, struct config *give_config, struct platform **out,
+                           struct error *e)
+{
+    struct platform *p = calloc(1, sizeof *p);
+    ensure(p != NULL);
+    p->arena = arena_create(0);
+    p->sources = sources;
+    p->config = give_config;
+    p->info.data_dir = give_config->data_dir;
+    for (size_t i = 0; i < ARRAY_COUNT(steps); i++) {
+        LOG_DEBUG("nexus", S("start"), LOG_STR("nexus.step", str_from_cstr(steps[i].name)));
+        if (!steps[i].start(p, e)) {
+            platform_destroy(p);
+            return false;
+        }
+        p->started_count++;
+    }
+    *out = p;
+    return true;
+}
+
+static const struct platform_info *platform_info(const struct platform *p)
+{
+    return &p->info;
+}
+
+/* ---- reload ---- */
+
+static bool is_same_tree(struct arena *arena, const struct config *a, const struct config *b, str name)
+{
+    return str_equal(json_print(arena, json_get(a->document.root, name)), json_print(arena, json_get(b->document.root, name)));
+}
+
+/* Settings that are read once; a change of one is told, not obeyed. */
+static void warn_unchangeable(struct platform *p, const struct config *fresh)
+{
+    OWNED(arena) arena = arena_create(0);
+    const struct config *old = p->config;
+    const struct {
+        const char *name;
+        bool is_same;
+    } fixed[] = {
+        {"listen", str_equal(old->listen, fresh->listen)},
+        {"data_dir", str_equal(old->data_dir, fresh->data_dir)},
+        {"node", str_equal(old->node, fresh->node)},
+        {"threads", old->threads == fresh->threads},
+        {"policy.dir", str_equal(old->policy_dir, fresh->policy_dir)},
+        {"tools", is_same_tree(arena, old, fresh, S("tools"))},
+        {"allowed_hosts", is_same_tree(arena, old, fresh, S("allowed_hosts"))},
+        {"limits.requests_per_minute", old->requests_per_minute == fresh->requests_per_minute},
+        {"limits.streams_per_key", old->streams_per_key == fresh->streams_per_key},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(fixed); i++)
+        if (!fixed[i].is_same)
+            LOG_WARN("nexus", S("this setting changes at the next start only"),
+                     LOG_STR("nexus.setting", str_from_cstr(fixed[i].name)));
+}
+
+static bool reload_models(struct platform *p, const struct config *fresh, struct settings **out, struct error *e)
+{
+    struct settings_sources sources = settings_sources_of(p, fresh);
+    struct provider_set *set = p->provider_sets[p->provider_set_count - 1];
+    if (provider_set_fits(set, fresh))
+        return settings_create(&sources, set, out, e);
+    if (p->provider_set_count == PROVIDER_SETS_MAX)
+        return error_set(e, REASON_LIMIT, "the providers were changed %d times; restart", PROVIDER_SETS_MAX);
+    if (!provider_set_create(&sources, &set, e))
+        return false;
+    if (!settings_create(&sources, set, out, e)) {
+        provider_set_destroy(set);
+        return false;
+    }
+    p->provider_sets[p->provider_set_count++] = set;
+    return true;
+}
+
+static bool platform_reload(struct platform *p, struct error *e)
+{
+    OWNED(config) fresh = NULL;
+    struct settings *settings;
+    if (!config_load(p->sources, &fresh, e))
+        return false;
+    if (!policy_reload(p->policy, e))
+        return error_wrap(e, "policies");
+    if (!registry_reload(p->registry, e))
+        return error_wrap(e, "tools");
+    if (!reload_models(p, fresh, &settings, e))
+        return false;
+    warn_unchangeable(p, fresh);
+    orchestrator_reconfigure(p->orchestrator, settings);
+    log_set_level(fresh->log_level);
+    struct config *old = p->config;
+    p->config = GIVE(fresh);
+    p->config->data_dir = str_copy(p->config->arena, old->data_dir); /* what is in force */
+    p->info.data_dir = p->config->data_dir;
+    config_destroy(old);
+    return true;
+}
+
+/* ---- single parts ---- */
+
+static bool create_bare_sandbox(str cache_dir, struct executor **out, struct error *e)
+{
+    static struct host_call host_calls[1];
+    host_calls[0] = host_clock();
+    return create_sandbox_with(cache_dir, host_calls, 1, out, e);
+}
+
+static bool open_store(str data_dir, struct store **out, void **owner, struct error *e)
+{
+    OWNED(arena) arena = arena_create(0);
+    struct sqlite_database *database;
+    bool is_new;
+    if (access(str_to_cstr(arena, str_printf(arena, STR_FMT "/nexus.db", STR_ARG(data_dir))), F_OK) != 0)
+        return error_set(e, REASON_NOT_FOUND, "no store in " STR_FMT "; name a server's folder with --data", STR_ARG(data_dir));
+    struct sqlite_options options = {.data_dir = data_dir, .node = S("cli"), .clock = clock_system(), .random = random_system()};
+    if (!sqlite_database_open(&options, &database, &is_new, e))
+        return false;
+    *out = sqlite_database_store(database);
+    *owner = database;
+    return true;
+}
+
+static void close_store(void *owner)
+{
+    sqlite_database_close(owner);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct platform_ops platform = {
+        .start = platform_start,
+        .info = platform_info,
+        .reload = platform_reload,
+        .begin_drain = platform_begin_drain,
+        .is_drained = platform_is_drained,
+        .destroy = platform_destroy,
+    };
+    static const struct part_ops parts = {
+        .provider_types = provider_types,
+        .provider_type_count = ARRAY_COUNT(provider_types),
+        .create_policy = create_policy,
+        .create_sandbox = create_bare_sandbox,
+        .open_store = open_store,
+        .close_store = close_store,
+    };
+#ifdef NEXUS_FAULTS
+    fault_arm(str_from_cstr(getenv("NEXUS_FAULT")));
+#endif
+    OWNED(arena) arena = arena_create(64u << 20);
+    struct cli cli = {.platform = &platform, .parts = &parts, .arena = arena};
+    return command_main(&cli, argc, argv);
+}
