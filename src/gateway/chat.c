@@ -14,17 +14,14 @@ static int64_t text_bound(const struct json *value)
     str text, key;
     const struct json *item;
     switch (json_type(value)) {
-    case JSON_STRING:
-        return json_to_str(value, &text) ? (int64_t) text.len : 0;
+    case JSON_STRING: return json_to_str(value, &text) ? (int64_t) text.len : 0;
     case JSON_ARRAY:
-    case JSON_OBJECT:
-        break;
+    case JSON_OBJECT: break;
     case JSON_ABSENT:
     case JSON_NULL:
     case JSON_BOOL:
     case JSON_INTEGER:
-    case JSON_REAL:
-        return 24; /* digits of the longest number */
+    case JSON_REAL: return 24; /* digits of the longest number */
     }
     int64_t total = 4;
     struct json_iter it = json_iter(value);
@@ -39,8 +36,10 @@ int64_t chat_input_tokens_bound(const struct json *request)
 {
     const struct json *tools = json_get(request, S("tools"));
     size_t tool_count = json_count(tools) + json_count(json_get(request, S("functions")));
-    return PROMPT_TOKENS_BASE + text_bound(request) + (int64_t) json_count(json_get(request, S("messages"))) * PROMPT_TOKENS_PER_MESSAGE +
-           (int64_t) tool_count * PROMPT_TOKENS_PER_TOOL + (tool_count > 0 ? PROMPT_TOKENS_TOOLS : 0);
+    return PROMPT_TOKENS_BASE + text_bound(request) +
+           (int64_t) json_count(json_get(request, S("messages"))) * PROMPT_TOKENS_PER_MESSAGE +
+           (int64_t) tool_count * PROMPT_TOKENS_PER_TOOL +
+           (tool_count > 0 ? PROMPT_TOKENS_TOOLS : 0);
 }
 
 /* ---- the request ---- */
@@ -74,26 +73,30 @@ static bool read_chat(struct api_call *call, struct chat_request *chat, struct e
         return false;
     if (json_type(chat->json) != JSON_OBJECT)
         return error_set(e, REASON_SCHEMA, "the body must be a JSON object");
-    if (!json_need_str(chat->json, S("model"), &chat->model, e) || !json_read_bool(chat->json, S("stream"), &chat->is_stream, e) ||
-        !read_limits(chat, e) || !read_session(call, chat, e))
+    if (!json_need_str(chat->json, S("model"), &chat->model, e) ||
+        !json_read_bool(chat->json, S("stream"), &chat->is_stream, e) || !read_limits(chat, e) ||
+        !read_session(call, chat, e))
         return false;
     if (json_count(json_get(chat->json, S("messages"))) == 0)
         return error_set(e, REASON_SCHEMA, "messages must be an array with at least one message");
-    chat->wants_usage = json_bool_or(json_get(chat->json, S("stream_options")), S("include_usage"), false);
+    chat->wants_usage =
+        json_bool_or(json_get(chat->json, S("stream_options")), S("include_usage"), false);
     chat->input_tokens_bound = chat_input_tokens_bound(chat->json);
     return true;
 }
 
 bool route_chat(struct api_call *call, struct error *e)
 {
-    OWNED(arena) large = call->body.len > CHAT_BODY_SMALL_BYTES ? arena_create(CHAT_ARENA_BYTES) : NULL;
+    OWNED(arena) large =
+        call->body.len > CHAT_BODY_SMALL_BYTES ? arena_create(CHAT_ARENA_BYTES) : NULL;
     struct chat_request *chat = ARENA_NEW(call->ctx->arena, struct chat_request);
     chat->arena = large ? large : call->ctx->arena;
     if (!read_chat(call, chat, e))
         return false;
     if (chat->is_stream && !middleware_take_stream(call, e))
         return false;
-    return str_starts_with(chat->model, AGENT_PREFIX) ? chat_agent(call, chat, e) : chat_plain(call, chat, e);
+    return str_starts_with(chat->model, AGENT_PREFIX) ? chat_agent(call, chat, e)
+                                                      : chat_plain(call, chat, e);
 }
 
 /* ---- answers ---- */
@@ -121,7 +124,8 @@ bool chat_stream_begin(struct api_call *call, struct error *e)
 bool chat_send_data(struct api_call *call, str json, struct error *e)
 {
     return chat_stream_begin(call, e) && http_reply_write(call->request, S("data: "), e) &&
-           http_reply_write(call->request, json, e) && http_reply_write(call->request, S("\n\n"), e);
+           http_reply_write(call->request, json, e) &&
+           http_reply_write(call->request, S("\n\n"), e);
 }
 
 bool chat_stream_fail(struct api_call *call, const struct error *failure)
@@ -168,10 +172,12 @@ bool route_openai_models(struct api_call *call, struct error *e)
     json_array_begin(w);
     for (size_t i = 0; i < catalog_count(settings->catalog); i++) {
         const struct model *model = catalog_at(settings->catalog, i);
-        write_model(w, model->name, model->created_unix, model->target_count > 0 ? model->targets[0].provider->name : S("nexus"));
+        write_model(w, model->name, model->created_unix,
+                    model->target_count > 0 ? model->targets[0].provider->name : S("nexus"));
     }
     for (size_t i = 0; i < agent_set_count(settings->agents); i++)
-        write_model(w, agent_model(call->ctx->arena, agent_set_at(settings->agents, i)), 0, S("nexus"));
+        write_model(w, agent_model(call->ctx->arena, agent_set_at(settings->agents, i)), 0,
+                    S("nexus"));
     json_array_end(w);
     json_object_end(w);
     orchestrator_release(settings);
@@ -186,11 +192,13 @@ bool route_openai_model(struct api_call *call, struct error *e)
         return false;
     const struct settings *settings = orchestrator_acquire(call->gateway->orchestrator);
     const struct model *model = catalog_find(settings->catalog, name);
-    bool is_agent = str_strip_prefix(name, AGENT_PREFIX, &agent) && agent_set_find(settings->agents, agent);
+    bool is_agent =
+        str_strip_prefix(name, AGENT_PREFIX, &agent) && agent_set_find(settings->agents, agent);
     bool ok = model || is_agent || catalog_error_unknown(settings->catalog, name, e);
     if (ok)
         write_model(reply_writer_init(&writer, call), name, model ? model->created_unix : 0,
-                    model && model->target_count > 0 ? model->targets[0].provider->name : S("nexus"));
+                    model && model->target_count > 0 ? model->targets[0].provider->name
+                                                     : S("nexus"));
     orchestrator_release(settings);
     return ok && reply_writer_send(&writer, call, 200, e);
 }

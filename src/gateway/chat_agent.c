@@ -27,16 +27,16 @@ struct agent_call {
     struct openai_answer answer;
     struct journal_follower *follower;
     int64_t seen;
-    int64_t attempt;             /* newest whose text is shown */
-    int64_t step_bytes;          /* text sent of the step in work */
-    bool has_text, has_role;     /* anything sent at all; the first chunk carries the role */
+    int64_t attempt;         /* newest whose text is shown */
+    int64_t step_bytes;      /* text sent of the step in work */
+    bool has_text, has_role; /* anything sent at all; the first chunk carries the role */
     int64_t authorised_ns, sent_ns;
     struct usage usage;
     enum outcome outcome;
     enum finish finish;
     bool is_degraded;
     uuid answer_id;
-    str approvals;               /* links, one a line */
+    str approvals; /* links, one a line */
 };
 
 /* ---- the request ---- */
@@ -55,14 +55,17 @@ static bool read_question(struct agent_call *a, struct error *e)
     size_t last;
     struct arena *arena = a->chat->arena;
     struct prompt *prompt = ARENA_NEW(arena, struct prompt);
-    if (!openai_read_request(arena, a->chat->json, prompt, &is_stream, &wants_usage, e) || !last_user_message(prompt, &last, e))
+    if (!openai_read_request(arena, a->chat->json, prompt, &is_stream, &wants_usage, e) ||
+        !last_user_message(prompt, &last, e))
         return false;
     if (prompt->tool_count > 0)
-        return error_set(e, REASON_INVALID, "an agent brings its own tools: leave out tools, or call a plain model");
+        return error_set(e, REASON_INVALID,
+                         "an agent brings its own tools: leave out tools, or call a plain model");
     if (a->chat->choices > 1)
         return error_set(e, REASON_INVALID, "an agent gives one answer: leave out n");
     a->request.content = prompt_message_text(arena, &prompt->messages[last]);
-    const struct json *content = json_get(json_at(json_get(a->chat->json, S("messages")), last), S("content"));
+    const struct json *content =
+        json_get(json_at(json_get(a->chat->json, S("messages")), last), S("content"));
     if (json_type(content) == JSON_ARRAY)
         a->request.parts = json_print(arena, content);
     if (a->is_own_session) {
@@ -80,7 +83,9 @@ static bool open_session(struct agent_call *a, str agent, struct error *e)
         struct session_request request = {.agent = agent, .budget = COST_LIMITLESS};
         if (!session_create(o, a->call->ctx, &a->call->principal, &request, row, e)) {
             if (e->reason == REASON_NOT_FOUND) /* on this route it is a model that is not known */
-                return error_set(e, REASON_UNKNOWN_MODEL, "there is no agent \"" STR_FMT "\"; see GET /v1/models", STR_ARG(agent));
+                return error_set(e, REASON_UNKNOWN_MODEL,
+                                 "there is no agent \"" STR_FMT "\"; see GET /v1/models",
+                                 STR_ARG(agent));
             return false;
         }
         a->session_id = record_uuid(row, SESSIONS_ID);
@@ -90,7 +95,8 @@ static bool open_session(struct agent_call *a, str agent, struct error *e)
         return false;
     a->session_id = a->chat->session_id;
     return str_equal(record_text(row, SESSIONS_AGENT), agent) ||
-           error_set(e, REASON_CONFLICT, "the session belongs to the agent \"" STR_FMT "\"", STR_ARG(record_text(row, SESSIONS_AGENT)));
+           error_set(e, REASON_CONFLICT, "the session belongs to the agent \"" STR_FMT "\"",
+                     STR_ARG(record_text(row, SESSIONS_AGENT)));
 }
 
 /* ---- streaming out ---- */
@@ -166,7 +172,8 @@ static void on_model_completed(struct agent_call *a, const struct json *data)
 static bool on_failed(const struct json *data, struct error *e)
 {
     enum error_reason reason = REASON_INTERNAL;
-    str problem = json_str_or(data, S("error"), STR_NONE), message = json_str_or(data, S("message"), S("the run failed"));
+    str problem = json_str_or(data, S("error"), STR_NONE),
+        message = json_str_or(data, S("message"), S("the run failed"));
     if (!error_reason_find(problem, &reason))
         reason = REASON_INTERNAL;
     return error_set(e, reason, STR_FMT, STR_ARG(message));
@@ -181,7 +188,8 @@ static void on_waiting(struct agent_call *a, const struct json *data)
     while (json_next(&it, NULL, &item)) {
         str id;
         if (json_to_str(item, &id))
-            strbuf_printf(&links, "%s/api/v1/approvals/" STR_FMT, links.len > 0 ? "\n" : "", STR_ARG(id));
+            strbuf_printf(&links, "%s/api/v1/approvals/" STR_FMT, links.len > 0 ? "\n" : "",
+                          STR_ARG(id));
     }
     a->approvals = strbuf_str(&links);
     a->outcome = OUTCOME_WAITING;
@@ -193,8 +201,7 @@ static bool on_event(struct agent_call *a, const struct event *event, struct err
     const struct json *data = event->data;
     a->seen = event->seq;
     switch ((int) event->type) {
-    case EVENT_MODEL_DELTA:
-        return on_delta(a, data, e);
+    case EVENT_MODEL_DELTA: return on_delta(a, data, e);
     case EVENT_MODEL_COMPLETED:
         on_model_completed(a, data);
         if (json_count(json_get(data, S("tool_calls"))) > 0)
@@ -203,20 +210,16 @@ static bool on_event(struct agent_call *a, const struct event *event, struct err
     case EVENT_RUN_COMPLETED:
         a->outcome = OUTCOME_COMPLETED;
         a->finish = finish_of(json_str_or(data, S("finish"), STR_NONE));
-        a->is_degraded = json_get(data, S("degraded")) != NULL && json_type(json_get(data, S("degraded"))) != JSON_NULL &&
+        a->is_degraded = json_get(data, S("degraded")) != NULL &&
+                         json_type(json_get(data, S("degraded"))) != JSON_NULL &&
                          json_bool_or(data, S("degraded"), true);
         if (!uuid_parse(json_str_or(data, S("message_id"), STR_NONE), &a->answer_id))
             a->answer_id = UUID_NONE;
         return true;
-    case EVENT_RUN_FAILED:
-        return on_failed(data, e);
-    case EVENT_RUN_CANCELLED:
-        return error_set(e, REASON_CANCELLED, "the run was cancelled");
-    case EVENT_RUN_WAITING:
-        on_waiting(a, data);
-        return true;
-    default:
-        return true;
+    case EVENT_RUN_FAILED: return on_failed(data, e);
+    case EVENT_RUN_CANCELLED: return error_set(e, REASON_CANCELLED, "the run was cancelled");
+    case EVENT_RUN_WAITING: on_waiting(a, data); return true;
+    default: return true;
     }
 }
 
@@ -224,7 +227,8 @@ static bool read_news(struct agent_call *a, size_t *count, struct error *e)
 {
     struct context *ctx = a->call->ctx;
     struct events events;
-    if (!journal_read(a->call->gateway->store, ctx, a->call->principal.tenant_id, a->run_id, a->seen, EVENTS_PER_READ, &events, e))
+    if (!journal_read(a->call->gateway->store, ctx, a->call->principal.tenant_id, a->run_id,
+                      a->seen, EVENTS_PER_READ, &events, e))
         return false;
     *count = events.count;
     for (size_t i = 0; i < events.count && a->outcome == OUTCOME_NONE; i++)
@@ -243,7 +247,8 @@ static bool do_chores(struct agent_call *a, struct error *e)
             return false;
         a->authorised_ns = now_ns;
     }
-    if (!http_reply_has_begun(a->call->request) || now_ns - a->sent_ns < GATEWAY_KEEP_ALIVE_MS * INT64_C(1000000))
+    if (!http_reply_has_begun(a->call->request) ||
+        now_ns - a->sent_ns < GATEWAY_KEEP_ALIVE_MS * INT64_C(1000000))
         return true;
     a->sent_ns = now_ns;
     return http_reply_write(a->call->request, S(": keep-alive\n\n"), e);
@@ -253,8 +258,11 @@ static bool wait_for_news(struct agent_call *a, struct error *e)
 {
     struct context *ctx = a->call->ctx;
     struct error waited = {0};
-    int64_t began_ns = context_now_ns(ctx), next_ns = a->authorised_ns + GATEWAY_REAUTHORISE_MS * INT64_C(1000000);
-    if (!journal_wait(a->follower, ctx, a->seen, next_ns > began_ns ? next_ns : began_ns, &waited) && waited.code != ERROR_TIMEOUT)
+    int64_t began_ns = context_now_ns(ctx),
+            next_ns = a->authorised_ns + GATEWAY_REAUTHORISE_MS * INT64_C(1000000);
+    if (!journal_wait(a->follower, ctx, a->seen, next_ns > began_ns ? next_ns : began_ns,
+                      &waited) &&
+        waited.code != ERROR_TIMEOUT)
         return error_copy(e, &waited);
     return context_now_ns(ctx) - began_ns > 100000 || context_sleep_ms(ctx, RETRY_MS, e);
 }
@@ -288,7 +296,8 @@ static bool read_answer(struct agent_call *a, str *content, struct error *e)
         return true;
     *key = record_of(TABLE_MESSAGES);
     record_set_uuid(key, MESSAGES_ID, a->answer_id);
-    if (!store_get(a->call->gateway->store, a->call->ctx, a->call->principal.tenant_id, key, row, e))
+    if (!store_get(a->call->gateway->store, a->call->ctx, a->call->principal.tenant_id, key, row,
+                   e))
         return error_wrap(e, "the run's answer");
     *content = record_text(row, MESSAGES_CONTENT);
     return true;
@@ -299,8 +308,9 @@ static bool end_text(struct agent_call *a, str *content, struct error *e)
     struct arena *arena = a->call->ctx->arena;
     if (a->outcome == OUTCOME_COMPLETED)
         return read_answer(a, content, e);
-    *content = str_printf(arena, "Run " STR_FMT " waits for an approval by another person:\n" STR_FMT,
-                          STR_ARG(uuid_str(arena, a->run_id)), STR_ARG(a->approvals));
+    *content =
+        str_printf(arena, "Run " STR_FMT " waits for an approval by another person:\n" STR_FMT,
+                   STR_ARG(uuid_str(arena, a->run_id)), STR_ARG(a->approvals));
     a->finish = FINISH_STOP;
     return true;
 }
@@ -330,7 +340,8 @@ static never_inline bool finish_stream(struct agent_call *a, str content, struct
     strbuf_init(&text, a->call->ctx->arena, 4096);
     json_writer_init(&w, &text);
     openai_write_usage_chunk(&w, &a->answer, &a->usage);
-    if ((a->chat->wants_usage && !chat_send_data(a->call, strbuf_str(&text), e)) || !chat_send_data(a->call, S("[DONE]"), e))
+    if ((a->chat->wants_usage && !chat_send_data(a->call, strbuf_str(&text), e)) ||
+        !chat_send_data(a->call, S("[DONE]"), e))
         return false;
     http_reply_end(a->call->request);
     return true;
@@ -359,10 +370,12 @@ static never_inline void cancel_run(struct agent_call *a)
 {
     struct context *ctx = a->call->ctx, shield;
     struct error ignored = {0};
-    context_init(&shield, ctx->scheduler, ctx->arena, context_now_ns(ctx) + CANCEL_MS * INT64_C(1000000));
+    context_init(&shield, ctx->scheduler, ctx->arena,
+                 context_now_ns(ctx) + CANCEL_MS * INT64_C(1000000));
     shield.tenant_id = ctx->tenant_id;
     shield.trace = ctx->trace;
-    (void) !run_cancel(a->call->gateway->orchestrator, &shield, &a->call->principal, a->run_id, &ignored);
+    (void) !run_cancel(a->call->gateway->orchestrator, &shield, &a->call->principal, a->run_id,
+                       &ignored);
     context_deinit(&shield);
 }
 
@@ -370,7 +383,8 @@ static bool start(struct agent_call *a, struct error *e)
 {
     struct api_call *call = a->call;
     a->request.session_id = a->session_id;
-    if (!run_start(call->gateway->orchestrator, call->ctx, &call->principal, &a->request, &a->run_id, e))
+    if (!run_start(call->gateway->orchestrator, call->ctx, &call->principal, &a->request,
+                   &a->run_id, e))
         return false;
     reply_header(call, S("Nexus-Run-Id"), uuid_str(call->ctx->arena, a->run_id));
     reply_header(call, S("X-Nexus-Session"), uuid_str(call->ctx->arena, a->session_id));
@@ -386,9 +400,11 @@ bool chat_agent(struct api_call *call, const struct chat_request *chat, struct e
     a->call = call;
     a->chat = chat;
     a->is_own_session = uuid_is_none(chat->session_id);
-    if (!read_question(a, e) || !open_session(a, str_from(chat->model, sizeof "agent:" - 1), e) || !start(a, e))
+    if (!read_question(a, e) || !open_session(a, str_from(chat->model, sizeof "agent:" - 1), e) ||
+        !start(a, e))
         return false;
-    a->follower = journal_follow(orchestrator_hub(call->gateway->orchestrator), call->ctx, a->run_id);
+    a->follower =
+        journal_follow(orchestrator_hub(call->gateway->orchestrator), call->ctx, a->run_id);
     bool ok = answer(a, &failure);
     journal_unfollow(a->follower);
     if (ok)

@@ -16,14 +16,14 @@
 struct http_exchange;
 
 struct chat_request {
-    struct arena *arena;          /* of the tree: the call's, or a larger one */
+    struct arena *arena; /* of the tree: the call's, or a larger one */
     const struct json *json;
     str model;
     bool is_stream, wants_usage;
-    int64_t max_output_tokens;    /* 0: not said */
+    int64_t max_output_tokens; /* 0: not said */
     int64_t choices;
     int64_t input_tokens_bound;
-    uuid session_id;              /* X-Nexus-Session, or UUID_NONE */
+    uuid session_id; /* X-Nexus-Session, or UUID_NONE */
 };
 
 /* One plain call in work; on the call's arena. */
@@ -31,10 +31,10 @@ struct chat_call {
     struct api_call *call;
     const struct chat_request *chat;
     struct plain_call plain;
-    struct context ctx;           /* the call's, with the total deadline */
+    struct context ctx; /* the call's, with the total deadline */
     struct usage usage;
-    int64_t estimated_output;     /* -1: nothing is known: the reservation counts */
-    bool was_sent;                /* the provider may have worked for us */
+    int64_t estimated_output; /* -1: nothing is known: the reservation counts */
+    bool was_sent;            /* the provider may have worked for us */
 };
 
 /* Each sends the whole answer, or returns false; then nothing was sent unless http_reply_has_begun. */

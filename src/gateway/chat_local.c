@@ -17,7 +17,8 @@ static bool send_whole(struct chat_call *c, const struct prompt *prompt, struct 
     return reply_writer_send(&writer, c->call, 200, e);
 }
 
-static bool send_delta(struct chat_call *c, const struct openai_answer *answer, const struct delta *delta, bool is_first, struct error *e)
+static bool send_delta(struct chat_call *c, const struct openai_answer *answer,
+                       const struct delta *delta, bool is_first, struct error *e)
 {
     struct strbuf text;
     struct json_writer w;
@@ -78,5 +79,6 @@ bool chat_local(struct chat_call *c, struct error *e)
     if (!c->chat->is_stream)
         return send_whole(c, prompt, e);
     OWNED(reply_stream) stream = NULL;
-    return provider_stream(c->plain.target->provider, &c->ctx, prompt, &stream, e) && send_deltas(c, stream, e);
+    return provider_stream(c->plain.target->provider, &c->ctx, prompt, &stream, e) &&
+           send_deltas(c, stream, e);
 }

@@ -11,10 +11,8 @@ static bool was_refused(const struct chat_call *c, const struct error *failure)
     case REASON_PROVIDER_QUOTA:
     case REASON_PROVIDER_AUTH:
     case REASON_PROVIDER_INVALID:
-    case REASON_PROVIDER_OVERLOADED:
-        return c->estimated_output <= 0;
-    default:
-        return !c->was_sent;
+    case REASON_PROVIDER_OVERLOADED: return c->estimated_output <= 0;
+    default: return !c->was_sent;
     }
 }
 
@@ -33,7 +31,8 @@ static bool try_targets(struct chat_call *c, struct error *e)
         size_t header_count = c->call->headers.count;
         if (try_target(c, e))
             return true;
-        bool is_over = http_reply_has_begun(c->call->request) || !error_may_retry(e) || !context_check(&c->ctx, NULL);
+        bool is_over = http_reply_has_begun(c->call->request) || !error_may_retry(e) ||
+                       !context_check(&c->ctx, NULL);
         if (is_over || !plain_call_next_target(o, &c->plain))
             return false;
         c->call->headers.count = header_count;
@@ -45,7 +44,8 @@ static void tell_degraded(struct chat_call *c)
 {
     if (c->plain.is_lowered)
         reply_header(c->call, S("Nexus-Degraded"),
-                     str_printf(c->call->ctx->arena, "output limited to %lld tokens by the budget", (long long) c->plain.max_output_tokens));
+                     str_printf(c->call->ctx->arena, "output limited to %lld tokens by the budget",
+                                (long long) c->plain.max_output_tokens));
 }
 
 static void settle(struct chat_call *c, const struct error *failure)
@@ -71,10 +71,12 @@ bool chat_plain(struct api_call *call, const struct chat_request *chat, struct e
         .max_output_tokens = chat->max_output_tokens,
         .choices = chat->choices,
     };
-    if (!plain_call_begin(call->gateway->orchestrator, call->ctx, &call->principal, &request, &c->plain, e))
+    if (!plain_call_begin(call->gateway->orchestrator, call->ctx, &call->principal, &request,
+                          &c->plain, e))
         return false;
     tell_degraded(c);
-    context_init_child(&c->ctx, call->ctx, context_deadline_in(call->ctx, c->plain.settings->call_timeout_ms));
+    context_init_child(&c->ctx, call->ctx,
+                       context_deadline_in(call->ctx, c->plain.settings->call_timeout_ms));
     bool ok = try_targets(c, &failure);
     bool is_total_deadline = !ok && failure.reason == REASON_TIMEOUT;
     if (is_total_deadline)

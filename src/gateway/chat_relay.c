@@ -26,14 +26,15 @@ static bool is_limited(struct chat_call *c)
 {
     struct ledger *ledger = orchestrator_ledger(c->call->gateway->orchestrator);
     cost remaining = ledger_remaining(ledger, &c->plain.path);
-    return c->plain.is_lowered || remaining.tokens != COST_UNLIMITED || remaining.cost_nanousd != COST_UNLIMITED;
+    return c->plain.is_lowered || remaining.tokens != COST_UNLIMITED ||
+           remaining.cost_nanousd != COST_UNLIMITED;
 }
 
 /* OpenAI's newer models refuse max_tokens. */
 static bool prefers_completion(str model)
 {
-    return str_starts_with(model, S("o1")) || str_starts_with(model, S("o3")) || str_starts_with(model, S("o4")) ||
-           str_starts_with(model, S("gpt-5"));
+    return str_starts_with(model, S("o1")) || str_starts_with(model, S("o3")) ||
+           str_starts_with(model, S("o4")) || str_starts_with(model, S("gpt-5"));
 }
 
 static bool splice_body(struct chat_call *c, str *body, struct error *e)
@@ -50,12 +51,14 @@ static bool splice_body(struct chat_call *c, str *body, struct error *e)
 
 /* ---- an upstream that says no ---- */
 
-static bool read_failure(struct chat_call *c, struct http_exchange *exchange, int status, struct error *e)
+static bool read_failure(struct chat_call *c, struct http_exchange *exchange, int status,
+                         struct error *e)
 {
     str body = STR_NONE;
     struct error unread = {0};
     const struct http_headers *headers = http_exchange_headers(exchange);
-    int64_t wait_ms = openai_retry_after_ms(http_headers_get(headers, S("retry-after-ms")), http_headers_get(headers, S("retry-after")),
+    int64_t wait_ms = openai_retry_after_ms(http_headers_get(headers, S("retry-after-ms")),
+                                            http_headers_get(headers, S("retry-after")),
                                             clock_unix_us(c->call->gateway->clock));
     if (!http_exchange_read_all(exchange, &c->ctx, PROVIDER_ERROR_BODY_BYTES_MAX, &body, &unread))
         body = STR_NONE;
@@ -72,7 +75,8 @@ static bool relay_whole(struct chat_call *c, struct http_exchange *exchange, str
         return false;
     OWNED(arena) work = arena_create(4 * (size_t) PROVIDER_ANSWER_BYTES_MAX);
     struct reply *reply = ARENA_NEW(work, struct reply);
-    if (!json_parse(work, body, (struct json_limits){.bytes_max = PROVIDER_ANSWER_BYTES_MAX}, &json, e))
+    if (!json_parse(work, body, (struct json_limits){.bytes_max = PROVIDER_ANSWER_BYTES_MAX}, &json,
+                    e))
         return error_set(e, REASON_PROVIDER_PROTOCOL, "the provider's answer is not JSON");
     if (!openai_read_reply(work, json, reply, e))
         return false;
@@ -91,7 +95,8 @@ static bool may_hold(str data, str member)
     if (at == STR_NOT_FOUND)
         return false;
     str rest = str_trim(str_from(data, at + member.len));
-    return !str_starts_with(rest, S(":")) || !str_starts_with(str_trim(str_from(rest, 1)), S("null"));
+    return !str_starts_with(rest, S(":")) ||
+           !str_starts_with(str_trim(str_from(rest, 1)), S("null"));
 }
 
 /* Looks into the few chunks that matter.  *is_ours: the caller did not ask for it. */
@@ -104,11 +109,14 @@ static bool inspect(struct relay *relay, str data, bool *is_ours, struct error *
     size_t count;
     arena_mark mark = arena_save(arena);
     struct delta *deltas = ARENA_ARRAY(arena, struct delta, OPENAI_CHUNK_DELTAS_MAX);
-    bool ok = json_parse(arena, data, (struct json_limits){.allow_duplicates = true}, &chunk, &failure) &&
-              openai_read_chunk(arena, chunk, relay->state, deltas, OPENAI_CHUNK_DELTAS_MAX, &count, &failure);
+    bool ok =
+        json_parse(arena, data, (struct json_limits){.allow_duplicates = true}, &chunk, &failure) &&
+        openai_read_chunk(arena, chunk, relay->state, deltas, OPENAI_CHUNK_DELTAS_MAX, &count,
+                          &failure);
     if (ok) {
         bool has_choices = json_count(json_get(chunk, S("choices"))) > 0;
-        *is_ours = !c->chat->wants_usage && !has_choices && json_type(json_get(chunk, S("usage"))) == JSON_OBJECT;
+        *is_ours = !c->chat->wants_usage && !has_choices &&
+                   json_type(json_get(chunk, S("usage"))) == JSON_OBJECT;
     } else if (failure.reason == REASON_JSON) {
         error_set(&failure, REASON_PROVIDER_PROTOCOL, "the provider sent a chunk that is not JSON");
     }
@@ -149,7 +157,8 @@ static bool relay_event(struct relay *relay, const struct sse_event *event, stru
     arena_mark mark = arena_save(c->call->ctx->arena);
     strbuf_init(&out, c->call->ctx->arena, 2 * SSE_EVENT_BYTES_MAX);
     sse_write(&out, STR_NONE, STR_NONE, event->data);
-    bool ok = chat_stream_begin(c->call, e) && http_reply_write(c->call->request, strbuf_str(&out), e);
+    bool ok =
+        chat_stream_begin(c->call, e) && http_reply_write(c->call->request, strbuf_str(&out), e);
     arena_rewind(c->call->ctx->arena, mark);
     return ok;
 }
@@ -165,7 +174,8 @@ static bool relay_events(struct relay *relay, struct error *e)
         if (str_is_empty(piece))
             break;
         if (!sse_parser_feed(relay->parser, piece, e))
-            return error_set(e, REASON_PROVIDER_PROTOCOL, "the provider sent an event over %u bytes", SSE_EVENT_BYTES_MAX);
+            return error_set(e, REASON_PROVIDER_PROTOCOL,
+                             "the provider sent an event over %u bytes", SSE_EVENT_BYTES_MAX);
         while (!relay->is_done && sse_parser_next(relay->parser, &event))
             if (!str_is_empty(event.data) && !relay_event(relay, &event, e))
                 return false;
@@ -175,7 +185,8 @@ static bool relay_events(struct relay *relay, struct error *e)
     /* Some servers end without [DONE]; without a finish reason it was a cut. */
     if (relay->has_finish && !sse_parser_has_partial(relay->parser))
         return chat_send_data(c->call, S("[DONE]"), e);
-    return error_set(e, REASON_PROVIDER_NETWORK, "the provider's stream ended in the middle of the answer");
+    return error_set(e, REASON_PROVIDER_NETWORK,
+                     "the provider's stream ended in the middle of the answer");
 }
 
 /* The end of the body behind [DONE], so that the connection is kept. */
@@ -184,7 +195,8 @@ static void read_tail(struct relay *relay)
     struct context tail;
     struct error ignored = {0};
     str piece;
-    context_init_child(&tail, &relay->c->ctx, context_deadline_in(&relay->c->ctx, PROVIDER_TAIL_WAIT_MS));
+    context_init_child(&tail, &relay->c->ctx,
+                       context_deadline_in(&relay->c->ctx, PROVIDER_TAIL_WAIT_MS));
     while (http_exchange_read(relay->exchange, &tail, &piece, &ignored) && !str_is_empty(piece))
         ;
     context_deinit(&tail);
@@ -221,10 +233,12 @@ bool chat_forward(struct chat_call *c, struct error *e)
     if (!splice_body(c, &body, e))
         return false;
     c->was_sent = true;
-    if (!provider_forward(c->plain.target->provider, &c->ctx, S("/chat/completions"), body, &exchange, e))
+    if (!provider_forward(c->plain.target->provider, &c->ctx, S("/chat/completions"), body,
+                          &exchange, e))
         return false;
     int status = http_exchange_status(exchange);
     if (status != 200)
         return read_failure(c, exchange, status, e);
-    return c->chat->is_stream && is_event_stream(exchange) ? relay_stream(c, exchange, e) : relay_whole(c, exchange, e);
+    return c->chat->is_stream && is_event_stream(exchange) ? relay_stream(c, exchange, e)
+                                                           : relay_whole(c, exchange, e);
 }

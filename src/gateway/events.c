@@ -32,13 +32,16 @@ static bool send_event(struct events_reader *reader, const struct event *event, 
     char id[24];
     strbuf_init(&data, call->ctx->arena, EVENT_TEXT_BYTES_MAX);
     json_writer_init(&w, &data);
-    if (!journal_write_event(call->gateway->store, call->ctx, call->principal.tenant_id, event, true, &w, e))
+    if (!journal_write_event(call->gateway->store, call->ctx, call->principal.tenant_id, event,
+                             true, &w, e))
         return false;
     int length = snprintf(id, sizeof id, "%lld", (long long) event->seq);
     strbuf_init(&out, call->ctx->arena, EVENT_TEXT_BYTES_MAX + 1024);
-    sse_write(&out, str_of(id, (size_t) length), str_from_cstr(event_type_name(event->type)), strbuf_str(&data));
+    sse_write(&out, str_of(id, (size_t) length), str_from_cstr(event_type_name(event->type)),
+              strbuf_str(&data));
     if (strbuf_is_over(&data) || strbuf_is_over(&out))
-        return error_set(e, REASON_TOO_LARGE, "event %lld is too large to send", (long long) event->seq);
+        return error_set(e, REASON_TOO_LARGE, "event %lld is too large to send",
+                         (long long) event->seq);
     if (!http_reply_write(call->request, strbuf_str(&out), e))
         return false;
     reader->after = event->seq;
@@ -52,7 +55,8 @@ static bool send_committed(struct events_reader *reader, size_t *count, struct e
 {
     struct api_call *call = reader->call;
     struct events events;
-    if (!journal_read(call->gateway->store, call->ctx, call->principal.tenant_id, reader->run_id, reader->after, EVENTS_PER_READ, &events, e))
+    if (!journal_read(call->gateway->store, call->ctx, call->principal.tenant_id, reader->run_id,
+                      reader->after, EVENTS_PER_READ, &events, e))
         return false;
     *count = events.count;
     for (size_t i = 0; i < events.count && !reader->is_final; i++) {
@@ -86,7 +90,8 @@ static bool wait_for_news(struct events_reader *reader, struct error *e)
     struct error waited = {0};
     int64_t next_ns = reader->authorised_ns + GATEWAY_REAUTHORISE_MS * INT64_C(1000000);
     int64_t now_ns = context_now_ns(ctx);
-    if (journal_wait(reader->follower, ctx, reader->after, next_ns > now_ns ? next_ns : now_ns, &waited))
+    if (journal_wait(reader->follower, ctx, reader->after, next_ns > now_ns ? next_ns : now_ns,
+                     &waited))
         return true;
     return waited.code == ERROR_TIMEOUT || error_copy(e, &waited);
 }
@@ -124,13 +129,17 @@ bool events_stream(struct api_call *call, uuid run_id, int64_t after, struct err
 {
     struct error ended = {0};
     int64_t now_ns = context_now_ns(call->ctx);
-    struct events_reader reader = {.call = call, .run_id = run_id, .after = after, .authorised_ns = now_ns, .sent_ns = now_ns};
+    struct events_reader reader = {
+        .call = call, .run_id = run_id, .after = after, .authorised_ns = now_ns, .sent_ns = now_ns};
     reply_header(call, S("Cache-Control"), S("no-store"));
     reply_header(call, S("X-Accel-Buffering"), S("no"));
     if (!reply_stream_begin(call, S("text/event-stream"), e))
         return false;
-    reader.follower = journal_follow(orchestrator_hub(call->gateway->orchestrator), call->ctx, run_id);
-    bool ok = http_reply_write(call->request, S(": events of a run; reconnect with Last-Event-ID\n\n"), &ended) && follow(&reader, &ended);
+    reader.follower =
+        journal_follow(orchestrator_hub(call->gateway->orchestrator), call->ctx, run_id);
+    bool ok = http_reply_write(call->request,
+                               S(": events of a run; reconnect with Last-Event-ID\n\n"), &ended) &&
+              follow(&reader, &ended);
     journal_unfollow(reader.follower);
     if (!ok && ended.code != ERROR_CANCELLED && ended.code != ERROR_DENIED)
         LOG_ERROR("gateway.events", S("an event stream ended early"), &ended);
@@ -146,7 +155,8 @@ bool events_list(struct api_call *call, uuid run_id, int64_t after, int64_t limi
     struct events events;
     struct reply_writer writer;
     uuid tenant_id = call->principal.tenant_id;
-    if (!journal_read(call->gateway->store, call->ctx, tenant_id, run_id, after, (size_t) limit, &events, e))
+    if (!journal_read(call->gateway->store, call->ctx, tenant_id, run_id, after, (size_t) limit,
+                      &events, e))
         return false;
     struct json_writer *w = reply_writer_init(&writer, call);
     bool is_final = false;
@@ -154,7 +164,8 @@ bool events_list(struct api_call *call, uuid run_id, int64_t after, int64_t limi
     json_key(w, S("events"));
     json_array_begin(w);
     for (size_t i = 0; i < events.count; i++) {
-        if (!journal_write_event(call->gateway->store, call->ctx, tenant_id, &events.items[i], false, w, e))
+        if (!journal_write_event(call->gateway->store, call->ctx, tenant_id, &events.items[i],
+                                 false, w, e))
             return false;
         after = events.items[i].seq;
         is_final = event_is_final(events.items[i].type);

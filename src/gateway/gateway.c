@@ -1,9 +1,9 @@
-#include "gateway/gateway_internal.h"
 #include "base/arena.h"
 #include "base/digest.h"
 #include "base/ensure.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "gateway/gateway_internal.h"
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -15,7 +15,8 @@ static void make_route_metrics(struct gateway *gateway)
     gateway->route_metrics = ARENA_ARRAY(gateway->arena, struct route_metrics, count);
     for (size_t i = 0; i < count; i++) {
         str path = i < routes_count() ? routes_at(i)->path : S("unknown");
-        gateway->route_metrics[i].duration = metrics_series(gateway->metrics, METRIC_HTTP_DURATION, &path, 1);
+        gateway->route_metrics[i].duration =
+            metrics_series(gateway->metrics, METRIC_HTTP_DURATION, &path, 1);
     }
     gateway->streams_open = metrics_series(gateway->metrics, METRIC_STREAMS_OPEN, NULL, 0);
 }
@@ -33,13 +34,15 @@ static void copy_options(struct gateway *gateway, const struct gateway_options *
         copy->requests_per_minute = GATEWAY_REQUESTS_PER_MINUTE;
     if (copy->streams_per_key == 0)
         copy->streams_per_key = GATEWAY_STREAMS_PER_KEY;
-    gateway->is_any_address = str_equal(copy->listen_address, S("0.0.0.0")) || str_equal(copy->listen_address, S("::"));
+    gateway->is_any_address =
+        str_equal(copy->listen_address, S("0.0.0.0")) || str_equal(copy->listen_address, S("::"));
 }
 
 bool gateway_create(const struct gateway_options *options, struct gateway **out, struct error *e)
 {
     (void) e;
-    ensure(options->orchestrator && options->keys && options->metrics && options->clock && options->random);
+    ensure(options->orchestrator && options->keys && options->metrics && options->clock &&
+           options->random);
     struct gateway *gateway = calloc(1, sizeof *gateway);
     ensure(gateway != NULL);
     gateway->arena = arena_create(0);
@@ -50,12 +53,14 @@ bool gateway_create(const struct gateway_options *options, struct gateway **out,
     gateway->clock = options->clock;
     gateway->random = options->random;
     gateway->store = orchestrator_parts(options->orchestrator)->store;
-    gateway->policy = options->policy ? options->policy : orchestrator_parts(options->orchestrator)->policy;
+    gateway->policy =
+        options->policy ? options->policy : orchestrator_parts(options->orchestrator)->policy;
     gateway->rate = rate_create(gateway->options.requests_per_minute);
     gateway->streams = streams_create(gateway->options.streams_per_key);
     gateway->openapi = openapi_document(gateway->arena);
     digest hash = digest_sha256(gateway->openapi);
-    gateway->openapi_etag = str_printf(gateway->arena, "\"" STR_FMT "\"", STR_ARG(str_hex(gateway->arena, hash.bytes, 16)));
+    gateway->openapi_etag = str_printf(gateway->arena, "\"" STR_FMT "\"",
+                                       STR_ARG(str_hex(gateway->arena, hash.bytes, 16)));
     make_route_metrics(gateway);
     *out = gateway;
     return true;
@@ -86,7 +91,8 @@ static bool find_route(struct api_call *call, struct error *e)
     if (call->route)
         return true;
     if (!is_path_known)
-        return error_set(e, REASON_NOT_FOUND, "there is nothing at " STR_FMT "; see /api/openapi.json",
+        return error_set(e, REASON_NOT_FOUND,
+                         "there is nothing at " STR_FMT "; see /api/openapi.json",
                          STR_ARG(str_cut_utf8(request->path, 200)));
     str allowed = routes_allowed(call->ctx->arena, request->path);
     reply_header(call, S("Allow"), allowed);
@@ -106,8 +112,9 @@ static bool handle_remembered(struct api_call *call, struct error *e)
 
 static bool serve(struct api_call *call, struct error *e)
 {
-    if (!middleware_identify(call, e) || !find_route(call, e) || !middleware_check_origin(call, e) ||
-        !middleware_authenticate(call, e) || !middleware_limit(call, e) || !middleware_read_body(call, e))
+    if (!middleware_identify(call, e) || !find_route(call, e) ||
+        !middleware_check_origin(call, e) || !middleware_authenticate(call, e) ||
+        !middleware_limit(call, e) || !middleware_read_body(call, e))
         return false;
     if (call->route->flags & ROUTE_CREATES)
         return handle_remembered(call, e);
@@ -121,12 +128,16 @@ static void count(struct api_call *call, int status, int64_t duration_ns)
     struct route_metrics *route = &gateway->route_metrics[index];
     if (status < 100 || status > 599)
         status = 500;
-    struct metric_series *series = atomic_load_explicit(&route->requests[status - 100], memory_order_acquire);
+    struct metric_series *series =
+        atomic_load_explicit(&route->requests[status - 100], memory_order_acquire);
     if (!series) {
-        char text[4] = {(char) ('0' + status / 100), (char) ('0' + status / 10 % 10), (char) ('0' + status % 10), 0};
+        char text[4] = {(char) ('0' + status / 100), (char) ('0' + status / 10 % 10),
+                        (char) ('0' + status % 10), 0};
         str labels[] = {call->route ? call->route->path : S("unknown"),
-                        str_from_cstr(http_method_name(call->request->method)), str_from_cstr(text)};
-        series = metrics_series(gateway->metrics, METRIC_HTTP_REQUESTS, labels, ARRAY_COUNT(labels));
+                        str_from_cstr(http_method_name(call->request->method)),
+                        str_from_cstr(text)};
+        series =
+            metrics_series(gateway->metrics, METRIC_HTTP_REQUESTS, labels, ARRAY_COUNT(labels));
         atomic_store_explicit(&route->requests[status - 100], series, memory_order_release);
     }
     metric_add(series, 1);
@@ -138,12 +149,15 @@ static void log_access(struct api_call *call, int status, int64_t duration_ns)
     if (!log_is_on(LOG_LEVEL_INFO))
         return;
     struct context *ctx = call->ctx;
-    LOG_INFO("gateway.access", S("request"), LOG_STR("http.request.method", str_from_cstr(http_method_name(call->request->method))),
-             LOG_STR("url.path", str_cut_utf8(call->request->path, 1024)), LOG_I64("http.response.status_code", status),
-             LOG_I64("event.duration", duration_ns),
-             LOG_STR("trace.id", str_hex(ctx->arena, ctx->trace.trace_id, sizeof ctx->trace.trace_id)),
-             LOG_STR("user.id", call->principal.user_id), LOG_STR("source.ip", str_from_cstr(call->request->peer_address)),
-             LOG_STR("http.request.id", call->request_id));
+    LOG_INFO(
+        "gateway.access", S("request"),
+        LOG_STR("http.request.method", str_from_cstr(http_method_name(call->request->method))),
+        LOG_STR("url.path", str_cut_utf8(call->request->path, 1024)),
+        LOG_I64("http.response.status_code", status), LOG_I64("event.duration", duration_ns),
+        LOG_STR("trace.id", str_hex(ctx->arena, ctx->trace.trace_id, sizeof ctx->trace.trace_id)),
+        LOG_STR("user.id", call->principal.user_id),
+        LOG_STR("source.ip", str_from_cstr(call->request->peer_address)),
+        LOG_STR("http.request.id", call->request_id));
 }
 
 static void finish(struct api_call *call)

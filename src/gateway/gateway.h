@@ -21,18 +21,19 @@ struct gateway_options {
     struct metrics *metrics;
     struct clock *clock;
     struct random *random;
-    str listen_address;            /* as configured, without port; a wildcard lets any literal IP address pass as Host */
-    str *allowed_hosts;            /* Host values beside the listening address and localhost */
+    str listen_address; /* as configured, without port; a wildcard lets any literal IP address pass as Host */
+    str *allowed_hosts; /* Host values beside the listening address and localhost */
     size_t allowed_host_count;
-    int64_t requests_per_minute;   /* per user; 0: 6000 */
-    size_t streams_per_key;        /* 0: 256 */
+    int64_t requests_per_minute; /* per user; 0: 6000 */
+    size_t streams_per_key;      /* 0: 256 */
     /* /readyz: false with the reason while something is missing */
     bool (*is_ready)(void *owner, struct error *e);
     void *ready_owner;
-    struct policy *policy;         /* NULL: orchestrator_parts(orchestrator)->policy */
-    str policy_dir;                /* shown by GET /api/v1/policies/rules; may be empty */
+    struct policy *policy; /* NULL: orchestrator_parts(orchestrator)->policy */
+    str policy_dir;        /* shown by GET /api/v1/policies/rules; may be empty */
 };
-must_check bool gateway_create(const struct gateway_options *options, struct gateway **out, struct error *e);
+must_check bool gateway_create(const struct gateway_options *options, struct gateway **out,
+                               struct error *e);
 void gateway_destroy(struct gateway *gateway);
 /* The http_handler of the server; owner is the gateway. */
 void gateway_handle(void *gateway, struct http_request *request);

@@ -27,10 +27,10 @@ struct gateway {
     struct policy *policy;
     struct rate *rate;
     struct streams *streams;
-    struct arena *arena;             /* of what lives as long as the gateway */
-    str openapi;                     /* the document, made once */
+    struct arena *arena; /* of what lives as long as the gateway */
+    str openapi;         /* the document, made once */
     str openapi_etag;
-    bool is_any_address;             /* listening on a wildcard */
+    bool is_any_address;                 /* listening on a wildcard */
     struct route_metrics *route_metrics; /* one per route, and one for requests that fit none */
     struct metric_series *streams_open;
     _Atomic bool is_draining;
@@ -40,28 +40,32 @@ struct api_call {
     struct gateway *gateway;
     struct http_request *request;
     struct context *ctx;
-    const struct route *route;       /* NULL: none fits */
+    const struct route *route; /* NULL: none fits */
     str params[ROUTE_PARAMS_MAX];
     struct principal principal;
-    str api_key;                     /* as presented: to authorise a stream anew */
+    str api_key; /* as presented: to authorise a stream anew */
     str request_id;
-    struct http_headers headers;     /* of the reply, before it begins */
+    struct http_headers headers; /* of the reply, before it begins */
     bool is_stream_counted;
-    bool is_idempotent;              /* under an Idempotency-Key that is ours to answer */
+    bool is_idempotent; /* under an Idempotency-Key that is ours to answer */
     str idempotency_key, idempotency_digest;
-    str body;                        /* JSON routes: the whole body */
-    const struct json *json;         /* parsed, an object; NULL when there is none */
+    str body;                /* JSON routes: the whole body */
+    const struct json *json; /* parsed, an object; NULL when there is none */
 };
 
 /* ---- middleware.c: what happens before a handler ---- */
-must_check bool middleware_identify(struct api_call *call, struct error *e);      /* request id and trace */
-must_check bool middleware_check_origin(struct api_call *call, struct error *e);  /* Host and Origin */
-may_suspend bool middleware_authenticate(struct api_call *call, struct error *e); /* who, and may they */
-must_check bool middleware_limit(struct api_call *call, struct error *e);         /* requests of the user */
+must_check bool middleware_identify(struct api_call *call,
+                                    struct error *e); /* request id and trace */
+must_check bool middleware_check_origin(struct api_call *call,
+                                        struct error *e); /* Host and Origin */
+may_suspend bool middleware_authenticate(struct api_call *call,
+                                         struct error *e);                /* who, and may they */
+must_check bool middleware_limit(struct api_call *call, struct error *e); /* requests of the user */
 may_suspend bool middleware_read_body(struct api_call *call, struct error *e);
 /* The same person with the same rights as when the stream began?  For streams that stay open. */
 may_suspend bool middleware_reauthorise(struct api_call *call, struct error *e);
-must_check bool middleware_take_stream(struct api_call *call, struct error *e);   /* streams per key; given back when the call ends */
+must_check bool middleware_take_stream(
+    struct api_call *call, struct error *e); /* streams per key; given back when the call ends */
 
 /* ---- reply.c ---- */
 void reply_header(struct api_call *call, str name, str value);
@@ -77,9 +81,10 @@ struct reply_writer {
     struct json_writer w;
 };
 struct json_writer *reply_writer_init(struct reply_writer *writer, struct api_call *call);
-bool reply_writer_send(struct reply_writer *writer, struct api_call *call, int status, struct error *e);
-void put_id(struct json_writer *w, str name, uuid id);       /* null when it is none */
-void put_time(struct json_writer *w, str name, int64_t us);  /* null for 0 */
+bool reply_writer_send(struct reply_writer *writer, struct api_call *call, int status,
+                       struct error *e);
+void put_id(struct json_writer *w, str name, uuid id);      /* null when it is none */
+void put_time(struct json_writer *w, str name, int64_t us); /* null for 0 */
 /* A text shown whole with control and bidirectional characters escaped as \u{...}. */
 str text_made_visible(struct arena *arena, str text);
 
@@ -91,23 +96,31 @@ void idempotency_finish(struct api_call *call, int status, str body);
 void idempotency_forget(struct api_call *call);
 
 /* ---- helpers of handlers ---- */
-must_check bool param_uuid(struct api_call *call, size_t index, const char *what, uuid *out, struct error *e);
-must_check bool param_text(struct api_call *call, size_t index, str *out, struct error *e); /* percent-decoded */
+must_check bool param_uuid(struct api_call *call, size_t index, const char *what, uuid *out,
+                           struct error *e);
+must_check bool param_text(struct api_call *call, size_t index, str *out,
+                           struct error *e); /* percent-decoded */
 str query_text(struct api_call *call, str name);
 must_check bool query_page(struct api_call *call, str *cursor, size_t *limit, struct error *e);
-must_check bool query_i64(struct api_call *call, str name, int64_t min, int64_t max, int64_t *out, struct error *e);
-typedef bool write_item(struct api_call *call, struct json_writer *w, const struct record *row, struct error *e);
+must_check bool query_i64(struct api_call *call, str name, int64_t min, int64_t max, int64_t *out,
+                          struct error *e);
+typedef bool write_item(struct api_call *call, struct json_writer *w, const struct record *row,
+                        struct error *e);
 /* {"items": [...], "next_cursor": ...} */
-must_check bool reply_page(struct api_call *call, const struct records *rows, write_item *write, struct error *e);
+must_check bool reply_page(struct api_call *call, const struct records *rows, write_item *write,
+                           struct error *e);
 
 /* ---- events.c: a run's journal as it grows ---- */
 may_suspend bool events_stream(struct api_call *call, uuid run_id, int64_t after, struct error *e);
-may_suspend bool events_list(struct api_call *call, uuid run_id, int64_t after, int64_t limit, struct error *e);
+may_suspend bool events_list(struct api_call *call, uuid run_id, int64_t after, int64_t limit,
+                             struct error *e);
 
 /* ---- chat.c ---- */
 struct chat_request;
-may_suspend bool chat_agent(struct api_call *call, const struct chat_request *chat, struct error *e);
-may_suspend bool chat_plain(struct api_call *call, const struct chat_request *chat, struct error *e);
+may_suspend bool chat_agent(struct api_call *call, const struct chat_request *chat,
+                            struct error *e);
+may_suspend bool chat_plain(struct api_call *call, const struct chat_request *chat,
+                            struct error *e);
 
 /* ---- openapi.c, page.c ---- */
 str openapi_document(struct arena *arena);

@@ -30,14 +30,16 @@ static void check(bool ok, const struct error *e)
         fail_msg("%s", e->message);
 }
 
-static str issue(struct context *ctx, struct gateway_testkit *kit, const char *user, const char *role)
+static str issue(struct context *ctx, struct gateway_testkit *kit, const char *user,
+                 const char *role)
 {
     struct error e = {0};
     struct principal admin = {0};
     struct record *row = ARENA_NEW(kit->base->arena, struct record);
     str key;
     check(keys_authenticate(kit->keys, ctx, kit->admin_key, &admin, &e), &e);
-    struct key_request request = {.name = S("test"), .user_id = str_from_cstr(user), .role = str_from_cstr(role)};
+    struct key_request request = {
+        .name = S("test"), .user_id = str_from_cstr(user), .role = str_from_cstr(role)};
     check(keys_issue(kit->keys, ctx, &admin, &request, &key, row, &e), &e);
     return str_copy(kit->base->arena, key);
 }
@@ -78,19 +80,22 @@ static void run_body(struct context *ctx, void *argument)
     struct gateway_testkit *kit = argument;
     struct error e = {0};
     make_keys(ctx, kit);
-    struct http_server_options options = {.address = S("127.0.0.1"), .handler = gateway_handle, .owner = kit->gateway};
+    struct http_server_options options = {
+        .address = S("127.0.0.1"), .handler = gateway_handle, .owner = kit->gateway};
     check(http_server_open(&kit->base->loop, 1, &options, &kit->server, &e), &e);
-    check(http_client_create(kit->base->loop, &(struct http_client_options){0}, &kit->client, &e), &e);
+    check(http_client_create(kit->base->loop, &(struct http_client_options){0}, &kit->client, &e),
+          &e);
     kit->body(ctx, kit);
-    http_client_destroy(kit->client);
     struct context drain;
     context_init_child(&drain, ctx, context_now_ns(ctx) + INT64_C(5000000000));
     gateway_set_draining(kit->gateway);
     check(http_server_drain(kit->server, &drain, &e), &e);
     context_deinit(&drain);
+    http_client_destroy(kit->client); /* a handler may have used it for an upstream */
 }
 
-void gateway_testkit_run_with(void (*body)(struct context *ctx, struct gateway_testkit *kit), struct gateway_options options)
+void gateway_testkit_run_with(void (*body)(struct context *ctx, struct gateway_testkit *kit),
+                              struct gateway_options options)
 {
     struct error e = {0};
     struct gateway_testkit *kit = calloc(1, sizeof *kit);
@@ -126,14 +131,16 @@ void gateway_testkit_run(void (*body)(struct context *ctx, struct gateway_testki
 
 /* ---- asking ---- */
 
-static struct http_exchange *send_request(struct context *ctx, struct gateway_testkit *kit, enum http_method method, str path, str key,
-                                          str body, const struct http_header *more, size_t count)
+static struct http_exchange *send_request(struct context *ctx, struct gateway_testkit *kit,
+                                          enum http_method method, str path, str key, str body,
+                                          const struct http_header *more, size_t count)
 {
     struct error e = {0};
     struct http_exchange *exchange;
     struct http_headers headers = {0};
     if (!str_is_empty(key))
-        http_headers_add(&headers, ctx->arena, S("Authorization"), str_printf(ctx->arena, "Bearer " STR_FMT, STR_ARG(key)));
+        http_headers_add(&headers, ctx->arena, S("Authorization"),
+                         str_printf(ctx->arena, "Bearer " STR_FMT, STR_ARG(key)));
     bool has_type = false;
     for (size_t i = 0; i < count; i++) {
         has_type = has_type || str_equal_nocase(more[i].name, S("Content-Type"));
@@ -142,18 +149,20 @@ static struct http_exchange *send_request(struct context *ctx, struct gateway_te
     if (!str_is_empty(body) && !has_type)
         http_headers_add(&headers, ctx->arena, S("Content-Type"), S("application/json"));
     struct http_client_request request = {.method = method, .headers = &headers, .body = body};
-    request.url = (struct http_url){.host = S("127.0.0.1"), .port = http_server_port(kit->server), .path_query = path};
+    request.url = (struct http_url){
+        .host = S("127.0.0.1"), .port = http_server_port(kit->server), .path_query = path};
     check(http_client_send(kit->client, ctx, &request, &exchange, &e), &e);
     return exchange;
 }
 
-struct http_exchange *ask_stream(struct context *ctx, struct gateway_testkit *kit, enum http_method method, str path, str key, str body)
+struct http_exchange *ask_stream(struct context *ctx, struct gateway_testkit *kit,
+                                 enum http_method method, str path, str key, str body)
 {
     return send_request(ctx, kit, method, path, key, body, NULL, 0);
 }
 
-struct answer ask_with(struct context *ctx, struct gateway_testkit *kit, enum http_method method, str path, str key, str body,
-                       const struct http_header *more, size_t count)
+struct answer ask_with(struct context *ctx, struct gateway_testkit *kit, enum http_method method,
+                       str path, str key, str body, const struct http_header *more, size_t count)
 {
     struct error e = {0};
     struct answer answer = {0};
@@ -163,7 +172,8 @@ struct answer ask_with(struct context *ctx, struct gateway_testkit *kit, enum ht
     answer.status = http_exchange_status(exchange);
     const struct http_headers *got = http_exchange_headers(exchange);
     for (size_t i = 0; i < got->count; i++)
-        http_headers_add(headers, ctx->arena, str_copy(ctx->arena, got->items[i].name), str_copy(ctx->arena, got->items[i].value));
+        http_headers_add(headers, ctx->arena, str_copy(ctx->arena, got->items[i].name),
+                         str_copy(ctx->arena, got->items[i].value));
     answer.headers = headers;
     check(http_exchange_read_all(exchange, ctx, 16u << 20, &text, &e), &e);
     answer.body = str_copy(ctx->arena, text);
@@ -173,7 +183,8 @@ struct answer ask_with(struct context *ctx, struct gateway_testkit *kit, enum ht
     return answer;
 }
 
-struct answer ask(struct context *ctx, struct gateway_testkit *kit, enum http_method method, str path, str key, str body)
+struct answer ask(struct context *ctx, struct gateway_testkit *kit, enum http_method method,
+                  str path, str key, str body)
 {
     return ask_with(ctx, kit, method, path, key, body, NULL, 0);
 }
@@ -182,7 +193,8 @@ str answer_text(const struct answer *answer, str member)
 {
     str text;
     if (!json_to_str(json_get(answer->json, member), &text))
-        fail_msg("no text " STR_FMT " in %d " STR_FMT, STR_ARG(member), answer->status, STR_ARG(answer->body));
+        fail_msg("no text " STR_FMT " in %d " STR_FMT, STR_ARG(member), answer->status,
+                 STR_ARG(answer->body));
     return text;
 }
 

@@ -3,8 +3,8 @@
 #include "base/limits.h"
 #include "base/map.h"
 #include "base/timefmt.h"
+#include "gateway/bodies.h"
 #include "gateway/gateway_internal.h"
-#include "gateway/keys_internal.h"
 
 /* ---- keys ---- */
 
@@ -22,42 +22,13 @@ static void write_key_members(struct json_writer *w, const struct record *row)
     put_time(w, S("revoked_at"), record_integer(row, API_KEYS_REVOKED_AT));
 }
 
-static bool write_key(struct api_call *call, struct json_writer *w, const struct record *row, struct error *e)
+static bool write_key(struct api_call *call, struct json_writer *w, const struct record *row,
+                      struct error *e)
 {
     (void) call, (void) e;
     json_object_begin(w);
     write_key_members(w, row);
     json_object_end(w);
-    return true;
-}
-
-static bool read_scopes(struct api_call *call, unsigned *out, struct error *e)
-{
-    const struct json *scopes = json_get(call->json, S("scopes")), *item;
-    if (!scopes || json_type(scopes) == JSON_NULL)
-        return true;
-    if (json_type(scopes) != JSON_ARRAY)
-        return error_set(e, REASON_SCHEMA, "scopes must be an array");
-    struct json_iter it = json_iter(scopes);
-    while (json_next(&it, NULL, &item)) {
-        str name;
-        unsigned bit;
-        if (!json_to_str(item, &name) || !scope_parse(name, &bit))
-            return error_set(e, REASON_SCHEMA, "scopes may hold platform, act_as and approve");
-        *out |= bit;
-    }
-    return true;
-}
-
-static bool read_key_request(struct api_call *call, struct key_request *out, struct error *e)
-{
-    str expires = STR_NONE;
-    if (!json_need_str(call->json, S("name"), &out->name, e) || !json_read_str(call->json, S("user_id"), &out->user_id, e) ||
-        !json_read_str(call->json, S("role"), &out->role, e) || !json_read_str(call->json, S("expires_at"), &expires, e) ||
-        !read_scopes(call, &out->scopes, e))
-        return false;
-    if (!str_is_empty(expires) && !time_parse(expires, &out->expires_us))
-        return error_set(e, REASON_SCHEMA, "expires_at must be an RFC 3339 time");
     return true;
 }
 
@@ -68,7 +39,7 @@ bool route_key_create(struct api_call *call, struct error *e)
     struct record *row = ARENA_NEW(call->ctx->arena, struct record);
     struct reply_writer writer;
     str key;
-    if (!read_key_request(call, &request, e) ||
+    if (!body_read_key(call->json, &request, e) ||
         !keys_issue(call->gateway->keys, call->ctx, &call->principal, &request, &key, row, e))
         return false;
     struct json_writer *w = reply_writer_init(&writer, call);
@@ -93,7 +64,8 @@ bool route_key_list(struct api_call *call, struct error *e)
 bool route_key_revoke(struct api_call *call, struct error *e)
 {
     uuid id;
-    if (!param_uuid(call, 0, "key", &id, e) || !keys_revoke(call->gateway->keys, call->ctx, &call->principal, id, e))
+    if (!param_uuid(call, 0, "key", &id, e) ||
+        !keys_revoke(call->gateway->keys, call->ctx, &call->principal, id, e))
         return false;
     reply_empty(call, 204);
     return true;
@@ -110,7 +82,7 @@ struct usage_group {
     int64_t rows;
 };
 struct usage_report {
-    struct arena *arena;   /* of the groups: pages come and go on the call's */
+    struct arena *arena; /* of the groups: pages come and go on the call's */
     struct map *groups;
     unsigned by;
     cost total;
@@ -122,7 +94,10 @@ static bool read_grouping(struct api_call *call, unsigned *by, struct error *e)
     static const struct {
         str name;
         unsigned bit;
-    } names[] = {{S_INIT("model"), BY_MODEL}, {S_INIT("user"), BY_USER}, {S_INIT("day"), BY_DAY}, {S_INIT("kind"), BY_KIND}};
+    } names[] = {{S_INIT("model"), BY_MODEL},
+                 {S_INIT("user"), BY_USER},
+                 {S_INIT("day"), BY_DAY},
+                 {S_INIT("kind"), BY_KIND}};
     str rest = query_text(call, S("by")), name;
     *by = str_is_empty(rest) ? BY_MODEL : 0;
     while (!str_is_empty(rest) && str_next(&rest, ',', &name)) {
@@ -152,7 +127,8 @@ static bool make_query(struct api_call *call, struct query *query, struct error 
     *query = query_of(TABLE_LEDGER);
     if (!read_time(call, S("from"), &from, e) || !read_time(call, S("to"), &to, e))
         return false;
-    if (principal->level < ROLE_LEVEL_OPERATOR && !str_is_empty(user) && !str_equal(user, principal->user_id))
+    if (principal->level < ROLE_LEVEL_OPERATOR && !str_is_empty(user) &&
+        !str_equal(user, principal->user_id))
         return error_set(e, REASON_DENIED, "the usage of others needs the role operator");
     if (principal->level < ROLE_LEVEL_OPERATOR)
         user = principal->user_id;
@@ -176,24 +152,27 @@ static bool add_row(struct usage_report *report, const struct record *row, struc
         .kind = report->by & BY_KIND ? record_text(row, LEDGER_KIND) : STR_NONE,
     };
     arena_mark mark = arena_save(report->arena);
-    str key = str_printf(report->arena, STR_FMT "\n" STR_FMT "\n" STR_FMT "\n" STR_FMT, STR_ARG(found.day), STR_ARG(found.user),
-                         STR_ARG(found.model), STR_ARG(found.kind));
+    str key = str_printf(report->arena, STR_FMT "\n" STR_FMT "\n" STR_FMT "\n" STR_FMT,
+                         STR_ARG(found.day), STR_ARG(found.user), STR_ARG(found.model),
+                         STR_ARG(found.kind));
     struct usage_group *group = map_find(report->groups, key);
     arena_rewind(report->arena, mark);
     if (!group && map_count(report->groups) == USAGE_GROUPS_MAX)
-        return error_set(e, REASON_LIMIT, "more than %d groups: narrow ?from= and ?to=", USAGE_GROUPS_MAX);
+        return error_set(e, REASON_LIMIT,
+                         "more than %d groups: narrow ?from= and ?to=", USAGE_GROUPS_MAX);
     if (!group) {
         group = ARENA_NEW(report->arena, struct usage_group);
         *group = (struct usage_group){.model = str_copy(report->arena, found.model),
                                       .user = str_copy(report->arena, found.user),
                                       .day = str_copy(report->arena, found.day),
                                       .kind = str_copy(report->arena, found.kind)};
-        key = str_printf(report->arena, STR_FMT "\n" STR_FMT "\n" STR_FMT "\n" STR_FMT, STR_ARG(group->day), STR_ARG(group->user),
-                         STR_ARG(group->model), STR_ARG(group->kind));
+        key = str_printf(report->arena, STR_FMT "\n" STR_FMT "\n" STR_FMT "\n" STR_FMT,
+                         STR_ARG(group->day), STR_ARG(group->user), STR_ARG(group->model),
+                         STR_ARG(group->kind));
         map_put(report->groups, key, group);
     }
-    cost amount = {record_integer(row, LEDGER_TOKENS), record_integer(row, LEDGER_TIME_MS), record_integer(row, LEDGER_NANOUSD),
-                   record_integer(row, LEDGER_TOOL_CALLS)};
+    cost amount = {record_integer(row, LEDGER_TOKENS), record_integer(row, LEDGER_TIME_MS),
+                   record_integer(row, LEDGER_NANOUSD), record_integer(row, LEDGER_TOOL_CALLS)};
     group->sum = cost_add(group->sum, amount);
     group->rows++;
     report->total = cost_add(report->total, amount);
@@ -201,12 +180,14 @@ static bool add_row(struct usage_report *report, const struct record *row, struc
     return true;
 }
 
-static bool sum_rows(struct api_call *call, struct usage_report *report, struct query *query, struct error *e)
+static bool sum_rows(struct api_call *call, struct usage_report *report, struct query *query,
+                     struct error *e)
 {
     do {
         struct records page;
         arena_mark mark = arena_save(call->ctx->arena);
-        bool ok = store_list(call->gateway->store, call->ctx, call->principal.tenant_id, query, &page, e);
+        bool ok =
+            store_list(call->gateway->store, call->ctx, call->principal.tenant_id, query, &page, e);
         for (size_t i = 0; ok && i < page.count; i++)
             ok = add_row(report, &page.items[i], e);
         query->cursor = ok ? str_copy(report->arena, page.next_cursor) : STR_NONE;
@@ -214,7 +195,8 @@ static bool sum_rows(struct api_call *call, struct usage_report *report, struct 
         if (!ok)
             return false;
         if (report->rows > GATEWAY_USAGE_ROWS_MAX)
-            return error_set(e, REASON_LIMIT, "more than %u ledger entries: narrow ?from= and ?to=", GATEWAY_USAGE_ROWS_MAX);
+            return error_set(e, REASON_LIMIT, "more than %u ledger entries: narrow ?from= and ?to=",
+                             GATEWAY_USAGE_ROWS_MAX);
     } while (!str_is_empty(query->cursor));
     return true;
 }
@@ -261,13 +243,14 @@ bool route_usage(struct api_call *call, struct error *e)
     OWNED(map) groups = map_create();
     struct usage_report report = {.arena = arena, .groups = groups};
     struct query *query = ARENA_NEW(call->ctx->arena, struct query);
-    return read_grouping(call, &report.by, e) && make_query(call, query, e) && sum_rows(call, &report, query, e) &&
-           reply_usage(call, &report, e);
+    return read_grouping(call, &report.by, e) && make_query(call, query, e) &&
+           sum_rows(call, &report, query, e) && reply_usage(call, &report, e);
 }
 
 /* ---- budgets of users and of the tenant ---- */
 
-static bool read_subject(struct api_call *call, enum account_level *level, str *subject, struct error *e)
+static bool read_subject(struct api_call *call, enum account_level *level, str *subject,
+                         struct error *e)
 {
     str name, tenant = uuid_str(call->ctx->arena, call->principal.tenant_id);
     if (!param_text(call, 0, &name, e) || !param_text(call, 1, subject, e))
@@ -277,10 +260,14 @@ static bool read_subject(struct api_call *call, enum account_level *level, str *
         return true;
     }
     if (!str_equal(name, S("tenant")))
-        return error_set(e, REASON_NOT_FOUND, "budgets are kept for user and tenant; a session's is at /api/v1/sessions/{id}/budget");
+        return error_set(
+            e, REASON_NOT_FOUND,
+            "budgets are kept for user and tenant; a session's is at /api/v1/sessions/{id}/budget");
     *level = ACCOUNT_TENANT;
     if (!str_equal(*subject, S("self")) && !str_equal(*subject, tenant))
-        return error_set(e, REASON_NOT_FOUND, "there is no tenant \"" STR_FMT "\"; your own is \"self\"", STR_ARG(*subject));
+        return error_set(e, REASON_NOT_FOUND,
+                         "there is no tenant \"" STR_FMT "\"; your own is \"self\"",
+                         STR_ARG(*subject));
     *subject = tenant;
     return true;
 }
@@ -291,14 +278,16 @@ static void put_cost(struct json_writer *w, str name, cost amount)
     cost_write_json(w, amount);
 }
 
-static bool reply_budget(struct api_call *call, enum account_level level, str subject, struct error *e)
+static bool reply_budget(struct api_call *call, enum account_level level, str subject,
+                         struct error *e)
 {
     struct ledger *ledger = orchestrator_ledger(call->gateway->orchestrator);
     struct ledger_limits limits = {COST_LIMITLESS, COST_LIMITLESS};
     struct ledger_path path;
     struct reply_writer writer;
     str user = level == ACCOUNT_USER ? subject : call->principal.user_id;
-    if (!ledger_open_path(ledger, call->ctx, call->principal.tenant_id, user, UUID_NONE, UUID_NONE, limits, &path, e))
+    if (!ledger_open_path(ledger, call->ctx, call->principal.tenant_id, user, UUID_NONE, UUID_NONE,
+                          limits, &path, e))
         return false;
     struct ledger_view view = ledger_view(ledger, &path, level);
     ledger_close_path(ledger, &path);
@@ -319,23 +308,8 @@ bool route_budget_get(struct api_call *call, struct error *e)
     return read_subject(call, &level, &subject, e) && reply_budget(call, level, subject, e);
 }
 
-/* A member that is absent or null means no limit: the document is the whole of the limits. */
-static bool read_limit(struct api_call *call, cost *out, struct error *e)
-{
-    const struct json *money = json_get(call->json, S("cost_nanousd"));
-    str text;
-    *out = COST_LIMITLESS;
-    if (!json_read_i64(call->json, S("tokens"), 0, INT64_MAX - 1, &out->tokens, e) ||
-        !json_read_i64(call->json, S("time_ms"), 0, INT64_MAX - 1, &out->time_ms, e) ||
-        !json_read_i64(call->json, S("tool_calls"), 0, INT64_MAX - 1, &out->tool_calls, e))
-        return false;
-    if (!money || json_type(money) == JSON_NULL)
-        return true;
-    return (json_to_str(money, &text) && str_to_i64(text, &out->cost_nanousd) && out->cost_nanousd >= 0) ||
-           error_set(e, REASON_SCHEMA, "cost_nanousd must be a whole number as text");
-}
-
-static bool audit_limit(struct api_call *call, enum account_level level, str subject, struct error *e)
+static bool audit_limit(struct api_call *call, enum account_level level, str subject,
+                        struct error *e)
 {
     struct batch batch;
     struct gateway *gateway = call->gateway;
@@ -344,7 +318,8 @@ static bool audit_limit(struct api_call *call, enum account_level level, str sub
     audit_add(&batch, gateway->clock, gateway->random, &call->principal,
               &(struct audit_entry){.action = S("budget.set"),
                                     .resource_type = S("budget"),
-                                    .resource_id = str_printf(call->ctx->arena, STR_FMT ":" STR_FMT, STR_ARG(kind), STR_ARG(subject)),
+                                    .resource_id = str_printf(call->ctx->arena, STR_FMT ":" STR_FMT,
+                                                              STR_ARG(kind), STR_ARG(subject)),
                                     .details = json_print(call->ctx->arena, call->json)});
     return store_commit(gateway->store, call->ctx, &batch, e);
 }
@@ -354,10 +329,9 @@ bool route_budget_put(struct api_call *call, struct error *e)
     enum account_level level;
     str subject;
     cost limit;
-    if (!call->json)
-        return error_set(e, REASON_SCHEMA, "the body must hold the limits: {\"tokens\": ...}");
-    return read_subject(call, &level, &subject, e) && read_limit(call, &limit, e) && audit_limit(call, level, subject, e) &&
-           ledger_set_limit(orchestrator_ledger(call->gateway->orchestrator), call->ctx, call->principal.tenant_id, level, subject,
-                            limit, e) &&
+    return read_subject(call, &level, &subject, e) && body_read_limits(call->json, &limit, e) &&
+           audit_limit(call, level, subject, e) &&
+           ledger_set_limit(orchestrator_ledger(call->gateway->orchestrator), call->ctx,
+                            call->principal.tenant_id, level, subject, limit, e) &&
            reply_budget(call, level, subject, e);
 }

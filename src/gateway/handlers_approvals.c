@@ -1,10 +1,12 @@
 /* Approvals: shown whole, decided by digest. */
 #include "base/arena.h"
 #include "base/limits.h"
+#include "gateway/bodies.h"
 #include "gateway/gateway_internal.h"
 
 /* The subject twice: as data, byte for byte what the digest covers, and as text in which nothing can hide. */
-static bool write_approval(struct api_call *call, struct json_writer *w, const struct record *row, struct error *e)
+static bool write_approval(struct api_call *call, struct json_writer *w, const struct record *row,
+                           struct error *e)
 {
     (void) e;
     str subject = record_text(row, APPROVALS_SUBJECT);
@@ -31,7 +33,8 @@ static bool write_approval(struct api_call *call, struct json_writer *w, const s
 
 bool route_approval_list(struct api_call *call, struct error *e)
 {
-    static const str states[] = {S_INIT("pending"), S_INIT("approved"), S_INIT("denied"), S_INIT("expired"), S_INIT("consumed")};
+    static const str states[] = {S_INIT("pending"), S_INIT("approved"), S_INIT("denied"),
+                                 S_INIT("expired"), S_INIT("consumed")};
     str cursor, status = query_text(call, S("status"));
     size_t limit;
     struct records rows;
@@ -39,9 +42,11 @@ bool route_approval_list(struct api_call *call, struct error *e)
     for (size_t i = 0; i < ARRAY_COUNT(states); i++)
         is_known = is_known || str_equal(status, states[i]);
     if (!is_known)
-        return error_set(e, REASON_INVALID, "?status= must be pending, approved, denied, expired or consumed");
+        return error_set(e, REASON_INVALID,
+                         "?status= must be pending, approved, denied, expired or consumed");
     return query_page(call, &cursor, &limit, e) &&
-           approval_list(call->gateway->orchestrator, call->ctx, &call->principal, status, cursor, limit, &rows, e) &&
+           approval_list(call->gateway->orchestrator, call->ctx, &call->principal, status, cursor,
+                         limit, &rows, e) &&
            reply_page(call, &rows, write_approval, e);
 }
 
@@ -50,7 +55,8 @@ static bool reply_approval(struct api_call *call, uuid id, struct error *e)
     struct reply_writer writer;
     struct record *row = ARENA_NEW(call->ctx->arena, struct record);
     return approval_get(call->gateway->orchestrator, call->ctx, &call->principal, id, row, e) &&
-           write_approval(call, reply_writer_init(&writer, call), row, e) && reply_writer_send(&writer, call, 200, e);
+           write_approval(call, reply_writer_init(&writer, call), row, e) &&
+           reply_writer_send(&writer, call, 200, e);
 }
 
 bool route_approval_get(struct api_call *call, struct error *e)
@@ -61,14 +67,9 @@ bool route_approval_get(struct api_call *call, struct error *e)
 
 bool route_approval_decide(struct api_call *call, struct error *e)
 {
-    str decision;
     struct approval_decision request = {0};
-    if (!param_uuid(call, 0, "approval", &request.approval_id, e) || !json_need_str(call->json, S("decision"), &decision, e) ||
-        !json_need_str(call->json, S("digest"), &request.digest, e) || !json_read_str(call->json, S("reason"), &request.reason, e))
-        return false;
-    request.is_approve = str_equal(decision, S("approve"));
-    if (!request.is_approve && !str_equal(decision, S("deny")))
-        return error_set(e, REASON_SCHEMA, "decision must be approve or deny");
-    return approval_decide(call->gateway->orchestrator, call->ctx, &call->principal, &request, e) &&
+    return param_uuid(call, 0, "approval", &request.approval_id, e) &&
+           body_read_decision(call->json, &request, e) &&
+           approval_decide(call->gateway->orchestrator, call->ctx, &call->principal, &request, e) &&
            reply_approval(call, request.approval_id, e);
 }

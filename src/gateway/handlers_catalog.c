@@ -1,6 +1,7 @@
 /* What there is to work with: tools, models, agents. */
 #include "base/arena.h"
 #include "base/limits.h"
+#include "gateway/bodies.h"
 #include "gateway/gateway_internal.h"
 
 static void end_page(struct json_writer *w)
@@ -51,23 +52,10 @@ bool route_tool_get(struct api_call *call, struct error *e)
         tool_write_json(reply_writer_init(&writer, call), tool);
     registry_release(tools);
     if (!tool)
-        return error_set(e, REASON_NOT_FOUND, "there is no tool \"" STR_FMT "\" at that version; see GET /api/v1/tools", STR_ARG(name));
+        return error_set(e, REASON_NOT_FOUND,
+                         "there is no tool \"" STR_FMT "\" at that version; see GET /api/v1/tools",
+                         STR_ARG(name));
     return reply_writer_send(&writer, call, 200, e);
-}
-
-static bool read_invocation(struct api_call *call, struct tool_invocation *out, struct error *e)
-{
-    str session = STR_NONE;
-    const struct json *input = json_get(call->json, S("input"));
-    if (!param_text(call, 0, &out->name, e) || !json_read_str(call->json, S("version"), &out->version, e) ||
-        !json_read_str(call->json, S("session_id"), &session, e))
-        return false;
-    if (!str_is_empty(session) && !uuid_parse(session, &out->session_id))
-        return error_set(e, REASON_SCHEMA, "session_id must be a UUID");
-    if (!input)
-        return error_set(e, REASON_SCHEMA, "input is missing: what the tool gets");
-    out->input = json_print(call->ctx->arena, input);
-    return true;
 }
 
 bool route_tool_invoke(struct api_call *call, struct error *e)
@@ -76,8 +64,10 @@ bool route_tool_invoke(struct api_call *call, struct error *e)
     struct tool_result *result = ARENA_NEW(call->ctx->arena, struct tool_result);
     struct reply_writer writer;
     str version = STR_NONE;
-    if (!read_invocation(call, &invocation, e) ||
-        !tool_invoke(call->gateway->orchestrator, call->ctx, &call->principal, &invocation, result, &version, e))
+    if (!param_text(call, 0, &invocation.name, e) ||
+        !body_read_invocation(call->ctx->arena, call->json, &invocation, e) ||
+        !tool_invoke(call->gateway->orchestrator, call->ctx, &call->principal, &invocation, result,
+                     &version, e))
         return false;
     struct json_writer *w = reply_writer_init(&writer, call);
     json_object_begin(w);
@@ -170,7 +160,8 @@ bool route_agent_list(struct api_call *call, struct error *e)
 
 static bool unknown_agent(str name, struct error *e)
 {
-    return error_set(e, REASON_NOT_FOUND, "there is no agent \"" STR_FMT "\"; see GET /api/v1/agents", STR_ARG(name));
+    return error_set(e, REASON_NOT_FOUND,
+                     "there is no agent \"" STR_FMT "\"; see GET /api/v1/agents", STR_ARG(name));
 }
 
 bool route_agent_get(struct api_call *call, struct error *e)
@@ -197,13 +188,15 @@ static bool names_tool(str entry, const struct tool *tool)
     return str_equal(name, tool->name) && (!has_range || semver_satisfies(tool->version, range));
 }
 
-static void write_agent_tools(struct api_call *call, struct json_writer *w, const struct agent_definition *agent)
+static void write_agent_tools(struct api_call *call, struct json_writer *w,
+                              const struct agent_definition *agent)
 {
     const struct registry_snapshot *tools = registry_acquire(registry_of(call));
     str last = STR_NONE;
     json_array_begin(w);
     for (size_t i = 0; i < registry_count(tools); i++) {
-        const struct tool *tool = registry_at(tools, i); /* newest first: the first that fits is the one that runs */
+        const struct tool *tool =
+            registry_at(tools, i); /* newest first: the first that fits is the one that runs */
         bool is_offered = false;
         for (size_t j = 0; j < agent->tool_count && !str_equal(last, tool->name); j++)
             is_offered = is_offered || names_tool(agent->tools[j], tool);
@@ -230,7 +223,8 @@ bool route_agent_capabilities(struct api_call *call, struct error *e)
         json_object_begin(w);
         json_key(w, S("agent"));
         write_agent(w, agent);
-        json_put_str(w, S("model"), str_is_empty(agent->model) && model ? model->name : agent->model);
+        json_put_str(w, S("model"),
+                     str_is_empty(agent->model) && model ? model->name : agent->model);
         json_key(w, S("tools"));
         write_agent_tools(call, w, agent);
         json_key(w, S("apis"));

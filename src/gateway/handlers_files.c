@@ -3,7 +3,8 @@
 #include "base/limits.h"
 #include "gateway/gateway_internal.h"
 
-static bool write_file(struct api_call *call, struct json_writer *w, const struct record *row, struct error *e)
+static bool write_file(struct api_call *call, struct json_writer *w, const struct record *row,
+                       struct error *e)
 {
     (void) call, (void) e;
     json_object_begin(w);
@@ -27,7 +28,8 @@ bool route_file_list(struct api_call *call, struct error *e)
     uuid session_id;
     struct records rows;
     return param_uuid(call, 0, "session", &session_id, e) &&
-           file_list(call->gateway->orchestrator, call->ctx, &call->principal, session_id, &rows, e) &&
+           file_list(call->gateway->orchestrator, call->ctx, &call->principal, session_id, &rows,
+                     e) &&
            reply_page(call, &rows, write_file, e);
 }
 
@@ -52,14 +54,16 @@ bool route_file_put(struct api_call *call, struct error *e)
     struct reply_writer writer;
     struct record *row = ARENA_NEW(call->ctx->arena, struct record);
     if (!read_names(call, &session_id, &name, e) ||
-        !file_upload_begin(call->gateway->orchestrator, call->ctx, &call->principal, session_id, name, str_cut_utf8(type, 255),
-                           call->request->content_length, &upload, e))
+        !file_upload_begin(call->gateway->orchestrator, call->ctx, &call->principal, session_id,
+                           name, str_cut_utf8(type, 255), call->request->content_length, &upload,
+                           e))
         return false;
     if (!receive(call, upload, e)) {
         file_upload_abort(upload);
         return false;
     }
-    return file_upload_finish(upload, call->ctx, row, e) && write_file(call, reply_writer_init(&writer, call), row, e) &&
+    return file_upload_finish(upload, call->ctx, row, e) &&
+           write_file(call, reply_writer_init(&writer, call), row, e) &&
            reply_writer_send(&writer, call, 201, e);
 }
 
@@ -80,9 +84,13 @@ static bool send_file(struct api_call *call, struct file_download *download, str
 static void put_file_headers(struct api_call *call, const struct record *row)
 {
     struct arena *arena = call->ctx->arena;
-    reply_header(call, S("ETag"), str_printf(arena, "\"" STR_FMT "\"", STR_ARG(record_text(row, SESSION_FILES_DIGEST))));
-    reply_header(call, S("Content-Disposition"),
-                 str_printf(arena, "attachment; filename*=UTF-8''" STR_FMT, STR_ARG(http_percent_encode(arena, record_text(row, SESSION_FILES_NAME)))));
+    reply_header(
+        call, S("ETag"),
+        str_printf(arena, "\"" STR_FMT "\"", STR_ARG(record_text(row, SESSION_FILES_DIGEST))));
+    reply_header(
+        call, S("Content-Disposition"),
+        str_printf(arena, "attachment; filename*=UTF-8''" STR_FMT,
+                   STR_ARG(http_percent_encode(arena, record_text(row, SESSION_FILES_NAME)))));
     reply_header(call, S("Content-Security-Policy"), S("sandbox"));
 }
 
@@ -93,12 +101,14 @@ bool route_file_get(struct api_call *call, struct error *e)
     struct file_download *download;
     struct record *row = ARENA_NEW(call->ctx->arena, struct record);
     if (!read_names(call, &session_id, &name, e) ||
-        !file_download_begin(call->gateway->orchestrator, call->ctx, &call->principal, session_id, name, &download, row, e))
+        !file_download_begin(call->gateway->orchestrator, call->ctx, &call->principal, session_id,
+                             name, &download, row, e))
         return false;
     put_file_headers(call, row);
     str type = record_text(row, SESSION_FILES_CONTENT_TYPE);
     bool is_safe_type = !str_is_empty(type) && http_header_is_safe(S("Content-Type"), type);
-    bool ok = reply_stream_begin(call, is_safe_type ? type : S("application/octet-stream"), e) && send_file(call, download, e);
+    bool ok = reply_stream_begin(call, is_safe_type ? type : S("application/octet-stream"), e) &&
+              send_file(call, download, e);
     file_download_end(download);
     if (ok)
         http_reply_end(call->request);

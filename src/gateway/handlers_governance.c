@@ -2,6 +2,7 @@
 #include "base/arena.h"
 #include "base/digest.h"
 #include "base/limits.h"
+#include "gateway/bodies.h"
 #include "gateway/gateway_internal.h"
 #include "orchestrator/audit.h"
 #include "runtime/loop.h"
@@ -52,13 +53,15 @@ static void list_modules(void *argument)
             continue;
         str path = str_printf(listing->arena, "%s/" STR_FMT, listing->dir, STR_ARG(name));
         listing->modules[listing->count++] =
-            (struct module){str_copy(listing->arena, name), read_module(listing->arena, str_to_cstr(listing->arena, path))};
+            (struct module){str_copy(listing->arena, name),
+                            read_module(listing->arena, str_to_cstr(listing->arena, path))};
     }
     (void) closedir(folder);
     qsort(listing->modules, listing->count, sizeof *listing->modules, by_name);
 }
 
-static void write_modules(struct json_writer *w, const struct listing *listing, struct arena *arena, bool with_source)
+static void write_modules(struct json_writer *w, const struct listing *listing, struct arena *arena,
+                          bool with_source)
 {
     json_key(w, S("modules"));
     json_array_begin(w);
@@ -89,9 +92,11 @@ static bool reply_rules(struct api_call *call, struct error *e)
     struct reply_writer writer;
     struct arena *arena = call->ctx->arena;
     struct listing *listing = ARENA_NEW(arena, struct listing);
-    *listing = (struct listing){.arena = arena, .dir = str_to_cstr(arena, call->gateway->options.policy_dir)};
+    *listing = (struct listing){.arena = arena,
+                                .dir = str_to_cstr(arena, call->gateway->options.policy_dir)};
     listing->modules = ARENA_ARRAY(arena, struct module, POLICY_MODULES_MAX);
-    if (!str_is_empty(call->gateway->options.policy_dir) && !blocking_call(call->ctx, list_modules, listing, e))
+    if (!str_is_empty(call->gateway->options.policy_dir) &&
+        !blocking_call(call->ctx, list_modules, listing, e))
         return false;
     struct json_writer *w = reply_writer_init(&writer, call);
     json_object_begin(w);
@@ -111,54 +116,16 @@ bool route_policy_rules(struct api_call *call, struct error *e)
 
 /* ---- what would it say? ---- */
 
-static bool read_part(struct api_call *call, str member, str *out, struct error *e)
-{
-    (void) e;
-    const struct json *value = json_get(call->json, member);
-    if (value && json_type(value) != JSON_NULL)
-        *out = json_print(call->ctx->arena, value);
-    return true;
-}
-
-static bool read_session_part(struct api_call *call, struct policy_input *input, struct error *e)
-{
-    const struct json *session = json_get(call->json, S("session")), *context = json_get(session, S("policy_context"));
-    str id = STR_NONE;
-    input->remaining = COST_LIMITLESS;
-    if (!json_read_str(session, S("id"), &id, e) ||
-        !json_read_i64(json_get(session, S("budget")), S("tokens"), 0, INT64_MAX, &input->remaining.tokens, e))
-        return false;
-    if (!str_is_empty(id) && !uuid_parse(id, &input->session_id))
-        return error_set(e, REASON_SCHEMA, "session.id must be a UUID");
-    if (json_type(context) == JSON_OBJECT)
-        input->policy_context = json_print(call->ctx->arena, context);
-    return true;
-}
-
-/* The form of the policy's own input; who is not said is the caller. */
-static bool read_input(struct api_call *call, struct policy_input *input, struct error *e)
-{
-    const struct json *user = json_get(call->json, S("user")), *tool = json_get(call->json, S("tool"));
-    const struct json *approval = json_get(call->json, S("approval"));
-    input->user_id = call->principal.user_id;
-    input->role = call->principal.role;
-    input->tenant = uuid_str(call->ctx->arena, call->principal.tenant_id);
-    return json_need_str(call->json, S("action"), &input->action, e) && json_read_str(call->json, S("resource"), &input->resource, e) &&
-           json_read_str(user, S("id"), &input->user_id, e) && json_read_str(user, S("role"), &input->role, e) &&
-           json_read_str(tool, S("name"), &input->tool_name, e) && json_read_str(tool, S("version"), &input->tool_version, e) &&
-           json_read_str(tool, S("category"), &input->tool_category, e) &&
-           json_read_str(approval, S("approver"), &input->approver, e) && read_part(call, S("arguments"), &input->arguments, e) &&
-           read_session_part(call, input, e);
-}
-
 bool route_policy_decide(struct api_call *call, struct error *e)
 {
     struct policy_input *input = ARENA_NEW(call->ctx->arena, struct policy_input);
     struct policy_decision decision = {0};
     struct reply_writer writer;
-    if (!call->json)
-        return error_set(e, REASON_SCHEMA, "the body must hold the policy's input: at least {\"action\": ...}");
-    if (!read_input(call, input, e))
+    /* The form of the policy's own input; who is not said is the caller. */
+    input->user_id = call->principal.user_id;
+    input->role = call->principal.role;
+    input->tenant = uuid_str(call->ctx->arena, call->principal.tenant_id);
+    if (!body_read_policy_input(call->ctx->arena, call->json, input, e))
         return false;
     policy_decide(call->gateway->policy, call->ctx, input, &decision);
     struct json_writer *w = reply_writer_init(&writer, call);
@@ -192,7 +159,9 @@ static bool audit_reload(struct api_call *call, struct error *e)
     struct gateway *gateway = call->gateway;
     batch_init(&batch, call->ctx->arena, call->principal.tenant_id);
     audit_add(&batch, gateway->clock, gateway->random, &call->principal,
-              &(struct audit_entry){.action = S("policy.reload"), .resource_type = S("policy"), .resource_id = policy_version(call)});
+              &(struct audit_entry){.action = S("policy.reload"),
+                                    .resource_type = S("policy"),
+                                    .resource_id = policy_version(call)});
     return store_commit(gateway->store, call->ctx, &batch, e);
 }
 
@@ -220,7 +189,8 @@ static void put_optional(struct json_writer *w, str name, const struct record *r
         json_write_null(w);
 }
 
-static bool write_audit(struct api_call *call, struct json_writer *w, const struct record *row, struct error *e)
+static bool write_audit(struct api_call *call, struct json_writer *w, const struct record *row,
+                        struct error *e)
 {
     (void) call, (void) e;
     json_object_begin(w);
@@ -250,7 +220,9 @@ bool route_audit_list(struct api_call *call, struct error *e)
     static const struct {
         const char *name;
         int column;
-    } filters[] = {{"action", AUDIT_LOGS_ACTION}, {"user_id", AUDIT_LOGS_USER_ID}, {"resource_id", AUDIT_LOGS_RESOURCE_ID}};
+    } filters[] = {{"action", AUDIT_LOGS_ACTION},
+                   {"user_id", AUDIT_LOGS_USER_ID},
+                   {"resource_id", AUDIT_LOGS_RESOURCE_ID}};
     struct query *query = ARENA_NEW(call->ctx->arena, struct query);
     struct records rows;
     *query = query_of(TABLE_AUDIT_LOGS);
@@ -261,7 +233,8 @@ bool route_audit_list(struct api_call *call, struct error *e)
             query_where_text(query, filters[i].column, value);
     }
     return query_page(call, &query->cursor, &query->limit, e) &&
-           store_list(call->gateway->store, call->ctx, call->principal.tenant_id, query, &rows, e) &&
+           store_list(call->gateway->store, call->ctx, call->principal.tenant_id, query, &rows,
+                      e) &&
            reply_page(call, &rows, write_audit, e);
 }
 

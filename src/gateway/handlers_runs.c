@@ -3,7 +3,8 @@
 #include "base/limits.h"
 #include "gateway/gateway_internal.h"
 
-static bool write_run(struct api_call *call, struct json_writer *w, const struct record *row, struct error *e)
+static bool write_run(struct api_call *call, struct json_writer *w, const struct record *row,
+                      struct error *e)
 {
     (void) call, (void) e;
     run_write_json(w, row);
@@ -19,7 +20,8 @@ bool route_run_list(struct api_call *call, struct error *e)
     if (!str_is_empty(session) && !uuid_parse(session, &session_id))
         return error_set(e, REASON_INVALID, "?session_id= must be a UUID");
     return query_page(call, &cursor, &limit, e) &&
-           run_list(call->gateway->orchestrator, call->ctx, &call->principal, session_id, cursor, limit, &rows, e) &&
+           run_list(call->gateway->orchestrator, call->ctx, &call->principal, session_id, cursor,
+                    limit, &rows, e) &&
            reply_page(call, &rows, write_run, e);
 }
 
@@ -28,7 +30,8 @@ bool route_run_get(struct api_call *call, struct error *e)
     uuid id;
     struct reply_writer writer;
     struct record *row = ARENA_NEW(call->ctx->arena, struct record);
-    if (!param_uuid(call, 0, "run", &id, e) || !run_get(call->gateway->orchestrator, call->ctx, &call->principal, id, row, e))
+    if (!param_uuid(call, 0, "run", &id, e) ||
+        !run_get(call->gateway->orchestrator, call->ctx, &call->principal, id, row, e))
         return false;
     run_write_json(reply_writer_init(&writer, call), row);
     return reply_writer_send(&writer, call, 200, e);
@@ -60,10 +63,12 @@ bool route_run_events(struct api_call *call, struct error *e)
     if (wants_json)
         return events_list(call, id, after, limit, e);
     enum run_status status;
-    bool is_final = run_status_parse(record_text(row, AGENT_RUNS_STATUS), &status) && run_status_is_final(status);
+    bool is_final = run_status_parse(record_text(row, AGENT_RUNS_STATUS), &status) &&
+                    run_status_is_final(status);
     if (is_final && after > 0) {
         struct events rest;
-        if (!journal_read(call->gateway->store, call->ctx, call->principal.tenant_id, id, after, 1, &rest, e))
+        if (!journal_read(call->gateway->store, call->ctx, call->principal.tenant_id, id, after, 1,
+                          &rest, e))
             return false;
         if (rest.count == 0) { /* 204 tells an EventSource not to come back */
             reply_empty(call, 204);
@@ -76,9 +81,12 @@ bool route_run_events(struct api_call *call, struct error *e)
 bool route_run_cancel(struct api_call *call, struct error *e)
 {
     uuid id;
-    if (!param_uuid(call, 0, "run", &id, e) || !run_cancel(call->gateway->orchestrator, call->ctx, &call->principal, id, e))
+    if (!param_uuid(call, 0, "run", &id, e) ||
+        !run_cancel(call->gateway->orchestrator, call->ctx, &call->principal, id, e))
         return false;
     str text = uuid_str(call->ctx->arena, id);
-    reply_json(call, 202, str_printf(call->ctx->arena, "{\"run_id\":\"" STR_FMT "\",\"status\":\"cancelling\"}", STR_ARG(text)));
+    reply_json(call, 202,
+               str_printf(call->ctx->arena,
+                          "{\"run_id\":\"" STR_FMT "\",\"status\":\"cancelling\"}", STR_ARG(text)));
     return true;
 }

@@ -1,9 +1,8 @@
 /* Sessions, their messages, their budget. */
 #include "base/arena.h"
 #include "base/limits.h"
-#include "base/timefmt.h"
+#include "gateway/bodies.h"
 #include "gateway/gateway_internal.h"
-#include "llm/openai_format.h"
 
 /* ---- a session as callers see it ---- */
 
@@ -16,7 +15,8 @@ static void put_json_column(struct json_writer *w, str name, const struct record
         json_write_null(w);
 }
 
-static bool write_session(struct api_call *call, struct json_writer *w, const struct record *row, struct error *e)
+static bool write_session(struct api_call *call, struct json_writer *w, const struct record *row,
+                          struct error *e)
 {
     (void) call, (void) e;
     json_object_begin(w);
@@ -36,67 +36,26 @@ static bool write_session(struct api_call *call, struct json_writer *w, const st
     return true;
 }
 
-static bool reply_session(struct api_call *call, int status, const struct record *row, struct error *e)
+static bool reply_session(struct api_call *call, int status, const struct record *row,
+                          struct error *e)
 {
     struct reply_writer writer;
-    return write_session(call, reply_writer_init(&writer, call), row, e) && reply_writer_send(&writer, call, status, e);
+    return write_session(call, reply_writer_init(&writer, call), row, e) &&
+           reply_writer_send(&writer, call, status, e);
 }
 
 /* ---- opening ---- */
 
-static bool read_object(struct api_call *call, str member, str *out, struct error *e)
-{
-    const struct json *value = json_get(call->json, member);
-    if (!value || json_type(value) == JSON_NULL)
-        return true;
-    if (json_type(value) != JSON_OBJECT)
-        return error_set(e, REASON_SCHEMA, STR_FMT " must be an object", STR_ARG(member));
-    *out = json_print(call->ctx->arena, value);
-    return true;
-}
-
-/* A decimal, as text or as a number in the caller's own digits: never by way of a rounded double. */
-static bool read_usd(struct api_call *call, const struct json *budget, int64_t *out, struct error *e)
-{
-    const struct json *value = json_get(budget, S("cost_usd"));
-    str text;
-    if (!value || json_type(value) == JSON_NULL)
-        return true;
-    if (!json_to_str(value, &text))
-        text = json_print(call->ctx->arena, value);
-    return money_parse_usd(text, out) ||
-           error_set(e, REASON_SCHEMA, "budget.cost_usd must be a decimal such as \"2.50\" with at most 9 fraction digits");
-}
-
-static bool read_budget(struct api_call *call, cost *out, struct error *e)
-{
-    const struct json *budget = json_get(call->json, S("budget"));
-    int64_t seconds = -1;
-    if (!budget || json_type(budget) == JSON_NULL)
-        return true;
-    if (json_type(budget) != JSON_OBJECT)
-        return error_set(e, REASON_SCHEMA, "budget must be an object");
-    if (!json_read_i64(budget, S("tokens"), 0, INT64_MAX - 1, &out->tokens, e) ||
-        !json_read_i64(budget, S("time_seconds"), 0, INT64_MAX / 1000 - 1, &seconds, e) ||
-        !json_read_i64(budget, S("tool_calls"), 0, INT64_MAX - 1, &out->tool_calls, e) ||
-        !read_usd(call, budget, &out->cost_nanousd, e))
-        return error_wrap(e, "budget");
-    if (seconds >= 0)
-        out->time_ms = seconds * 1000;
-    return true;
-}
-
 bool route_session_create(struct api_call *call, struct error *e)
 {
-    struct session_request request = {.budget = COST_LIMITLESS};
+    struct session_request request;
     struct record *row = ARENA_NEW(call->ctx->arena, struct record);
-    if (!json_read_str(call->json, S("user_id"), &request.user_id, e) || !json_read_str(call->json, S("agent"), &request.agent, e) ||
-        !read_budget(call, &request.budget, e) || !read_object(call, S("policy_context"), &request.policy_context, e) ||
-        !read_object(call, S("metadata"), &request.metadata, e) ||
+    if (!body_read_session(call->ctx->arena, call->json, &request, e) ||
         !session_create(call->gateway->orchestrator, call->ctx, &call->principal, &request, row, e))
         return false;
-    reply_header(call, S("Location"), str_printf(call->ctx->arena, "/api/v1/sessions/" STR_FMT,
-                                                 STR_ARG(uuid_str(call->ctx->arena, record_uuid(row, SESSIONS_ID)))));
+    reply_header(call, S("Location"),
+                 str_printf(call->ctx->arena, "/api/v1/sessions/" STR_FMT,
+                            STR_ARG(uuid_str(call->ctx->arena, record_uuid(row, SESSIONS_ID)))));
     return reply_session(call, 201, row, e);
 }
 
@@ -108,7 +67,8 @@ bool route_session_list(struct api_call *call, struct error *e)
     size_t limit;
     struct records rows;
     return query_page(call, &cursor, &limit, e) &&
-           session_list(call->gateway->orchestrator, call->ctx, &call->principal, cursor, limit, &rows, e) &&
+           session_list(call->gateway->orchestrator, call->ctx, &call->principal, cursor, limit,
+                        &rows, e) &&
            reply_page(call, &rows, write_session, e);
 }
 
@@ -129,7 +89,8 @@ bool route_session_get(struct api_call *call, struct error *e)
 bool route_session_close(struct api_call *call, struct error *e)
 {
     uuid id;
-    if (!param_uuid(call, 0, "session", &id, e) || !session_close(call->gateway->orchestrator, call->ctx, &call->principal, id, e))
+    if (!param_uuid(call, 0, "session", &id, e) ||
+        !session_close(call->gateway->orchestrator, call->ctx, &call->principal, id, e))
         return false;
     reply_empty(call, 204);
     return true;
@@ -140,7 +101,8 @@ bool route_session_budget(struct api_call *call, struct error *e)
     uuid id;
     str text;
     if (!param_uuid(call, 0, "session", &id, e) ||
-        !session_budget_json(call->gateway->orchestrator, call->ctx, &call->principal, id, &text, e))
+        !session_budget_json(call->gateway->orchestrator, call->ctx, &call->principal, id, &text,
+                             e))
         return false;
     reply_json(call, 200, text);
     return true;
@@ -148,7 +110,8 @@ bool route_session_budget(struct api_call *call, struct error *e)
 
 /* ---- messages ---- */
 
-static bool write_message(struct api_call *call, struct json_writer *w, const struct record *row, struct error *e)
+static bool write_message(struct api_call *call, struct json_writer *w, const struct record *row,
+                          struct error *e)
 {
     (void) call, (void) e;
     json_object_begin(w);
@@ -172,42 +135,21 @@ bool route_message_list(struct api_call *call, struct error *e)
     struct records rows;
     struct query *query = ARENA_NEW(call->ctx->arena, struct query);
     *query = query_of(TABLE_MESSAGES);
-    if (!find_session(call, &id, &session, e) || !query_page(call, &query->cursor, &query->limit, e))
+    if (!find_session(call, &id, &session, e) ||
+        !query_page(call, &query->cursor, &query->limit, e))
         return false;
     query_where_uuid(query, MESSAGES_SESSION_ID, id);
-    return store_list(call->gateway->store, call->ctx, call->principal.tenant_id, query, &rows, e) &&
+    return store_list(call->gateway->store, call->ctx, call->principal.tenant_id, query, &rows,
+                      e) &&
            reply_page(call, &rows, write_message, e);
-}
-
-/* Text, or OpenAI's content parts: checked by the same reader as the compatible route, and kept as they came. */
-static bool read_parts(struct api_call *call, const struct json *content, struct run_request *request, struct error *e)
-{
-    struct arena *arena = call->ctx->arena;
-    const struct json *messages;
-    struct prompt_message *read;
-    size_t count;
-    request->parts = json_print(arena, content);
-    str text = str_printf(arena, "[{\"role\":\"user\",\"content\":" STR_FMT "}]", STR_ARG(request->parts));
-    if (!json_parse(arena, text, (struct json_limits){0}, &messages, e) || !openai_read_messages(arena, messages, &read, &count, e))
-        return error_wrap(e, "content");
-    request->content = prompt_message_text(arena, &read[0]);
-    return true;
-}
-
-static bool read_content(struct api_call *call, struct run_request *request, struct error *e)
-{
-    const struct json *content = json_get(call->json, S("content"));
-    if (json_type(content) == JSON_ARRAY)
-        return read_parts(call, content, request, e);
-    if (!json_to_str(content, &request->content))
-        return error_set(e, REASON_SCHEMA, "content must be text or an array of content parts");
-    return !str_is_empty(str_trim(request->content)) || error_set(e, REASON_SCHEMA, "content is empty");
 }
 
 static str run_started_text(struct arena *arena, uuid session_id, uuid run_id)
 {
     str run = uuid_str(arena, run_id), session = uuid_str(arena, session_id);
-    return str_printf(arena, "{\"run_id\":\"" STR_FMT "\",\"session_id\":\"" STR_FMT "\",\"events\":\"/api/v1/runs/" STR_FMT "/events\"}",
+    return str_printf(arena,
+                      "{\"run_id\":\"" STR_FMT "\",\"session_id\":\"" STR_FMT
+                      "\",\"events\":\"/api/v1/runs/" STR_FMT "/events\"}",
                       STR_ARG(run), STR_ARG(session), STR_ARG(run));
 }
 
@@ -215,9 +157,9 @@ bool route_message_create(struct api_call *call, struct error *e)
 {
     struct run_request request = {0};
     uuid run_id;
-    bool is_stream = false;
-    if (!param_uuid(call, 0, "session", &request.session_id, e) || !read_content(call, &request, e) ||
-        !json_read_bool(call->json, S("stream"), &is_stream, e) || !json_read_str(call->json, S("model"), &request.model, e))
+    bool is_stream;
+    if (!param_uuid(call, 0, "session", &request.session_id, e) ||
+        !body_read_message(call->ctx->arena, call->json, &request, &is_stream, e))
         return false;
     if (is_stream && !middleware_take_stream(call, e))
         return false;
@@ -226,10 +168,13 @@ bool route_message_create(struct api_call *call, struct error *e)
     str text = run_started_text(call->ctx->arena, request.session_id, run_id);
     reply_header(call, S("Nexus-Run-Id"), uuid_str(call->ctx->arena, run_id));
     if (is_stream) {
-        idempotency_finish(call, 202, text); /* a repeat gets the run's id, and from there its events */
+        idempotency_finish(call, 202,
+                           text); /* a repeat gets the run's id, and from there its events */
         return events_stream(call, run_id, 0, e);
     }
-    reply_header(call, S("Location"), str_printf(call->ctx->arena, "/api/v1/runs/" STR_FMT, STR_ARG(uuid_str(call->ctx->arena, run_id))));
+    reply_header(call, S("Location"),
+                 str_printf(call->ctx->arena, "/api/v1/runs/" STR_FMT,
+                            STR_ARG(uuid_str(call->ctx->arena, run_id))));
     reply_json(call, 202, text);
     return true;
 }

@@ -8,7 +8,8 @@
 bool route_page(struct api_call *call, struct error *e)
 {
     (void) e;
-    reply_header(call, S("Content-Security-Policy"), S("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"));
+    reply_header(call, S("Content-Security-Policy"),
+                 S("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"));
     reply_header(call, S("Referrer-Policy"), S("no-referrer"));
     reply_send(call, 200, S("text/html; charset=utf-8"), page_html());
     return true;
@@ -29,7 +30,8 @@ bool route_readyz(struct api_call *call, struct error *e)
     if (atomic_load(&gateway->is_draining))
         return error_set(e, REASON_DRAINING, "this node is shutting down");
     struct error reason = {0};
-    if (gateway->options.is_ready && !gateway->options.is_ready(gateway->options.ready_owner, &reason))
+    if (gateway->options.is_ready &&
+        !gateway->options.is_ready(gateway->options.ready_owner, &reason))
         return error_set(e, REASON_UNAVAILABLE, "not ready: %s", reason.message);
     reply_json(call, 200, S("{\"status\":\"ready\"}"));
     return true;
@@ -41,7 +43,8 @@ bool route_metrics(struct api_call *call, struct error *e)
     strbuf_init(&text, call->ctx->arena, GATEWAY_REPLY_BYTES_MAX);
     metrics_write(call->gateway->metrics, &text);
     if (strbuf_is_over(&text))
-        return error_set(e, REASON_TOO_LARGE, "the metrics are over %u bytes", GATEWAY_REPLY_BYTES_MAX);
+        return error_set(e, REASON_TOO_LARGE, "the metrics are over %u bytes",
+                         GATEWAY_REPLY_BYTES_MAX);
     reply_send(call, 200, S("text/plain; version=0.0.4; charset=utf-8"), strbuf_str(&text));
     return true;
 }
@@ -51,7 +54,8 @@ bool route_openapi(struct api_call *call, struct error *e)
     (void) e;
     reply_header(call, S("ETag"), call->gateway->openapi_etag);
     reply_header(call, S("Cache-Control"), S("no-cache"));
-    if (str_equal(http_request_header(call->request, S("If-None-Match")), call->gateway->openapi_etag))
+    if (str_equal(http_request_header(call->request, S("If-None-Match")),
+                  call->gateway->openapi_etag))
         reply_send(call, 304, STR_NONE, STR_NONE);
     else
         reply_send(call, 200, S("application/openapi+json"), call->gateway->openapi);

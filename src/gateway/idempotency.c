@@ -15,7 +15,8 @@ static bool read_key(struct api_call *call, str *key, struct error *e)
 {
     *key = http_request_header(call->request, S("Idempotency-Key"));
     if (key->len > GATEWAY_IDEMPOTENCY_KEY_BYTES_MAX || !str_is_utf8(*key))
-        return error_set(e, REASON_INVALID, "Idempotency-Key must be text of at most %u bytes", GATEWAY_IDEMPOTENCY_KEY_BYTES_MAX);
+        return error_set(e, REASON_INVALID, "Idempotency-Key must be text of at most %u bytes",
+                         GATEWAY_IDEMPOTENCY_KEY_BYTES_MAX);
     return true;
 }
 
@@ -40,10 +41,12 @@ static bool answer_from(struct api_call *call, const struct record *row, struct 
 {
     int64_t status = record_integer(row, IDEMPOTENCY_STATUS);
     if (!str_equal(record_text(row, IDEMPOTENCY_REQUEST_DIGEST), call->idempotency_digest))
-        return error_set(e, REASON_IDEMPOTENCY, "this Idempotency-Key came with another request before");
+        return error_set(e, REASON_IDEMPOTENCY,
+                         "this Idempotency-Key came with another request before");
     if (status == 0)
         return error_set(e, REASON_CONFLICT,
-                         "the first request with this Idempotency-Key is in work or its outcome is not known; look before you repeat it");
+                         "the first request with this Idempotency-Key is in work or its outcome is "
+                         "not known; look before you repeat it");
     reply_header(call, S("Idempotency-Replayed"), S("true"));
     call->is_idempotent = false;
     reply_send(call, (int) status, S("application/json"), record_text(row, IDEMPOTENCY_BODY));
@@ -54,7 +57,8 @@ static bool remember(struct api_call *call, bool replaces, struct error *e)
 {
     struct batch batch;
     batch_init(&batch, call->ctx->arena, call->principal.tenant_id);
-    struct record *row = batch_add(&batch, replaces ? WRITE_UPSERT : WRITE_INSERT, TABLE_IDEMPOTENCY);
+    struct record *row =
+        batch_add(&batch, replaces ? WRITE_UPSERT : WRITE_INSERT, TABLE_IDEMPOTENCY);
     set_row_key(row, call);
     record_set_text(row, IDEMPOTENCY_REQUEST_DIGEST, call->idempotency_digest);
     record_set_integer(row, IDEMPOTENCY_STATUS, 0);
@@ -62,7 +66,8 @@ static bool remember(struct api_call *call, bool replaces, struct error *e)
     record_set_integer(row, IDEMPOTENCY_CREATED_AT, clock_unix_us(call->gateway->clock));
     if (!store_commit(call->gateway->store, call->ctx, &batch, e)) {
         if (e->code == ERROR_CONFLICT)
-            return error_set(e, REASON_CONFLICT, "another request with this Idempotency-Key has just begun");
+            return error_set(e, REASON_CONFLICT,
+                             "another request with this Idempotency-Key has just begun");
         return false;
     }
     call->is_idempotent = true;
@@ -76,16 +81,19 @@ bool idempotency_begin(struct api_call *call, bool *is_answered, struct error *e
     if (str_is_empty(call->idempotency_key))
         return true;
     call->idempotency_digest = request_digest(call);
-    struct record *key = ARENA_NEW(call->ctx->arena, struct record), *row = ARENA_NEW(call->ctx->arena, struct record);
+    struct record *key = ARENA_NEW(call->ctx->arena, struct record),
+                  *row = ARENA_NEW(call->ctx->arena, struct record);
     *key = record_of(TABLE_IDEMPOTENCY);
     set_row_key(key, call);
     struct error missing = {0};
-    if (!store_get(call->gateway->store, call->ctx, call->principal.tenant_id, key, row, &missing)) {
+    if (!store_get(call->gateway->store, call->ctx, call->principal.tenant_id, key, row,
+                   &missing)) {
         if (missing.code != ERROR_NOT_FOUND)
             return error_copy(e, &missing);
         return remember(call, false, e);
     }
-    int64_t age_us = clock_unix_us(call->gateway->clock) - record_integer(row, IDEMPOTENCY_CREATED_AT);
+    int64_t age_us =
+        clock_unix_us(call->gateway->clock) - record_integer(row, IDEMPOTENCY_CREATED_AT);
     if (age_us > GATEWAY_IDEMPOTENCY_MS * 1000)
         return remember(call, true, e);
     *is_answered = answer_from(call, row, e);

@@ -13,7 +13,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PEPPER_BYTES = 32, KEY_RANDOM_BYTES = 32, KEY_PREFIX_BYTES = 10, USER_ID_BYTES_MAX = 255, NAME_BYTES_MAX = 200 };
+enum {
+    PEPPER_BYTES = 32,
+    KEY_RANDOM_BYTES = 32,
+    KEY_PREFIX_BYTES = 10,
+    USER_ID_BYTES_MAX = 255,
+    NAME_BYTES_MAX = 200
+};
 #define KEY_PREFIX S("nxk_")
 
 struct keys {
@@ -41,8 +47,10 @@ bool keys_write_secret_file(const char *path, str text, struct error *e)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
-        return error_set(e, errno == EEXIST ? REASON_CONFLICT : REASON_UNAVAILABLE, "%s: %s", path, strerror(errno));
-    bool ok = write_whole(fd, text) || error_set(e, REASON_UNAVAILABLE, "%s: %s", path, strerror(errno));
+        return error_set(e, errno == EEXIST ? REASON_CONFLICT : REASON_UNAVAILABLE, "%s: %s", path,
+                         strerror(errno));
+    bool ok =
+        write_whole(fd, text) || error_set(e, REASON_UNAVAILABLE, "%s: %s", path, strerror(errno));
     if (close(fd) != 0 && ok)
         ok = error_set(e, REASON_UNAVAILABLE, "%s: %s", path, strerror(errno));
     if (!ok)
@@ -55,14 +63,16 @@ bool keys_read_secret_file(const char *path, char *out, size_t max, size_t *len,
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
-        return error_set(e, errno == ENOENT ? REASON_NOT_FOUND : REASON_UNAVAILABLE, "%s: %s", path, strerror(errno));
+        return error_set(e, errno == ENOENT ? REASON_NOT_FOUND : REASON_UNAVAILABLE, "%s: %s", path,
+                         strerror(errno));
     struct stat status;
     ssize_t got = fstat(fd, &status) == 0 ? read(fd, out, max) : -1;
     close(fd);
     if (got < 0)
         return error_set(e, REASON_UNAVAILABLE, "%s cannot be read", path);
     if (status.st_mode & 077)
-        return error_set(e, REASON_CONFIG, "%s is readable by others; run: chmod 600 %s", path, path);
+        return error_set(e, REASON_CONFIG, "%s is readable by others; run: chmod 600 %s", path,
+                         path);
     *len = (size_t) got;
     return true;
 }
@@ -74,8 +84,10 @@ static bool read_pepper(struct keys *keys, const char *path, struct error *e)
     digest pepper;
     if (!keys_read_secret_file(path, text, sizeof text, &len, e))
         return false;
-    bool ok = digest_parse_hex(str_trim(str_of(text, len)), &pepper) ||
-              error_set(e, REASON_CONFIG, "%s must hold 64 hex digits; restore it from the backup of this store", path);
+    bool ok =
+        digest_parse_hex(str_trim(str_of(text, len)), &pepper) ||
+        error_set(e, REASON_CONFIG,
+                  "%s must hold 64 hex digits; restore it from the backup of this store", path);
     if (ok)
         keys->pepper = secret_create(str_of((const char *) pepper.bytes, sizeof pepper.bytes));
     explicit_bzero(text, sizeof text);
@@ -101,7 +113,10 @@ static bool open_pepper(struct keys *keys, const struct keys_options *options, s
     if (e->code != ERROR_NOT_FOUND)
         return false;
     if (!options->may_create_pepper)
-        return error_set(e, REASON_CONFIG, "%s is missing: no API key of this store can be checked; restore it from its backup", path);
+        return error_set(
+            e, REASON_CONFIG,
+            "%s is missing: no API key of this store can be checked; restore it from its backup",
+            path);
     *e = (struct error){0};
     if (!make_pepper(arena, path, e)) {
         if (e->code != ERROR_CONFLICT) /* another process was first */
@@ -201,7 +216,8 @@ static digest hash_key(const struct keys *keys, str key)
     return digest_hmac_sha256(secret_reveal(keys->pepper), key);
 }
 
-static bool find_row(struct keys *keys, struct context *ctx, digest hash, struct record **row, uuid *tenant_id, struct error *e)
+static bool find_row(struct keys *keys, struct context *ctx, digest hash, struct record **row,
+                     uuid *tenant_id, struct error *e)
 {
     struct query *query = ARENA_NEW(ctx->arena, struct query);
     struct records rows;
@@ -222,7 +238,8 @@ static bool find_row(struct keys *keys, struct context *ctx, digest hash, struct
 static bool is_good(const struct record *row, digest hash, int64_t now_us)
 {
     digest stored;
-    if (!row || !digest_parse_hex(record_text(row, API_KEYS_HASH), &stored) || !digest_equal(stored, hash))
+    if (!row || !digest_parse_hex(record_text(row, API_KEYS_HASH), &stored) ||
+        !digest_equal(stored, hash))
         return false;
     int64_t expires_us = record_integer(row, API_KEYS_EXPIRES_AT);
     return !record_has(row, API_KEYS_REVOKED_AT) && (expires_us == 0 || expires_us > now_us);
@@ -233,7 +250,8 @@ static bool unauthenticated(struct error *e)
     return error_set(e, REASON_UNAUTHENTICATED, "the API key is not known, expired or revoked");
 }
 
-bool keys_authenticate(struct keys *keys, struct context *ctx, str key, struct principal *out, struct error *e)
+bool keys_authenticate(struct keys *keys, struct context *ctx, str key, struct principal *out,
+                       struct error *e)
 {
     struct record *row;
     uuid tenant_id = UUID_NONE;
@@ -258,7 +276,8 @@ bool keys_authenticate(struct keys *keys, struct context *ctx, str key, struct p
     };
     if (!role_level_parse(found.role, &found.level))
         return unauthenticated(e);
-    keys_cache_put(keys->cache, hash, &found, now_ns, record_integer(row, API_KEYS_EXPIRES_AT), generation);
+    keys_cache_put(keys->cache, hash, &found, now_ns, record_integer(row, API_KEYS_EXPIRES_AT),
+                   generation);
     *out = found;
     return true;
 }
@@ -274,8 +293,8 @@ static str make_key(struct keys *keys, struct arena *arena)
     return str_printf(arena, STR_FMT STR_FMT, STR_ARG(KEY_PREFIX), STR_ARG(text));
 }
 
-static void fill_row(struct keys *keys, struct arena *arena, struct record *row, const struct key_request *request, str key,
-                     str created_by)
+static void fill_row(struct keys *keys, struct arena *arena, struct record *row,
+                     const struct key_request *request, str key, str created_by)
 {
     record_set_uuid(row, API_KEYS_ID, uuid_new(keys->clock, keys->random));
     record_set_text(row, API_KEYS_NAME, request->name);
@@ -290,7 +309,8 @@ static void fill_row(struct keys *keys, struct arena *arena, struct record *row,
         record_set_integer(row, API_KEYS_EXPIRES_AT, request->expires_us);
 }
 
-static bool check_request(struct keys *keys, const struct principal *creator, struct key_request *request, struct error *e)
+static bool check_request(struct keys *keys, const struct principal *creator,
+                          struct key_request *request, struct error *e)
 {
     enum role_level level;
     if (str_is_empty(request->name) || request->name.len > NAME_BYTES_MAX)
@@ -304,7 +324,9 @@ static bool check_request(struct keys *keys, const struct principal *creator, st
     if (!role_level_parse(request->role, &level))
         return error_set(e, REASON_SCHEMA, "role must be admin, operator, user or viewer");
     if (level > creator->level)
-        return error_set(e, REASON_DENIED, "a key may not have a higher role than its creator (" STR_FMT ")", STR_ARG(creator->role));
+        return error_set(e, REASON_DENIED,
+                         "a key may not have a higher role than its creator (" STR_FMT ")",
+                         STR_ARG(creator->role));
     if (request->scopes & ~creator->scopes)
         return error_set(e, REASON_DENIED, "a key may not have a scope that its creator has not");
     if (!str_equal(request->user_id, creator->user_id) && creator->level < ROLE_LEVEL_ADMIN)
@@ -314,8 +336,8 @@ static bool check_request(struct keys *keys, const struct principal *creator, st
     return true;
 }
 
-bool keys_issue(struct keys *keys, struct context *ctx, const struct principal *creator, const struct key_request *request,
-                str *key, struct record *out, struct error *e)
+bool keys_issue(struct keys *keys, struct context *ctx, const struct principal *creator,
+                const struct key_request *request, str *key, struct record *out, struct error *e)
 {
     struct key_request wanted = *request;
     struct batch batch;
@@ -327,10 +349,11 @@ bool keys_issue(struct keys *keys, struct context *ctx, const struct principal *
     fill_row(keys, ctx->arena, row, &wanted, made, creator->caller_id);
     struct record *copy = ARENA_NEW(ctx->arena, struct record);
     *copy = *row; /* the batch may move its rows */
-    audit_add(&batch, keys->clock, keys->random, creator,
-              &(struct audit_entry){.action = S("key.create"),
-                                    .resource_type = S("key"),
-                                    .resource_id = uuid_str(ctx->arena, record_uuid(copy, API_KEYS_ID))});
+    audit_add(
+        &batch, keys->clock, keys->random, creator,
+        &(struct audit_entry){.action = S("key.create"),
+                              .resource_type = S("key"),
+                              .resource_id = uuid_str(ctx->arena, record_uuid(copy, API_KEYS_ID))});
     if (!store_commit(keys->store, ctx, &batch, e))
         return false;
     *key = made;
@@ -340,8 +363,8 @@ bool keys_issue(struct keys *keys, struct context *ctx, const struct principal *
 
 /* ---- listing and revoking ---- */
 
-bool keys_list(struct keys *keys, struct context *ctx, const struct principal *principal, str cursor, size_t limit,
-               struct records *out, struct error *e)
+bool keys_list(struct keys *keys, struct context *ctx, const struct principal *principal,
+               str cursor, size_t limit, struct records *out, struct error *e)
 {
     struct query *query = ARENA_NEW(ctx->arena, struct query);
     *query = query_of(TABLE_API_KEYS);
@@ -353,9 +376,11 @@ bool keys_list(struct keys *keys, struct context *ctx, const struct principal *p
     return store_list(keys->store, ctx, principal->tenant_id, query, out, e);
 }
 
-static bool find_own(struct keys *keys, struct context *ctx, const struct principal *principal, uuid id, struct error *e)
+static bool find_own(struct keys *keys, struct context *ctx, const struct principal *principal,
+                     uuid id, struct error *e)
 {
-    struct record *key = ARENA_NEW(ctx->arena, struct record), *row = ARENA_NEW(ctx->arena, struct record);
+    struct record *key = ARENA_NEW(ctx->arena, struct record),
+                  *row = ARENA_NEW(ctx->arena, struct record);
     struct error missing = {0};
     *key = record_of(TABLE_API_KEYS);
     record_set_uuid(key, API_KEYS_ID, id);
@@ -364,10 +389,12 @@ static bool find_own(struct keys *keys, struct context *ctx, const struct princi
         return error_copy(e, &missing);
     bool is_own = is_found && (principal->level >= ROLE_LEVEL_ADMIN ||
                                str_equal(record_text(row, API_KEYS_USER_ID), principal->user_id));
-    return is_own || error_set(e, REASON_NOT_FOUND, "there is no key " STR_FMT, STR_ARG(uuid_str(ctx->arena, id)));
+    return is_own || error_set(e, REASON_NOT_FOUND, "there is no key " STR_FMT,
+                               STR_ARG(uuid_str(ctx->arena, id)));
 }
 
-bool keys_revoke(struct keys *keys, struct context *ctx, const struct principal *principal, uuid id, struct error *e)
+bool keys_revoke(struct keys *keys, struct context *ctx, const struct principal *principal, uuid id,
+                 struct error *e)
 {
     struct batch batch;
     if (!find_own(keys, ctx, principal, id, e))
@@ -378,12 +405,14 @@ bool keys_revoke(struct keys *keys, struct context *ctx, const struct principal 
     record_set_integer(row, API_KEYS_REVOKED_AT, clock_unix_us(keys->clock));
     batch_where_null(&batch, API_KEYS_REVOKED_AT);
     audit_add(&batch, keys->clock, keys->random, principal,
-              &(struct audit_entry){
-                  .action = S("key.revoke"), .resource_type = S("key"), .resource_id = uuid_str(ctx->arena, id)});
+              &(struct audit_entry){.action = S("key.revoke"),
+                                    .resource_type = S("key"),
+                                    .resource_id = uuid_str(ctx->arena, id)});
     struct error failure = {0};
     bool ok = store_commit(keys->store, ctx, &batch, &failure);
     keys_cache_drop(keys->cache, id);
-    return ok || failure.code == ERROR_CONFLICT /* revoked before: what was asked for is so */ || error_copy(e, &failure);
+    return ok || failure.code == ERROR_CONFLICT /* revoked before: what was asked for is so */ ||
+           error_copy(e, &failure);
 }
 
 /* ---- the first start: keys_bootstrap.c does the files ---- */
@@ -418,14 +447,17 @@ bool keys_commit_first(struct keys *keys, struct context *ctx, str key, struct e
         .role = S("admin"),
         .scopes = SCOPE_PLATFORM | SCOPE_ACT_AS | SCOPE_APPROVE,
     };
-    struct principal system = {.tenant_id = keys_default_tenant(), .user_id = S("system"), .caller_id = S("system")};
+    struct principal system = {
+        .tenant_id = keys_default_tenant(), .user_id = S("system"), .caller_id = S("system")};
     batch_init(&batch, ctx->arena, system.tenant_id);
     struct record *tenant = batch_add(&batch, WRITE_INSERT, TABLE_TENANTS);
     record_set_uuid(tenant, TENANTS_ID, system.tenant_id);
     record_set_text(tenant, TENANTS_NAME, S("default"));
     record_set_integer(tenant, TENANTS_CREATED_AT, clock_unix_us(keys->clock));
-    fill_row(keys, ctx->arena, batch_add(&batch, WRITE_INSERT, TABLE_API_KEYS), &request, key, S("system"));
+    fill_row(keys, ctx->arena, batch_add(&batch, WRITE_INSERT, TABLE_API_KEYS), &request, key,
+             S("system"));
     audit_add(&batch, keys->clock, keys->random, &system,
-              &(struct audit_entry){.action = S("key.create"), .resource_type = S("key"), .resource_id = S("admin")});
+              &(struct audit_entry){
+                  .action = S("key.create"), .resource_type = S("key"), .resource_id = S("admin")});
     return store_commit(keys->store, ctx, &batch, e);
 }

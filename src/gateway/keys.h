@@ -17,32 +17,37 @@ struct keys_options {
     struct store *store;
     struct clock *clock;
     struct random *random;
-    str pepper_path;      /* read, or made when the store is new */
+    str pepper_path; /* read, or made when the store is new */
     bool may_create_pepper;
 };
 must_check bool keys_create(const struct keys_options *options, struct keys **out, struct error *e);
 void keys_destroy(struct keys *keys);
 
 /* Who is it?  REASON_UNAUTHENTICATED for unknown, expired and revoked keys, in the same time.  Strings on ctx's arena. */
-may_suspend bool keys_authenticate(struct keys *keys, struct context *ctx, str key, struct principal *out, struct error *e);
+may_suspend bool keys_authenticate(struct keys *keys, struct context *ctx, str key,
+                                   struct principal *out, struct error *e);
 
 struct key_request {
-    str name, user_id, role;  /* user_id empty: the creator */
+    str name, user_id, role; /* user_id empty: the creator */
     unsigned scopes;
-    int64_t expires_us;       /* 0: never */
+    int64_t expires_us; /* 0: never */
 };
 /* The key itself is given once.  A creator gives no role or scope above their own. */
 may_suspend bool keys_issue(struct keys *keys, struct context *ctx, const struct principal *creator,
-                            const struct key_request *request, str *key, struct record *out, struct error *e);
-may_suspend bool keys_list(struct keys *keys, struct context *ctx, const struct principal *principal, str cursor, size_t limit,
+                            const struct key_request *request, str *key, struct record *out,
+                            struct error *e);
+may_suspend bool keys_list(struct keys *keys, struct context *ctx,
+                           const struct principal *principal, str cursor, size_t limit,
                            struct records *out, struct error *e);
-may_suspend bool keys_revoke(struct keys *keys, struct context *ctx, const struct principal *principal, uuid id, struct error *e);
+may_suspend bool keys_revoke(struct keys *keys, struct context *ctx,
+                             const struct principal *principal, uuid id, struct error *e);
 
 /* The tenant of an installation with one tenant: always the same id, so that its row can serve as the lock of the first start. */
 uuid keys_default_tenant(void);
 
 /* First start: tenant `default`, the user `admin` and its key into `path` (0600, key and newline).  Once per store: never again because
    the file vanished. */
-may_suspend bool keys_bootstrap(struct keys *keys, struct context *ctx, str path, bool *created, struct error *e);
+may_suspend bool keys_bootstrap(struct keys *keys, struct context *ctx, str path, bool *created,
+                                struct error *e);
 
 #endif

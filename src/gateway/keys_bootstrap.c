@@ -34,7 +34,8 @@ static void write_draft(void *argument)
 static void read_draft(void *argument)
 {
     struct file_work *work = argument;
-    work->ok = keys_read_secret_file(work->draft, work->found, sizeof work->found, &work->found_bytes, &work->e);
+    work->ok = keys_read_secret_file(work->draft, work->found, sizeof work->found,
+                                     &work->found_bytes, &work->e);
 }
 
 static void drop_draft(void *argument)
@@ -56,12 +57,14 @@ static void name_draft(void *argument)
 {
     struct file_work *work = argument;
     char folder[1024];
-    work->ok = rename(work->draft, work->path) == 0 || error_set(&work->e, REASON_UNAVAILABLE, "%s: %s", work->path, strerror(errno));
+    work->ok = rename(work->draft, work->path) == 0 ||
+               error_set(&work->e, REASON_UNAVAILABLE, "%s: %s", work->path, strerror(errno));
     snprintf(folder, sizeof folder, "%s", work->path);
     sync_folder_of(folder);
 }
 
-static bool do_work(struct context *ctx, void (*fn)(void *), struct file_work *work, struct error *e)
+static bool do_work(struct context *ctx, void (*fn)(void *), struct file_work *work,
+                    struct error *e)
 {
     if (!blocking_call(ctx, fn, work, e))
         return false;
@@ -69,7 +72,8 @@ static bool do_work(struct context *ctx, void (*fn)(void *), struct file_work *w
 }
 
 /* The store has its tenant.  Is there a key of an interrupted first start? */
-static bool recover_draft(struct keys *keys, struct context *ctx, struct file_work *work, bool *created, struct error *e)
+static bool recover_draft(struct keys *keys, struct context *ctx, struct file_work *work,
+                          bool *created, struct error *e)
 {
     struct error missing = {0};
     *work = (struct file_work){.path = work->path, .draft = work->draft};
@@ -84,7 +88,8 @@ static bool recover_draft(struct keys *keys, struct context *ctx, struct file_wo
 
 static bool is_first_start(struct keys *keys, struct context *ctx, bool *is_first, struct error *e)
 {
-    struct record *key = ARENA_NEW(ctx->arena, struct record), *row = ARENA_NEW(ctx->arena, struct record);
+    struct record *key = ARENA_NEW(ctx->arena, struct record),
+                  *row = ARENA_NEW(ctx->arena, struct record);
     struct error missing = {0};
     *key = record_of(TABLE_TENANTS);
     record_set_uuid(key, TENANTS_ID, keys_default_tenant());
@@ -92,7 +97,8 @@ static bool is_first_start(struct keys *keys, struct context *ctx, bool *is_firs
     return !*is_first || missing.code == ERROR_NOT_FOUND || error_copy(e, &missing);
 }
 
-static bool make_first(struct keys *keys, struct context *ctx, struct file_work *work, bool *created, struct error *e)
+static bool make_first(struct keys *keys, struct context *ctx, struct file_work *work,
+                       bool *created, struct error *e)
 {
     struct error failure = {0};
     str key = keys_make(keys, ctx->arena);
@@ -108,7 +114,8 @@ static bool make_first(struct keys *keys, struct context *ctx, struct file_work 
     return do_work(ctx, name_draft, work, e);
 }
 
-bool keys_bootstrap(struct keys *keys, struct context *ctx, str path, bool *created, struct error *e)
+bool keys_bootstrap(struct keys *keys, struct context *ctx, str path, bool *created,
+                    struct error *e)
 {
     bool is_first;
     struct file_work *work = ARENA_NEW(ctx->arena, struct file_work);
@@ -117,5 +124,6 @@ bool keys_bootstrap(struct keys *keys, struct context *ctx, str path, bool *crea
     *created = false;
     if (!is_first_start(keys, ctx, &is_first, e))
         return false;
-    return is_first ? make_first(keys, ctx, work, created, e) : recover_draft(keys, ctx, work, created, e);
+    return is_first ? make_first(keys, ctx, work, created, e)
+                    : recover_draft(keys, ctx, work, created, e);
 }

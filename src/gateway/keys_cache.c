@@ -23,7 +23,8 @@ struct keys_cache {
     struct slot *slots;
 };
 
-static const str role_names[] = {S_INIT("viewer"), S_INIT("user"), S_INIT("operator"), S_INIT("admin")};
+static const str role_names[] = {S_INIT("viewer"), S_INIT("user"), S_INIT("operator"),
+                                 S_INIT("admin")};
 
 struct keys_cache *keys_cache_create(void)
 {
@@ -62,7 +63,8 @@ static void fill(struct principal *out, const struct slot *slot, struct arena *a
     out->user_id = out->caller_id = str_copy(arena, str_of(slot->user_id, slot->user_bytes));
 }
 
-bool keys_cache_find(struct keys_cache *cache, digest hash, int64_t now_ns, int64_t now_us, struct arena *arena, struct principal *out)
+bool keys_cache_find(struct keys_cache *cache, digest hash, int64_t now_ns, int64_t now_us,
+                     struct arena *arena, struct principal *out)
 {
     bool is_found = false;
     pthread_mutex_lock(&cache->lock);
@@ -98,8 +100,8 @@ static struct slot *place_for(struct keys_cache *cache, digest hash)
     return place;
 }
 
-void keys_cache_put(struct keys_cache *cache, digest hash, const struct principal *principal, int64_t now_ns, int64_t expires_us,
-                    uint64_t generation)
+void keys_cache_put(struct keys_cache *cache, digest hash, const struct principal *principal,
+                    int64_t now_ns, int64_t expires_us, uint64_t generation)
 {
     if (principal->user_id.len > USER_ID_BYTES)
         return;

@@ -12,12 +12,14 @@ void scopes_write_json(struct json_writer *w, unsigned scopes);
 /* Blocking.  A new file of mode 0600, durable; CONFLICT when it is there. */
 must_check bool keys_write_secret_file(const char *path, str text, struct error *e);
 /* Blocking.  NOT_FOUND when there is none, CONFIG when others may read it. */
-must_check bool keys_read_secret_file(const char *path, char *out, size_t max, size_t *len, struct error *e);
+must_check bool keys_read_secret_file(const char *path, char *out, size_t max, size_t *len,
+                                      struct error *e);
 
 struct store *keys_store(struct keys *keys);
 str keys_make(struct keys *keys, struct arena *arena);
 may_suspend bool keys_is_stored(struct keys *keys, struct context *ctx, str key);
 /* Tenant and first key in one batch; CONFLICT: the store has its tenant already. */
-may_suspend bool keys_commit_first(struct keys *keys, struct context *ctx, str key, struct error *e);
+may_suspend bool keys_commit_first(struct keys *keys, struct context *ctx, str key,
+                                   struct error *e);
 
 #endif

@@ -29,7 +29,8 @@ static struct keys *open_keys(struct world *world, bool may_create)
 {
     struct error e = {0};
     struct keys *keys = NULL;
-    struct keys_options options = {world->store, clock_system(), random_system(), str_from_cstr(world->pepper_path), may_create};
+    struct keys_options options = {world->store, clock_system(), random_system(),
+                                   str_from_cstr(world->pepper_path), may_create};
     if (!keys_create(&options, &keys, &e))
         assert_int_equal(e.reason, REASON_CONFIG);
     return keys;
@@ -57,7 +58,8 @@ static void in_world(void (*body)(struct world *world))
     snprintf(world->pepper_path, sizeof world->pepper_path, "%s/keys.pepper", world->dir);
     world->body = body;
     world->loop = loop_create(clock_system(), random_system(), &e);
-    world->store = memory_store_create(clock_system(), random_system(), (struct memory_store_hooks){0}, S("test"));
+    world->store = memory_store_create(clock_system(), random_system(),
+                                       (struct memory_store_hooks){0}, S("test"));
     world->keys = open_keys(world, true);
     ensure(coroutine_start(loop_scheduler(world->loop), "test", run, world, &e));
     loop_run(world->loop);
@@ -169,7 +171,8 @@ static void test_keys_open_nothing_without_the_pepper(void **state)
 
 /* ---- issuing, revoking ---- */
 
-static str issue(struct world *world, const struct principal *creator, struct key_request request, uuid *id)
+static str issue(struct world *world, const struct principal *creator, struct key_request request,
+                 uuid *id)
 {
     struct error e = {0};
     struct record *row = ARENA_NEW(world->arena, struct record);
@@ -189,7 +192,9 @@ static void life(struct world *world)
     uuid id;
     assert_true(bootstrap(world));
     assert_true(who(world, world->keys, read_key(world, world->key_path), &admin));
-    str key = issue(world, &admin, (struct key_request){.name = S("a"), .user_id = S("alice"), .role = S("user")}, &id);
+    str key =
+        issue(world, &admin,
+              (struct key_request){.name = S("a"), .user_id = S("alice"), .role = S("user")}, &id);
     assert_true(who(world, world->keys, key, &user));
     assert_true(str_equal(user.user_id, S("alice")));
     assert_int_equal(user.level, ROLE_LEVEL_USER);
@@ -215,7 +220,9 @@ static void elsewhere(struct world *world)
     uuid id;
     assert_true(bootstrap(world));
     assert_true(who(world, world->keys, read_key(world, world->key_path), &admin));
-    str key = issue(world, &admin, (struct key_request){.name = S("a"), .user_id = S("alice"), .role = S("user")}, &id);
+    str key =
+        issue(world, &admin,
+              (struct key_request){.name = S("a"), .user_id = S("alice"), .role = S("user")}, &id);
     struct keys *node = open_keys(world, false);
     assert_true(who(world, node, key, &user));
     assert_true(keys_revoke(world->keys, &world->ctx, &admin, id, &e));
@@ -237,7 +244,9 @@ static void expiring(struct world *world)
     assert_true(bootstrap(world));
     assert_true(who(world, world->keys, read_key(world, world->key_path), &admin));
     int64_t soon_us = clock_unix_us(clock_system()) + 300000;
-    str key = issue(world, &admin, (struct key_request){.name = S("a"), .role = S("user"), .expires_us = soon_us}, &id);
+    str key =
+        issue(world, &admin,
+              (struct key_request){.name = S("a"), .role = S("user"), .expires_us = soon_us}, &id);
     assert_true(who(world, world->keys, key, &user));
     assert_true(context_sleep_ms(&world->ctx, 350, &e));
     assert_false(who(world, world->keys, key, &user)); /* the cache knows the time */

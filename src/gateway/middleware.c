@@ -54,9 +54,11 @@ static bool read_traceparent(str text, trace_context *out)
         return false;
     if (is_zero_version ? text.len != LENGTH : text.len > LENGTH && text.ptr[LENGTH] != '-')
         return false;
-    if (!read_hex(str_slice(text, 3, 35), out->trace_id, 16) || !read_hex(str_slice(text, 36, 52), parent, 8))
+    if (!read_hex(str_slice(text, 3, 35), out->trace_id, 16) ||
+        !read_hex(str_slice(text, 36, 52), parent, 8))
         return false;
-    if (!read_hex(str_slice(text, 53, 55), &flags, 1) && !str_equal(str_slice(text, 53, 55), S("00")))
+    if (!read_hex(str_slice(text, 53, 55), &flags, 1) &&
+        !str_equal(str_slice(text, 53, 55), S("00")))
         return false;
     out->is_sampled = flags & 1;
     return true;
@@ -67,7 +69,8 @@ bool middleware_identify(struct api_call *call, struct error *e)
     (void) e;
     struct gateway *gateway = call->gateway;
     str id = http_request_header(call->request, S("X-Request-Id"));
-    call->request_id = is_sane_id(id) ? id : uuid_str(call->ctx->arena, uuid_new(gateway->clock, gateway->random));
+    call->request_id =
+        is_sane_id(id) ? id : uuid_str(call->ctx->arena, uuid_new(gateway->clock, gateway->random));
     trace_context trace = {0};
     if (!read_traceparent(http_request_header(call->request, S("traceparent")), &trace)) {
         gateway->random->ops->fill(gateway->random, trace.trace_id, sizeof trace.trace_id);
@@ -107,7 +110,8 @@ static bool is_ip_literal(str name)
 static bool is_own_host(const struct gateway *gateway, str host)
 {
     str name = host_name(host);
-    if (str_equal_nocase(name, S("localhost")) || str_equal(name, S("127.0.0.1")) || str_equal(name, S("[::1]")))
+    if (str_equal_nocase(name, S("localhost")) || str_equal(name, S("127.0.0.1")) ||
+        str_equal(name, S("[::1]")))
         return true;
     str listening = gateway->options.listen_address;
     str inner = str_starts_with(name, S("[")) ? str_slice(name, 1, name.len - 1) : name;
@@ -128,18 +132,22 @@ bool middleware_check_origin(struct api_call *call, struct error *e)
 {
     str host = call->request->host, origin = http_request_header(call->request, S("Origin")), rest;
     if (!is_own_host(call->gateway, host))
-        return error_set(e, REASON_INVALID, "this server does not answer for the host \"" STR_FMT "\"; add it to allowed_hosts",
+        return error_set(e, REASON_INVALID,
+                         "this server does not answer for the host \"" STR_FMT
+                         "\"; add it to allowed_hosts",
                          STR_ARG(str_cut_utf8(host, 120)));
     if (str_is_empty(origin))
         return true;
-    bool is_web = str_strip_prefix(origin, S("http://"), &rest) || str_strip_prefix(origin, S("https://"), &rest);
+    bool is_web = str_strip_prefix(origin, S("http://"), &rest) ||
+                  str_strip_prefix(origin, S("https://"), &rest);
     if (is_web && str_equal_nocase(rest, host))
         return true;
     for (size_t i = 0; is_web && i < call->gateway->options.allowed_host_count; i++)
         if (str_equal_nocase(call->gateway->options.allowed_hosts[i], rest) ||
             str_equal_nocase(call->gateway->options.allowed_hosts[i], host_name(rest)))
             return true;
-    return error_set(e, REASON_DENIED, "requests from the origin \"" STR_FMT "\" are not allowed", STR_ARG(str_cut_utf8(origin, 120)));
+    return error_set(e, REASON_DENIED, "requests from the origin \"" STR_FMT "\" are not allowed",
+                     STR_ARG(str_cut_utf8(origin, 120)));
 }
 
 /* ---- who ---- */
@@ -152,14 +160,17 @@ static str presented_key(const struct http_request *request)
     return http_request_header(request, S("x-api-key"));
 }
 
-static bool check_rights(const struct route *route, const struct principal *principal, struct error *e)
+static bool check_rights(const struct route *route, const struct principal *principal,
+                         struct error *e)
 {
     static const char *const roles[] = {"viewer", "user", "operator", "admin"};
     if (principal->level < route->role)
-        return error_set(e, REASON_DENIED, "this needs the role %s; the key has %s", roles[route->role], roles[principal->level]);
+        return error_set(e, REASON_DENIED, "this needs the role %s; the key has %s",
+                         roles[route->role], roles[principal->level]);
     if ((principal->scopes & route->scopes) != route->scopes)
         return error_set(e, REASON_DENIED, "this needs a key with the scope %s",
-                         route->scopes & ~principal->scopes & SCOPE_PLATFORM ? "platform" : "of this route");
+                         route->scopes & ~principal->scopes & SCOPE_PLATFORM ? "platform"
+                                                                             : "of this route");
     return true;
 }
 
@@ -170,7 +181,8 @@ bool middleware_authenticate(struct api_call *call, struct error *e)
     struct principal *principal = &call->principal;
     call->api_key = presented_key(call->request);
     if (str_is_empty(call->api_key))
-        return error_set(e, REASON_UNAUTHENTICATED, "send an API key: Authorization: Bearer nxk_... (or x-api-key)");
+        return error_set(e, REASON_UNAUTHENTICATED,
+                         "send an API key: Authorization: Bearer nxk_... (or x-api-key)");
     if (!keys_authenticate(call->gateway->keys, call->ctx, call->api_key, principal, e))
         return false;
     principal->ip_address = str_from_cstr(call->request->peer_address);
@@ -204,10 +216,13 @@ bool middleware_limit(struct api_call *call, struct error *e)
     /* Without a user it is the address that is counted. */
     bool is_public = call->route->flags & ROUTE_PUBLIC;
     str subject = is_public ? str_from_cstr(call->request->peer_address) : principal->caller_id;
-    bool fits = rate_take(call->gateway->rate, principal->tenant_id, subject, clock_monotonic_ns(call->gateway->clock), &view, e);
+    bool fits = rate_take(call->gateway->rate, principal->tenant_id, subject,
+                          clock_monotonic_ns(call->gateway->clock), &view, e);
     reply_header(call, S("RateLimit-Limit"), str_printf(arena, "%lld", (long long) view.limit));
-    reply_header(call, S("RateLimit-Remaining"), str_printf(arena, "%lld", (long long) view.remaining));
-    reply_header(call, S("RateLimit-Reset"), str_printf(arena, "%lld", (long long) (view.reset_ms + 999) / 1000));
+    reply_header(call, S("RateLimit-Remaining"),
+                 str_printf(arena, "%lld", (long long) view.remaining));
+    reply_header(call, S("RateLimit-Reset"),
+                 str_printf(arena, "%lld", (long long) (view.reset_ms + 999) / 1000));
     return fits;
 }
 
@@ -238,7 +253,8 @@ static bool check_type(struct api_call *call, struct error *e)
     str type = http_request_header(call->request, S("Content-Type"));
     if (is_json_type(type))
         return true;
-    return error_set(e, REASON_MEDIA_TYPE, "send the body as Content-Type: application/json, not \"" STR_FMT "\"",
+    return error_set(e, REASON_MEDIA_TYPE,
+                     "send the body as Content-Type: application/json, not \"" STR_FMT "\"",
                      STR_ARG(str_cut_utf8(type, 100)));
 }
 
@@ -260,7 +276,8 @@ bool middleware_read_body(struct api_call *call, struct error *e)
     struct json_limits limits = {.bytes_max = max, .depth_max = GATEWAY_JSON_DEPTH_MAX};
     if (!json_parse(call->ctx->arena, call->body, limits, &call->json, e))
         return false;
-    return json_type(call->json) == JSON_OBJECT || error_set(e, REASON_SCHEMA, "the body must be a JSON object");
+    return json_type(call->json) == JSON_OBJECT ||
+           error_set(e, REASON_SCHEMA, "the body must be a JSON object");
 }
 
 /* ---- parameters ---- */
@@ -285,15 +302,17 @@ str query_text(struct api_call *call, str name)
     return http_query_get(call->ctx->arena, call->request->query, name);
 }
 
-bool query_i64(struct api_call *call, str name, int64_t min, int64_t max, int64_t *out, struct error *e)
+bool query_i64(struct api_call *call, str name, int64_t min, int64_t max, int64_t *out,
+               struct error *e)
 {
     str text = query_text(call, name);
     int64_t value;
     if (str_is_empty(text))
         return true;
     if (!str_to_i64(text, &value) || value < min || value > max)
-        return error_set(e, REASON_INVALID, "?" STR_FMT "= must be a whole number from %lld to %lld", STR_ARG(name), (long long) min,
-                         (long long) max);
+        return error_set(e, REASON_INVALID,
+                         "?" STR_FMT "= must be a whole number from %lld to %lld", STR_ARG(name),
+                         (long long) min, (long long) max);
     *out = value;
     return true;
 }

@@ -10,9 +10,11 @@ static const struct {
     str name, schema;
 } schemas[] = {
 #define SCHEMA(name, ...) {S_INIT(#name), S_INIT(#__VA_ARGS__)},
-#define PAGE(name, item)                                                                                                            \
-    {S_INIT(#name), S_INIT("{\"type\":\"object\",\"required\":[\"items\",\"next_cursor\"],\"properties\":{\"items\":{\"type\":\"array\"," \
-                           "\"items\":{\"$ref\":\"#/components/schemas/" #item "\"}},\"next_cursor\":{\"type\":[\"string\",\"null\"]}}}")},
+#define PAGE(name, item)                                                                           \
+    {S_INIT(#name), S_INIT("{\"type\":\"object\",\"required\":[\"items\",\"next_cursor\"],"        \
+                           "\"properties\":{\"items\":{\"type\":\"array\","                        \
+                           "\"items\":{\"$ref\":\"#/components/schemas/" #item                     \
+                           "\"}},\"next_cursor\":{\"type\":[\"string\",\"null\"]}}}")},
 #include "gateway/openapi_schemas.def"
 #undef SCHEMA
 #undef PAGE
@@ -45,7 +47,8 @@ static void put_content(struct json_writer *w, str schema, str type, bool also_e
     json_object_end(w);
 }
 
-static void put_parameter(struct json_writer *w, str name, const char *in, bool is_required, const char *schema)
+static void put_parameter(struct json_writer *w, str name, const char *in, bool is_required,
+                          const char *schema)
 {
     json_object_begin(w);
     json_put_str(w, S("name"), name);
@@ -63,7 +66,8 @@ static void put_path_parameters(struct json_writer *w, str path)
             continue;
         name = str_slice(name, 0, name.len - 1);
         put_parameter(w, name, "path", true,
-                      str_equal(name, S("id")) ? "{\"type\":\"string\",\"format\":\"uuid\"}" : "{\"type\":\"string\"}");
+                      str_equal(name, S("id")) ? "{\"type\":\"string\",\"format\":\"uuid\"}"
+                                               : "{\"type\":\"string\"}");
     }
 }
 
@@ -73,15 +77,19 @@ static void put_parameters(struct json_writer *w, const struct route *route)
     json_array_begin(w);
     put_path_parameters(w, route->path);
     if (route->flags & ROUTE_PAGED) {
-        put_parameter(w, S("limit"), "query", false, "{\"type\":\"integer\",\"minimum\":1,\"maximum\":200,\"default\":50}");
+        put_parameter(w, S("limit"), "query", false,
+                      "{\"type\":\"integer\",\"minimum\":1,\"maximum\":200,\"default\":50}");
         put_parameter(w, S("cursor"), "query", false, "{\"type\":\"string\"}");
     }
     if (route->flags & ROUTE_CREATES)
-        put_parameter(w, S("Idempotency-Key"), "header", false, "{\"type\":\"string\",\"maxLength\":255}");
+        put_parameter(w, S("Idempotency-Key"), "header", false,
+                      "{\"type\":\"string\",\"maxLength\":255}");
     if (route->dialect == ROUTE_OPENAI && route->method == HTTP_POST)
-        put_parameter(w, S("X-Nexus-Session"), "header", false, "{\"type\":\"string\",\"format\":\"uuid\"}");
+        put_parameter(w, S("X-Nexus-Session"), "header", false,
+                      "{\"type\":\"string\",\"format\":\"uuid\"}");
     if (route->method == HTTP_GET && route->flags & ROUTE_EVENTS) {
-        put_parameter(w, S("Last-Event-ID"), "header", false, "{\"type\":\"integer\",\"minimum\":0}");
+        put_parameter(w, S("Last-Event-ID"), "header", false,
+                      "{\"type\":\"integer\",\"minimum\":0}");
         put_parameter(w, S("after"), "query", false, "{\"type\":\"integer\",\"minimum\":0}");
     }
     json_array_end(w);
@@ -103,7 +111,8 @@ static void put_responses(struct json_writer *w, const struct route *route)
     json_object_begin(w);
     bool is_openai = route->dialect == ROUTE_OPENAI;
     json_put_str(w, S("description"), S("What went wrong"));
-    put_content(w, is_openai ? S("OpenAIError") : S("Problem"), is_openai ? S("application/json") : S("application/problem+json"), false);
+    put_content(w, is_openai ? S("OpenAIError") : S("Problem"),
+                is_openai ? S("application/json") : S("application/problem+json"), false);
     json_object_end(w);
     json_object_end(w);
 }
@@ -120,7 +129,8 @@ static void put_rights(struct json_writer *w, const struct route *route)
         json_put_str(w, S("x-nexus-scope"), S("platform"));
 }
 
-static void put_operation(struct json_writer *w, struct arena *arena, const struct route *route, str id)
+static void put_operation(struct json_writer *w, struct arena *arena, const struct route *route,
+                          str id)
 {
     json_key(w, str_lower(arena, str_from_cstr(http_method_name(route->method))));
     json_object_begin(w);
@@ -140,7 +150,9 @@ static void put_operation(struct json_writer *w, struct arena *arena, const stru
 }
 
 static const str operation_ids[] = {
-#define ROUTE(method, path, handler, role, scopes, dialect, body, flags, status, request, response, summary) S_INIT(#handler),
+#define ROUTE(method, path, handler, role, scopes, dialect, body, flags, status, request,          \
+              response, summary)                                                                   \
+    S_INIT(#handler),
 #include "gateway/routes.def"
 #undef ROUTE
 };
@@ -155,7 +167,8 @@ static void put_path(struct json_writer *w, struct arena *arena, size_t first)
     json_key(w, path);
     json_object_begin(w);
     for (size_t i = first; i < routes_count(); i++)
-        if (str_equal(routes_at(i)->path, path) && str_strip_prefix(operation_ids[i], S("route_"), &id))
+        if (str_equal(routes_at(i)->path, path) &&
+            str_strip_prefix(operation_ids[i], S("route_"), &id))
             put_operation(w, arena, routes_at(i), id);
     json_object_end(w);
 }
@@ -168,9 +181,13 @@ str openapi_document(struct arena *arena)
     json_writer_init(w, &text);
     json_object_begin(w);
     json_put_str(w, S("openapi"), S("3.1.0"));
-    json_put_raw(w, S("info"), S("{\"title\":\"Nexus Agent Platform\",\"version\":\"1\",\"license\":{\"name\":\"Apache-2.0\",\"identifier\":\"Apache-2.0\"},"
-                                 "\"description\":\"Sessions, runs, tools, approvals, budgets and policies of an agent platform, and an "
-                                 "OpenAI-compatible API in front of models and agents.\"}"));
+    json_put_raw(w, S("info"),
+                 S("{\"title\":\"Nexus Agent "
+                   "Platform\",\"version\":\"1\",\"license\":{\"name\":\"Apache-2.0\","
+                   "\"identifier\":\"Apache-2.0\"},"
+                   "\"description\":\"Sessions, runs, tools, approvals, budgets and policies of an "
+                   "agent platform, and an "
+                   "OpenAI-compatible API in front of models and agents.\"}"));
     json_put_raw(w, S("servers"), S("[{\"url\":\"/\"}]"));
     json_put_raw(w, S("security"), S("[{\"bearer\":[]},{\"header\":[]}]"));
     json_key(w, S("paths"));
@@ -180,8 +197,10 @@ str openapi_document(struct arena *arena)
     json_object_end(w);
     json_key(w, S("components"));
     json_object_begin(w);
-    json_put_raw(w, S("securitySchemes"), S("{\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\",\"bearerFormat\":\"nxk_...\"},"
-                                            "\"header\":{\"type\":\"apiKey\",\"in\":\"header\",\"name\":\"x-api-key\"}}"));
+    json_put_raw(
+        w, S("securitySchemes"),
+        S("{\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\",\"bearerFormat\":\"nxk_...\"},"
+          "\"header\":{\"type\":\"apiKey\",\"in\":\"header\",\"name\":\"x-api-key\"}}"));
     json_key(w, S("schemas"));
     json_object_begin(w);
     for (size_t i = 0; i < ARRAY_COUNT(schemas); i++)

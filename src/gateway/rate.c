@@ -41,7 +41,8 @@ void rate_destroy(struct rate *rate)
 
 static struct window *find_window(struct rate *rate, uint64_t subject, int64_t now_ns)
 {
-    struct window *bucket = &rate->windows[subject % (GATEWAY_RATE_SLOTS / BUCKET_SLOTS) * BUCKET_SLOTS];
+    struct window *bucket =
+        &rate->windows[subject % (GATEWAY_RATE_SLOTS / BUCKET_SLOTS) * BUCKET_SLOTS];
     struct window *oldest = &bucket[0];
     for (size_t i = 0; i < BUCKET_SLOTS; i++) {
         if (bucket[i].subject == subject && bucket[i].ends_ns > now_ns)
@@ -55,20 +56,24 @@ static struct window *find_window(struct rate *rate, uint64_t subject, int64_t n
     return oldest;
 }
 
-bool rate_take(struct rate *rate, uuid tenant_id, str subject, int64_t now_ns, struct rate_view *view, struct error *e)
+bool rate_take(struct rate *rate, uuid tenant_id, str subject, int64_t now_ns,
+               struct rate_view *view, struct error *e)
 {
-    uint64_t tenant = str_hash(str_of((const char *) tenant_id.bytes, sizeof tenant_id.bytes), rate->seed);
+    uint64_t tenant =
+        str_hash(str_of((const char *) tenant_id.bytes, sizeof tenant_id.bytes), rate->seed);
     uint64_t hash = str_hash(subject, tenant) | 1;
     pthread_mutex_lock(&rate->lock);
     struct window *window = find_window(rate, hash, now_ns);
     bool fits = window->count < rate->per_minute;
     if (fits)
         window->count++;
-    *view = (struct rate_view){rate->per_minute, rate->per_minute - window->count, (window->ends_ns - now_ns) / 1000000};
+    *view = (struct rate_view){rate->per_minute, rate->per_minute - window->count,
+                               (window->ends_ns - now_ns) / 1000000};
     pthread_mutex_unlock(&rate->lock);
     if (fits)
         return true;
-    error_set(e, REASON_RATE_LIMIT, "more than %lld requests in a minute; the next window begins in %lld s",
+    error_set(e, REASON_RATE_LIMIT,
+              "more than %lld requests in a minute; the next window begins in %lld s",
               (long long) view->limit, (long long) (view->reset_ms + 999) / 1000);
     e->retry_after_ms = view->reset_ms;
     return false;
@@ -124,7 +129,9 @@ bool streams_take(struct streams *streams, uuid key_id, struct error *e)
     pthread_mutex_unlock(&streams->lock);
     if (fits)
         return true;
-    error_set(e, REASON_RATE_LIMIT, "the key has %zu streams open, which is its limit; close one first", streams->per_key);
+    error_set(e, REASON_RATE_LIMIT,
+              "the key has %zu streams open, which is its limit; close one first",
+              streams->per_key);
     e->retry_after_ms = STREAM_RETRY_MS;
     return false;
 }

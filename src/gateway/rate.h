@@ -21,12 +21,14 @@ struct rate_view {
 struct rate *rate_create(int64_t per_minute);
 void rate_destroy(struct rate *rate);
 /* Counts one.  REASON_RATE_LIMIT with retry_after_ms when the window is used up; the view is set either way. */
-must_check bool rate_take(struct rate *rate, uuid tenant_id, str subject, int64_t now_ns, struct rate_view *view, struct error *e);
+must_check bool rate_take(struct rate *rate, uuid tenant_id, str subject, int64_t now_ns,
+                          struct rate_view *view, struct error *e);
 
 struct streams;
 struct streams *streams_create(size_t per_key);
 void streams_destroy(struct streams *streams);
-must_check bool streams_take(struct streams *streams, uuid key_id, struct error *e); /* REASON_RATE_LIMIT */
+must_check bool streams_take(struct streams *streams, uuid key_id,
+                             struct error *e); /* REASON_RATE_LIMIT */
 void streams_give(struct streams *streams, uuid key_id);
 size_t streams_count(struct streams *streams);
 

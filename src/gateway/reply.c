@@ -15,8 +15,9 @@ static void put_trace(struct api_call *call)
     const trace_context *trace = &call->ctx->trace;
     str id = str_hex(call->ctx->arena, trace->trace_id, sizeof trace->trace_id);
     str span = str_hex(call->ctx->arena, trace->span_id, sizeof trace->span_id);
-    reply_header(call, S("traceparent"), str_printf(call->ctx->arena, "00-" STR_FMT "-" STR_FMT "-%s", STR_ARG(id), STR_ARG(span),
-                                                    trace->is_sampled ? "01" : "00"));
+    reply_header(call, S("traceparent"),
+                 str_printf(call->ctx->arena, "00-" STR_FMT "-" STR_FMT "-%s", STR_ARG(id),
+                            STR_ARG(span), trace->is_sampled ? "01" : "00"));
 }
 
 static void put_common(struct api_call *call, str content_type)
@@ -54,11 +55,13 @@ bool reply_stream_begin(struct api_call *call, str content_type, struct error *e
 
 /* ---- errors ---- */
 
-static void write_problem(struct json_writer *w, struct api_call *call, const struct error *e, int status)
+static void write_problem(struct json_writer *w, struct api_call *call, const struct error *e,
+                          int status)
 {
     struct arena *arena = call->ctx->arena;
     json_object_begin(w);
-    json_put_str(w, S("type"), str_printf(arena, "https://nexus.invalid/problems/%s", error_problem(e->reason)));
+    json_put_str(w, S("type"),
+                 str_printf(arena, "https://nexus.invalid/problems/%s", error_problem(e->reason)));
     json_put_str(w, S("title"), str_from_cstr(error_title(e->reason)));
     json_put_i64(w, S("status"), status);
     json_put_str(w, S("detail"), str_from_cstr(e->message));
@@ -77,7 +80,8 @@ static void put_error_headers(struct api_call *call, const struct error *e, int 
     if (status == 402)
         reply_header(call, S("x-should-retry"), S("false"));
     if (e->retry_after_ms > 0)
-        reply_header(call, S("Retry-After"), str_printf(arena, "%lld", (long long) (e->retry_after_ms + 999) / 1000));
+        reply_header(call, S("Retry-After"),
+                     str_printf(arena, "%lld", (long long) (e->retry_after_ms + 999) / 1000));
     else if (status == 503)
         reply_header(call, S("Retry-After"), S("1"));
 }
@@ -103,7 +107,9 @@ void reply_error(struct api_call *call, const struct error *e)
     else
         write_problem(&w, call, e, status);
     put_error_headers(call, e, status);
-    reply_send(call, status, is_openai(call) ? S("application/json") : S("application/problem+json"), strbuf_str(&text));
+    reply_send(call, status,
+               is_openai(call) ? S("application/json") : S("application/problem+json"),
+               strbuf_str(&text));
 }
 
 /* ---- documents ---- */
@@ -115,10 +121,12 @@ struct json_writer *reply_writer_init(struct reply_writer *writer, struct api_ca
     return &writer->w;
 }
 
-bool reply_writer_send(struct reply_writer *writer, struct api_call *call, int status, struct error *e)
+bool reply_writer_send(struct reply_writer *writer, struct api_call *call, int status,
+                       struct error *e)
 {
     if (strbuf_is_over(&writer->text))
-        return error_set(e, REASON_TOO_LARGE, "the answer is over %u bytes; ask for fewer items", GATEWAY_REPLY_BYTES_MAX);
+        return error_set(e, REASON_TOO_LARGE, "the answer is over %u bytes; ask for fewer items",
+                         GATEWAY_REPLY_BYTES_MAX);
     reply_json(call, status, strbuf_str(&writer->text));
     return true;
 }
@@ -147,7 +155,8 @@ void put_time(struct json_writer *w, str name, int64_t us)
     json_write_str(w, str_of(text, TIME_TEXT_BYTES));
 }
 
-bool reply_page(struct api_call *call, const struct records *rows, write_item *write, struct error *e)
+bool reply_page(struct api_call *call, const struct records *rows, write_item *write,
+                struct error *e)
 {
     struct reply_writer writer;
     struct json_writer *w = reply_writer_init(&writer, call);
@@ -178,23 +187,23 @@ static uint32_t decode(str s)
 {
     const unsigned char *p = (const unsigned char *) s.ptr;
     switch (s.len) {
-    case 2:
-        return (uint32_t) (p[0] & 0x1f) << 6 | (p[1] & 0x3f);
-    case 3:
-        return (uint32_t) (p[0] & 0x0f) << 12 | (uint32_t) (p[1] & 0x3f) << 6 | (p[2] & 0x3f);
+    case 2: return (uint32_t) (p[0] & 0x1f) << 6 | (p[1] & 0x3f);
+    case 3: return (uint32_t) (p[0] & 0x0f) << 12 | (uint32_t) (p[1] & 0x3f) << 6 | (p[2] & 0x3f);
     case 4:
-        return (uint32_t) (p[0] & 0x07) << 18 | (uint32_t) (p[1] & 0x3f) << 12 | (uint32_t) (p[2] & 0x3f) << 6 | (p[3] & 0x3f);
-    default:
-        return p[0];
+        return (uint32_t) (p[0] & 0x07) << 18 | (uint32_t) (p[1] & 0x3f) << 12 |
+               (uint32_t) (p[2] & 0x3f) << 6 | (p[3] & 0x3f);
+    default: return p[0];
     }
 }
 
 /* Controls, bidirectional marks and isolates, zero-width and other invisible characters, line and paragraph separators, tags. */
 static bool deceives(uint32_t c)
 {
-    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0xad || c == 0x61c || (c >= 0x180b && c <= 0x180e) ||
-           (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) ||
-           (c >= 0xfe00 && c <= 0xfe0f) || c == 0xfeff || (c >= 0xfff9 && c <= 0xfffb) || (c >= 0xe0000 && c <= 0xe0fff);
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0xad || c == 0x61c ||
+           (c >= 0x180b && c <= 0x180e) || (c >= 0x200b && c <= 0x200f) ||
+           (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) ||
+           (c >= 0xfe00 && c <= 0xfe0f) || c == 0xfeff || (c >= 0xfff9 && c <= 0xfffb) ||
+           (c >= 0xe0000 && c <= 0xe0fff);
 }
 
 str text_made_visible(struct arena *arena, str text)

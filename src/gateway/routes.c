@@ -3,20 +3,21 @@
 #include "base/strbuf.h"
 
 static const struct route routes[] = {
-#define ROUTE(method_, path_, handler_, role_, scopes_, dialect_, body_, flags_, status_, request_, response_, summary_)           \
-    {                                                                                                                              \
-        .method = HTTP_##method_,                                                                                                  \
-        .path = S_INIT(path_),                                                                                                     \
-        .handler = handler_,                                                                                                       \
-        .role = ROLE_LEVEL_##role_,                                                                                                \
-        .scopes = scopes_,                                                                                                         \
-        .dialect = ROUTE_##dialect_,                                                                                               \
-        .body = BODY_##body_,                                                                                                      \
-        .flags = flags_,                                                                                                           \
-        .status = status_,                                                                                                         \
-        .request_schema = S_INIT(request_),                                                                                        \
-        .response_schema = S_INIT(response_),                                                                                      \
-        .summary = S_INIT(summary_),                                                                                               \
+#define ROUTE(method_, path_, handler_, role_, scopes_, dialect_, body_, flags_, status_,          \
+              request_, response_, summary_)                                                       \
+    {                                                                                              \
+        .method = HTTP_##method_,                                                                  \
+        .path = S_INIT(path_),                                                                     \
+        .handler = handler_,                                                                       \
+        .role = ROLE_LEVEL_##role_,                                                                \
+        .scopes = scopes_,                                                                         \
+        .dialect = ROUTE_##dialect_,                                                               \
+        .body = BODY_##body_,                                                                      \
+        .flags = flags_,                                                                           \
+        .status = status_,                                                                         \
+        .request_schema = S_INIT(request_),                                                        \
+        .response_schema = S_INIT(response_),                                                      \
+        .summary = S_INIT(summary_),                                                               \
     },
 #include "gateway/routes.def"
 #undef ROUTE
@@ -54,7 +55,8 @@ static bool fits(str pattern, str path, str params[ROUTE_PARAMS_MAX])
     }
 }
 
-const struct route *routes_find(enum http_method method, str path, str params[ROUTE_PARAMS_MAX], bool *is_path_known)
+const struct route *routes_find(enum http_method method, str path, str params[ROUTE_PARAMS_MAX],
+                                bool *is_path_known)
 {
     enum http_method wanted = method == HTTP_HEAD ? HTTP_GET : method;
     *is_path_known = false;

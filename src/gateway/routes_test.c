@@ -22,7 +22,9 @@ static void test_every_route_is_found_by_its_own_path_and_method(void **state)
     for (size_t i = 0; i < routes_count(); i++) {
         str params[ROUTE_PARAMS_MAX] = {{0}};
         bool is_path_known;
-        assert_ptr_equal(routes_find(routes_at(i)->method, routes_at(i)->path, params, &is_path_known), routes_at(i));
+        assert_ptr_equal(
+            routes_find(routes_at(i)->method, routes_at(i)->path, params, &is_path_known),
+            routes_at(i));
     }
 }
 
@@ -32,14 +34,19 @@ static void test_parameters_are_cut_out_of_the_path(void **state)
     OWNED(arena) arena = arena_create(0);
     str params[ROUTE_PARAMS_MAX] = {{0}};
     bool is_path_known;
-    const struct route *route = routes_find(HTTP_GET, S("/api/v1/sessions/abc/files/a%20b"), params, &is_path_known);
+    const struct route *route =
+        routes_find(HTTP_GET, S("/api/v1/sessions/abc/files/a%20b"), params, &is_path_known);
     assert_non_null(route);
     assert_true(str_equal(params[0], S("abc")) && str_equal(params[1], S("a%20b")));
     assert_non_null(routes_find(HTTP_HEAD, S("/healthz"), params, &is_path_known));
     assert_null(routes_find(HTTP_POST, S("/healthz"), params, &is_path_known));
     assert_true(is_path_known);
-    static const str unknown[] = {S_INIT("/api/v1/sessions/"), S_INIT("/api/v1/sessions//files"), S_INIT("/healthz/"), S_INIT("//"),
-                                  S_INIT(""), S_INIT("/api/v1/sessions/a/b/c/d")};
+    static const str unknown[] = {S_INIT("/api/v1/sessions/"),
+                                  S_INIT("/api/v1/sessions//files"),
+                                  S_INIT("/healthz/"),
+                                  S_INIT("//"),
+                                  S_INIT(""),
+                                  S_INIT("/api/v1/sessions/a/b/c/d")};
     for (size_t i = 0; i < ARRAY_COUNT(unknown); i++) {
         assert_null(routes_find(HTTP_GET, unknown[i], params, &is_path_known));
         assert_false(is_path_known);
@@ -50,7 +57,8 @@ static void test_parameters_are_cut_out_of_the_path(void **state)
 static void test_only_health_page_and_document_need_no_key(void **state)
 {
     (void) state;
-    static const str open[] = {S_INIT("/"), S_INIT("/healthz"), S_INIT("/readyz"), S_INIT("/api/openapi.json")};
+    static const str open[] = {S_INIT("/"), S_INIT("/healthz"), S_INIT("/readyz"),
+                               S_INIT("/api/openapi.json")};
     size_t count = 0;
     for (size_t i = 0; i < routes_count(); i++) {
         const struct route *route = routes_at(i);
@@ -77,7 +85,8 @@ static void test_every_route_is_in_the_document_with_its_rights(void **state)
         assert_true(json_count(json_get(operation, S("responses"))) == 2);
         bool says_role = json_get(operation, S("x-nexus-role")) != NULL;
         assert_int_equal(says_role, !(route->flags & ROUTE_PUBLIC));
-        bool wants_body = route->body == BODY_JSON || route->body == BODY_CHAT || route->body == BODY_RAW;
+        bool wants_body =
+            route->body == BODY_JSON || route->body == BODY_CHAT || route->body == BODY_RAW;
         assert_int_equal(json_get(operation, S("requestBody")) != NULL, wants_body);
     }
 }
@@ -88,7 +97,8 @@ static void check_references(const struct json *root, const struct json *value)
     str key, target;
     const struct json *item;
     while (json_next(&it, &key, &item)) {
-        if (str_equal(key, S("$ref")) && json_to_str(item, &target) && !json_path(root, str_from(target, 1)))
+        if (str_equal(key, S("$ref")) && json_to_str(item, &target) &&
+            !json_path(root, str_from(target, 1)))
             fail_msg("nothing at " STR_FMT, STR_ARG(target));
         check_references(root, item);
     }
@@ -114,8 +124,11 @@ static void test_text_hides_nothing(void **state)
 {
     (void) state;
     OWNED(arena) arena = arena_create(0);
-    assert_true(str_equal(text_made_visible(arena, S("plain \xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80")), S("plain \xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80")));
-    assert_true(str_equal(text_made_visible(arena, S("a\x1b[31m\n\xe2\x80\xae" "b\xe2\x80\x8b\xc2\x85\xf3\xa0\x81\x81")),
+    assert_true(
+        str_equal(text_made_visible(arena, S("plain \xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80")),
+                  S("plain \xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80")));
+    assert_true(str_equal(text_made_visible(arena, S("a\x1b[31m\n\xe2\x80\xae"
+                                                     "b\xe2\x80\x8b\xc2\x85\xf3\xa0\x81\x81")),
                           S("a\\u{1b}[31m\\u{a}\\u{202e}b\\u{200b}\\u{85}\\u{e0041}")));
     assert_true(str_equal(text_made_visible(arena, S("\xff")), S("(not text)")));
 }

@@ -15,7 +15,7 @@ struct splice {
     const struct splice_edits *edits;
     struct cut cuts[CUTS_MAX];
     size_t cut_count;
-    size_t null_from;       /* of a limit that is null; 0: none */
+    size_t null_from; /* of a limit that is null; 0: none */
     bool has_limit, has_options, has_too_many;
 };
 
@@ -23,7 +23,8 @@ struct splice {
 
 static size_t skip_space(str s, size_t at)
 {
-    while (at < s.len && (s.ptr[at] == ' ' || s.ptr[at] == '\n' || s.ptr[at] == '\r' || s.ptr[at] == '\t'))
+    while (at < s.len &&
+           (s.ptr[at] == ' ' || s.ptr[at] == '\n' || s.ptr[at] == '\r' || s.ptr[at] == '\t'))
         at++;
     return at;
 }
@@ -54,7 +55,8 @@ static size_t skip_value(str s, size_t at)
         if (c == '{' || c == '[')
             depth++;
         else if ((c == '}' || c == ']') && depth-- <= 1)
-            return depth == 0 ? at + 1 : at; /* the end of this container, or of the one around a scalar */
+            return depth == 0 ? at + 1
+                              : at; /* the end of this container, or of the one around a scalar */
         else if (depth == 0 && (c == ',' || c == ' ' || c == '\n' || c == '\r' || c == '\t'))
             return at;
         at++;
@@ -63,8 +65,8 @@ static size_t skip_value(str s, size_t at)
 }
 
 struct member {
-    str name;           /* between the quotes, as written */
-    size_t from, to;    /* the value */
+    str name;        /* between the quotes, as written */
+    size_t from, to; /* the value */
 };
 
 /* Moves *at (behind the opening brace, or behind a member) to behind the next member.  1: a member, 0: the end, -1: malformed. */
@@ -119,7 +121,8 @@ static bool is_named(str written, str name)
             text[len] = written.ptr[i++];
             continue;
         }
-        if (i + 6 > written.len || written.ptr[i + 1] != 'u' || written.ptr[i + 2] != '0' || written.ptr[i + 3] != '0')
+        if (i + 6 > written.len || written.ptr[i + 1] != 'u' || written.ptr[i + 2] != '0' ||
+            written.ptr[i + 3] != '0')
             return false; /* no other escape stands for a letter or an underscore */
         int high = hex_value(written.ptr[i + 4]), low = hex_value(written.ptr[i + 5]);
         if (high < 0 || low < 0)
@@ -166,7 +169,8 @@ static void edit_limit(struct splice *s, const struct member *member)
     s->has_limit = true;
     bool is_lower = str_to_i64(value, &said) && said <= s->edits->max_output_tokens;
     if (!is_lower)
-        cut(s, member->from, member->to, str_printf(s->arena, "%lld", (long long) s->edits->max_output_tokens));
+        cut(s, member->from, member->to,
+            str_printf(s->arena, "%lld", (long long) s->edits->max_output_tokens));
 }
 
 static bool edit_options(struct splice *s, const struct member *member)
@@ -187,7 +191,8 @@ static bool edit_options(struct splice *s, const struct member *member)
         cut(s, inner.from, inner.to, S("true"));
         return true;
     }
-    cut(s, member->from + 1, member->from + 1, is_empty ? S("\"include_usage\":true") : S("\"include_usage\":true,"));
+    cut(s, member->from + 1, member->from + 1,
+        is_empty ? S("\"include_usage\":true") : S("\"include_usage\":true,"));
     return found == 0;
 }
 
@@ -197,7 +202,8 @@ static bool edit_member(struct splice *s, const struct member *member)
         cut(s, member->from, member->to, json_string(s->arena, s->edits->model));
         return true;
     }
-    bool is_limit = is_named(member->name, S("max_tokens")) || is_named(member->name, S("max_completion_tokens"));
+    bool is_limit = is_named(member->name, S("max_tokens")) ||
+                    is_named(member->name, S("max_completion_tokens"));
     if (s->edits->max_output_tokens > 0 && is_limit)
         edit_limit(s, member);
     if (s->edits->include_usage && is_named(member->name, S("stream_options")))
@@ -212,12 +218,15 @@ static void add_members(struct splice *s, size_t end, bool is_empty)
     strbuf_init(&text, s->arena, 256);
     bool needs_limit = s->edits->max_output_tokens > 0 && !s->has_limit;
     if (needs_limit && s->null_from > 0)
-        cut(s, s->null_from, s->null_from + 4, str_printf(s->arena, "%lld", (long long) s->edits->max_output_tokens));
+        cut(s, s->null_from, s->null_from + 4,
+            str_printf(s->arena, "%lld", (long long) s->edits->max_output_tokens));
     else if (needs_limit)
-        strbuf_printf(&text, "%s\"%s\":%lld", is_empty ? "" : ",", s->edits->prefers_completion ? "max_completion_tokens" : "max_tokens",
+        strbuf_printf(&text, "%s\"%s\":%lld", is_empty ? "" : ",",
+                      s->edits->prefers_completion ? "max_completion_tokens" : "max_tokens",
                       (long long) s->edits->max_output_tokens);
     if (s->edits->include_usage && !s->has_options)
-        strbuf_printf(&text, "%s\"stream_options\":{\"include_usage\":true}", is_empty && text.len == 0 ? "" : ",");
+        strbuf_printf(&text, "%s\"stream_options\":{\"include_usage\":true}",
+                      is_empty && text.len == 0 ? "" : ",");
     if (text.len > 0)
         cut(s, end, end, strbuf_str(&text));
 }
@@ -241,7 +250,8 @@ static str assemble(struct splice *s)
     return str_of(out, (size_t) (to - out));
 }
 
-bool splice_request(struct arena *arena, str body, const struct splice_edits *edits, str *out, struct error *e)
+bool splice_request(struct arena *arena, str body, const struct splice_edits *edits, str *out,
+                    struct error *e)
 {
     struct splice s = {.arena = arena, .body = body, .edits = edits};
     struct member member;

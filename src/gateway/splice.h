@@ -10,12 +10,14 @@
 #include "base/error.h"
 
 struct splice_edits {
-    str model;                   /* replaces "model" */
-    int64_t max_output_tokens;   /* > 0: max_tokens and max_completion_tokens are at most this; one is added when there is none */
-    bool prefers_completion;     /* the one that is added is max_completion_tokens */
-    bool include_usage;          /* stream_options.include_usage becomes true */
+    str model; /* replaces "model" */
+    int64_t
+        max_output_tokens; /* > 0: max_tokens and max_completion_tokens are at most this; one is added when there is none */
+    bool prefers_completion; /* the one that is added is max_completion_tokens */
+    bool include_usage;      /* stream_options.include_usage becomes true */
 };
 
-must_check bool splice_request(struct arena *arena, str body, const struct splice_edits *edits, str *out, struct error *e);
+must_check bool splice_request(struct arena *arena, str body, const struct splice_edits *edits,
+                               str *out, struct error *e);
 
 #endif

@@ -9,8 +9,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static bool is_edited(str key)
 {
-    return str_equal(key, S("model")) || str_equal(key, S("max_tokens")) || str_equal(key, S("max_completion_tokens")) ||
-           str_equal(key, S("stream_options"));
+    return str_equal(key, S("model")) || str_equal(key, S("max_tokens")) ||
+           str_equal(key, S("max_completion_tokens")) || str_equal(key, S("stream_options"));
 }
 
 static void check_same(struct arena *arena, const struct json *before, const struct json *after)
@@ -37,7 +37,8 @@ static void check_limits(const struct json *before, const struct json *after, in
             continue;
         has_any = true;
         ensure(json_to_i64(now, &said) && said <= limit);
-        ensure(json_type(then) != JSON_INTEGER || !json_to_i64(then, &asked) || said <= asked || asked > limit);
+        ensure(json_type(then) != JSON_INTEGER || !json_to_i64(then, &asked) || said <= asked ||
+               asked > limit);
     }
     ensure(has_any);
 }
@@ -48,7 +49,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     str body = str_of((const char *) data, size), out;
     const struct json *before, *after;
     struct error e = {0};
-    struct splice_edits edits = {.model = S("other"), .max_output_tokens = 77, .include_usage = true, .prefers_completion = size % 2};
+    struct splice_edits edits = {.model = S("other"),
+                                 .max_output_tokens = 77,
+                                 .include_usage = true,
+                                 .prefers_completion = size % 2};
     bool is_json = json_parse(arena, body, (struct json_limits){0}, &before, &e);
     bool is_object = is_json && json_type(before) == JSON_OBJECT;
     bool is_spliced = splice_request(arena, body, &edits, &out, &e);
@@ -58,7 +62,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ensure(json_parse(arena, out, (struct json_limits){0}, &after, &e));
     check_same(arena, before, after);
     check_limits(before, after, edits.max_output_tokens);
-    ensure(!json_get(before, S("model")) || str_equal(json_str_or(after, S("model"), STR_NONE), S("other")));
+    ensure(!json_get(before, S("model")) ||
+           str_equal(json_str_or(after, S("model"), STR_NONE), S("other")));
     ensure(json_bool_or(json_get(after, S("stream_options")), S("include_usage"), false));
     return 0;
 }

@@ -30,8 +30,10 @@ static void test_only_the_model_changes_and_every_other_byte_stays(void **state)
     struct splice_edits edits = {.model = S("big \"x\"")};
     check("{\"model\":\"a\"}", edits, "{\"model\":\"big \\\"x\\\"\"}");
     check(" { \"x\" : [1, {\"model\":\"in\\\"ner\"}] ,\n\"model\" : \"a\" , \"y\":1.50e1 } ", edits,
-          " { \"x\" : [1, {\"model\":\"in\\\"ner\"}] ,\n\"model\" : \"big \\\"x\\\"\" , \"y\":1.50e1 } ");
-    check("{\"mod\\u0065l\":\"a\",\"\\u006dodel2\":1}", edits, "{\"mod\\u0065l\":\"big \\\"x\\\"\",\"\\u006dodel2\":1}");
+          " { \"x\" : [1, {\"model\":\"in\\\"ner\"}] ,\n\"model\" : \"big \\\"x\\\"\" , "
+          "\"y\":1.50e1 } ");
+    check("{\"mod\\u0065l\":\"a\",\"\\u006dodel2\":1}", edits,
+          "{\"mod\\u0065l\":\"big \\\"x\\\"\",\"\\u006dodel2\":1}");
 }
 
 static void test_the_output_limit_is_lowered_never_raised(void **state)
@@ -40,10 +42,12 @@ static void test_the_output_limit_is_lowered_never_raised(void **state)
     struct splice_edits edits = {.model = S("m"), .max_output_tokens = 50};
     check("{\"model\":\"a\",\"max_tokens\":70}", edits, "{\"model\":\"m\",\"max_tokens\":50}");
     check("{\"model\":\"a\",\"max_tokens\":20}", edits, "{\"model\":\"m\",\"max_tokens\":20}");
-    check("{\"max_completion_tokens\":1e3,\"max_tokens\":9}", edits, "{\"max_completion_tokens\":50,\"max_tokens\":9}");
+    check("{\"max_completion_tokens\":1e3,\"max_tokens\":9}", edits,
+          "{\"max_completion_tokens\":50,\"max_tokens\":9}");
     check("{\"model\":\"a\"}", edits, "{\"model\":\"m\",\"max_tokens\":50}");
     check("{\"max_tokens\":null,\"model\":\"a\"}", edits, "{\"max_tokens\":50,\"model\":\"m\"}");
-    check("{\"max_tokens\":null,\"max_completion_tokens\":80}", edits, "{\"max_tokens\":null,\"max_completion_tokens\":50}");
+    check("{\"max_tokens\":null,\"max_completion_tokens\":80}", edits,
+          "{\"max_tokens\":null,\"max_completion_tokens\":50}");
     check("{}", edits, "{\"max_tokens\":50}");
     edits.prefers_completion = true;
     check("{\"model\":\"a\"}", edits, "{\"model\":\"m\",\"max_completion_tokens\":50}");
@@ -53,20 +57,26 @@ static void test_usage_is_asked_for_beside_the_other_stream_options(void **state
 {
     (void) state;
     struct splice_edits edits = {.model = S("m"), .include_usage = true};
-    check("{\"stream\":true}", edits, "{\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
+    check("{\"stream\":true}", edits,
+          "{\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
     check("{}", edits, "{\"stream_options\":{\"include_usage\":true}}");
     check("{\"stream_options\":null}", edits, "{\"stream_options\":{\"include_usage\":true}}");
     check("{\"stream_options\":{}}", edits, "{\"stream_options\":{\"include_usage\":true}}");
-    check("{\"stream_options\":{ \"a\":1}}", edits, "{\"stream_options\":{\"include_usage\":true, \"a\":1}}");
-    check("{\"stream_options\":{\"include_usage\":false,\"a\":[2]}}", edits, "{\"stream_options\":{\"include_usage\":true,\"a\":[2]}}");
+    check("{\"stream_options\":{ \"a\":1}}", edits,
+          "{\"stream_options\":{\"include_usage\":true, \"a\":1}}");
+    check("{\"stream_options\":{\"include_usage\":false,\"a\":[2]}}", edits,
+          "{\"stream_options\":{\"include_usage\":true,\"a\":[2]}}");
     edits.max_output_tokens = 5;
-    check("{\"a\":1}", edits, "{\"a\":1,\"max_tokens\":5,\"stream_options\":{\"include_usage\":true}}");
+    check("{\"a\":1}", edits,
+          "{\"a\":1,\"max_tokens\":5,\"stream_options\":{\"include_usage\":true}}");
 }
 
 static void test_what_is_no_object_is_refused(void **state)
 {
     (void) state;
-    static const char *const bodies[] = {"", " ", "[]", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a", "{a:1}", "{\"a\":\"x}", "{\"a\":[1}"};
+    static const char *const bodies[] = {"",       " ",           "[]",        "{",
+                                         "{\"a\"", "{\"a\":",     "{\"a\":1",  "{\"a",
+                                         "{a:1}",  "{\"a\":\"x}", "{\"a\":[1}"};
     struct splice_edits edits = {.model = S("m")};
     OWNED(arena) arena = arena_create(0);
     for (size_t i = 0; i < ARRAY_COUNT(bodies); i++) {

@@ -22,28 +22,28 @@ enum metric_kind { COUNTER, GAUGE, HISTOGRAM };
 enum { LABELS_MAX = 4, BUCKETS_MAX = 16 };
 
 struct metric_series {
-    struct metric_series *next;         /* in its bucket */
+    struct metric_series *next; /* in its bucket */
     const struct metric_family *family;
     uint64_t hash;
-    char *labels;                       /* the values, each with its length before it */
+    char *labels; /* the values, each with its length before it */
     size_t labels_bytes;
-    uint64_t activity;                  /* of a family that keeps the busiest */
+    uint64_t activity; /* of a family that keeps the busiest */
     bool is_pinned;
-    _Atomic int64_t count;              /* counter; histogram: observations */
-    _Atomic uint64_t value_bits;        /* gauge: a double */
-    _Atomic int64_t sum_ns;             /* histogram */
+    _Atomic int64_t count;       /* counter; histogram: observations */
+    _Atomic uint64_t value_bits; /* gauge: a double */
+    _Atomic int64_t sum_ns;      /* histogram */
     _Atomic int64_t buckets[BUCKETS_MAX];
 };
 
 struct metric_family {
     const char *name, *labels, *help;
     enum metric_kind kind;
-    const double *bounds;               /* histogram: upper bounds without +Inf */
+    const double *bounds; /* histogram: upper bounds without +Inf */
     size_t bound_count, label_count;
     bool keeps_busiest;
     pthread_mutex_t lock;
-    struct metric_series **table;       /* METRIC_SERIES_MAX buckets */
-    struct metric_series **order;       /* all of them, for writing */
+    struct metric_series **table; /* METRIC_SERIES_MAX buckets */
+    struct metric_series **order; /* all of them, for writing */
     size_t series_count, pinned_count;
     struct metric_series *other;
 };
@@ -55,7 +55,8 @@ struct metrics {
 
 /* Prometheus' own defaults, and finer ones for what takes micro- or milliseconds. */
 static const double default_bounds[] = {.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10};
-static const double fine_bounds[] = {.00001, .000025, .0001, .00025, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5};
+static const double fine_bounds[] = {.00001, .000025, .0001, .00025, .001, .0025, .005, .01,
+                                     .025,   .05,     .1,    .25,    .5,   1,     5};
 static const double slow_bounds[] = {.05, .1, .25, .5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300};
 
 static void choose_bounds(struct metric_family *family, enum metric metric)
@@ -69,18 +70,21 @@ static void choose_bounds(struct metric_family *family, enum metric metric)
         family->bounds = slow_bounds;
         family->bound_count = ARRAY_COUNT(slow_bounds);
     }
-    static_assert(ARRAY_COUNT(fine_bounds) < BUCKETS_MAX && ARRAY_COUNT(slow_bounds) < BUCKETS_MAX, "one more is +Inf");
+    static_assert(ARRAY_COUNT(fine_bounds) < BUCKETS_MAX && ARRAY_COUNT(slow_bounds) < BUCKETS_MAX,
+                  "one more is +Inf");
 }
 
 /* ---- label values ---- */
 
 static size_t label_length(str value)
 {
-    return value.len < METRIC_LABEL_BYTES_MAX ? value.len : str_cut_utf8(value, METRIC_LABEL_BYTES_MAX).len;
+    return value.len < METRIC_LABEL_BYTES_MAX ? value.len
+                                              : str_cut_utf8(value, METRIC_LABEL_BYTES_MAX).len;
 }
 
 /* The key of a series: each value behind one byte of length, so that no two lists of values look alike. */
-static size_t pack_labels(char out[LABELS_MAX * (METRIC_LABEL_BYTES_MAX + 1)], const str *values, size_t count)
+static size_t pack_labels(char out[LABELS_MAX * (METRIC_LABEL_BYTES_MAX + 1)], const str *values,
+                          size_t count)
 {
     size_t at = 0;
     for (size_t i = 0; i < count; i++) {
@@ -103,7 +107,8 @@ static str next_packed(str *packed)
 
 /* ---- series ---- */
 
-static struct metric_series *series_create(struct metric_family *family, uint64_t hash, const char *labels, size_t bytes)
+static struct metric_series *series_create(struct metric_family *family, uint64_t hash,
+                                           const char *labels, size_t bytes)
 {
     struct metric_series *series = calloc(1, sizeof *series);
     ensure(series != NULL);
@@ -124,10 +129,12 @@ static void series_destroy(struct metric_series *series)
     free(series);
 }
 
-static struct metric_series *find_series(const struct metric_family *family, uint64_t hash, str packed)
+static struct metric_series *find_series(const struct metric_family *family, uint64_t hash,
+                                         str packed)
 {
     struct metric_series *series = family->table[hash % METRIC_SERIES_MAX];
-    while (series && (series->hash != hash || !str_equal(packed, str_of(series->labels, series->labels_bytes))))
+    while (series && (series->hash != hash ||
+                      !str_equal(packed, str_of(series->labels, series->labels_bytes))))
         series = series->next;
     return series;
 }
@@ -185,7 +192,8 @@ static struct metric_series *take_place(struct metric_family *family, uint64_t h
 }
 
 /* With the lock held. */
-static struct metric_series *obtain(struct metrics *metrics, struct metric_family *family, const str *values, size_t count)
+static struct metric_series *obtain(struct metrics *metrics, struct metric_family *family,
+                                    const str *values, size_t count)
 {
     char buffer[LABELS_MAX * (METRIC_LABEL_BYTES_MAX + 1)];
     ensure(count == family->label_count);
@@ -222,7 +230,8 @@ static void family_init(struct metrics *metrics, enum metric metric, struct metr
     str others[LABELS_MAX] = {S("other"), S("other"), S("other"), S("other")};
     family->label_count = count_labels(str_from_cstr(family->labels));
     ensure(family->label_count <= LABELS_MAX);
-    family->keeps_busiest = str_find(str_from_cstr(family->labels), S("session_id")) != STR_NOT_FOUND;
+    family->keeps_busiest =
+        str_find(str_from_cstr(family->labels), S("session_id")) != STR_NOT_FOUND;
     if (family->kind == HISTOGRAM)
         choose_bounds(family, metric);
     pthread_mutex_init(&family->lock, NULL);
@@ -230,7 +239,8 @@ static void family_init(struct metrics *metrics, enum metric metric, struct metr
     family->order = calloc(METRIC_SERIES_MAX, sizeof(struct metric_series *));
     ensure(family->table != NULL && family->order != NULL);
     size_t bytes = pack_labels(buffer, others, family->label_count);
-    family->other = series_create(family, str_hash(str_of(buffer, bytes), metrics->seed), buffer, bytes);
+    family->other =
+        series_create(family, str_hash(str_of(buffer, bytes), metrics->seed), buffer, bytes);
 }
 
 struct metrics *metrics_create(void)
@@ -275,7 +285,8 @@ void metrics_destroy(struct metrics *metrics)
 
 /* ---- updates ---- */
 
-struct metric_series *metrics_series(struct metrics *metrics, enum metric metric, const str *label_values, size_t count)
+struct metric_series *metrics_series(struct metrics *metrics, enum metric metric,
+                                     const str *label_values, size_t count)
 {
     struct metric_family *family = &metrics->families[metric];
     pthread_mutex_lock(&family->lock);
@@ -310,8 +321,9 @@ void metric_add(struct metric_series *series, int64_t delta)
         return;
     }
     uint64_t old = atomic_load_explicit(&series->value_bits, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak_explicit(&series->value_bits, &old, double_to_bits(bits_to_double(old) + (double) delta),
-                                                  memory_order_relaxed, memory_order_relaxed))
+    while (!atomic_compare_exchange_weak_explicit(
+        &series->value_bits, &old, double_to_bits(bits_to_double(old) + (double) delta),
+        memory_order_relaxed, memory_order_relaxed))
         ;
 }
 
@@ -335,7 +347,8 @@ void metric_observe(struct metric_series *series, double value)
         atomic_fetch_add_explicit(&series->sum_ns, (int64_t) ns, memory_order_relaxed);
 }
 
-void metrics_add(struct metrics *metrics, enum metric metric, int64_t delta, const str *label_values, size_t count)
+void metrics_add(struct metrics *metrics, enum metric metric, int64_t delta,
+                 const str *label_values, size_t count)
 {
     struct metric_family *family = &metrics->families[metric];
     pthread_mutex_lock(&family->lock);
@@ -343,7 +356,8 @@ void metrics_add(struct metrics *metrics, enum metric metric, int64_t delta, con
     pthread_mutex_unlock(&family->lock);
 }
 
-void metrics_set(struct metrics *metrics, enum metric metric, double value, const str *label_values, size_t count)
+void metrics_set(struct metrics *metrics, enum metric metric, double value, const str *label_values,
+                 size_t count)
 {
     struct metric_family *family = &metrics->families[metric];
     pthread_mutex_lock(&family->lock);
@@ -351,7 +365,8 @@ void metrics_set(struct metrics *metrics, enum metric metric, double value, cons
     pthread_mutex_unlock(&family->lock);
 }
 
-void metrics_observe(struct metrics *metrics, enum metric metric, double seconds, const str *label_values, size_t count)
+void metrics_observe(struct metrics *metrics, enum metric metric, double seconds,
+                     const str *label_values, size_t count)
 {
     struct metric_family *family = &metrics->families[metric];
     pthread_mutex_lock(&family->lock);
@@ -378,7 +393,8 @@ static void write_label_value(struct strbuf *out, str value)
 /* {a="x",b="y"} and, for a bucket, le. */
 static void write_labels(struct strbuf *out, const struct metric_series *series, const char *le)
 {
-    str names = str_from_cstr(series->family->labels), packed = str_of(series->labels, series->labels_bytes), name;
+    str names = str_from_cstr(series->family->labels),
+        packed = str_of(series->labels, series->labels_bytes), name;
     const char *separator = "{";
     for (size_t i = 0; i < series->family->label_count; i++) {
         ensure(str_next(&names, ',', &name));
@@ -410,7 +426,9 @@ static void write_histogram(struct strbuf *out, const struct metric_series *seri
     }
     strbuf_printf(out, "%s_sum", family->name);
     write_labels(out, series, NULL);
-    strbuf_printf(out, " %.9g\n%s_count", (double) atomic_load_explicit(&series->sum_ns, memory_order_relaxed) / 1e9, family->name);
+    strbuf_printf(out, " %.9g\n%s_count",
+                  (double) atomic_load_explicit(&series->sum_ns, memory_order_relaxed) / 1e9,
+                  family->name);
     write_labels(out, series, NULL);
     /* The buckets' own sum: readers demand that +Inf equals the count. */
     strbuf_printf(out, " %lld\n", (long long) total);
@@ -425,15 +443,20 @@ static void write_series(struct strbuf *out, const struct metric_series *series)
     strbuf_add(out, str_from_cstr(series->family->name));
     write_labels(out, series, NULL);
     if (series->family->kind == GAUGE)
-        strbuf_printf(out, " %.9g\n", bits_to_double(atomic_load_explicit(&series->value_bits, memory_order_relaxed)));
+        strbuf_printf(
+            out, " %.9g\n",
+            bits_to_double(atomic_load_explicit(&series->value_bits, memory_order_relaxed)));
     else
-        strbuf_printf(out, " %lld\n", (long long) atomic_load_explicit(&series->count, memory_order_relaxed));
+        strbuf_printf(out, " %lld\n",
+                      (long long) atomic_load_explicit(&series->count, memory_order_relaxed));
 }
 
 static void write_family(struct metric_family *family, struct strbuf *out)
 {
-    static const char *const kinds[] = {[COUNTER] = "counter", [GAUGE] = "gauge", [HISTOGRAM] = "histogram"};
-    strbuf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", family->name, family->help, family->name, kinds[family->kind]);
+    static const char *const kinds[] = {
+        [COUNTER] = "counter", [GAUGE] = "gauge", [HISTOGRAM] = "histogram"};
+    strbuf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", family->name, family->help, family->name,
+                  kinds[family->kind]);
     pthread_mutex_lock(&family->lock);
     for (size_t i = 0; i < family->series_count; i++)
         write_series(out, family->order[i]);

@@ -24,14 +24,18 @@ struct metric_series;
 struct metrics *metrics_create(void);
 void metrics_destroy(struct metrics *metrics);
 /* label values in the family's order */
-struct metric_series *metrics_series(struct metrics *metrics, enum metric metric, const str *label_values, size_t count);
-void metric_add(struct metric_series *series, int64_t delta);        /* counter, gauge */
-void metric_set(struct metric_series *series, double value);         /* gauge */
-void metric_observe(struct metric_series *series, double value);     /* histogram, seconds */
+struct metric_series *metrics_series(struct metrics *metrics, enum metric metric,
+                                     const str *label_values, size_t count);
+void metric_add(struct metric_series *series, int64_t delta);    /* counter, gauge */
+void metric_set(struct metric_series *series, double value);     /* gauge */
+void metric_observe(struct metric_series *series, double value); /* histogram, seconds */
 /* Short forms for what is not hot. */
-void metrics_add(struct metrics *metrics, enum metric metric, int64_t delta, const str *label_values, size_t count);
-void metrics_set(struct metrics *metrics, enum metric metric, double value, const str *label_values, size_t count);
-void metrics_observe(struct metrics *metrics, enum metric metric, double seconds, const str *label_values, size_t count);
+void metrics_add(struct metrics *metrics, enum metric metric, int64_t delta,
+                 const str *label_values, size_t count);
+void metrics_set(struct metrics *metrics, enum metric metric, double value, const str *label_values,
+                 size_t count);
+void metrics_observe(struct metrics *metrics, enum metric metric, double seconds,
+                     const str *label_values, size_t count);
 void metrics_write(struct metrics *metrics, struct strbuf *out);
 
 #endif

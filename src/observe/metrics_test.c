@@ -41,18 +41,27 @@ static void test_counters_gauges_and_histograms_show_what_was_recorded(void **st
     (void) state;
     OWNED(arena) arena = arena_create(0);
     struct metrics *metrics = metrics_create();
-    metrics_add(metrics, METRIC_AGENT_REQUESTS, 3, (str[]){S("s1"), S("assistant"), S("completed")}, 3);
+    metrics_add(metrics, METRIC_AGENT_REQUESTS, 3, (str[]){S("s1"), S("assistant"), S("completed")},
+                3);
     metrics_set(metrics, METRIC_BUDGET_UTILIZATION, 0.25, (str[]){S("s1"), S("tokens")}, 2);
     metrics_observe(metrics, METRIC_AGENT_REQUEST_DURATION, 0.02, (str[]){S("assistant")}, 1);
     metrics_observe(metrics, METRIC_AGENT_REQUEST_DURATION, 99, (str[]){S("assistant")}, 1);
     metrics_add(metrics, METRIC_RUNS_ACTIVE, 2, NULL, 0);
     metrics_add(metrics, METRIC_RUNS_ACTIVE, -1, NULL, 0);
     str text = written(arena, metrics);
-    assert_has(text, "nexus_agent_requests_total{session_id=\"s1\",agent_type=\"assistant\",status=\"completed\"} 3\n");
-    assert_has(text, "nexus_budget_utilization_ratio{session_id=\"s1\",resource_type=\"tokens\"} 0.25\n");
-    assert_has(text, "nexus_agent_request_duration_seconds_bucket{agent_type=\"assistant\",le=\"0.01\"} 0\n");
-    assert_has(text, "nexus_agent_request_duration_seconds_bucket{agent_type=\"assistant\",le=\"0.025\"} 1\n");
-    assert_has(text, "nexus_agent_request_duration_seconds_bucket{agent_type=\"assistant\",le=\"+Inf\"} 2\n");
+    assert_has(text, "nexus_agent_requests_total{session_id=\"s1\",agent_type=\"assistant\",status="
+                     "\"completed\"} 3\n");
+    assert_has(text,
+               "nexus_budget_utilization_ratio{session_id=\"s1\",resource_type=\"tokens\"} 0.25\n");
+    assert_has(
+        text,
+        "nexus_agent_request_duration_seconds_bucket{agent_type=\"assistant\",le=\"0.01\"} 0\n");
+    assert_has(
+        text,
+        "nexus_agent_request_duration_seconds_bucket{agent_type=\"assistant\",le=\"0.025\"} 1\n");
+    assert_has(
+        text,
+        "nexus_agent_request_duration_seconds_bucket{agent_type=\"assistant\",le=\"+Inf\"} 2\n");
     assert_has(text, "nexus_agent_request_duration_seconds_sum{agent_type=\"assistant\"} 99.02\n");
     assert_has(text, "nexus_agent_request_duration_seconds_count{agent_type=\"assistant\"} 2\n");
     assert_has(text, "nexus_runs_active 1\n");
@@ -109,11 +118,14 @@ static void test_the_busiest_sessions_keep_their_own_series_and_no_count_is_lost
     OWNED(arena) arena = arena_create(64u << 20);
     struct metrics *metrics = metrics_create();
     for (size_t i = 0; i < 50; i++)
-        metrics_add(metrics, METRIC_AGENT_REQUESTS, 1, (str[]){S("busy"), S("a"), S("completed")}, 3);
+        metrics_add(metrics, METRIC_AGENT_REQUESTS, 1, (str[]){S("busy"), S("a"), S("completed")},
+                    3);
     for (size_t i = 0; i < 3 * METRIC_SERIES_MAX; i++)
-        metrics_add(metrics, METRIC_AGENT_REQUESTS, 1, (str[]){str_printf(arena, "s%zu", i), S("a"), S("completed")}, 3);
+        metrics_add(metrics, METRIC_AGENT_REQUESTS, 1,
+                    (str[]){str_printf(arena, "s%zu", i), S("a"), S("completed")}, 3);
     str text = written(arena, metrics);
-    assert_has(text, "nexus_agent_requests_total{session_id=\"busy\",agent_type=\"a\",status=\"completed\"} 50\n");
+    assert_has(text, "nexus_agent_requests_total{session_id=\"busy\",agent_type=\"a\",status="
+                     "\"completed\"} 50\n");
     assert_int_equal(total_of(text, "nexus_agent_requests_total{"), 50 + 3 * METRIC_SERIES_MAX);
     metrics_destroy(metrics);
 }
@@ -123,9 +135,11 @@ static void test_a_kept_series_is_never_taken_over(void **state)
     (void) state;
     OWNED(arena) arena = arena_create(64u << 20);
     struct metrics *metrics = metrics_create();
-    struct metric_series *mine = metrics_series(metrics, METRIC_AGENT_REQUESTS, (str[]){S("mine"), S("a"), S("b")}, 3);
+    struct metric_series *mine =
+        metrics_series(metrics, METRIC_AGENT_REQUESTS, (str[]){S("mine"), S("a"), S("b")}, 3);
     for (size_t i = 0; i < 2 * METRIC_SERIES_MAX; i++)
-        metrics_add(metrics, METRIC_AGENT_REQUESTS, 1, (str[]){str_printf(arena, "s%zu", i), S("a"), S("b")}, 3);
+        metrics_add(metrics, METRIC_AGENT_REQUESTS, 1,
+                    (str[]){str_printf(arena, "s%zu", i), S("a"), S("b")}, 3);
     metric_add(mine, 7);
     assert_has(written(arena, metrics), "{session_id=\"mine\",agent_type=\"a\",status=\"b\"} 7\n");
     metrics_destroy(metrics);
@@ -134,7 +148,8 @@ static void test_a_kept_series_is_never_taken_over(void **state)
 static void *count_many(void *argument)
 {
     for (size_t i = 0; i < 20000; i++)
-        metrics_add(argument, METRIC_AGENT_REQUESTS, 1, (str[]){i % 2 ? S("s1") : S("s2"), S("a"), S("b")}, 3);
+        metrics_add(argument, METRIC_AGENT_REQUESTS, 1,
+                    (str[]){i % 2 ? S("s1") : S("s2"), S("a"), S("b")}, 3);
     return NULL;
 }
 

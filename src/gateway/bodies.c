@@ -1,0 +1,224 @@
+#include "gateway/bodies.h"
+#include "base/arena.h"
+#include "base/timefmt.h"
+#include "gateway/keys_internal.h"
+#include "llm/openai_format.h"
+
+/* ---- sessions ---- */
+
+static bool read_object(struct arena *arena, const struct json *json, str member, str *out,
+                        struct error *e)
+{
+    const struct json *value = json_get(json, member);
+    if (!value || json_type(value) == JSON_NULL)
+        return true;
+    if (json_type(value) != JSON_OBJECT)
+        return error_set(e, REASON_SCHEMA, STR_FMT " must be an object", STR_ARG(member));
+    *out = json_print(arena, value);
+    return true;
+}
+
+/* A decimal, as text or as a number in the caller's own digits: never by way of a rounded double. */
+static bool read_usd(struct arena *arena, const struct json *budget, int64_t *out, struct error *e)
+{
+    const struct json *value = json_get(budget, S("cost_usd"));
+    str text;
+    if (!value || json_type(value) == JSON_NULL)
+        return true;
+    if (!json_to_str(value, &text))
+        text = json_print(arena, value);
+    return money_parse_usd(text, out) ||
+           error_set(
+               e, REASON_SCHEMA,
+               "budget.cost_usd must be a decimal such as \"2.50\" with at most 9 fraction digits");
+}
+
+static bool read_budget(struct arena *arena, const struct json *json, cost *out, struct error *e)
+{
+    const struct json *budget = json_get(json, S("budget"));
+    int64_t seconds = -1;
+    if (!budget || json_type(budget) == JSON_NULL)
+        return true;
+    if (json_type(budget) != JSON_OBJECT)
+        return error_set(e, REASON_SCHEMA, "budget must be an object");
+    if (!json_read_i64(budget, S("tokens"), 0, INT64_MAX - 1, &out->tokens, e) ||
+        !json_read_i64(budget, S("time_seconds"), 0, INT64_MAX / 1000 - 1, &seconds, e) ||
+        !json_read_i64(budget, S("tool_calls"), 0, INT64_MAX - 1, &out->tool_calls, e))
+        return error_wrap(e, "budget");
+    if (seconds >= 0)
+        out->time_ms = seconds * 1000;
+    return read_usd(arena, budget, &out->cost_nanousd, e);
+}
+
+bool body_read_session(struct arena *arena, const struct json *json, struct session_request *out,
+                       struct error *e)
+{
+    *out = (struct session_request){.budget = COST_LIMITLESS};
+    return json_read_str(json, S("user_id"), &out->user_id, e) &&
+           json_read_str(json, S("agent"), &out->agent, e) &&
+           read_budget(arena, json, &out->budget, e) &&
+           read_object(arena, json, S("policy_context"), &out->policy_context, e) &&
+           read_object(arena, json, S("metadata"), &out->metadata, e);
+}
+
+/* ---- messages ---- */
+
+/* OpenAI's content parts: checked by the same reader as the compatible route, and kept as they came. */
+static bool read_parts(struct arena *arena, const struct json *content, struct run_request *out,
+                       struct error *e)
+{
+    const struct json *messages;
+    struct prompt_message *read;
+    size_t count;
+    out->parts = json_print(arena, content);
+    str text =
+        str_printf(arena, "[{\"role\":\"user\",\"content\":" STR_FMT "}]", STR_ARG(out->parts));
+    if (!json_parse(arena, text, (struct json_limits){0}, &messages, e) ||
+        !openai_read_messages(arena, messages, &read, &count, e))
+        return error_wrap(e, "content");
+    if (read[0].part_count == 0)
+        return error_set(e, REASON_SCHEMA, "content is empty");
+    out->content = prompt_message_text(arena, &read[0]);
+    return true;
+}
+
+static bool read_content(struct arena *arena, const struct json *json, struct run_request *out,
+                         struct error *e)
+{
+    const struct json *content = json_get(json, S("content"));
+    if (json_type(content) == JSON_ARRAY)
+        return read_parts(arena, content, out, e);
+    if (!json_to_str(content, &out->content))
+        return error_set(e, REASON_SCHEMA, "content must be text or an array of content parts");
+    return !str_is_empty(str_trim(out->content)) || error_set(e, REASON_SCHEMA, "content is empty");
+}
+
+bool body_read_message(struct arena *arena, const struct json *json, struct run_request *out,
+                       bool *is_stream, struct error *e)
+{
+    *is_stream = false;
+    return read_content(arena, json, out, e) && json_read_bool(json, S("stream"), is_stream, e) &&
+           json_read_str(json, S("model"), &out->model, e);
+}
+
+/* ---- approvals, tools ---- */
+
+bool body_read_decision(const struct json *json, struct approval_decision *out, struct error *e)
+{
+    str decision;
+    if (!json_need_str(json, S("decision"), &decision, e) ||
+        !json_need_str(json, S("digest"), &out->digest, e) ||
+        !json_read_str(json, S("reason"), &out->reason, e))
+        return false;
+    out->is_approve = str_equal(decision, S("approve"));
+    return out->is_approve || str_equal(decision, S("deny")) ||
+           error_set(e, REASON_SCHEMA, "decision must be approve or deny");
+}
+
+bool body_read_invocation(struct arena *arena, const struct json *json, struct tool_invocation *out,
+                          struct error *e)
+{
+    str session = STR_NONE;
+    const struct json *input = json_get(json, S("input"));
+    if (!json_read_str(json, S("version"), &out->version, e) ||
+        !json_read_str(json, S("session_id"), &session, e))
+        return false;
+    if (!str_is_empty(session) && !uuid_parse(session, &out->session_id))
+        return error_set(e, REASON_SCHEMA, "session_id must be a UUID");
+    if (!input)
+        return error_set(e, REASON_SCHEMA, "input is missing: what the tool gets");
+    out->input = json_print(arena, input);
+    return true;
+}
+
+/* ---- keys ---- */
+
+static bool read_scopes(const struct json *json, unsigned *out, struct error *e)
+{
+    const struct json *scopes = json_get(json, S("scopes")), *item;
+    if (!scopes || json_type(scopes) == JSON_NULL)
+        return true;
+    if (json_type(scopes) != JSON_ARRAY)
+        return error_set(e, REASON_SCHEMA, "scopes must be an array");
+    struct json_iter it = json_iter(scopes);
+    while (json_next(&it, NULL, &item)) {
+        str name;
+        unsigned bit;
+        if (!json_to_str(item, &name) || !scope_parse(name, &bit))
+            return error_set(e, REASON_SCHEMA, "scopes may hold platform, act_as and approve");
+        *out |= bit;
+    }
+    return true;
+}
+
+bool body_read_key(const struct json *json, struct key_request *out, struct error *e)
+{
+    str expires = STR_NONE;
+    if (!json_need_str(json, S("name"), &out->name, e) ||
+        !json_read_str(json, S("user_id"), &out->user_id, e) ||
+        !json_read_str(json, S("role"), &out->role, e) ||
+        !json_read_str(json, S("expires_at"), &expires, e) || !read_scopes(json, &out->scopes, e))
+        return false;
+    if (!str_is_empty(expires) && !time_parse(expires, &out->expires_us))
+        return error_set(e, REASON_SCHEMA, "expires_at must be an RFC 3339 time");
+    return true;
+}
+
+/* ---- policies ---- */
+
+static bool read_policy_session(struct arena *arena, const struct json *session,
+                                struct policy_input *out, struct error *e)
+{
+    const struct json *context = json_get(session, S("policy_context"));
+    str id = STR_NONE;
+    out->remaining = COST_LIMITLESS;
+    if (!json_read_str(session, S("id"), &id, e) ||
+        !json_read_i64(json_get(session, S("budget")), S("tokens"), 0, INT64_MAX,
+                       &out->remaining.tokens, e))
+        return error_wrap(e, "session");
+    if (!str_is_empty(id) && !uuid_parse(id, &out->session_id))
+        return error_set(e, REASON_SCHEMA, "session.id must be a UUID");
+    if (json_type(context) == JSON_OBJECT)
+        out->policy_context = json_print(arena, context);
+    return true;
+}
+
+bool body_read_policy_input(struct arena *arena, const struct json *json, struct policy_input *out,
+                            struct error *e)
+{
+    const struct json *user = json_get(json, S("user")), *tool = json_get(json, S("tool"));
+    const struct json *approval = json_get(json, S("approval")),
+                      *arguments = json_get(json, S("arguments"));
+    if (!json_need_str(json, S("action"), &out->action, e) ||
+        !json_read_str(json, S("resource"), &out->resource, e) ||
+        !json_read_str(user, S("id"), &out->user_id, e) ||
+        !json_read_str(user, S("role"), &out->role, e) ||
+        !json_read_str(tool, S("name"), &out->tool_name, e) ||
+        !json_read_str(tool, S("version"), &out->tool_version, e) ||
+        !json_read_str(tool, S("category"), &out->tool_category, e) ||
+        !json_read_str(approval, S("approver"), &out->approver, e))
+        return false;
+    if (arguments && json_type(arguments) != JSON_NULL)
+        out->arguments = json_print(arena, arguments);
+    return read_policy_session(arena, json_get(json, S("session")), out, e);
+}
+
+/* ---- budgets ---- */
+
+bool body_read_limits(const struct json *json, cost *out, struct error *e)
+{
+    const struct json *money = json_get(json, S("cost_nanousd"));
+    str text;
+    *out = COST_LIMITLESS;
+    if (!json)
+        return error_set(e, REASON_SCHEMA, "the body must hold the limits: {\"tokens\": ...}");
+    if (!json_read_i64(json, S("tokens"), 0, INT64_MAX - 1, &out->tokens, e) ||
+        !json_read_i64(json, S("time_ms"), 0, INT64_MAX - 1, &out->time_ms, e) ||
+        !json_read_i64(json, S("tool_calls"), 0, INT64_MAX - 1, &out->tool_calls, e))
+        return false;
+    if (!money || json_type(money) == JSON_NULL)
+        return true;
+    return (json_to_str(money, &text) && str_to_i64(text, &out->cost_nanousd) &&
+            out->cost_nanousd >= 0) ||
+           error_set(e, REASON_SCHEMA, "cost_nanousd must be a whole number as text");
+}

@@ -1,0 +1,28 @@
+/*
+ * Bodies: JSON of a request to the request of the layer below.  Pure: an arena and a tree in, plain data out; what is wrong is
+ * REASON_SCHEMA naming the member.  `json` may be NULL (no body).
+ */
+#ifndef NEXUS_GATEWAY_BODIES_H
+#define NEXUS_GATEWAY_BODIES_H
+
+#include "gateway/keys.h"
+#include "orchestrator/orchestrator.h"
+
+must_check bool body_read_session(struct arena *arena, const struct json *json,
+                                  struct session_request *out, struct error *e);
+/* session_id stays as it is. */
+must_check bool body_read_message(struct arena *arena, const struct json *json,
+                                  struct run_request *out, bool *is_stream, struct error *e);
+must_check bool body_read_decision(const struct json *json, struct approval_decision *out,
+                                   struct error *e);
+/* name stays as it is. */
+must_check bool body_read_invocation(struct arena *arena, const struct json *json,
+                                     struct tool_invocation *out, struct error *e);
+must_check bool body_read_key(const struct json *json, struct key_request *out, struct error *e);
+/* Who is not said stays as it is. */
+must_check bool body_read_policy_input(struct arena *arena, const struct json *json,
+                                       struct policy_input *out, struct error *e);
+/* A member that is absent or null means no limit: the document is the whole of the limits. */
+must_check bool body_read_limits(const struct json *json, cost *out, struct error *e);
+
+#endif

@@ -1,0 +1,75 @@
+/* Every body reader on any tree: an answer or a named error, and texts that are valid where the layers below rely on it. */
+#include "gateway/bodies.h"
+
+#include "base/arena.h"
+#include "base/ensure.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_json(struct arena *arena, str text)
+{
+    const struct json *json;
+    struct error e = {0};
+    ensure(str_is_empty(text) || json_parse(arena, text, (struct json_limits){0}, &json, &e));
+}
+
+static void check_refused(bool ok, const struct error *e)
+{
+    ensure(ok || (e->code == ERROR_INVALID && e->message[0] != 0));
+}
+
+static void read_all(struct arena *arena, const struct json *json)
+{
+    struct session_request session;
+    struct run_request run = {0};
+    struct tool_invocation invocation = {0};
+    struct policy_input *input = ARENA_NEW(arena, struct policy_input);
+    bool is_stream;
+    struct error e = {0};
+    bool ok = body_read_session(arena, json, &session, &e);
+    check_refused(ok, &e);
+    if (ok) {
+        check_json(arena, session.policy_context);
+        check_json(arena, session.metadata);
+        ensure(session.budget.tokens >= 0 && session.budget.time_ms >= 0 &&
+               session.budget.cost_nanousd >= 0);
+    }
+    ok = body_read_message(arena, json, &run, &is_stream, &e);
+    check_refused(ok, &e);
+    if (ok)
+        check_json(arena, run.parts);
+    ok = body_read_invocation(arena, json, &invocation, &e);
+    check_refused(ok, &e);
+    if (ok)
+        check_json(arena, invocation.input);
+    ok = body_read_policy_input(arena, json, input, &e);
+    check_refused(ok, &e);
+    if (ok)
+        check_json(arena, policy_input_json(arena, input, input->action.len % 2));
+}
+
+static void read_rest(const struct json *json)
+{
+    struct approval_decision decision = {0};
+    struct key_request key = {0};
+    cost limits;
+    struct error e = {0};
+    check_refused(body_read_decision(json, &decision, &e), &e);
+    check_refused(body_read_key(json, &key, &e), &e);
+    bool ok = body_read_limits(json, &limits, &e);
+    check_refused(ok, &e);
+    ensure(!ok || (limits.tokens >= 0 && limits.cost_nanousd >= 0));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    OWNED(arena) arena = arena_create(0);
+    const struct json *json;
+    struct error e = {0};
+    if (!json_parse(arena, str_of((const char *) data, size), (struct json_limits){.depth_max = 32},
+                    &json, &e))
+        return 0;
+    read_all(arena, json);
+    read_rest(json);
+    return 0;
+}
