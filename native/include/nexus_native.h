@@ -75,9 +75,14 @@ enum native_status native_rego_explain(const struct native_rego *rego, struct na
                                        char **out_json, char **error);
 
 /*
- * What the modules can read of the input: {"paths": [["user", "role"], ...], "is_volatile": false}.  An empty path
- * stands for the whole input; a path covers everything below it.  Volatile: some rule asks for time or randomness, so
- * equal inputs may give different values.
+ * What the modules can read of the input:
+ *   {"paths": [["user", "role"], ...],     all of it; a path covers everything below it, an empty one the whole input
+ *    "values": [...],                      those of the paths that are read elsewhere than in the comparisons
+ *    "comparisons": [{"path": ["n"], "operator": ">", "number": 1000}, ...],
+ *    "has_with": false, "is_volatile": false}
+ * A comparison has the path on its left, one of < <= == >= > != and a "number" (an integer of 64 bits), a "text" or an
+ * "other" path; other comparisons are reads.  With: some expression is evaluated for another input than the caller's.
+ * Volatile: some rule asks for time or randomness, so equal inputs may give different values.
  */
 enum native_status native_rego_inputs(const struct native_rego *rego, char **out_json,
                                       char **error);

@@ -9,7 +9,7 @@ use regorus::{Engine, LimitError, Value};
 use serde_json::json;
 
 use crate::border::{give_string, guard, Failure, Outcome, Status, Text};
-use crate::rego_explain::{deciding_rules, input_paths, undefined_call};
+use crate::rego_explain::{deciding_rules, input_paths, undefined_call, Comparison, Operand};
 use crate::rego_syntax::{error_text, normalise};
 
 /// The interpreter looks at the clock once per this many steps (a step costs well under a microsecond).
@@ -102,6 +102,17 @@ impl Rego {
     }
 }
 
+fn comparison_json(comparison: &Comparison) -> serde_json::Value {
+    let mut object = json!({"path": comparison.path, "operator": comparison.operator});
+    let (name, value) = match &comparison.with {
+        Operand::Number(number) => ("number", json!(number)),
+        Operand::Text(text) => ("text", json!(text)),
+        Operand::Path(path) => ("other", json!(path)),
+    };
+    object[name] = value;
+    object
+}
+
 unsafe fn modules_of<'a>(modules: *const ModuleText, count: usize) -> Outcome<Vec<(&'a str, &'a str)>> {
     let modules = if count == 0 { &[] } else { std::slice::from_raw_parts(modules, count) };
     modules
@@ -188,7 +199,15 @@ pub unsafe extern "C" fn native_rego_inputs(
     guard(error, || {
         let mut engine = (*rego).engine.clone();
         let inputs = input_paths(engine.get_modules());
-        *out_json = give_string(json!({"paths": inputs.paths, "is_volatile": inputs.is_volatile}).to_string());
+        let comparisons: Vec<_> = inputs.comparisons.iter().map(comparison_json).collect();
+        let answer = json!({
+            "paths": inputs.paths,
+            "values": inputs.values,
+            "comparisons": comparisons,
+            "has_with": inputs.has_with,
+            "is_volatile": inputs.is_volatile,
+        });
+        *out_json = give_string(answer.to_string());
         Ok(Status::Ok)
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use regorus::unstable::{Expr, Literal, Module, Parser, Query, Ref, Rule, RuleAssign, RuleHead, BUILTINS};
+use regorus::unstable::{BoolOp, Expr, Literal, Module, Parser, Query, Ref, Rule, RuleAssign, RuleHead, BUILTINS};
 use regorus::{Engine, Value};
 
 pub struct Decided {
@@ -11,8 +11,27 @@ pub struct Decided {
     pub is_default: bool,
 }
 
+/// A path below `input`, compared: only whether it holds can matter, not the value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Comparison {
+    pub path: Vec<String>,
+    pub operator: &'static str,
+    pub with: Operand,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operand {
+    Number(i64),
+    Text(String),
+    Path(Vec<String>),
+}
+
+#[derive(Default)]
 pub struct Inputs {
-    pub paths: BTreeSet<Vec<String>>,
+    pub paths: BTreeSet<Vec<String>>,       // all that is read
+    pub values: BTreeSet<Vec<String>>,      // those of them that are read elsewhere than in `comparisons`
+    pub comparisons: BTreeSet<Comparison>,
+    pub has_with: bool,                     // some expression is evaluated for another input than the caller's
     pub is_volatile: bool,
 }
 
@@ -69,6 +88,55 @@ pub fn deciding_rules(engine: &Engine, rule: &str) -> Result<Vec<Decided>, anyho
     Ok(if decided.is_empty() { defaults } else { decided })
 }
 
+/// `input.user["role"]` -> user, role; None for all that is not a constant path below the input.
+fn input_path(expr: &Expr) -> Option<Vec<String>> {
+    match expr {
+        Expr::Var { span, .. } => (span.text() == "input").then(Vec::new),
+        Expr::RefDot { refr, field, .. } => {
+            let mut path = input_path(refr)?;
+            path.push(field.0.text().to_string());
+            Some(path)
+        }
+        Expr::RefBrack { refr, index, .. } => {
+            let Expr::String { value: Value::String(text), .. } = index.as_ref() else { return None };
+            let mut path = input_path(refr)?;
+            path.push(text.to_string());
+            Some(path)
+        }
+        _ => None,
+    }
+}
+
+/// What a path may be compared with: an integer, a text, another path.  Anything else makes it an ordinary read.
+fn operand(expr: &Expr) -> Option<Operand> {
+    match expr {
+        Expr::Number { value: Value::Number(number), .. } => number.as_i64().map(Operand::Number),
+        Expr::String { value: Value::String(text), .. } => Some(Operand::Text(text.to_string())),
+        other => input_path(other).map(Operand::Path),
+    }
+}
+
+/// The operator as written, and as it reads from right to left.
+fn operators(operator: &BoolOp) -> (&'static str, &'static str) {
+    match operator {
+        BoolOp::Lt => ("<", ">"),
+        BoolOp::Le => ("<=", ">="),
+        BoolOp::Eq => ("==", "=="),
+        BoolOp::Ge => (">=", "<="),
+        BoolOp::Gt => (">", "<"),
+        BoolOp::Ne => ("!=", "!="),
+    }
+}
+
+/// The comparison with its path on the left.
+fn comparison(operator: &BoolOp, left: &Expr, right: &Expr) -> Option<Comparison> {
+    let (straight, reversed) = operators(operator);
+    if let Some(path) = input_path(left) {
+        return Some(Comparison { path, operator: straight, with: operand(right)? });
+    }
+    Some(Comparison { path: input_path(right)?, operator: reversed, with: operand(left)? })
+}
+
 /// Walks modules and notes what they read and call.
 struct Reader {
     inputs: Inputs,
@@ -96,11 +164,25 @@ impl Reader {
             Expr::Var { span, .. } => {
                 if span.text() == "input" {
                     tail.reverse();
+                    self.inputs.values.insert(tail.clone());
                     self.inputs.paths.insert(std::mem::take(tail));
                 }
             }
             other => self.expression(other),
         }
+    }
+
+    fn compared(&mut self, operator: &BoolOp, left: &Expr, right: &Expr) {
+        let Some(found) = comparison(operator, left, right) else {
+            self.expression(left);
+            self.expression(right);
+            return;
+        };
+        self.inputs.paths.insert(found.path.clone());
+        if let Operand::Path(path) = &found.with {
+            self.inputs.paths.insert(path.clone());
+        }
+        self.inputs.comparisons.insert(found);
     }
 
     fn expressions(&mut self, list: &[Ref<Expr>]) {
@@ -134,14 +216,14 @@ impl Reader {
                 self.query(query);
             }
             Expr::Call { fcn, params, .. } => {
-                self.inputs.is_volatile |= VOLATILE.contains(&fcn.span().text());
+                self.inputs.is_volatile |= VOLATILE.contains(&path_of(fcn).join(".").as_str());
                 self.calls.push(fcn.clone());
                 self.expression(fcn);
                 self.expressions(params);
             }
             Expr::UnaryExpr { expr, .. } => self.expression(expr),
+            Expr::BoolExpr { op, lhs, rhs, .. } => self.compared(op, lhs, rhs),
             Expr::BinExpr { lhs, rhs, .. }
-            | Expr::BoolExpr { lhs, rhs, .. }
             | Expr::ArithExpr { lhs, rhs, .. }
             | Expr::AssignExpr { lhs, rhs, .. } => {
                 self.expression(lhs);
@@ -175,6 +257,7 @@ impl Reader {
                 }
             }
             for modifier in &statement.with_mods {
+                self.inputs.has_with = true;
                 self.expression(&modifier.refr);
                 self.expression(&modifier.r#as);
             }
@@ -214,8 +297,7 @@ impl Reader {
 }
 
 fn read(modules: &[Ref<Module>]) -> Reader {
-    let inputs = Inputs { paths: BTreeSet::new(), is_volatile: false };
-    let mut reader = Reader { inputs, calls: Vec::new() };
+    let mut reader = Reader { inputs: Inputs::default(), calls: Vec::new() };
     for module in modules {
         for import in &module.imports {
             reader.expression(&import.refr);        // `import input.user` hides the root behind a name
@@ -295,8 +377,57 @@ mod tests {
         assert!(inputs.paths.contains(&path("user")));
     }
 
+    fn comparison(path_text: &str, operator: &'static str, with: Operand) -> Comparison {
+        Comparison { path: path(path_text), operator, with }
+    }
+
+    #[test]
+    fn comparisons_with_constants_are_told_apart_from_reads() {
+        let inputs = inputs_of(
+            "package a\nallow if {\n input.n > 1000\n \"x\" != input.user[\"role\"]\n input.n == input.m\n input.k < 1.5\n}\n",
+        );
+        assert_eq!(
+            inputs.comparisons,
+            BTreeSet::from([
+                comparison("n", ">", Operand::Number(1000)),
+                comparison("user.role", "!=", Operand::Text("x".to_string())),
+                comparison("n", "==", Operand::Path(path("m"))),
+            ])
+        );
+        assert_eq!(inputs.values, BTreeSet::from([path("k")]));
+        assert_eq!(inputs.paths.len(), 4);
+    }
+
+    #[test]
+    fn the_operator_turns_round_with_its_sides() {
+        let inputs = inputs_of("package a\nallow if 1000 < input.n\n");
+        assert_eq!(inputs.comparisons, BTreeSet::from([comparison("n", ">", Operand::Number(1000))]));
+        assert!(inputs.values.is_empty());
+    }
+
+    #[test]
+    fn a_path_that_is_also_handed_on_is_a_value() {
+        let inputs = inputs_of("package a\nenough(n) if n > 5\nallow if { input.n > 1; enough(input.n) }\n");
+        assert_eq!(inputs.values, BTreeSet::from([path("n")]));
+        assert_eq!(inputs.comparisons.len(), 1);
+    }
+
+    #[test]
+    fn a_comparison_behind_a_variable_is_a_read() {
+        let inputs = inputs_of("package a\nallow if { some i; input.items[i].n > 5 }\n");
+        assert_eq!(inputs.values, BTreeSet::from([path("items")]));
+        assert!(inputs.comparisons.is_empty());
+    }
+
+    #[test]
+    fn another_input_is_noticed() {
+        assert!(inputs_of("package a\nb if input.x > 1\nallow if b with input.x as 5\n").has_with);
+        assert!(!inputs_of("package a\nallow if input.x > 1\n").has_with);
+    }
+
     #[test]
     fn asking_for_the_time_is_volatile() {
         assert!(inputs_of("package a\nallow if time.now_ns() > input.t\n").is_volatile);
+        assert!(!inputs_of("package a\nallow if time.parse_rfc3339_ns(input.t) > 5\n").is_volatile);
     }
 }

@@ -126,9 +126,9 @@
 
 /* orchestrator */
 #define LEDGER_ACCOUNTS_MAX 100000
-#define POLICY_MEMO_PLACES 1024             /* answers remembered per policy set */
+#define POLICY_MEMO_PLACES 4096             /* answers remembered per policy set */
 #define POLICY_QUESTION_BYTES_MAX 512       /* a longer question is not remembered */
-#define POLICY_MEMO_ARGUMENTS_BYTES_MAX (64u << 10)
+#define POLICY_MEMO_ARGUMENTS_BYTES_MAX (64u << 10) /* nor is a call with longer arguments or policy context */
 #define LEDGER_ACCOUNT_IDLE_MS 60000
 #define LEDGER_LEASE_CALLS_AHEAD 4
 #define RUN_STEPS_MAX 64

@@ -18,7 +18,8 @@ struct account {
     str key;                   /* of the map; owned */
     struct budget budget;
     cost lease_free, lease_drawn;
-    int lease_calls;           /* out on the lease */
+    int plain_calls;           /* that are out */
+    bool is_leasing;           /* they draw on the lease; changes only while none is out, so that each ends as it began */
     int references;
     int64_t idle_since_ns;
 };

@@ -21,7 +21,7 @@ struct drawing {
 /* Room for the calls that overlap: while others are out, the lease grows by more than this call needs. */
 static cost extension_of(const struct account *account, cost need, cost worst_case)
 {
-    if (account->lease_calls == 0)
+    if (account->plain_calls == 0 || cost_is_zero(need))
         return need;
     cost generous = need;
     for (int i = 0; i < LEDGER_LEASE_CALLS_AHEAD; i++)
@@ -34,7 +34,9 @@ static cost extension_of(const struct account *account, cost need, cost worst_ca
 static bool plan_account(struct account *account, cost worst_case, struct draw *draw, struct error *e)
 {
     int field;
-    draw->taken = account_is_limited(account) ? cost_min(account->lease_free, worst_case) : (cost){0};
+    if (account->plain_calls == 0)
+        account->is_leasing = account_is_limited(account);
+    draw->taken = account->is_leasing ? cost_min(account->lease_free, worst_case) : (cost){0};
     cost need = cost_subtract(worst_case, draw->taken);
     if (!budget_fits(&account->budget, need, &field)) {
         cost left = cost_add(budget_remaining(&account->budget), account->lease_free);
@@ -42,40 +44,40 @@ static bool plan_account(struct account *account, cost worst_case, struct draw *
                          account_level_name(account->level), cost_field_name(field),
                          (long long) *cost_field(&worst_case, field), (long long) *cost_field(&left, field));
     }
-    draw->extension = account_is_limited(account) ? extension_of(account, need, worst_case) : need;
+    draw->extension = account->is_leasing ? extension_of(account, need, worst_case) : need;
     return true;
 }
 
 static void apply_draw(struct account *account, cost worst_case, const struct draw *draw)
 {
     budget_reserve(&account->budget, draw->extension);
-    if (!account_is_limited(account))
+    account->plain_calls++;
+    if (!account->is_leasing)
         return;
     account->lease_free = cost_subtract(account->lease_free, draw->taken);
     account->lease_drawn = cost_add(account->lease_drawn, worst_case);
-    account->lease_calls++;
 }
 
 static void undo_draw(struct account *account, cost worst_case, const struct draw *draw)
 {
     budget_release(&account->budget, draw->extension);
-    if (!account_is_limited(account))
+    account->plain_calls--;
+    if (!account->is_leasing)
         return;
     account->lease_free = cost_add(account->lease_free, draw->taken);
     account->lease_drawn = cost_subtract(account->lease_drawn, worst_case);
-    account->lease_calls--;
 }
 
 /* Nobody knows whether the extension is in the store: it stays reserved and undrawn until the next start settles it as forfeited. */
 static void strand_draw(struct account *account, cost worst_case, const struct draw *draw)
 {
-    if (!account_is_limited(account)) {
+    account->plain_calls--;
+    if (!account->is_leasing) {
         budget_release(&account->budget, draw->extension);
         return;
     }
     account->lease_free = cost_add(account->lease_free, draw->taken);
     account->lease_drawn = cost_subtract(account->lease_drawn, worst_case);
-    account->lease_calls--;
 }
 
 /* The durable extension is there: what this call does not use of it is free for the next. */
@@ -92,7 +94,7 @@ static void each_account(struct ledger *ledger, const struct ledger_path *path, 
 {
     pthread_mutex_lock(&ledger->lock);
     for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++)
-        if (path->accounts[i] && (!limited_only || account_is_limited(path->accounts[i])))
+        if (path->accounts[i] && (!limited_only || path->accounts[i]->is_leasing))
             step(path->accounts[i], worst_case, &drawing->draws[i]);
     pthread_mutex_unlock(&ledger->lock);
 }
@@ -111,7 +113,7 @@ static bool plan(struct ledger *ledger, const struct ledger_path *path, cost wor
         if (!account)
             continue;
         apply_draw(account, worst_case, &drawing->draws[i]);
-        if (account_is_limited(account) && !cost_is_zero(drawing->draws[i].extension))
+        if (account->is_leasing && !cost_is_zero(drawing->draws[i].extension))
             drawing->needs_commit = true;
     }
     pthread_mutex_unlock(&ledger->lock);
@@ -126,7 +128,7 @@ static bool commit_extensions(struct ledger *ledger, struct context *ctx, const 
     batch.fault = "lease";
     for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++) {
         const struct account *account = path->accounts[i];
-        if (account && account_is_limited(account) && !cost_is_zero(drawing->draws[i].extension))
+        if (account && account->is_leasing && !cost_is_zero(drawing->draws[i].extension))
             account_add_row(ledger, &batch, account, (cost){0}, drawing->draws[i].extension);
     }
     return store_commit(ledger->store, ctx, &batch, e);
@@ -151,7 +153,8 @@ bool ledger_reserve_plain(struct ledger *ledger, struct context *ctx, const stru
 static cost settle_account(struct account *account, const struct settlement *settlement)
 {
     struct budget *budget = &account->budget;
-    if (!account_is_limited(account)) {
+    account->plain_calls--;
+    if (!account->is_leasing) {
         budget_settle(budget, settlement->reserved, settlement->used);
         return (cost){0};
     }
@@ -159,9 +162,8 @@ static cost settle_account(struct account *account, const struct settlement *set
     cost beyond = cost_subtract(settlement->used, covered);
     account->lease_drawn = cost_subtract(account->lease_drawn, settlement->reserved);
     account->lease_free = cost_add(account->lease_free, cost_subtract(settlement->reserved, covered));
-    account->lease_calls--;
     cost ended = covered;
-    if (account->lease_calls == 0) {
+    if (account->plain_calls == 0) {
         ended = cost_add(ended, account->lease_free);
         account->lease_free = (cost){0};
     }

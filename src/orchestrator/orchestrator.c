@@ -230,6 +230,20 @@ static void drain_lane(struct context *ctx, void *argument)
     int64_t give_up_ns = drain->deadline_ns + 5000000000ll;
     while (lane->run_count > 0 && condition_wait_until(&lane->became_idle, &patient, give_up_ns, &late))
         continue;
+    lane->is_closed = true; /* a request that was in work may still start or wake a run */
+    context_deinit(&patient);
+}
+
+/* Batches that runs posted without waiting tell the hub when they are stored, which goes with us: let the store pass them first. */
+static void let_posts_pass(struct orchestrator *o, struct context *ctx)
+{
+    struct context patient;
+    struct batch nothing;
+    struct error e = {0};
+    context_init(&patient, ctx->scheduler, ctx->arena, DEADLINE_NONE);
+    batch_init(&nothing, ctx->arena, UUID_NONE);
+    if (!store_commit(o->parts.store, &patient, &nothing, &e))
+        LOG_WARN("orchestrator", S("the store did not take its last batch"), LOG_STR("error.message", str_from_cstr(e.message)));
     context_deinit(&patient);
 }
 
@@ -240,6 +254,7 @@ bool orchestrator_drain(struct orchestrator *o, struct context *ctx, struct erro
         struct drain drain = {o, i, ctx->deadline_ns};
         lane_call(o, i, ctx, drain_lane, &drain);
     }
+    let_posts_pass(o, ctx);
     size_t left = orchestrator_active_runs(o);
     if (left > 0)
         return error_set(e, REASON_TIMEOUT, "%zu runs did not stop in time; they resume at the next start", left);

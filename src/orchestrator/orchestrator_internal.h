@@ -12,6 +12,7 @@ struct lane_state {
     struct list runs; /* of run.link */
     size_t run_count;
     struct condition became_idle;
+    bool is_closed; /* drained: what is spawned from now on is only stored, and goes on at the next start */
 };
 
 struct orchestrator {
@@ -60,6 +61,7 @@ struct session_files {
     struct orchestrator *o;
     uuid tenant_id, session_id;
 };
+int64_t tool_deadline_ns(struct context *ctx, const struct tool *tool, int64_t reserved_ms);
 struct tool_files session_files_of(struct session_files *files);
 may_suspend bool session_file_rows(struct orchestrator *o, struct context *ctx, uuid tenant_id, uuid session_id,
                                    struct records *out, struct error *e);

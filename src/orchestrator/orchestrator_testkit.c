@@ -1,7 +1,9 @@
 #include "orchestrator/orchestrator_testkit.h"
 #include "base/arena.h"
 #include "base/ensure.h"
+#include "base/limits.h"
 #include "orchestrator/orchestrator_internal.h"
+#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -515,7 +517,8 @@ static struct testkit *make(struct loop *loop)
     };
     for (size_t i = 0; i < FAKE_TOOLS; i++)
         kit->tools[i] = (struct fake_tool){.name = manifests[i].name, .output = "{\"ok\":true}"};
-    snprintf(kit->data_dir, sizeof kit->data_dir, "/nonexistent");
+    snprintf(kit->data_dir, sizeof kit->data_dir, loop ? "/tmp/nexus-data-XXXXXX" : "/nonexistent");
+    ensure(!loop || mkdtemp(kit->data_dir) != NULL);
     boot(kit);
     return kit;
 }
@@ -533,6 +536,14 @@ struct testkit *testkit_create_on_loop(void)
     return make(loop);
 }
 
+static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *where)
+{
+    (void) status;
+    (void) type;
+    (void) where;
+    return remove(path);
+}
+
 void testkit_destroy(struct testkit *kit)
 {
     if (!kit->loop)
@@ -541,6 +552,7 @@ void testkit_destroy(struct testkit *kit)
     if (kit->loop) {
         loop_destroy(kit->loop);
         blocking_pool_stop();
+        (void) nftw(kit->data_dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
     }
     store_destroy(kit->store);
     registry_destroy(kit->registry);
@@ -550,6 +562,46 @@ void testkit_destroy(struct testkit *kit)
         random_seeded_destroy(kit->random);
     }
     free(kit);
+}
+
+/* ---- a test program ---- */
+
+enum { CASES_MAX = 64 };
+
+struct case_run {
+    const struct testkit_case *test;
+    struct testkit *kit;
+};
+
+static void run_case_body(struct context *ctx, void *argument)
+{
+    struct case_run *run = argument;
+    run->test->body(run->kit, ctx);
+}
+
+static void run_case(void **state)
+{
+    const struct testkit_case *test = *state;
+    struct case_run run = {test, test->is_on_loop ? testkit_create_on_loop() : testkit_create()};
+    if (test->script)
+        test->script(run.kit);
+    else
+        testkit_do(run.kit, run_case_body, &run);
+    testkit_destroy(run.kit);
+}
+
+int testkit_main(const struct testkit_case *cases, size_t count)
+{
+    static struct CMUnitTest tests[CASES_MAX];
+    ensure(count <= CASES_MAX);
+    cmocka_set_test_filter(getenv("NEXUS_TEST"));
+    for (size_t i = 0; i < count; i++)
+        tests[i] = (struct CMUnitTest){
+            .name = cases[i].name,
+            .test_func = run_case,
+            .initial_state = (void *) (uintptr_t) &cases[i],
+        };
+    return _cmocka_run_group_tests("orchestrator", tests, count, NULL, NULL);
 }
 
 /* ---- for tests ---- */

@@ -85,6 +85,21 @@ struct testkit *testkit_create(void);
 struct testkit *testkit_create_on_loop(void);
 void testkit_destroy(struct testkit *kit);
 
+/*
+ * A test program's main: each case gets a kit of its own.  `body` runs on a coroutine; `script` outside, for what crashes or is looked
+ * at while it moves; `is_on_loop`: a real loop.  NEXUS_TEST="test_a_*" in the environment runs only those.
+ */
+struct testkit_case {
+    const char *name;
+    void (*body)(struct testkit *kit, struct context *ctx);
+    void (*script)(struct testkit *kit);
+    bool is_on_loop;
+};
+#define TESTKIT_BODY(fn) {.name = #fn, .body = fn}
+#define TESTKIT_LOOP_BODY(fn) {.name = #fn, .body = fn, .is_on_loop = true}
+#define TESTKIT_SCRIPT(fn) {.name = #fn, .script = fn}
+int testkit_main(const struct testkit_case *cases, size_t count);
+
 /* Runs body on a coroutine until it has returned and (simulated) nothing moves any more. */
 void testkit_do(struct testkit *kit, void (*body)(struct context *ctx, void *argument), void *argument);
 /* Simulated only: moves time on by this much. */

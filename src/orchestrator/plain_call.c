@@ -34,6 +34,7 @@ static bool decide(struct orchestrator *o, struct context *ctx, struct plain_cal
         .session_id = session_id,
         .remaining = ledger_remaining(o->ledger, &call->path),
         .policy_context = policy_context,
+        .skips_rule = true,
     };
     struct policy_decision decision;
     policy_decide(o->parts.policy, ctx, &input, &decision);

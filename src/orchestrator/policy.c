@@ -29,7 +29,7 @@ void policy_destroy(struct policy *policy)
         policy->ops->destroy(policy);
 }
 
-/* ---- the input document ---- */
+/* ---- the input document: a change of it is one of policy_question.c, too ---- */
 
 static void put_user(struct json_writer *w, const struct policy_input *input)
 {
@@ -73,8 +73,7 @@ static void put_session(struct json_writer *w, const struct policy_input *input)
     json_object_end(w);
 }
 
-/* Somebody who is certainly not the caller: no real user has a control character in the name. */
-static const str hypothetical_approver = S_INIT("\x01somebody else");
+const str policy_hypothetical_approver = S_INIT("\x01somebody else");
 
 str policy_input_json(struct arena *arena, const struct policy_input *input, bool hypothetical_approval)
 {
@@ -90,7 +89,7 @@ str policy_input_json(struct arena *arena, const struct policy_input *input, boo
     put_session(&w, input);
     if (!str_is_empty(input->arguments))
         json_put_raw(&w, S("arguments"), input->arguments);
-    str approver = hypothetical_approval ? hypothetical_approver : input->approver;
+    str approver = hypothetical_approval ? policy_hypothetical_approver : input->approver;
     if (!str_is_empty(approver)) {
         json_key(&w, S("approval"));
         json_object_begin(&w);

@@ -9,6 +9,7 @@
  * null).  Package nexus.agent.policy, rule allow; input per spec section 3.
  * Implementations: rego (embedded); later a remote OPA.  An immutable snapshot is swapped on reload; a broken policy never replaces
  * a working one and the error names file, line and column.
+ * Equal questions are answered from memory: see policy_memo_internal.h.
  * Thread: any coroutine of any loop.  Suspends: a remote one may.
  */
 #ifndef NEXUS_ORCHESTRATOR_POLICY_H
@@ -31,6 +32,7 @@ struct policy_input {
     str policy_context;        /* JSON text of the session or empty: input.session.policy_context */
     str arguments;             /* JSON text or empty */
     str approver;              /* not empty: a verified approval of this digest by this person */
+    bool skips_rule;           /* the caller shows no rule: finding its name costs as much as deciding */
 };
 struct policy_decision {
     enum policy_verdict verdict;
@@ -56,15 +58,28 @@ void policy_decide(struct policy *policy, struct context *ctx, const struct poli
 bool policy_reload(struct policy *policy, struct error *e);
 void policy_destroy(struct policy *policy);
 
+/* Somebody who is certainly not the caller: no real user has a control character in the name. */
+extern const str policy_hypothetical_approver;
 /* The input document as JSON, for engines, explanations and tests.  hypothetical: as if another person had approved. */
 str policy_input_json(struct arena *arena, const struct policy_input *input, bool hypothetical_approval);
 
 struct policy_rego_options {
     str dir;                   /* every *.rego below it, and data.json */
     int64_t time_limit_ms;     /* 0: 50 */
+    bool has_no_memo;          /* every question is interpreted: for tests that compare */
 };
 /* Blocking.  REASON_CONFIG with file, line, column when a module is broken or allow is not defined. */
 must_check bool policy_rego_create(const struct policy_rego_options *options, struct policy **out, struct error *e);
 str policy_rego_version(struct policy *policy, struct arena *arena);
+
+/* How its questions were answered, since the engine was created. */
+struct policy_memo_counts {
+    uint64_t hits, misses; /* from memory; interpreted and, when a decision was had, remembered */
+    uint64_t unaskable;    /* interpreted, because the policy or the input cannot be remembered */
+};
+struct policy_memo_counts policy_rego_memo_counts(const struct policy *policy);
+
+/* Allows everything, rule "policy off".  For benchmarks and first trials; whoever starts with it must be told so, loudly. */
+struct policy *policy_off_create(void);
 
 #endif

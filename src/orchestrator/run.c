@@ -525,6 +525,9 @@ static void spawn_on_lane(void *argument)
         run->is_woken = true;
         if (spawn->is_recovering) /* counted once already */
             atomic_fetch_sub(&o->recovering, 1);
+    } else if (o->lanes[lane].is_closed) {
+        if (spawn->is_recovering)
+            atomic_fetch_sub(&o->recovering, 1);
     } else {
         struct error e = {0};
         run = run_create(o, lane, spawn->tenant_id, spawn->session_id, spawn->run_id);

@@ -113,14 +113,27 @@ static void journal_intent(struct attempt *a)
 
 /* ---- the stream ---- */
 
+/* A piece that fits an event even when every byte of it is escaped. */
+enum { DELTA_PIECE_BYTES_MAX = SSE_EVENT_BYTES_MAX / 8 };
+
+static void journal_delta(struct attempt *a, str text)
+{
+    struct json_writer *w = journal_event(&a->run->journal, EVENT_MODEL_DELTA);
+    json_put_i64(w, S("attempt"), a->number);
+    json_put_str(w, S("text"), text);
+}
+
 static void post_delta(struct attempt *a)
 {
     struct run *run = a->run;
-    if (a->pending.len == 0)
+    str rest = strbuf_str(&a->pending);
+    if (rest.len == 0)
         return;
-    struct json_writer *w = journal_event(&run->journal, EVENT_MODEL_DELTA);
-    json_put_i64(w, S("attempt"), a->number);
-    json_put_str(w, S("text"), strbuf_str(&a->pending));
+    while (rest.len > 0) {
+        str piece = str_cut_utf8(rest, DELTA_PIECE_BYTES_MAX);
+        journal_delta(a, piece);
+        rest = str_from(rest, piece.len);
+    }
     strbuf_truncate(&a->pending, 0);
     a->posted_ns = context_now_ns(&run->shield);
     struct error e = {0};

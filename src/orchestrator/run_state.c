@@ -71,6 +71,15 @@ static bool read_id(const struct reader *r, const char *member, uuid *out)
     return uuid_parse(text, out) || broken(r, "an id is missing or malformed");
 }
 
+static bool read_cost(const struct reader *r, const char *member, cost *out)
+{
+    cost read;
+    if (!cost_read_json(json_get(r->event->data, str_from_cstr(member)), &read) || !cost_fits((cost){0}, read))
+        return broken(r, "its amount is no cost");
+    *out = read;
+    return true;
+}
+
 static str read_text(const struct reader *r, const char *member)
 {
     return str_copy(r->state->arena, json_str_or(r->event->data, str_from_cstr(member), STR_NONE));
@@ -85,7 +94,10 @@ static bool read_call(const struct reader *r, struct call **out)
     return *out != NULL || broken(r, "it names a tool call that the last model answer did not ask for");
 }
 
-/* ---- one function per type that changes the state ---- */
+/*
+ * ---- one function per type that changes the state ----
+ * Each checks everything first and then changes: a refused event leaves no trace.
+ */
 
 static bool apply_run_started(const struct reader *r)
 {
@@ -115,6 +127,7 @@ static bool apply_run_resumed(const struct reader *r)
 static bool apply_run_final(const struct reader *r)
 {
     struct run_state *state = r->state;
+    uuid answer_id;
     if (state->model_in_flight)
         return broken(r, "the run ends with a model call in flight");
     for (size_t i = 0; i < state->call_count; i++)
@@ -123,8 +136,11 @@ static bool apply_run_final(const struct reader *r)
     if (state->reservation_count > 0)
         return broken(r, "the run ends with an open reservation");
     if (r->event->type == EVENT_RUN_COMPLETED) {
+        if (!read_id(r, "message_id", &answer_id))
+            return false;
+        state->answer_id = answer_id;
         state->status = RUN_COMPLETED;
-        return read_id(r, "message_id", &state->answer_id);
+        return true;
     }
     state->status = r->event->type == EVENT_RUN_FAILED ? RUN_FAILED : RUN_CANCELLED;
     state->error = read_text(r, "error");
@@ -140,13 +156,15 @@ static bool apply_budget_reserved(const struct reader *r)
         return false;
     if (run_state_reservation(state, reservation.id))
         return broken(r, "the reservation exists already");
-    if (!cost_read_json(json_get(r->event->data, S("amount")), &reservation.amount))
-        return broken(r, "its amount is no cost");
+    if (!read_cost(r, "amount", &reservation.amount))
+        return false;
     reservation.is_model = str_equal(json_str_or(r->event->data, S("for"), STR_NONE), S("model"));
     if (!reservation.is_model) {
         struct call *call = NULL;
         if (!read_call(r, &call))
             return false;
+        if (run_state_reservation(state, call->reservation_id))
+            return broken(r, "the tool call has an open reservation");
         call->reservation_id = reservation.id;
         reservation.tool_call_id = call->id;
     }
@@ -171,25 +189,37 @@ static bool apply_budget_settled(const struct reader *r)
     struct open_reservation *reservation = run_state_reservation(state, id);
     if (!reservation)
         return broken(r, "the reservation is unknown or already settled");
-    if (!cost_read_json(json_get(r->event->data, S("amount")), &used))
-        return broken(r, "its amount is no cost");
+    if (!read_cost(r, "amount", &used))
+        return false;
     *reservation = state->reservations[--state->reservation_count];
     state->spent = cost_add(state->spent, used);
     return true;
+}
+
+static bool has_open_call(const struct run_state *state)
+{
+    for (size_t i = 0; i < state->call_count; i++)
+        if (state->calls[i].state != CALL_DONE)
+            return true;
+    return false;
 }
 
 static bool apply_model_requested(const struct reader *r)
 {
     struct run_state *state = r->state;
     int64_t attempt = json_i64_or(r->event->data, S("attempt"), 0);
+    uuid reservation_id;
     if (state->model_in_flight)
         return broken(r, "another model call is in flight");
-    if (attempt <= state->attempt)
+    if (has_open_call(state))
+        return broken(r, "a tool call of the last answer is not done");
+    if (attempt <= state->attempt || attempt > INT32_MAX)
         return broken(r, "the attempt does not rise");
-    if (!read_id(r, "reservation_id", &state->model_reservation_id))
+    if (!read_id(r, "reservation_id", &reservation_id))
         return false;
-    if (!run_state_reservation(state, state->model_reservation_id))
+    if (!run_state_reservation(state, reservation_id))
         return broken(r, "its reservation is not open");
+    state->model_reservation_id = reservation_id;
     state->attempt = (int) attempt;
     state->model_in_flight = true;
     return true;
@@ -200,38 +230,54 @@ static bool attempt_is_in_flight(const struct reader *r)
     return r->state->model_in_flight && json_i64_or(r->event->data, S("attempt"), 0) == r->state->attempt;
 }
 
-static bool read_calls(const struct reader *r)
+static bool read_asked_call(const struct reader *r, const struct json *item, struct call *calls, size_t count)
 {
-    struct run_state *state = r->state;
+    struct call *call = &calls[count];
+    if (!uuid_parse(json_str_or(item, S("tool_call_id"), STR_NONE), &call->id))
+        return broken(r, "a tool call has no id");
+    for (size_t i = 0; i < count; i++)
+        if (uuid_equal(calls[i].id, call->id))
+            return broken(r, "two tool calls have the same id");
+    call->call_id = str_copy(r->state->arena, json_str_or(item, S("call_id"), STR_NONE));
+    call->name = str_copy(r->state->arena, json_str_or(item, S("name"), STR_NONE));
+    call->state = CALL_REQUESTED;
+    return true;
+}
+
+static bool read_calls(const struct reader *r, struct call **out, size_t *count)
+{
     const struct json *list = json_get(r->event->data, S("tool_calls"));
-    size_t count = json_count(list);
-    state->calls = ARENA_ARRAY(state->arena, struct call, count);
-    state->call_count = 0;
+    if (json_count(list) > RUN_TOOL_CALLS_PARALLEL_MAX)
+        return broken(r, "it asks for too many tool calls");
+    struct call *calls = ARENA_ARRAY(r->state->arena, struct call, json_count(list));
     struct json_iter it = json_iter(list);
     const struct json *item;
-    while (json_next(&it, NULL, &item)) {
-        struct call *call = &state->calls[state->call_count];
-        if (!uuid_parse(json_str_or(item, S("tool_call_id"), STR_NONE), &call->id))
-            return broken(r, "a tool call has no id");
-        call->call_id = str_copy(state->arena, json_str_or(item, S("call_id"), STR_NONE));
-        call->name = str_copy(state->arena, json_str_or(item, S("name"), STR_NONE));
-        call->state = CALL_REQUESTED;
-        state->call_count++;
-    }
+    size_t read = 0;
+    while (json_next(&it, NULL, &item))
+        if (!read_asked_call(r, item, calls, read++))
+            return false;
+    *out = calls;
+    *count = read;
     return true;
 }
 
 static bool apply_model_completed(const struct reader *r)
 {
     struct run_state *state = r->state;
+    uuid answer_id;
+    struct call *calls;
+    size_t call_count;
     if (!attempt_is_in_flight(r))
         return broken(r, "no such attempt is in flight");
-    if (!read_id(r, "message_id", &state->answer_id) || !read_calls(r))
+    if (!read_id(r, "message_id", &answer_id) || !read_calls(r, &calls, &call_count))
         return false;
+    state->answer_id = answer_id;
+    state->calls = calls;
+    state->call_count = call_count;
     state->model_in_flight = false;
     state->failed_in_a_row = 0;
     state->step++;
-    state->step_is_final = state->call_count == 0;
+    state->step_is_final = call_count == 0;
     state->finish = read_text(r, "finish");
     return true;
 }
@@ -255,7 +301,7 @@ static bool apply_tool_intended(const struct reader *r)
         return broken(r, "the tool call is already done");
     if (call->state == CALL_AWAITING)
         return broken(r, "the tool call waits for its approval");
-    if (attempt <= call->attempts)
+    if (attempt <= call->attempts || attempt > INT32_MAX)
         return broken(r, "the tool call was already intended at this attempt");
     if (call->attempts == 0)
         r->state->tool_calls_total++;
@@ -280,10 +326,12 @@ static bool apply_tool_completed(const struct reader *r)
 static bool apply_approval_requested(const struct reader *r)
 {
     struct call *call = NULL;
-    if (!read_call(r, &call) || !read_id(r, "approval_id", &call->approval_id))
+    uuid approval_id;
+    if (!read_call(r, &call) || !read_id(r, "approval_id", &approval_id))
         return false;
     if (call->state != CALL_REQUESTED)
         return broken(r, "the tool call is past its decision");
+    call->approval_id = approval_id;
     call->state = CALL_AWAITING;
     return true;
 }
@@ -298,9 +346,12 @@ static bool apply_approval_decided(const struct reader *r)
         return broken(r, "no such approval is awaited");
     if (!str_equal(json_str_or(r->event->data, S("decision"), STR_NONE), S("approved")))
         return true; /* the tool.completed of the same batch ends the call */
+    str approver = read_text(r, "approver");
+    if (str_is_empty(approver))
+        return broken(r, "an approval without an approver");
     call->state = CALL_APPROVED;
-    call->approver = read_text(r, "approver");
-    return !str_is_empty(call->approver) || broken(r, "an approval without an approver");
+    call->approver = approver;
+    return true;
 }
 
 static bool apply_by_type(const struct reader *r)

@@ -7,10 +7,11 @@
  *      PENDING --run.started--> RUNNING --(approvals open, nothing else to do)--> WAITING --approval.decided--> RUNNING
  *      RUNNING | WAITING --run.completed|failed|cancelled--> final; nothing follows a final event
  *
- * Rules the fold keeps (a violation is REASON_CORRUPT, the event is not applied):
+ * Rules the fold keeps (a violation is REASON_CORRUPT, the event changes nothing):
  *   seq rises by one; nothing after a final event; one model attempt in flight at most; attempts rise;
  *   a tool call is intended only after its model.completed and not twice for one attempt; it completes once;
- *   a reservation is settled at most once.
+ *   no model call is made before the last answer's tool calls are done;
+ *   a reservation is settled at most once; a tool call has one open reservation at most; no amount is negative.
  * At a resume, what was in flight shows: a model attempt in flight is lost (settle at its reservation, attempt n+1); a tool call
  * intended but not completed may have happened: repeat when safe (pure or idempotent by its effect key), else `unknown`.
  */

@@ -211,14 +211,22 @@ static str effect_key(struct run *run, const struct planned *p)
     return digest_hex(run->arena, digest_sha256(content));
 }
 
-static bool request_approval(struct planned *p, const struct policy_decision *decision, struct error *e)
+static void plan_failed(struct planned *p, bool has_row)
+{
+    const char *status = p->failure.code == ERROR_DENIED ? "denied" : "failed";
+    end_unrun(p, status, has_row);
+}
+
+static void request_approval(struct planned *p, const struct policy_decision *decision)
 {
     struct run *run = p->run;
     str subject, digest_text;
     if (!approval_digest(run->turn,
                          &(struct approval_subject){run->tenant_id, run->run_id, p->call->id, p->tool, p->arguments},
-                         &subject, &digest_text, e))
-        return false;
+                         &subject, &digest_text, &p->failure)) {
+        plan_failed(p, false);
+        return;
+    }
     uuid id = uuid_new(run->o->parts.clock, run->o->parts.random);
     int64_t now_us = clock_unix_us(run->o->parts.clock);
     int64_t expires_us = now_us + run->settings->approval_expiry_ms * 1000;
@@ -244,7 +252,6 @@ static bool request_approval(struct planned *p, const struct policy_decision *de
     record_set_integer(row, APPROVALS_CREATED_AT, now_us);
     record_set_integer(row, APPROVALS_EXPIRES_AT, expires_us);
     p->is_done = p->is_settled = true; /* not of this turn any more */
-    return true;
 }
 
 static void consume_approval(struct planned *p)
@@ -291,14 +298,8 @@ static bool reserve_call(struct planned *p)
     return run_reserve(run, "tool", p->call->id, p->reserved, &p->reservation_id, &p->failure);
 }
 
-static void plan_failed(struct planned *p, bool has_row)
-{
-    const char *status = p->failure.code == ERROR_DENIED ? "denied" : "failed";
-    end_unrun(p, status, has_row);
-}
-
 /* Decides one call: afterwards it is done, waits for approval, or stands as an intent in the pending batch. */
-static bool plan_call(struct planned *p, struct error *e)
+static void plan_call(struct planned *p)
 {
     struct run *run = p->run;
     bool has_row = p->call->state == CALL_APPROVED; /* made when the approval was requested */
@@ -308,13 +309,13 @@ static bool plan_call(struct planned *p, struct error *e)
         error_set(&p->failure, REASON_NOT_FOUND, "there is no tool \"" STR_FMT "\" for this agent; use one of the tools offered",
                   STR_ARG(p->call->name));
         plan_failed(p, has_row);
-        return true;
+        return;
     }
     const struct json *parsed;
     if (!json_parse(run->turn, p->arguments, (struct json_limits){0}, &parsed, &p->failure)) {
         error_wrap(&p->failure, "the arguments of tool \"" STR_FMT "\" are no JSON object", STR_ARG(p->tool->name));
         plan_failed(p, has_row);
-        return true;
+        return;
     }
     struct policy_input input = {
         .action = S("tool.call"),
@@ -328,22 +329,23 @@ static bool plan_call(struct planned *p, struct error *e)
     struct policy_decision decision;
     run_decide(run, &run->shield, &input, &decision);
     run_journal_decision(run, &input, &decision, p->call->id);
-    if (decision.verdict == POLICY_NEEDS_APPROVAL && !has_row)
-        return request_approval(p, &decision, e);
+    if (decision.verdict == POLICY_NEEDS_APPROVAL && !has_row) {
+        request_approval(p, &decision);
+        return;
+    }
     if (decision.verdict != POLICY_ALLOW) {
         error_set(&p->failure, REASON_POLICY_DENIED, "the policy does not allow tool \"" STR_FMT "\": " STR_FMT,
                   STR_ARG(p->tool->name), STR_ARG(decision.reason));
         plan_failed(p, has_row);
-        return true;
+        return;
     }
     if (!reserve_call(p)) {
         plan_failed(p, has_row);
-        return true;
+        return;
     }
     if (has_row)
         consume_approval(p);
     journal_intent(p, has_row);
-    return true;
 }
 
 /* ---- running ---- */
@@ -356,7 +358,7 @@ static void run_call(struct context *ctx, void *argument)
     struct session_files files = {run->o, run->tenant_id, run->session_id};
     struct tool_files door = session_files_of(&files);
     struct records rows = {0};
-    context_init_child(&call, ctx, context_deadline_in(ctx, p->reserved.time_ms));
+    context_init_child(&call, ctx, tool_deadline_ns(ctx, p->tool, p->reserved.time_ms));
     bool ok = session_file_rows(run->o, &call, run->tenant_id, run->session_id, &rows, &p->failure);
     str *names = ARENA_ARRAY(ctx->arena, str, rows.count);
     for (size_t i = 0; i < rows.count; i++)
@@ -456,8 +458,7 @@ bool run_tools_step(struct run *run, struct error *e)
         if (call->state != CALL_REQUESTED && call->state != CALL_APPROVED)
             continue;
         planned[count] = (struct planned){.run = run, .call = call};
-        if (!plan_call(&planned[count++], e))
-            return false;
+        plan_call(&planned[count++]);
     }
     return run_flush(run, "tool_intent", e) && run_intended(run, planned, count, e);
 }

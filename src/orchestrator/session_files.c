@@ -291,6 +291,17 @@ static bool commit_row(struct file_upload *upload, struct context *ctx, struct r
     return store_commit(o->parts.store, ctx, &batch, e);
 }
 
+/* Others may have stored files since this one began. */
+static bool still_fits(struct file_upload *upload, struct context *ctx, struct error *e)
+{
+    const struct settings *settings = orchestrator_acquire(upload->o);
+    bool ok = find_room(upload, ctx, settings, e);
+    orchestrator_release(settings);
+    if (ok && upload->bytes > upload->room)
+        return room_error(upload, e);
+    return ok;
+}
+
 bool file_upload_finish(struct file_upload *upload, struct context *ctx, struct record *out, struct error *e)
 {
     struct file_work work = {.upload = upload};
@@ -298,7 +309,8 @@ bool file_upload_finish(struct file_upload *upload, struct context *ctx, struct 
     struct error missing = {0};
     bool replaces = find_row(upload->o, ctx, upload->principal.tenant_id, upload->session_id, str_from_cstr(upload->name), &old,
                              &missing);
-    if (!on_pool(ctx, sync_on_pool, &work, "store the file", e) || !commit_row(upload, ctx, out, e)) {
+    if (!on_pool(ctx, sync_on_pool, &work, "store the file", e) || !still_fits(upload, ctx, e) ||
+        !commit_row(upload, ctx, out, e)) {
         file_upload_abort(upload);
         return false;
     }

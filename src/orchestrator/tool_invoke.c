@@ -5,6 +5,12 @@
 #include "base/limits.h"
 #include "orchestrator/orchestrator_internal.h"
 
+/* The tool's own time limit speaks first, so that its end has its name; a budget that allows less is a deadline. */
+int64_t tool_deadline_ns(struct context *ctx, const struct tool *tool, int64_t reserved_ms)
+{
+    return context_deadline_in(ctx, reserved_ms < tool->limits.time_ms ? reserved_ms : reserved_ms + TOOL_DEADLINE_GRACE_MS);
+}
+
 struct invocation {
     struct orchestrator *o;
     struct context *ctx;
@@ -90,7 +96,7 @@ static bool execute(struct invocation *i, struct tool_result *out, struct error 
         .file_name_count = rows.count,
     };
     struct context call;
-    context_init_child(&call, i->ctx, context_deadline_in(i->ctx, i->reserved.time_ms));
+    context_init_child(&call, i->ctx, tool_deadline_ns(i->ctx, i->tool, i->reserved.time_ms));
     bool ok = executor_execute(i->o->parts.executor, &call, &request, out, e);
     context_deinit(&call);
     return ok;
@@ -124,6 +130,9 @@ static void finish(struct invocation *i, const struct tool_result *result, const
 
 static bool invoke(struct invocation *i, struct tool_result *out, struct error *e)
 {
+    const struct json *parsed; /* the text goes into the policy's input as it is, so it must be one JSON value and no more */
+    if (!json_parse(i->ctx->arena, i->request->input, (struct json_limits){0}, &parsed, e))
+        return error_wrap(e, "input of tool \"" STR_FMT "\"", STR_ARG(i->tool->name));
     if (!open_session(i, e))
         return false;
     i->reserved = (cost){.tool_calls = 1, .time_ms = i->tool->limits.time_ms};

@@ -1,0 +1,406 @@
+/* Runs that are cancelled, wait for a person, crash, lose commits, lose their session, or are drained. */
+#include "orchestrator/run_testkit.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/arena.h"
+#include "base/ensure.h"
+
+/* ---- cancel ---- */
+
+static void cancel(struct context *ctx, void *unused)
+{
+    (void) unused;
+    struct error e = {0};
+    if (!run_cancel(scene.kit->o, ctx, &scene.user, scene.run_id, &e))
+        fail_msg("%s", e.message);
+}
+
+static void check_cancelled_model(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_history(ctx, BEGUN INTENT " model.failed budget.settled run.cancelling run.cancelled");
+    assert_at_rest(ctx, "cancelled");
+    assert_member(ctx, EVENT_RUN_CANCELLED, "by", "ada");
+    struct error e = {0};
+    assert_false(run_cancel(scene.kit->o, ctx, &scene.user, scene.run_id, &e));
+    assert_int_equal(e.code, ERROR_CONFLICT);
+}
+
+static void test_a_cancel_reaches_a_model_call_in_flight(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.text = "long", .pause_ms = 20000});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 1000);
+    testkit_begin(kit, cancel, NULL);
+    testkit_run_ms(kit, 10);
+    testkit_do(kit, check_cancelled_model, NULL);
+}
+
+static void check_cancelled_tool(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_at_rest(ctx, "cancelled");
+    assert_int_equal(testkit_tool(scene.kit, "pay")->effects, 1);
+    assert_member(ctx, EVENT_TOOL_COMPLETED, "status", "unknown"); /* it happened, but nobody told us */
+    assert_int_equal(scene.kit->model_calls, 1);
+}
+
+static void test_a_cancel_reaches_a_tool_call_in_flight_and_tells_that_its_effect_is_unknown(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_tool(kit, "pay")->after_ms = 9000;
+    testkit_reply(kit, (struct fake_reply){.calls = {{"pay", "{}"}}, .call_count = 1});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 1000);
+    testkit_begin(kit, cancel, NULL);
+    testkit_run_ms(kit, 10);
+    testkit_do(kit, check_cancelled_tool, NULL);
+}
+
+/* ---- approvals ---- */
+
+static void find_approval(struct context *ctx, void *unused)
+{
+    (void) unused;
+    struct principal boss = testkit_principal(scene.kit, "bob", ROLE_LEVEL_OPERATOR);
+    struct records rows;
+    struct error e;
+    assert_str(testkit_status(scene.kit, ctx, scene.run_id), "waiting");
+    assert_int_equal(orchestrator_active_runs(scene.kit->o), 0); /* a run that waits holds nothing */
+    testkit_check_ledger(scene.kit, ctx, scene.session_id);
+    assert_true(approval_list(scene.kit->o, ctx, &boss, S("pending"), STR_NONE, 10, &rows, &e));
+    assert_int_equal(rows.count, 1);
+    scene.approval_id = record_uuid(&rows.items[0], APPROVALS_ID);
+    scene.digest = str_copy(scene.kit->arena, record_text(&rows.items[0], APPROVALS_DIGEST));
+}
+
+static void decide(struct context *ctx, bool is_approve)
+{
+    struct principal boss = testkit_principal(scene.kit, "bob", ROLE_LEVEL_OPERATOR);
+    struct approval_decision decision = {scene.approval_id, is_approve, scene.digest, S("because")};
+    struct error e = {0};
+    if (!approval_decide(scene.kit->o, ctx, &boss, &decision, &e))
+        fail_msg("%s", e.message);
+}
+
+static void approve(struct context *ctx, void *unused)
+{
+    (void) unused;
+    decide(ctx, true);
+}
+
+static void deny(struct context *ctx, void *unused)
+{
+    (void) unused;
+    decide(ctx, false);
+}
+
+static void wait_for_approval(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.calls = {{"wipe", "{\"all\":true}"}}, .call_count = 1});
+    testkit_do(kit, scene_begin, NULL);
+    testkit_do(kit, find_approval, NULL);
+}
+
+#define WAITED BEGUN INTENT ANSWERED " policy.decided approval.requested run.waiting"
+
+static void check_approved(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_history(ctx, WAITED " run.resumed approval.decided" TOOL TOOL_ENDED INTENT ANSWERED " run.completed");
+    assert_at_rest(ctx, "completed");
+    assert_int_equal(testkit_tool(scene.kit, "wipe")->effects, 1);
+    assert_member(ctx, EVENT_APPROVAL_DECIDED, "approver", "bob");
+    struct record key = record_of(TABLE_APPROVALS), row;
+    struct error e;
+    record_set_uuid(&key, APPROVALS_ID, scene.approval_id);
+    assert_true(store_get(scene.kit->store, ctx, scene.kit->tenant_id, &key, &row, &e));
+    assert_str(record_text(&row, APPROVALS_STATUS), "consumed");
+}
+
+static void test_a_run_waits_for_an_approval_and_goes_on(struct testkit *kit)
+{
+    wait_for_approval(kit);
+    assert_int_equal(testkit_tool(kit, "wipe")->begun, 0);
+    testkit_do(kit, approve, NULL);
+    testkit_do(kit, check_approved, NULL);
+}
+
+static void test_an_approval_that_comes_days_later_after_a_restart_goes_on(struct testkit *kit)
+{
+    kit->defaults.approval_expiry_ms = 10ll * 24 * 3600 * 1000;
+    testkit_crash(kit);
+    wait_for_approval(kit);
+    clock_manual_advance_ns(kit->clock, 3ll * 24 * 3600 * 1000000000);
+    testkit_crash_only(kit);
+    testkit_do(kit, approve, NULL);
+    testkit_do(kit, check_approved, NULL);
+}
+
+static void check_denied(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_history(ctx, WAITED " run.resumed approval.decided tool.completed" INTENT ANSWERED " run.completed");
+    assert_at_rest(ctx, "completed");
+    assert_int_equal(testkit_tool(scene.kit, "wipe")->begun, 0);
+    assert_true(str_find(scene.kit->prompt_last_result, S("denied by bob: because")) != STR_NOT_FOUND);
+}
+
+static void test_a_denied_call_is_told_to_the_model(struct testkit *kit)
+{
+    wait_for_approval(kit);
+    testkit_do(kit, deny, NULL);
+    testkit_do(kit, check_denied, NULL);
+}
+
+static void expire(struct context *ctx, void *unused)
+{
+    (void) unused;
+    size_t expired;
+    struct error e;
+    assert_true(approvals_expire(scene.kit->o, ctx, &expired, &e));
+    assert_int_equal(expired, 1);
+}
+
+static void check_expired(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_at_rest(ctx, "completed");
+    assert_member(ctx, EVENT_APPROVAL_DECIDED, "decision", "expired");
+    assert_int_equal(testkit_tool(scene.kit, "wipe")->begun, 0);
+}
+
+static void test_an_approval_that_nobody_gives_expires_and_the_run_goes_on(struct testkit *kit)
+{
+    wait_for_approval(kit);
+    clock_manual_advance_ns(kit->clock, 601ll * 1000000000);
+    testkit_do(kit, expire, NULL);
+    testkit_do(kit, check_expired, NULL);
+}
+
+static void check_cancelled_wait(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_history(ctx, WAITED " run.resumed run.cancelling tool.completed run.cancelled");
+    assert_at_rest(ctx, "cancelled");
+    assert_int_equal(testkit_tool(scene.kit, "wipe")->begun, 0);
+}
+
+static void test_a_run_that_waits_can_be_cancelled(struct testkit *kit)
+{
+    wait_for_approval(kit);
+    testkit_do(kit, cancel, NULL);
+    testkit_do(kit, check_cancelled_wait, NULL);
+}
+
+/* ---- crashes ---- */
+
+static void check_lost_attempt(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_history(ctx, BEGUN INTENT " run.resumed model.failed budget.settled" INTENT ANSWERED " run.completed");
+    assert_at_rest(ctx, "completed");
+    assert_member(ctx, EVENT_MODEL_FAILED, "error", "interrupted");
+    assert_int_equal(json_i64_or(event(ctx, EVENT_MODEL_COMPLETED), S("attempt"), 0), 2);
+    assert_int_equal(scene.kit->model_calls, 2);
+}
+
+static void test_a_model_call_lost_in_a_crash_is_settled_at_its_reservation_and_made_again(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.delay_ms = 5000});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 1000);
+    testkit_crash(kit);
+    testkit_run_ms(kit, 10000);
+    testkit_do(kit, check_lost_attempt, NULL);
+}
+
+static void crash_in_tool(struct testkit *kit, const char *tool)
+{
+    scene_start(kit);
+    testkit_tool(kit, tool)->after_ms = 5000;
+    testkit_reply(kit, (struct fake_reply){.calls = {{tool, "{}"}}, .call_count = 1});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 1000);
+    testkit_crash(kit);
+    testkit_run_ms(kit, 20000);
+}
+
+static void check_unknown(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_at_rest(ctx, "completed");
+    assert_int_equal(testkit_tool(scene.kit, "pay")->begun, 1);
+    assert_member(ctx, EVENT_TOOL_COMPLETED, "status", "unknown");
+    assert_true(str_find(scene.kit->prompt_last_result, S("not known")) != STR_NOT_FOUND);
+}
+
+static void test_an_effect_that_may_have_happened_before_a_crash_is_unknown_and_not_repeated(struct testkit *kit)
+{
+    crash_in_tool(kit, "pay");
+    testkit_do(kit, check_unknown, NULL);
+}
+
+static void check_repeated(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_at_rest(ctx, "completed");
+    assert_member(ctx, EVENT_TOOL_COMPLETED, "status", "succeeded");
+    assert_int_equal(json_i64_or(event(ctx, EVENT_TOOL_INTENDED), S("attempt"), 0), 2);
+    assert_str(json_str_or(event(ctx, EVENT_TOOL_INTENDED), S("effect_key"), STR_NONE),
+               str_to_cstr(ctx->arena, scene.kit->tool_effect_key));
+}
+
+static void test_a_pure_or_idempotent_call_is_repeated_after_a_crash_under_the_same_key(struct testkit *kit)
+{
+    crash_in_tool(kit, "notify");
+    testkit_do(kit, check_repeated, NULL);
+    assert_int_equal(testkit_tool(kit, "notify")->begun, 2);
+}
+
+static void check_done(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_at_rest(ctx, "completed");
+}
+
+static void test_a_crash_before_the_first_step_loses_nothing(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_begin(kit, scene_begin, NULL);
+    while (uuid_is_none(scene.run_id))
+        (void) scheduler_run_ready(kit->scheduler, 1);
+    testkit_crash(kit);
+    testkit_run_ms(kit, 1000);
+    testkit_do(kit, check_done, NULL);
+}
+
+/* ---- the store does not work ---- */
+
+static int failures_left;
+static enum commit_outcome failure_kind;
+
+static enum commit_outcome fail_some(void *owner, struct context *ctx, const struct batch *batch)
+{
+    (void) owner;
+    (void) ctx;
+    if (!batch->fence || failures_left <= 0)
+        return COMMIT_OK;
+    failures_left--;
+    return failure_kind;
+}
+
+static void check_failing_store(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_at_rest(ctx, "completed");
+    assert_true(testkit_tool(scene.kit, "pay")->effects <= 1);
+    (void) testkit_history(scene.kit, ctx, scene.run_id);
+}
+
+static void test_a_store_that_fails_commits_in_any_way_ends_no_run(struct testkit *kit)
+{
+    static const enum commit_outcome kinds[] = {COMMIT_FAIL, COMMIT_APPLIED_BUT_FAIL, COMMIT_LOST};
+    for (size_t kind = 0; kind < ARRAY_COUNT(kinds); kind++)
+        for (int skip = 0; skip < 4; skip++) {
+            scene_start(kit);
+            kit->reply_count = kit->reply_next = 0;
+            testkit_tool(kit, "pay")->effects = 0;
+            testkit_reply(kit, (struct fake_reply){.calls = {{"pay", "{}"}}, .call_count = 1, .delay_ms = 100});
+            testkit_begin(kit, scene_begin, NULL);
+            testkit_run_ms(kit, 30 * skip);
+            failure_kind = kinds[kind];
+            failures_left = 1 + skip;
+            memory_store_set_hooks(kit->store, (struct memory_store_hooks){.before_commit = fail_some});
+            testkit_run_ms(kit, 60000);
+            memory_store_set_hooks(kit->store, (struct memory_store_hooks){0});
+            testkit_do(kit, check_failing_store, NULL);
+        }
+}
+
+static void usurp(struct context *ctx, void *unused)
+{
+    (void) unused;
+    int64_t epoch;
+    struct error e;
+    assert_true(store_claim(scene.kit->store, ctx, scene.kit->tenant_id, scene.session_id, S("another-node"), &epoch, &e));
+    assert_true(epoch > 1);
+}
+
+static void check_fenced(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_history(ctx, BEGUN INTENT); /* not one event more */
+    assert_str(testkit_status(scene.kit, ctx, scene.run_id), "running");
+    assert_int_equal(orchestrator_active_runs(scene.kit->o), 0);
+    assert_int_equal(testkit_tool(scene.kit, "pay")->begun, 0);
+}
+
+static void test_a_writer_that_was_fenced_out_stops_and_writes_nothing(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.calls = {{"pay", "{}"}}, .call_count = 1, .delay_ms = 1000});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 100);
+    testkit_begin(kit, usurp, NULL);
+    testkit_run_ms(kit, 30000);
+    testkit_do(kit, check_fenced, NULL);
+}
+
+/* ---- drain ---- */
+
+static void drain(struct context *ctx, void *unused)
+{
+    (void) unused;
+    struct context soon;
+    struct error e = {0};
+    uuid run_id;
+    context_init(&soon, ctx->scheduler, ctx->arena, context_deadline_in(ctx, 500));
+    assert_true(orchestrator_drain(scene.kit->o, &soon, &e));
+    context_deinit(&soon);
+    struct run_request request = {.session_id = scene.session_id, .content = S("late")};
+    assert_false(run_start(scene.kit->o, ctx, &scene.user, &request, &run_id, &e));
+    assert_int_equal(e.reason, REASON_DRAINING);
+    assert_str(testkit_status(scene.kit, ctx, scene.run_id), "running"); /* to be gone on with */
+}
+
+static void test_a_drained_run_goes_on_at_the_next_start(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.delay_ms = 20000});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 100);
+    testkit_do(kit, drain, NULL);
+    testkit_crash(kit);
+    testkit_run_ms(kit, 30000);
+    testkit_do(kit, check_lost_attempt, NULL);
+}
+
+int main(void)
+{
+    static const struct testkit_case cases[] = {
+        TESTKIT_SCRIPT(test_a_cancel_reaches_a_model_call_in_flight),
+        TESTKIT_SCRIPT(test_a_cancel_reaches_a_tool_call_in_flight_and_tells_that_its_effect_is_unknown),
+        TESTKIT_SCRIPT(test_a_run_waits_for_an_approval_and_goes_on),
+        TESTKIT_SCRIPT(test_an_approval_that_comes_days_later_after_a_restart_goes_on),
+        TESTKIT_SCRIPT(test_a_denied_call_is_told_to_the_model),
+        TESTKIT_SCRIPT(test_an_approval_that_nobody_gives_expires_and_the_run_goes_on),
+        TESTKIT_SCRIPT(test_a_run_that_waits_can_be_cancelled),
+        TESTKIT_SCRIPT(test_a_model_call_lost_in_a_crash_is_settled_at_its_reservation_and_made_again),
+        TESTKIT_SCRIPT(test_an_effect_that_may_have_happened_before_a_crash_is_unknown_and_not_repeated),
+        TESTKIT_SCRIPT(test_a_pure_or_idempotent_call_is_repeated_after_a_crash_under_the_same_key),
+        TESTKIT_SCRIPT(test_a_crash_before_the_first_step_loses_nothing),
+        TESTKIT_SCRIPT(test_a_store_that_fails_commits_in_any_way_ends_no_run),
+        TESTKIT_SCRIPT(test_a_writer_that_was_fenced_out_stops_and_writes_nothing),
+        TESTKIT_SCRIPT(test_a_drained_run_goes_on_at_the_next_start),
+    };
+    return testkit_main(cases, ARRAY_COUNT(cases));
+}
