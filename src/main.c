@@ -9,9 +9,11 @@
 #include "base/fault.h"
 #include "base/limits.h"
 #include "cli/command.h"
+#include "cli/config_changes.h"
 #include "cli/on_loop.h"
 #include "cli/settings.h"
 #include "cli/shipped.h"
+#include "cli/warm_up.h"
 #include "gateway/gateway.h"
 #include "net/http_client.h"
 #include "store/sqlite.h"
@@ -41,6 +43,7 @@ struct platform {
     bool is_store_new;
     struct metrics *metrics;
     struct policy *policy;
+    str policy_dir; /* empty: off */
     struct registry *registry;
     struct host_http host_http;
     struct executor *sandbox;
@@ -51,7 +54,8 @@ struct platform {
     size_t loop_count, thread_count;
     struct http_server *server;
 
-    struct provider_set *provider_sets[PROVIDER_SETS_MAX]; /* the newest is in use; older ones may still be borrowed */
+    struct provider_set *provider_sets
+        [PROVIDER_SETS_MAX]; /* the newest is in use; older ones may still be borrowed */
     size_t provider_set_count;
     struct discovered_provider *discovered;
     size_t discovered_count;
@@ -86,7 +90,9 @@ static bool start_store(struct platform *p, struct error *e)
 {
     if (!folder_make(p->config->data_dir, e))
         return false;
-    struct sqlite_options options = {.data_dir = p->config->data_dir, .node = p->config->node, .clock = clock_system(),
+    struct sqlite_options options = {.data_dir = p->config->data_dir,
+                                     .node = p->config->node,
+                                     .clock = clock_system(),
                                      .random = random_system()};
     return sqlite_database_open(&options, &p->database, &p->is_store_new, e);
 }
@@ -118,11 +124,18 @@ static bool create_policy(str dir, int64_t time_limit_ms, struct policy **out, s
 
 static bool start_policy(struct platform *p, struct error *e)
 {
+    p->info.is_policy_off = str_equal(p->config->policy_engine, S("off"));
+    if (p->info.is_policy_off) {
+        p->policy = policy_off_create();
+        p->info.policy_version = S("off");
+        return true;
+    }
     str dir = p->config->policy_dir;
     if (str_is_empty(dir) && !shipped_find(p->arena, "policies", "policy.dir", &dir, e))
         return false;
     if (!create_policy(dir, p->config->policy_time_limit_ms, &p->policy, e))
         return error_wrap(e, "policies in " STR_FMT, STR_ARG(dir));
+    p->policy_dir = dir;
     p->info.policy_version = policy_rego_version(p->policy, p->arena);
     return true;
 }
@@ -135,8 +148,10 @@ static void stop_policy(struct platform *p)
 static bool start_tools(struct platform *p, struct error *e)
 {
     struct registry_options options = {.tool_dir = p->config->tool_dir,
-                                       .tool_config = p->config->document.root ? &p->config->document : NULL};
-    if (str_is_empty(options.tool_dir) && !shipped_find(p->arena, "toolbox", "tools.dir", &options.tool_dir, e))
+                                       .tool_config =
+                                           p->config->document.root ? &p->config->document : NULL};
+    if (str_is_empty(options.tool_dir) &&
+        !shipped_find(p->arena, "toolbox", "tools.dir", &options.tool_dir, e))
         return false;
     if (!registry_create(&options, &p->registry, e))
         return false;
@@ -144,7 +159,8 @@ static bool start_tools(struct platform *p, struct error *e)
     p->info.tool_count = registry_count(tools);
     p->info.tool_error_count = registry_error_count(tools);
     for (size_t i = 0; i < p->info.tool_error_count; i++)
-        LOG_WARN("nexus.tools", S("a tool was left out"), LOG_STR("error.message", registry_error_at(tools, i)));
+        LOG_WARN("nexus.tools", S("a tool was left out"),
+                 LOG_STR("error.message", registry_error_at(tools, i)));
     registry_release(tools);
     return true;
 }
@@ -170,25 +186,29 @@ static struct http_client *client_of_loop(void *owner, struct loop *loop)
     return client_of_this_loop(owner);
 }
 
-static bool create_sandbox_with(str cache_dir, const struct host_call *host_calls, size_t count, struct executor **out,
-                                struct error *e)
+static bool create_sandbox_with(str cache_dir, const struct host_call *host_calls, size_t count,
+                                struct executor **out, struct error *e)
 {
-    struct sandbox_options options = {.cache_dir = cache_dir, .host_calls = host_calls, .host_call_count = count,
+    struct sandbox_options options = {.cache_dir = cache_dir,
+                                      .host_calls = host_calls,
+                                      .host_call_count = count,
                                       .clock = clock_system()};
     return sandbox_create(&options, out, e);
 }
 
 static bool start_sandbox(struct platform *p, struct error *e)
 {
-    str cache = str_is_empty(p->config->cache_dir) ? str_printf(p->arena, STR_FMT "/cache", STR_ARG(p->config->data_dir))
-                                                   : p->config->cache_dir;
+    str cache = str_is_empty(p->config->cache_dir)
+                    ? str_printf(p->arena, STR_FMT "/cache", STR_ARG(p->config->data_dir))
+                    : p->config->cache_dir;
     p->host_http = (struct host_http){.client = client_of_loop, .owner = p};
     struct host_call *host_calls = ARENA_ARRAY(p->arena, struct host_call, 2);
     host_calls[0] = host_clock();
     host_calls[1] = host_http(&p->host_http);
     if (!folder_make(cache, e))
         return false;
-    return create_sandbox_with(str_printf(p->arena, STR_FMT "/wasm", STR_ARG(cache)), host_calls, 2, &p->sandbox, e);
+    return create_sandbox_with(str_printf(p->arena, STR_FMT "/wasm", STR_ARG(cache)), host_calls, 2,
+                               &p->sandbox, e);
 }
 
 static void stop_sandbox(struct platform *p)
@@ -206,7 +226,9 @@ static void lane_post(struct lane *lane, void (*fn)(void *argument), void *argum
 static bool start_loops(struct platform *p, struct error *e)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t wanted = p->config->threads > 0 ? (size_t) p->config->threads : cores > 0 ? (size_t) cores : 1;
+    size_t wanted = p->config->threads > 0 ? (size_t) p->config->threads
+                    : cores > 0            ? (size_t) cores
+                                           : 1;
     if (wanted > LOOP_COUNT_MAX - 1) /* one is left for a command in the same process */
         wanted = LOOP_COUNT_MAX - 1;
     for (; p->loop_count < wanted; p->loop_count++) {
@@ -214,7 +236,8 @@ static bool start_loops(struct platform *p, struct error *e)
         if (!loop)
             return false;
         p->loops[p->loop_count] = loop;
-        p->lanes[p->loop_count] = (struct lane){.scheduler = loop_scheduler(loop), .post = lane_post, .owner = loop};
+        p->lanes[p->loop_count] =
+            (struct lane){.scheduler = loop_scheduler(loop), .post = lane_post, .owner = loop};
     }
     p->info.thread_count = p->loop_count;
     return true;
@@ -235,25 +258,33 @@ static void handle_request(void *owner, struct http_request *request)
         gateway_handle(p->gateway, request);
         return;
     }
-    static struct http_header items[] = {{S_INIT("Content-Type"), S_INIT("application/problem+json")},
-                                         {S_INIT("Retry-After"), S_INIT("1")}};
-    static const struct http_headers headers = {.items = items, .count = ARRAY_COUNT(items), .capacity = ARRAY_COUNT(items)};
+    static struct http_header items[] = {
+        {S_INIT("Content-Type"), S_INIT("application/problem+json")},
+        {S_INIT("Retry-After"), S_INIT("1")}};
+    static const struct http_headers headers = {
+        .items = items, .count = ARRAY_COUNT(items), .capacity = ARRAY_COUNT(items)};
     http_reply(request, 503, &headers,
-               S("{\"type\":\"https://nexus.invalid/problems/unavailable\",\"title\":\"Starting\",\"status\":503}\n"));
+               S("{\"type\":\"https://nexus.invalid/problems/"
+                 "unavailable\",\"title\":\"Starting\",\"status\":503}\n"));
 }
 
 static bool start_server(struct platform *p, struct error *e)
 {
-    struct http_server_options options = {.address = p->config->listen_address, .port = p->config->listen_port,
-                                          .handler = handle_request, .owner = p};
+    struct http_server_options options = {.address = p->config->listen_address,
+                                          .port = p->config->listen_port,
+                                          .handler = handle_request,
+                                          .owner = p};
     if (!http_server_open(p->loops, p->loop_count, &options, &p->server, e))
-        return error_wrap(e, "listen on " STR_FMT " (--listen or NEXUS_LISTEN names another address)", STR_ARG(p->config->listen));
+        return error_wrap(e,
+                          "listen on " STR_FMT " (--listen or NEXUS_LISTEN names another address)",
+                          STR_ARG(p->config->listen));
     bool is_ipv6 = str_find_char(options.address, ':') != STR_NOT_FOUND;
     bool is_any = str_equal(options.address, S("0.0.0.0")) || str_equal(options.address, S("::"));
     str host = is_any ? S("localhost") : options.address;
     p->info.port = http_server_port(p->server);
-    p->info.url = str_printf(p->arena, is_ipv6 && !is_any ? "http://[" STR_FMT "]:%u" : "http://" STR_FMT ":%u", STR_ARG(host),
-                             p->info.port);
+    p->info.url = str_printf(
+        p->arena, is_ipv6 && !is_any ? "http://[" STR_FMT "]:%u" : "http://" STR_FMT ":%u",
+        STR_ARG(host), p->info.port);
     return true;
 }
 
@@ -309,7 +340,8 @@ static bool start_threads(struct platform *p, struct error *e)
 
 /* ---- models ---- */
 
-static bool create_offline(const struct provider_options *options, struct provider **out, struct error *e)
+static bool create_offline(const struct provider_options *options, struct provider **out,
+                           struct error *e)
 {
     return provider_offline_create(options->name, out, e);
 }
@@ -337,45 +369,15 @@ static bool discover(struct context *ctx, void *argument, struct error *e)
     size_t count;
     if (!discover_providers(ctx, p->clients[0], p->info.port, &found, &count, e))
         return false;
-    p->discovered = ARENA_ARRAY(p->arena, struct discovered_provider, count + 1);
-    for (size_t i = 0; i < count; i++) {
-        struct discovered_provider *to = &p->discovered[i];
-        *to = (struct discovered_provider){.name = str_copy(p->arena, found[i].name),
-                                           .base_url = str_copy(p->arena, found[i].base_url),
-                                           .api_key_env = str_copy(p->arena, found[i].api_key_env),
-                                           .models = ARENA_ARRAY(p->arena, str, found[i].model_count + 1),
-                                           .model_count = found[i].model_count};
-        for (size_t j = 0; j < found[i].model_count; j++)
-            to->models[j] = str_copy(p->arena, found[i].models[j]);
-    }
+    p->discovered = discovered_copy(p->arena, found, count);
     p->discovered_count = count;
     return true;
 }
 
-/* What the banner says of the models. */
-static void describe_models(struct platform *p, const struct provider_set *set, const struct settings *settings)
-{
-    enum { SHOWN_MAX = 6 };
-    struct strbuf names;
-    size_t count = catalog_count(settings->catalog);
-    strbuf_init(&names, p->arena, 512);
-    for (size_t i = 0; i < count && i < SHOWN_MAX; i++) {
-        strbuf_add(&names, i ? S(", ") : S(""));
-        strbuf_add(&names, catalog_at(settings->catalog, i)->name);
-    }
-    if (count > SHOWN_MAX)
-        strbuf_printf(&names, " and %zu more", count - SHOWN_MAX);
-    p->info.models = strbuf_str(&names);
-    p->info.default_model = str_copy(p->arena, catalog_default(settings->catalog)->name);
-    p->info.providers = provider_set_describe(set, p->arena);
-    p->info.is_stand_in = provider_set_is_stand_in(set);
-    p->info.is_discovered = p->config->provider_count == 0 && p->discovered_count > 0;
-    p->info.agent_count = agent_set_count(settings->agents);
-}
-
 static bool start_models(struct platform *p, struct error *e)
 {
-    if (p->config->provider_count == 0 && !on_loop_call(p->loops[0], "discover", START_TIMEOUT_MS, discover, p, e))
+    if (p->config->provider_count == 0 &&
+        !on_loop_call(p->loops[0], "discover", START_TIMEOUT_MS, discover, p, e))
         return error_wrap(e, "look for models");
     struct settings_sources sources = settings_sources_of(p, p->config);
     struct provider_set *set;
@@ -386,7 +388,8 @@ static bool start_models(struct platform *p, struct error *e)
         provider_set_destroy(set);
         return false;
     }
-    describe_models(p, set, p->settings);
+    settings_describe(p->settings, set, p->arena, &p->info);
+    p->info.is_discovered = p->config->provider_count == 0 && p->discovered_count > 0;
     return true;
 }
 
@@ -437,11 +440,12 @@ static bool open_keys(struct context *ctx, void *argument, struct error *e)
     uuid *tenant_ids;
     if (!store_list_any_tenant(store, ctx, &query, &tenants, &tenant_ids, e))
         return false;
-    struct keys_options options = {.store = store,
-                                   .clock = clock_system(),
-                                   .random = random_system(),
-                                   .pepper_path = str_printf(p->arena, STR_FMT "/keys.pepper", STR_ARG(p->config->data_dir)),
-                                   .may_create_pepper = tenants.count == 0};
+    struct keys_options options = {
+        .store = store,
+        .clock = clock_system(),
+        .random = random_system(),
+        .pepper_path = str_printf(p->arena, STR_FMT "/keys.pepper", STR_ARG(p->config->data_dir)),
+        .may_create_pepper = tenants.count == 0};
     if (!keys_create(&options, &p->keys, e))
         return false;
     if (keys_bootstrap(p->keys, ctx, p->info.key_path, &p->info.is_key_new, e))
@@ -471,7 +475,8 @@ static bool recover(struct context *ctx, void *argument, struct error *e)
 
 static bool start_recovery(struct platform *p, struct error *e)
 {
-    return on_loop_call(p->loops[0], "recover", 0, recover, p, e) || error_wrap(e, "go on with interrupted runs");
+    return on_loop_call(p->loops[0], "recover", 0, recover, p, e) ||
+           error_wrap(e, "go on with interrupted runs");
 }
 
 static bool start_gateway(struct platform *p, struct error *e)
@@ -481,6 +486,8 @@ static bool start_gateway(struct platform *p, struct error *e)
                                       .metrics = p->metrics,
                                       .clock = clock_system(),
                                       .random = random_system(),
+                                      .listen_address = p->config->listen_address,
+                                      .policy_dir = p->policy_dir,
                                       .allowed_hosts = p->config->allowed_hosts,
                                       .allowed_host_count = p->config->allowed_host_count,
                                       .requests_per_minute = p->config->requests_per_minute,
@@ -494,45 +501,10 @@ static void stop_gateway(struct platform *p)
     gateway_destroy(p->gateway);
 }
 
-struct preparation {
-    struct executor *sandbox;
-    const struct tool *tool;
-    bool is_ok;
-    struct error error;
-};
-
-static void compile_tool(void *argument)
-{
-    struct preparation *preparation = argument;
-    preparation->is_ok = sandbox_prepare(preparation->sandbox, preparation->tool, &preparation->error);
-}
-
-static void prepare_tool(struct context *ctx, void *argument)
-{
-    struct preparation *preparation = argument;
-    struct error e = {0};
-    if (blocking_call(ctx, compile_tool, preparation, &e) && !preparation->is_ok)
-        LOG_ERROR("nexus.tools", S("a tool could not be compiled"), &preparation->error,
-                  LOG_STR("tool.name", preparation->tool->name));
-}
-
-/* Compiles every tool (or loads what was compiled before), so that a first call is as quick as any. */
-static bool warm_up(struct context *ctx, void *argument, struct error *e)
+static bool prepare_tools(struct context *ctx, void *argument, struct error *e)
 {
     struct platform *p = argument;
-    const struct registry_snapshot *tools = registry_acquire(p->registry);
-    size_t count = registry_count(tools);
-    struct preparation *preparations = ARENA_ARRAY(ctx->arena, struct preparation, count + 1);
-    struct group group;
-    bool is_ok = true;
-    group_init(&group, ctx);
-    for (size_t i = 0; i < count && i < GROUP_CHILDREN_MAX && is_ok; i++) {
-        preparations[i] = (struct preparation){p->sandbox, registry_at(tools, i), false, {0}};
-        is_ok = group_start(&group, "prepare_tool", prepare_tool, &preparations[i], e);
-    }
-    group_wait(&group);
-    registry_release(tools);
-    return is_ok;
+    return warm_up(ctx, p->registry, p->sandbox, sandbox_prepare, e);
 }
 
 static bool keep_house(struct context *ctx, void *argument, struct error *e)
@@ -542,9 +514,12 @@ static bool keep_house(struct context *ctx, void *argument, struct error *e)
         arena_mark mark = arena_save(ctx->arena);
         struct error failure;
         size_t expired;
-        metrics_set(p->metrics, METRIC_HTTP_CONNECTIONS, (double) http_server_connection_count(p->server), NULL, 0);
-        metrics_set(p->metrics, METRIC_RUNS_ACTIVE, (double) orchestrator_active_runs(p->orchestrator), NULL, 0);
-        if (turn % APPROVALS_EVERY == 0 && !approvals_expire(p->orchestrator, ctx, &expired, &failure) &&
+        metrics_set(p->metrics, METRIC_HTTP_CONNECTIONS,
+                    (double) http_server_connection_count(p->server), NULL, 0);
+        metrics_set(p->metrics, METRIC_RUNS_ACTIVE,
+                    (double) orchestrator_active_runs(p->orchestrator), NULL, 0);
+        if (turn % APPROVALS_EVERY == 0 &&
+            !approvals_expire(p->orchestrator, ctx, &expired, &failure) &&
             failure.code != ERROR_CANCELLED)
             LOG_ERROR("nexus.approvals", S("approvals could not be looked through"), &failure);
         arena_rewind(ctx->arena, mark);
@@ -555,9 +530,10 @@ static bool keep_house(struct context *ctx, void *argument, struct error *e)
 static bool start_services(struct platform *p, struct error *e)
 {
     (void) e;
-    on_loop_begin(&p->warm_up, p->loops[p->loop_count - 1], "warm_up", 0, warm_up, p);
+    on_loop_begin(&p->warm_up, p->loops[p->loop_count - 1], "warm_up", 0, prepare_tools, p);
     if (!on_loop_wait_for(&p->warm_up, WARM_UP_MS))
-        LOG_WARN("nexus.tools", S("tools are still being compiled; their first calls may have to wait"));
+        LOG_WARN("nexus.tools",
+                 S("tools are still being compiled; their first calls may have to wait"));
     on_loop_begin(&p->housekeeping, p->loops[0], "housekeeping", 0, keep_house, p);
     atomic_store_explicit(&p->is_ready, true, memory_order_release);
     return true;
@@ -628,7 +604,8 @@ static bool drain_all(struct context *ctx, void *argument, struct error *e)
     group_wait(&group);
     if (!is_started)
         return false;
-    return server.is_ok && runs.is_ok ? true : error_copy(e, server.is_ok ? &runs.error : &server.error);
+    return server.is_ok && runs.is_ok ? true
+                                      : error_copy(e, server.is_ok ? &runs.error : &server.error);
 }
 
 static void platform_begin_drain(struct platform *p, int64_t timeout_ms)
@@ -656,7 +633,8 @@ static void platform_destroy(struct platform *p)
         if (!p->is_draining)
             platform_begin_drain(p, 0);
         if (!on_loop_wait(&p->drain, &late))
-            LOG_WARN("nexus", S("not everything ended in time; interrupted runs go on at the next start"),
+            LOG_WARN("nexus",
+                     S("not everything ended in time; interrupted runs go on at the next start"),
                      LOG_STR("error.message", str_from_cstr(late.message)));
     }
     while (p->started_count > 0) {
@@ -669,8 +647,8 @@ static void platform_destroy(struct platform *p)
     free(p);
 }
 
-static bool platform_start(const struct config_sources *sources, struct config *give_config, struct platform **out,
-                           struct error *e)
+static bool platform_start(const struct config_sources *sources, struct config *give_config,
+                           struct platform **out, struct error *e)
 {
     struct platform *p = calloc(1, sizeof *p);
     ensure(p != NULL);
@@ -697,44 +675,16 @@ static const struct platform_info *platform_info(const struct platform *p)
 
 /* ---- reload ---- */
 
-static bool is_same_tree(struct arena *arena, const struct config *a, const struct config *b, str name)
-{
-    return str_equal(json_print(arena, json_get(a->document.root, name)), json_print(arena, json_get(b->document.root, name)));
-}
-
-/* Settings that are read once; a change of one is told, not obeyed. */
-static void warn_unchangeable(struct platform *p, const struct config *fresh)
-{
-    OWNED(arena) arena = arena_create(0);
-    const struct config *old = p->config;
-    const struct {
-        const char *name;
-        bool is_same;
-    } fixed[] = {
-        {"listen", str_equal(old->listen, fresh->listen)},
-        {"data_dir", str_equal(old->data_dir, fresh->data_dir)},
-        {"node", str_equal(old->node, fresh->node)},
-        {"threads", old->threads == fresh->threads},
-        {"policy.dir", str_equal(old->policy_dir, fresh->policy_dir)},
-        {"tools", is_same_tree(arena, old, fresh, S("tools"))},
-        {"allowed_hosts", is_same_tree(arena, old, fresh, S("allowed_hosts"))},
-        {"limits.requests_per_minute", old->requests_per_minute == fresh->requests_per_minute},
-        {"limits.streams_per_key", old->streams_per_key == fresh->streams_per_key},
-    };
-    for (size_t i = 0; i < ARRAY_COUNT(fixed); i++)
-        if (!fixed[i].is_same)
-            LOG_WARN("nexus", S("this setting changes at the next start only"),
-                     LOG_STR("nexus.setting", str_from_cstr(fixed[i].name)));
-}
-
-static bool reload_models(struct platform *p, const struct config *fresh, struct settings **out, struct error *e)
+static bool reload_models(struct platform *p, const struct config *fresh, struct settings **out,
+                          struct error *e)
 {
     struct settings_sources sources = settings_sources_of(p, fresh);
     struct provider_set *set = p->provider_sets[p->provider_set_count - 1];
     if (provider_set_fits(set, fresh))
         return settings_create(&sources, set, out, e);
     if (p->provider_set_count == PROVIDER_SETS_MAX)
-        return error_set(e, REASON_LIMIT, "the providers were changed %d times; restart", PROVIDER_SETS_MAX);
+        return error_set(e, REASON_LIMIT, "the providers were changed %d times; restart",
+                         PROVIDER_SETS_MAX);
     if (!provider_set_create(&sources, &set, e))
         return false;
     if (!settings_create(&sources, set, out, e)) {
@@ -757,7 +707,7 @@ static bool platform_reload(struct platform *p, struct error *e)
         return error_wrap(e, "tools");
     if (!reload_models(p, fresh, &settings, e))
         return false;
-    warn_unchangeable(p, fresh);
+    config_warn_fixed(p->config, fresh);
     orchestrator_reconfigure(p->orchestrator, settings);
     log_set_level(fresh->log_level);
     struct config *old = p->config;
@@ -782,9 +732,13 @@ static bool open_store(str data_dir, struct store **out, void **owner, struct er
     OWNED(arena) arena = arena_create(0);
     struct sqlite_database *database;
     bool is_new;
-    if (access(str_to_cstr(arena, str_printf(arena, STR_FMT "/nexus.db", STR_ARG(data_dir))), F_OK) != 0)
-        return error_set(e, REASON_NOT_FOUND, "no store in " STR_FMT "; name a server's folder with --data", STR_ARG(data_dir));
-    struct sqlite_options options = {.data_dir = data_dir, .node = S("cli"), .clock = clock_system(), .random = random_system()};
+    if (access(str_to_cstr(arena, str_printf(arena, STR_FMT "/nexus.db", STR_ARG(data_dir))),
+               F_OK) != 0)
+        return error_set(e, REASON_NOT_FOUND,
+                         "no store in " STR_FMT "; name a server's folder with --data",
+                         STR_ARG(data_dir));
+    struct sqlite_options options = {
+        .data_dir = data_dir, .node = S("cli"), .clock = clock_system(), .random = random_system()};
     if (!sqlite_database_open(&options, &database, &is_new, e))
         return false;
     *out = sqlite_database_store(database);

@@ -11,15 +11,16 @@ enum { PAGE_ITEMS = 50, PAGE_ITEMS_MAX = 200 };
 
 static str page_path(struct context *ctx, str path, str query, int64_t limit, str cursor)
 {
-    str text = str_printf(ctx->arena, STR_FMT "?limit=%lld%s" STR_FMT, STR_ARG(path), (long long) limit, str_is_empty(query) ? "" : "&",
-                          STR_ARG(query));
+    str text = str_printf(ctx->arena, STR_FMT "?limit=%lld%s" STR_FMT, STR_ARG(path),
+                          (long long) limit, str_is_empty(query) ? "" : "&", STR_ARG(query));
     if (str_is_empty(cursor))
         return text;
-    return str_printf(ctx->arena, STR_FMT "&cursor=" STR_FMT, STR_ARG(text), STR_ARG(http_percent_encode(ctx->arena, cursor)));
+    return str_printf(ctx->arena, STR_FMT "&cursor=" STR_FMT, STR_ARG(text),
+                      STR_ARG(http_percent_encode(ctx->arena, cursor)));
 }
 
-bool api_list(struct client *client, struct context *ctx, str path, str query, const struct column *columns,
-              size_t column_count, struct error *e)
+bool api_list(struct client *client, struct context *ctx, str path, str query,
+              const struct column *columns, size_t column_count, struct error *e)
 {
     bool is_all = arguments_has(client->arguments, "all");
     int64_t limit = is_all ? PAGE_ITEMS_MAX : PAGE_ITEMS;
@@ -28,20 +29,23 @@ bool api_list(struct client *client, struct context *ctx, str path, str query, c
         return false;
     do {
         const struct json *page;
-        if (!client_call(client, ctx, HTTP_GET, page_path(ctx, path, query, limit, cursor), STR_NONE, &page, e))
+        if (!client_call(client, ctx, HTTP_GET, page_path(ctx, path, query, limit, cursor),
+                         STR_NONE, &page, e))
             return false;
         cursor = json_str_or(page, S("next_cursor"), STR_NONE);
         if (client->is_json)
             output_json(ctx->arena, page);
         else
-            output_table(client->cli, ctx->arena, columns, column_count, json_get(page, S("items")));
+            output_table(client->cli, ctx->arena, columns, column_count,
+                         json_get(page, S("items")));
     } while (is_all && !str_is_empty(cursor));
     if (!client->is_json && !str_is_empty(cursor))
         printf("(there are more: --all)\n");
     return true;
 }
 
-bool api_show(struct client *client, struct context *ctx, enum http_method method, str path, str body, struct error *e)
+bool api_show(struct client *client, struct context *ctx, enum http_method method, str path,
+              str body, struct error *e)
 {
     const struct json *answer;
     if (!client_call(client, ctx, method, path, body, &answer, e))
@@ -53,8 +57,8 @@ bool api_show(struct client *client, struct context *ctx, enum http_method metho
     return true;
 }
 
-bool api_do(struct client *client, struct context *ctx, enum http_method method, str path, str body, const char *done, str id,
-            struct error *e)
+bool api_do(struct client *client, struct context *ctx, enum http_method method, str path, str body,
+            const char *done, str id, struct error *e)
 {
     if (!client_call(client, ctx, method, path, body, NULL, e))
         return false;
@@ -73,7 +77,8 @@ str api_path(struct client *client, struct context *ctx, const char *pattern)
     strbuf_init(&b, ctx->arena, 16384);
     while ((at = str_find(rest, S("{}"))) != STR_NOT_FOUND) {
         strbuf_add(&b, str_slice(rest, 0, at));
-        strbuf_add(&b, http_percent_encode(ctx->arena, arguments_operand(client->arguments, index++)));
+        strbuf_add(&b,
+                   http_percent_encode(ctx->arena, arguments_operand(client->arguments, index++)));
         rest = str_from(rest, at + 2);
     }
     strbuf_add(&b, rest);

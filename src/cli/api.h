@@ -9,14 +9,14 @@
 #include "cli/output.h"
 
 /* GET of a page ({"items": [...], "next_cursor"}); with --all every page.  `query`: "status=pending" or empty. */
-may_suspend bool api_list(struct client *client, struct context *ctx, str path, str query, const struct column *columns,
-                          size_t column_count, struct error *e);
+may_suspend bool api_list(struct client *client, struct context *ctx, str path, str query,
+                          const struct column *columns, size_t column_count, struct error *e);
 /* Any call whose answer is one object. */
-may_suspend bool api_show(struct client *client, struct context *ctx, enum http_method method, str path, str body,
-                          struct error *e);
+may_suspend bool api_show(struct client *client, struct context *ctx, enum http_method method,
+                          str path, str body, struct error *e);
 /* A call without an answer: says `done` ("closed") and the id, or {"id", "done": true}. */
-may_suspend bool api_do(struct client *client, struct context *ctx, enum http_method method, str path, str body,
-                        const char *done, str id, struct error *e);
+may_suspend bool api_do(struct client *client, struct context *ctx, enum http_method method,
+                        str path, str body, const char *done, str id, struct error *e);
 
 /* "/api/v1/sessions/{}" with the n-th operand, percent-encoded, for each {}. */
 str api_path(struct client *client, struct context *ctx, const char *pattern);

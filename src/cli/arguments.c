@@ -34,9 +34,10 @@ static bool unknown(const struct option *options, size_t count, str word, str na
 {
     const struct option *near = find_near(options, count, name);
     if (near)
-        return error_set(e, REASON_USAGE, "unknown option " STR_FMT "; did you mean --%s?", STR_ARG(str_cut_utf8(word, 60)),
-                         near->name);
-    return error_set(e, REASON_USAGE, "unknown option " STR_FMT "; --help lists them", STR_ARG(str_cut_utf8(word, 60)));
+        return error_set(e, REASON_USAGE, "unknown option " STR_FMT "; did you mean --%s?",
+                         STR_ARG(str_cut_utf8(word, 60)), near->name);
+    return error_set(e, REASON_USAGE, "unknown option " STR_FMT "; --help lists them",
+                     STR_ARG(str_cut_utf8(word, 60)));
 }
 
 static bool keep(struct arguments *out, const struct option *option, str value, struct error *e)
@@ -48,8 +49,8 @@ static bool keep(struct arguments *out, const struct option *option, str value, 
     return true;
 }
 
-bool arguments_parse(struct arena *arena, const struct option *options, size_t option_count, int argc, char **argv,
-                     struct arguments *out, struct error *e)
+bool arguments_parse(struct arena *arena, const struct option *options, size_t option_count,
+                     int argc, char **argv, struct arguments *out, struct error *e)
 {
     if (argc > ARGUMENTS_MAX)
         return error_set(e, REASON_USAGE, "more than %d words", ARGUMENTS_MAX);
@@ -82,7 +83,8 @@ bool arguments_parse(struct arena *arena, const struct option *options, size_t o
             return error_set(e, REASON_USAGE, "--%s takes no value", option->name);
         if (option->value && !has_value) {
             if (i + 1 >= argc)
-                return error_set(e, REASON_USAGE, "--%s needs a value: %s", option->name, option->value);
+                return error_set(e, REASON_USAGE, "--%s needs a value: %s", option->name,
+                                 option->value);
             value = str_from_cstr(argv[++i]);
         }
         if (!keep(out, option, value, e))
@@ -122,16 +124,17 @@ str arguments_operand(const struct arguments *arguments, size_t index)
     return index < arguments->operand_count ? arguments->operands[index] : STR_NONE;
 }
 
-bool arguments_number(const struct arguments *arguments, const char *name, int64_t min, int64_t max, int64_t *out,
-                      struct error *e)
+bool arguments_number(const struct arguments *arguments, const char *name, int64_t min, int64_t max,
+                      int64_t *out, struct error *e)
 {
     str text;
     int64_t value;
     if (!arguments_nth(arguments, name, 0, &text))
         return true;
     if (!str_to_i64(text, &value) || value < min || value > max)
-        return error_set(e, REASON_USAGE, "--%s: a whole number from %lld to %lld, not \"" STR_FMT "\"", name, (long long) min,
-                         (long long) max, STR_ARG(str_cut_utf8(text, 40)));
+        return error_set(e, REASON_USAGE,
+                         "--%s: a whole number from %lld to %lld, not \"" STR_FMT "\"", name,
+                         (long long) min, (long long) max, STR_ARG(str_cut_utf8(text, 40)));
     *out = value;
     return true;
 }

@@ -26,15 +26,17 @@ struct arguments {
 };
 
 /* REASON_USAGE, naming the nearest option for an unknown one. */
-must_check bool arguments_parse(struct arena *arena, const struct option *options, size_t option_count, int argc, char **argv,
-                                struct arguments *out, struct error *e);
+must_check bool arguments_parse(struct arena *arena, const struct option *options,
+                                size_t option_count, int argc, char **argv, struct arguments *out,
+                                struct error *e);
 bool arguments_has(const struct arguments *arguments, const char *name);
-str arguments_get(const struct arguments *arguments, const char *name); /* STR_NONE when not given */
+str arguments_get(const struct arguments *arguments,
+                  const char *name); /* STR_NONE when not given */
 /* The n-th value of an is_many option; false past the last. */
 bool arguments_nth(const struct arguments *arguments, const char *name, size_t n, str *out);
 str arguments_operand(const struct arguments *arguments, size_t index); /* STR_NONE past the last */
 /* An option's value as a whole number; `out` is untouched when it is not given. */
-must_check bool arguments_number(const struct arguments *arguments, const char *name, int64_t min, int64_t max, int64_t *out,
-                                 struct error *e);
+must_check bool arguments_number(const struct arguments *arguments, const char *name, int64_t min,
+                                 int64_t max, int64_t *out, struct error *e);
 
 #endif

@@ -16,7 +16,8 @@ enum { ANSWER_BYTES_MAX = 64 << 20, PROBLEM_BYTES_MAX = 64 << 10, KEY_FILE_BYTES
 
 const struct option client_options[] = {
     {"server", 's', "URL", false, "the server; else $NEXUS_SERVER, else http://127.0.0.1:8080"},
-    {"key", 'k', "KEY", false, "API key; better in $NEXUS_API_KEY, where other users do not see it"},
+    {"key", 'k', "KEY", false,
+     "API key; better in $NEXUS_API_KEY, where other users do not see it"},
     {"data", 'd', "DIR", false, "data folder of a server on this machine: its admin.key is used"},
     {"json", 'j', NULL, false, "JSON instead of text"},
 };
@@ -35,8 +36,8 @@ bool client_read_key_file(struct arena *arena, str path, str *out, struct error 
     char text[KEY_FILE_BYTES_MAX];
     int fd = open(str_to_cstr(arena, path), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return error_set(e, REASON_USAGE, "key file " STR_FMT ": %s; give a key by NEXUS_API_KEY", STR_ARG(path),
-                         strerrordesc_np(errno));
+        return error_set(e, REASON_USAGE, "key file " STR_FMT ": %s; give a key by NEXUS_API_KEY",
+                         STR_ARG(path), strerrordesc_np(errno));
     ssize_t len = read(fd, text, sizeof text);
     close(fd);
     *out = str_copy(arena, str_trim(str_of(text, len > 0 ? (size_t) len : 0)));
@@ -46,7 +47,8 @@ bool client_read_key_file(struct arena *arena, str path, str *out, struct error 
     return true;
 }
 
-bool client_find_key(struct arena *arena, const struct arguments *arguments, str *out, struct error *e)
+bool client_find_key(struct arena *arena, const struct arguments *arguments, str *out,
+                     struct error *e)
 {
     str data = arguments_get(arguments, "data");
     *out = arguments_get(arguments, "key");
@@ -54,7 +56,8 @@ bool client_find_key(struct arena *arena, const struct arguments *arguments, str
         *out = str_trim(str_from_cstr(getenv("NEXUS_API_KEY")));
     if (!str_is_empty(*out) || str_is_empty(data))
         return true;
-    return client_read_key_file(arena, str_printf(arena, STR_FMT "/admin.key", STR_ARG(data)), out, e);
+    return client_read_key_file(arena, str_printf(arena, STR_FMT "/admin.key", STR_ARG(data)), out,
+                                e);
 }
 
 /* ---- requests ---- */
@@ -74,7 +77,8 @@ static bool problem_error(struct context *ctx, struct http_exchange *exchange, s
     if (http_exchange_read_all(exchange, ctx, PROBLEM_BYTES_MAX, &body, &ignored) &&
         !json_parse(ctx->arena, body, (struct json_limits){0}, &problem, &ignored))
         problem = NULL;
-    str type = json_str_or(problem, S("type"), STR_NONE), detail = json_str_or(problem, S("detail"), STR_NONE), head;
+    str type = json_str_or(problem, S("type"), STR_NONE),
+        detail = json_str_or(problem, S("detail"), STR_NONE), head;
     while (str_cut(type, '/', &head, &type))
         continue;
     if (str_is_empty(type))
@@ -82,31 +86,37 @@ static bool problem_error(struct context *ctx, struct http_exchange *exchange, s
     (void) error_reason_find(type, &reason);
     if (str_is_empty(detail))
         return error_set(e, reason, "the server answered %d %s", status, http_status_text(status));
-    const char *hint = reason == REASON_UNAUTHENTICATED ? " (give a key by NEXUS_API_KEY, or --data DIR for a local admin.key)" : "";
+    const char *hint = reason == REASON_UNAUTHENTICATED
+                           ? " (give a key by NEXUS_API_KEY, or --data DIR for a local admin.key)"
+                           : "";
     return error_set(e, reason, STR_FMT "%s", STR_ARG(detail), hint);
 }
 
-static void add_headers(const struct client *client, struct context *ctx, const struct client_request *request,
-                        struct http_headers *headers)
+static void add_headers(const struct client *client, struct context *ctx,
+                        const struct client_request *request, struct http_headers *headers)
 {
     if (client->key)
-        http_headers_add(headers, ctx->arena, S("Authorization"),
-                         str_printf(ctx->arena, "Bearer " STR_FMT, STR_ARG(secret_reveal(client->key))));
-    http_headers_add(headers, ctx->arena, S("Accept"), str_is_empty(request->accept) ? S("application/json") : request->accept);
+        http_headers_add(
+            headers, ctx->arena, S("Authorization"),
+            str_printf(ctx->arena, "Bearer " STR_FMT, STR_ARG(secret_reveal(client->key))));
+    http_headers_add(headers, ctx->arena, S("Accept"),
+                     str_is_empty(request->accept) ? S("application/json") : request->accept);
     http_headers_add(headers, ctx->arena, S("User-Agent"), S("nexus-cli"));
     if (!str_is_empty(request->body) || !str_is_empty(request->content_type))
         http_headers_add(headers, ctx->arena, S("Content-Type"),
-                         str_is_empty(request->content_type) ? S("application/json") : request->content_type);
+                         str_is_empty(request->content_type) ? S("application/json")
+                                                             : request->content_type);
     if (!str_is_empty(request->last_event_id))
         http_headers_add(headers, ctx->arena, S("Last-Event-ID"), request->last_event_id);
 }
 
-bool client_send(struct client *client, struct context *ctx, const struct client_request *request, struct http_exchange **out,
-                 struct error *e)
+bool client_send(struct client *client, struct context *ctx, const struct client_request *request,
+                 struct http_exchange **out, struct error *e)
 {
     struct http_headers headers = {0};
     OWNED(http_exchange) exchange = NULL;
-    struct http_client_request sent = {.method = request->method, .url = client->base, .headers = &headers, .body = request->body};
+    struct http_client_request sent = {
+        .method = request->method, .url = client->base, .headers = &headers, .body = request->body};
     sent.url.path_query = request->path;
     add_headers(client, ctx, request, &headers);
     if (!http_client_send(client->http, ctx, &sent, &exchange, e))
@@ -117,8 +127,8 @@ bool client_send(struct client *client, struct context *ctx, const struct client
     return true;
 }
 
-bool client_call(struct client *client, struct context *ctx, enum http_method method, str path, str body,
-                 const struct json **out, struct error *e)
+bool client_call(struct client *client, struct context *ctx, enum http_method method, str path,
+                 str body, const struct json **out, struct error *e)
 {
     OWNED(http_exchange) exchange = NULL;
     struct client_request request = {.method = method, .path = path, .body = body};
@@ -130,7 +140,9 @@ bool client_call(struct client *client, struct context *ctx, enum http_method me
         return false;
     if (!out || str_is_empty(answer))
         return true;
-    return json_parse(ctx->arena, answer, (struct json_limits){.bytes_max = ANSWER_BYTES_MAX, .allow_duplicates = true}, out, e) ||
+    return json_parse(ctx->arena, answer,
+                      (struct json_limits){.bytes_max = ANSWER_BYTES_MAX, .allow_duplicates = true},
+                      out, e) ||
            error_wrap(e, "the answer of " STR_FMT, STR_ARG(path));
 }
 
@@ -143,16 +155,19 @@ static bool make_http(struct context *ctx, void *argument, struct error *e)
     return http_client_create(client->loop, NULL, &client->http, e);
 }
 
-bool client_open(struct client *client, struct cli *cli, const struct arguments *arguments, str server, str key, struct error *e)
+bool client_open(struct client *client, struct cli *cli, const struct arguments *arguments,
+                 str server, str key, struct error *e)
 {
-    *client = (struct client){.cli = cli, .arguments = arguments, .is_json = arguments_has(arguments, "json")};
+    *client = (struct client){
+        .cli = cli, .arguments = arguments, .is_json = arguments_has(arguments, "json")};
     while (server.len > 0 && server.ptr[server.len - 1] == '/')
         server.len--;
     client->base_url = server;
     if (!http_url_parse(server, &client->base, e))
         return error_wrap(e, "server \"" STR_FMT "\"", STR_ARG(str_cut_utf8(server, 100)));
     if (!str_equal(client->base.path_query, S("/")))
-        return error_set(e, REASON_USAGE, "server \"" STR_FMT "\": write no path behind the port", STR_ARG(str_cut_utf8(server, 100)));
+        return error_set(e, REASON_USAGE, "server \"" STR_FMT "\": write no path behind the port",
+                         STR_ARG(str_cut_utf8(server, 100)));
     if (!str_is_empty(key) && !http_header_is_safe(S("Authorization"), key))
         return error_set(e, REASON_USAGE, "the key has characters that no key has");
     client->loop = loop_create(clock_system(), random_system(), e);
@@ -188,22 +203,29 @@ void client_close(struct client *client)
     secret_destroy(client->key);
 }
 
-bool client_run(struct context *ctx, void *argument, struct error *e)
+struct client_work {
+    struct client *client;
+    client_fn *fn;
+};
+
+static bool do_work(struct context *ctx, void *argument, struct error *e)
 {
     struct client_work *work = argument;
-    return work->fn(work->client, ctx, work->argument, e);
+    return work->fn(work->client, ctx, e);
 }
 
-int client_main(struct cli *cli, const char *command, const struct arguments *arguments, client_fn *fn, void *argument)
+int client_main(struct cli *cli, const char *command, const struct arguments *arguments,
+                client_fn *fn)
 {
     struct error e = {0};
     struct client client;
     str server = client_server_named(arguments), key;
     if (!client_find_key(cli->arena, arguments, &key, &e) ||
-        !client_open(&client, cli, arguments, str_is_empty(server) ? DEFAULT_SERVER : server, key, &e))
+        !client_open(&client, cli, arguments, str_is_empty(server) ? DEFAULT_SERVER : server, key,
+                     &e))
         return command_fail(cli, command, &e);
-    struct client_work work = {&client, fn, argument};
-    bool is_ok = on_loop_call(client.loop, command, 0, client_run, &work, &e);
+    struct client_work work = {&client, fn};
+    bool is_ok = on_loop_call(client.loop, command, 0, do_work, &work, &e);
     int exit_code = client.exit_code;
     client_close(&client);
     blocking_pool_stop();

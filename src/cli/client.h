@@ -15,52 +15,50 @@ struct client {
     struct cli *cli;
     const struct arguments *arguments;
     bool is_json;
-    str base_url;          /* without a slash at its end */
+    str base_url; /* without a slash at its end */
     struct http_url base;
-    struct secret *key;    /* NULL: none */
+    struct secret *key; /* NULL: none */
     struct loop *loop;
     struct http_client *http;
-    int exit_code;         /* for what is no error: EXIT_WAITING */
+    int exit_code; /* for what is no error: EXIT_WAITING */
 };
 
-typedef bool client_fn(struct client *client, struct context *ctx, void *argument, struct error *e);
+typedef bool client_fn(struct client *client, struct context *ctx, struct error *e);
 
 /* The options of every command that talks to a server. */
 extern const struct option client_options[];
 extern const size_t client_option_count;
 
 /* Finds server and key, runs fn, reports its error; the process's exit code. */
-int client_main(struct cli *cli, const char *command, const struct arguments *arguments, client_fn *fn, void *argument);
+int client_main(struct cli *cli, const char *command, const struct arguments *arguments,
+                client_fn *fn);
 
 /* The same in parts, for commands that do more than that (nexus run). */
-must_check bool client_open(struct client *client, struct cli *cli, const struct arguments *arguments, str server, str key,
+must_check bool client_open(struct client *client, struct cli *cli,
+                            const struct arguments *arguments, str server, str key,
                             struct error *e);
-struct client_work {
-    struct client *client;
-    client_fn *fn;
-    void *argument;
-};
-bool client_run(struct context *ctx, void *work, struct error *e); /* an on_loop_fn */
 void client_close(struct client *client);
 /* --server or NEXUS_SERVER; empty when neither is there. */
 str client_server_named(const struct arguments *arguments);
 /* --key, NEXUS_API_KEY, or DIR/admin.key of --data; empty when there is none. */
-must_check bool client_find_key(struct arena *arena, const struct arguments *arguments, str *out, struct error *e);
+must_check bool client_find_key(struct arena *arena, const struct arguments *arguments, str *out,
+                                struct error *e);
 must_check bool client_read_key_file(struct arena *arena, str path, str *out, struct error *e);
 
 struct client_request {
     enum http_method method;
-    str path;          /* "/api/v1/sessions" */
-    str content_type;  /* of the body; empty: JSON */
+    str path;         /* "/api/v1/sessions" */
+    str content_type; /* of the body; empty: JSON */
     str body;
     str accept;        /* empty: JSON */
     str last_event_id; /* empty: none */
 };
 /* Gives the exchange of an answer below 400; its body is then to be read. */
-may_suspend bool client_send(struct client *client, struct context *ctx, const struct client_request *request,
-                             struct http_exchange **out, struct error *e);
+may_suspend bool client_send(struct client *client, struct context *ctx,
+                             const struct client_request *request, struct http_exchange **out,
+                             struct error *e);
 /* The whole answer, parsed; *out is NULL when it is empty. */
-may_suspend bool client_call(struct client *client, struct context *ctx, enum http_method method, str path, str body,
-                             const struct json **out, struct error *e);
+may_suspend bool client_call(struct client *client, struct context *ctx, enum http_method method,
+                             str path, str body, const struct json **out, struct error *e);
 
 #endif

@@ -10,6 +10,9 @@
 #include "cli/arguments.h"
 #include "cli/platform.h"
 
+struct client;
+struct context;
+
 /* What every command may use; made by main.c. */
 struct cli {
     const struct platform_ops *platform;
@@ -21,23 +24,26 @@ struct cli {
 enum exit_code { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_DENIED, EXIT_OVER_BUDGET, EXIT_WAITING };
 
 struct command {
-    const char *name;       /* "serve", "session create" */
-    const char *operands;   /* "PROMPT", "SESSION NAME PATH"; "" for none; a word in brackets may be left out */
-    const char *summary;    /* one line */
-    const char *details;    /* more lines, may be NULL */
-    const char *example;    /* without the leading "nexus " */
+    const char *name; /* "serve", "session create" */
+    const char *
+        operands; /* "PROMPT", "SESSION NAME PATH"; "" for none; a word in brackets may be left out */
+    const char *summary; /* one line */
+    const char *details; /* more lines, may be NULL */
+    const char *example; /* without the leading "nexus " */
     const struct option *options;
     size_t option_count;
-    bool is_client;         /* talks to a server: the options of client.h come along */
+    /* One of the two.  `work` talks to a server, on a coroutine (client.h); the options of a client come along. */
     int (*run)(struct cli *cli, const struct arguments *arguments);
+    bool (*work)(struct client *client, struct context *ctx, struct error *e);
 };
 /* Rows of one file. */
 struct command_group {
     const struct command *items;
     size_t count;
 };
-extern const struct command_group serve_commands, run_commands, session_commands, runs_commands, approval_commands, tool_commands,
-    key_commands, audit_commands, budget_commands, config_commands, doctor_commands, about_commands;
+extern const struct command_group serve_commands, run_commands, session_commands, runs_commands,
+    approval_commands, tool_commands, key_commands, audit_commands, budget_commands,
+    config_commands, doctor_commands, about_commands;
 
 extern const struct command_group *const command_groups[];
 extern const size_t command_group_count;
@@ -45,7 +51,8 @@ extern const size_t command_group_count;
 /* Parses argv and runs; the process's exit code. */
 int command_main(struct cli *cli, int argc, char **argv);
 /* The options a command takes, those common to its kind included. */
-size_t command_options(struct arena *arena, const struct command *command, const struct option **out);
+size_t command_options(struct arena *arena, const struct command *command,
+                       const struct option **out);
 
 /* "nexus COMMAND: message" on stderr; the exit code that belongs to the error. */
 int command_fail(const struct cli *cli, const char *command, const struct error *e);

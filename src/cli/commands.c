@@ -11,13 +11,15 @@
 #include <unistd.h>
 
 const struct command_group *const command_groups[] = {
-    &serve_commands,
-    &run_commands,
+    &serve_commands,    &run_commands,    &session_commands, &runs_commands,
+    &approval_commands, &tool_commands,   &budget_commands,  &key_commands,
+    &audit_commands,    &config_commands, &doctor_commands,  &about_commands,
 };
 const size_t command_group_count = ARRAY_COUNT(command_groups);
 
 const struct option config_options[] = {
-    {"config", 'c', "FILE", false, "configuration; else $NEXUS_CONFIG, ./nexus.yaml, /etc/nexus/nexus.yaml, or none"},
+    {"config", 'c', "FILE", false,
+     "configuration; else $NEXUS_CONFIG, ./nexus.yaml, /etc/nexus/nexus.yaml, or none"},
     {"data", 'd', "DIR", false, "folder of everything that is kept (data_dir)"},
     {"log-level", 0, "LEVEL", false, "debug, info, warn, error"},
     {"log-format", 0, "FORMAT", false, "auto, json, text"},
@@ -26,13 +28,14 @@ const size_t config_option_count = ARRAY_COUNT(config_options);
 
 static const struct option help_option = {"help", 'h', NULL, false, "this help"};
 
-size_t command_options(struct arena *arena, const struct command *command, const struct option **out)
+size_t command_options(struct arena *arena, const struct command *command,
+                       const struct option **out)
 {
-    size_t total = command->option_count + (command->is_client ? client_option_count : 0) + 1, count = 0;
+    size_t total = command->option_count + (command->work ? client_option_count : 0) + 1, count = 0;
     struct option *options = ARENA_ARRAY(arena, struct option, total);
     for (size_t i = 0; i < command->option_count; i++)
         options[count++] = command->options[i];
-    for (size_t i = 0; command->is_client && i < client_option_count; i++)
+    for (size_t i = 0; command->work && i < client_option_count; i++)
         options[count++] = client_options[i];
     options[count++] = help_option;
     *out = options;
@@ -49,19 +52,22 @@ struct config_sources command_config_sources(struct cli *cli, const struct argum
         {"log-level", "--log-level", "log_level"},
         {"log-format", "--log-format", "log_format"},
     };
-    struct config_override *overrides = ARENA_ARRAY(cli->arena, struct config_override, ARRAY_COUNT(names));
-    struct config_sources sources = {.file = arguments_get(arguments, "config"), .overrides = overrides};
+    struct config_override *overrides =
+        ARENA_ARRAY(cli->arena, struct config_override, ARRAY_COUNT(names));
+    struct config_sources sources = {.file = arguments_get(arguments, "config"),
+                                     .overrides = overrides};
     for (size_t i = 0; i < ARRAY_COUNT(names); i++)
         if (arguments_has(arguments, names[i].option))
-            overrides[sources.override_count++] =
-                (struct config_override){names[i].setting, names[i].label, arguments_get(arguments, names[i].option)};
+            overrides[sources.override_count++] = (struct config_override){
+                names[i].setting, names[i].label, arguments_get(arguments, names[i].option)};
     return sources;
 }
 
 int command_fail(const struct cli *cli, const char *command, const struct error *e)
 {
     bool has_colours = cli->is_terminal_error && cli->has_colours;
-    fprintf(stderr, "%snexus %s:%s %s\n", has_colours ? "\033[31m" : "", command, has_colours ? "\033[0m" : "", e->message);
+    fprintf(stderr, "%snexus %s:%s %s\n", has_colours ? "\033[31m" : "", command,
+            has_colours ? "\033[0m" : "", e->message);
     return error_exit_code(e->reason);
 }
 
@@ -97,16 +103,19 @@ static int run_command(struct cli *cli, const struct command *command, int argc,
     struct arguments arguments;
     struct error e = {0};
     for (int i = 0; i < argc && !str_equal(str_from_cstr(argv[i]), S("--")); i++)
-        if (str_equal(str_from_cstr(argv[i]), S("--help")) || str_equal(str_from_cstr(argv[i]), S("-h"))) {
+        if (str_equal(str_from_cstr(argv[i]), S("--help")) ||
+            str_equal(str_from_cstr(argv[i]), S("-h"))) {
             help_command(cli, command, stdout);
             return EXIT_DONE;
         }
     if (!arguments_parse(cli->arena, options, count, argc, argv, &arguments, &e) ||
         !help_check_operands(command, &arguments, &e)) {
-        fprintf(stderr, "nexus %s: %s\n  (nexus %s --help)\n", command->name, e.message, command->name);
+        fprintf(stderr, "nexus %s: %s\n  (nexus %s --help)\n", command->name, e.message,
+                command->name);
         return EXIT_USAGE;
     }
-    return command->run(cli, &arguments);
+    return command->work ? client_main(cli, command->name, &arguments, command->work)
+                         : command->run(cli, &arguments);
 }
 
 int command_main(struct cli *cli, int argc, char **argv)
@@ -114,7 +123,8 @@ int command_main(struct cli *cli, int argc, char **argv)
     const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
     cli->is_terminal_out = isatty(STDOUT_FILENO);
     cli->is_terminal_error = isatty(STDERR_FILENO);
-    cli->has_colours = !(no_color && *no_color) && term && !str_equal(str_from_cstr(term), S("dumb"));
+    cli->has_colours =
+        !(no_color && *no_color) && term && !str_equal(str_from_cstr(term), S("dumb"));
     str first = argc > 1 ? str_from_cstr(argv[1]) : STR_NONE;
     int word_count;
     const struct command *command = find_command(argc, argv, &word_count);
@@ -124,8 +134,11 @@ int command_main(struct cli *cli, int argc, char **argv)
         printf("nexus %s\n", NEXUS_VERSION);
         return EXIT_DONE;
     }
-    bool is_asked = str_is_empty(first) || str_equal(first, S("help")) || str_equal(first, S("--help")) || str_equal(first, S("-h"));
-    str topic = str_equal(first, S("help")) && argc > 2 ? str_from_cstr(argv[2]) : is_asked ? STR_NONE : first;
+    bool is_asked = str_is_empty(first) || str_equal(first, S("help")) ||
+                    str_equal(first, S("--help")) || str_equal(first, S("-h"));
+    str topic = str_equal(first, S("help")) && argc > 2 ? str_from_cstr(argv[2])
+                : is_asked                              ? STR_NONE
+                                                        : first;
     if (help_overview(cli, topic, is_asked ? stdout : stderr))
         return is_asked && !str_is_empty(first) ? EXIT_DONE : EXIT_USAGE;
     fprintf(stderr, "nexus: there is no command \"%.60s\"; `nexus --help` lists them\n", argv[1]);

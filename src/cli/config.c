@@ -32,17 +32,19 @@ static void fill_defaults(const struct setting_table *table, struct arena *arena
         struct error e;
         if (row->kind == SETTING_SECTION)
             fill_defaults(row->table, arena, base);
-        else if (row->otherwise && !setting_read_text(row, arena, str_from_cstr(row->otherwise), base, &e))
+        else if (row->otherwise &&
+                 !setting_read_text(row, arena, str_from_cstr(row->otherwise), base, &e))
             ensure(!"a setting's default is no value of its kind");
     }
 }
 
 /* ---- the file ---- */
 
-static bool read_table(struct config_reader *reader, const struct setting_table *table, const struct json *object, void *base,
-                       struct error *e);
+static bool read_table(struct config_reader *reader, const struct setting_table *table,
+                       const struct json *object, void *base, struct error *e);
 
-static void remember_origin(struct config_reader *reader, const struct setting *setting, str text, str where)
+static void remember_origin(struct config_reader *reader, const struct setting *setting, str text,
+                            str where)
 {
     struct config *config = reader->config;
     for (size_t i = 0; i < config->origin_count; i++)
@@ -56,8 +58,8 @@ static void remember_origin(struct config_reader *reader, const struct setting *
 }
 
 /* A scalar of the file as text, references resolved. */
-static bool scalar_text(struct config_reader *reader, const struct setting *setting, const struct json *value, str *out,
-                        struct error *e)
+static bool scalar_text(struct config_reader *reader, const struct setting *setting,
+                        const struct json *value, str *out, struct error *e)
 {
     struct error why;
     str text;
@@ -70,24 +72,22 @@ static bool scalar_text(struct config_reader *reader, const struct setting *sett
         }
         if (config_resolve(reader->arena, text, reader->environment, out, &why))
             return true;
-        return yaml_error(&reader->config->document, value, e, "%s: %s", setting->name, why.message);
+        return yaml_error(&reader->config->document, value, e, "%s: %s", setting->name,
+                          why.message);
     case JSON_NULL:
     case JSON_BOOL:
     case JSON_INTEGER:
-    case JSON_REAL:
-        *out = json_print(reader->arena, value);
-        return true;
+    case JSON_REAL: *out = json_print(reader->arena, value); return true;
     case JSON_ABSENT:
     case JSON_ARRAY:
-    case JSON_OBJECT:
-        break;
+    case JSON_OBJECT: break;
     }
-    return yaml_error(&reader->config->document, value, e, "%s must be one value, not %s", setting->name,
-                      json_type_name(json_type(value)));
+    return yaml_error(&reader->config->document, value, e, "%s must be one value, not %s",
+                      setting->name, json_type_name(json_type(value)));
 }
 
-static bool read_scalar(struct config_reader *reader, const struct setting *setting, const struct json *value, void *base,
-                        struct error *e)
+static bool read_scalar(struct config_reader *reader, const struct setting *setting,
+                        const struct json *value, void *base, struct error *e)
 {
     struct error why;
     str text;
@@ -96,20 +96,23 @@ static bool read_scalar(struct config_reader *reader, const struct setting *sett
     if (json_type(value) == JSON_NULL && setting->kind == SETTING_TEXT)
         text = STR_NONE;
     if (!setting_read_text(setting, reader->arena, text, base, &why))
-        return yaml_error(&reader->config->document, value, e, "%s: %s", setting->name, why.message);
+        return yaml_error(&reader->config->document, value, e, "%s: %s", setting->name,
+                          why.message);
     return true;
 }
 
-static bool read_texts(struct config_reader *reader, const struct setting *setting, const struct json *value, void *base,
-                       struct error *e)
+static bool read_texts(struct config_reader *reader, const struct setting *setting,
+                       const struct json *value, void *base, struct error *e)
 {
     size_t count = json_count(value), index = 0;
     bool is_secret = setting->kind == SETTING_SECRETS;
     if (json_type(value) != JSON_ARRAY || count > CONFIG_ITEMS_MAX)
-        return yaml_error(&reader->config->document, value, e, "%s must be a list of at most %d texts: [a, b]", setting->name,
+        return yaml_error(&reader->config->document, value, e,
+                          "%s must be a list of at most %d texts: [a, b]", setting->name,
                           CONFIG_ITEMS_MAX);
     str *texts = is_secret ? NULL : ARENA_ARRAY(reader->arena, str, count + 1);
-    struct secret **secrets = is_secret ? ARENA_ARRAY(reader->arena, struct secret *, count + 1) : NULL;
+    struct secret **secrets =
+        is_secret ? ARENA_ARRAY(reader->arena, struct secret *, count + 1) : NULL;
     *(void **) setting_at(setting, base) = is_secret ? (void *) secrets : (void *) texts;
     const struct json *item;
     struct json_iter it = json_iter(value);
@@ -118,24 +121,26 @@ static bool read_texts(struct config_reader *reader, const struct setting *setti
         if (!scalar_text(reader, setting, item, &text, e))
             return false;
         if (str_is_empty(str_trim(text)))
-            return yaml_error(&reader->config->document, item, e, "%s has an empty text", setting->name);
+            return yaml_error(&reader->config->document, item, e, "%s has an empty text",
+                              setting->name);
         if (is_secret)
             secrets[index] = secret_create(str_trim(text));
         else
             texts[index] = str_copy(reader->arena, text);
-        *setting_count_at(setting, base) = index + 1; /* so that a failure later wipes what is there */
+        *setting_count_at(setting, base) =
+            index + 1; /* so that a failure later wipes what is there */
     }
     return true;
 }
 
-static bool read_items(struct config_reader *reader, const struct setting *setting, const struct json *value, void *base,
-                       struct error *e)
+static bool read_items(struct config_reader *reader, const struct setting *setting,
+                       const struct json *value, void *base, struct error *e)
 {
     const struct setting_table *table = setting->table;
     size_t count = json_count(value), index = 0;
     if (json_type(value) != JSON_ARRAY || count > CONFIG_ITEMS_MAX)
-        return yaml_error(&reader->config->document, value, e, "%s must be a list of at most %d items", setting->name,
-                          CONFIG_ITEMS_MAX);
+        return yaml_error(&reader->config->document, value, e,
+                          "%s must be a list of at most %d items", setting->name, CONFIG_ITEMS_MAX);
     char *items = arena_alloc_array(reader->arena, count + 1, table->item_bytes);
     *(void **) setting_at(setting, base) = items;
     const struct json *item;
@@ -150,24 +155,26 @@ static bool read_items(struct config_reader *reader, const struct setting *setti
     return true;
 }
 
-static bool unknown_setting(const struct config_reader *reader, const struct setting_table *table, str name,
-                            const struct json *value, struct error *e)
+static bool unknown_setting(const struct config_reader *reader, const struct setting_table *table,
+                            str name, const struct json *value, struct error *e)
 {
     str shown = str_cut_utf8(name, 60);
     const char *nearest = setting_nearest(table, name);
     if (nearest)
-        return yaml_error(&reader->config->document, value, e, "unknown setting \"" STR_FMT "\" in %s; did you mean %s?",
-                          STR_ARG(shown), table->item, nearest);
+        return yaml_error(&reader->config->document, value, e,
+                          "unknown setting \"" STR_FMT "\" in %s; did you mean %s?", STR_ARG(shown),
+                          table->item, nearest);
     struct strbuf names;
     strbuf_init(&names, reader->arena, 300);
     for (size_t i = 0; i < table->count; i++)
         strbuf_printf(&names, "%s%s", i ? ", " : "", table->rows[i].name);
-    return yaml_error(&reader->config->document, value, e, "unknown setting \"" STR_FMT "\" in %s; there are: " STR_FMT,
-                      STR_ARG(shown), table->item, STR_ARG(strbuf_str(&names)));
+    return yaml_error(&reader->config->document, value, e,
+                      "unknown setting \"" STR_FMT "\" in %s; there are: " STR_FMT, STR_ARG(shown),
+                      table->item, STR_ARG(strbuf_str(&names)));
 }
 
-static bool read_setting(struct config_reader *reader, const struct setting *setting, const struct json *value, void *base,
-                         struct error *e)
+static bool read_setting(struct config_reader *reader, const struct setting *setting,
+                         const struct json *value, void *base, struct error *e)
 {
     switch (setting->kind) {
     case SETTING_SECTION:
@@ -183,33 +190,34 @@ static bool read_setting(struct config_reader *reader, const struct setting *set
     case SETTING_AMOUNT:
     case SETTING_DURATION:
     case SETTING_BYTES:
-    case SETTING_MONEY:
-        return read_scalar(reader, setting, value, base, e);
+    case SETTING_MONEY: return read_scalar(reader, setting, value, base, e);
     }
     unreachable_state();
 }
 
-static bool check_required(const struct config_reader *reader, const struct setting_table *table, const struct json *object,
-                           struct error *e)
+static bool check_required(const struct config_reader *reader, const struct setting_table *table,
+                           const struct json *object, struct error *e)
 {
     for (size_t i = 0; i < table->count; i++) {
         const struct setting *row = &table->rows[i];
         str text;
         const struct json *value = json_get(object, str_from_cstr(row->name));
-        bool is_empty = !value || json_type(value) == JSON_NULL || (json_to_str(value, &text) && str_is_empty(text));
+        bool is_empty = !value || json_type(value) == JSON_NULL ||
+                        (json_to_str(value, &text) && str_is_empty(text));
         if (row->is_required && is_empty)
-            return yaml_error(&reader->config->document, value ? value : object, e, "this %s has no %s; add it: %s", table->item,
-                              row->name, row->help);
+            return yaml_error(&reader->config->document, value ? value : object, e,
+                              "this %s has no %s; add it: %s", table->item, row->name, row->help);
     }
     return true;
 }
 
-static bool read_table(struct config_reader *reader, const struct setting_table *table, const struct json *object, void *base,
-                       struct error *e)
+static bool read_table(struct config_reader *reader, const struct setting_table *table,
+                       const struct json *object, void *base, struct error *e)
 {
     struct config *config = reader->config;
     if (json_type(object) != JSON_OBJECT)
-        return yaml_error(&config->document, object, e, "%s must be a mapping (name: value), not %s", table->item,
+        return yaml_error(&config->document, object, e,
+                          "%s must be a mapping (name: value), not %s", table->item,
                           json_type_name(json_type(object)));
     str name;
     const struct json *value;
@@ -227,8 +235,10 @@ static bool read_table(struct config_reader *reader, const struct setting_table 
             return false;
         if (base == config && row->kind != SETTING_SECTION) {
             str raw;
-            remember_origin(reader, row, json_to_str(value, &raw) && config_has_reference(raw) ? raw : STR_NONE,
-                            str_printf(reader->arena, STR_FMT ":%d", STR_ARG(config->file), yaml_line(&config->document, value)));
+            remember_origin(reader, row,
+                            json_to_str(value, &raw) && config_has_reference(raw) ? raw : STR_NONE,
+                            str_printf(reader->arena, STR_FMT ":%d", STR_ARG(config->file),
+                                       yaml_line(&config->document, value)));
         }
     }
     return check_required(reader, table, object, e);
@@ -237,12 +247,14 @@ static bool read_table(struct config_reader *reader, const struct setting_table 
 /* ---- environment and command line ---- */
 
 /* Every plain setting below the root that the environment names. */
-static bool read_environment(struct config_reader *reader, const struct setting_table *table, str prefix, struct error *e)
+static bool read_environment(struct config_reader *reader, const struct setting_table *table,
+                             str prefix, struct error *e)
 {
     for (size_t i = 0; i < table->count; i++) {
         const struct setting *row = &table->rows[i];
-        str path = str_is_empty(prefix) ? str_from_cstr(row->name)
-                                        : str_printf(reader->arena, STR_FMT ".%s", STR_ARG(prefix), row->name);
+        str path = str_is_empty(prefix)
+                       ? str_from_cstr(row->name)
+                       : str_printf(reader->arena, STR_FMT ".%s", STR_ARG(prefix), row->name);
         if (row->kind == SETTING_SECTION) {
             if (!read_environment(reader, row->table, path, e))
                 return false;
@@ -276,7 +288,8 @@ static const struct setting *find_setting(const struct setting_table *table, str
     return NULL;
 }
 
-static bool read_overrides(struct config_reader *reader, const struct config_sources *sources, struct error *e)
+static bool read_overrides(struct config_reader *reader, const struct config_sources *sources,
+                           struct error *e)
 {
     for (size_t i = 0; i < sources->override_count; i++) {
         const struct config_override *override = &sources->overrides[i];
@@ -291,14 +304,16 @@ static bool read_overrides(struct config_reader *reader, const struct config_sou
 
 /* ---- life ---- */
 
-bool config_parse(str file, str text, const struct config_sources *sources, struct config **out, struct error *e)
+bool config_parse(str file, str text, const struct config_sources *sources, struct config **out,
+                  struct error *e)
 {
     struct arena *arena = arena_create(64u << 20);
     OWNED(config) config = ARENA_NEW(arena, struct config);
     config->arena = arena;
     config->origins = ARENA_ARRAY(arena, struct config_origin, CONFIG_ITEMS_MAX);
     config->file = str_copy(arena, file);
-    struct config_reader reader = {config, arena, sources->environment ? sources->environment : process_environment};
+    struct config_reader reader = {
+        config, arena, sources->environment ? sources->environment : process_environment};
     fill_defaults(&config_table, arena, config);
     if (!str_is_empty(file)) {
         if (!yaml_parse(arena, config->file, str_copy(arena, text), &config->document, e))
@@ -307,8 +322,8 @@ bool config_parse(str file, str text, const struct config_sources *sources, stru
         if (!is_empty && !read_table(&reader, &config_table, config->document.root, config, e))
             return false;
     }
-    if (!read_environment(&reader, &config_table, STR_NONE, e) || !read_overrides(&reader, sources, e) ||
-        !config_check(config, e))
+    if (!read_environment(&reader, &config_table, STR_NONE, e) ||
+        !read_overrides(&reader, sources, e) || !config_check(config, e))
         return false;
     *out = GIVE(config);
     return true;
@@ -319,11 +334,13 @@ static bool read_file(struct arena *arena, str path, str *out, struct error *e)
     int fd = open(str_to_cstr(arena, path), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat status;
     if (fd < 0)
-        return error_set(e, REASON_CONFIG, STR_FMT ": %s; name the file with --config FILE", STR_ARG(path),
-                         strerrordesc_np(errno));
-    if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size > (off_t) YAML_BYTES_MAX) {
+        return error_set(e, REASON_CONFIG, STR_FMT ": %s; name the file with --config FILE",
+                         STR_ARG(path), strerrordesc_np(errno));
+    if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) ||
+        status.st_size > (off_t) YAML_BYTES_MAX) {
         close(fd);
-        return error_set(e, REASON_CONFIG, STR_FMT ": no plain file, or over %u bytes", STR_ARG(path), YAML_BYTES_MAX);
+        return error_set(e, REASON_CONFIG, STR_FMT ": no plain file, or over %u bytes",
+                         STR_ARG(path), YAML_BYTES_MAX);
     }
     char *bytes = arena_alloc_raw(arena, YAML_BYTES_MAX);
     size_t len = 0;
@@ -335,7 +352,7 @@ static bool read_file(struct arena *arena, str path, str *out, struct error *e)
     return true;
 }
 
-str config_find_file(struct arena *arena, const char *(*environment)(const char *))
+str config_find_file(struct arena *arena, const char *(*environment)(const char *) )
 {
     static const char *const places[] = {"nexus.yaml", "/etc/nexus/nexus.yaml"};
     const char *named = (environment ? environment : process_environment)("NEXUS_CONFIG");

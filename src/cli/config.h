@@ -29,7 +29,8 @@ struct config_provider {
 };
 
 struct config_price {
-    int64_t input_nanousd, cached_nanousd, output_nanousd; /* per million tokens; COST_UNLIMITED: not said */
+    int64_t input_nanousd, cached_nanousd,
+        output_nanousd; /* per million tokens; COST_UNLIMITED: not said */
 };
 struct config_target {
     str provider, model;
@@ -75,8 +76,9 @@ struct config {
     struct config_agent *agents;
     size_t agent_count;
 
-    str tool_dir;   /* empty: the shipped ones */
-    str policy_dir; /* empty: the shipped ones */
+    str tool_dir;      /* empty: the shipped ones */
+    str policy_engine; /* "rego", "off" */
+    str policy_dir;    /* empty: the shipped ones */
     int64_t policy_time_limit_ms;
 
     struct {
@@ -94,23 +96,25 @@ struct config_override {
     str value;
 };
 struct config_sources {
-    str file;                                  /* empty: looked for, see config_find_file */
-    bool has_no_file;                          /* defaults and environment only */
+    str file;         /* empty: looked for, see config_find_file */
+    bool has_no_file; /* defaults and environment only */
     const struct config_override *overrides;
     size_t override_count;
-    const char *(*environment)(const char *);  /* NULL: getenv; tests have their own */
+    const char *(*environment)(const char *); /* NULL: getenv; tests have their own */
 };
 
 /* REASON_CONFIG with "file:line: what; remedy". */
-must_check bool config_load(const struct config_sources *sources, struct config **out, struct error *e);
+must_check bool config_load(const struct config_sources *sources, struct config **out,
+                            struct error *e);
 void config_destroy(struct config *config); /* NULL is fine; wipes the secrets */
 OWNED_DEFINE(config)
 
 /* The same from a text, for tests and fuzzing; `file` is only a name. */
-must_check bool config_parse(str file, str text, const struct config_sources *sources, struct config **out, struct error *e);
+must_check bool config_parse(str file, str text, const struct config_sources *sources,
+                             struct config **out, struct error *e);
 
 /* $NEXUS_CONFIG, ./nexus.yaml, /etc/nexus/nexus.yaml: the first that exists; empty when none does. */
-str config_find_file(struct arena *arena, const char *(*environment)(const char *));
+str config_find_file(struct arena *arena, const char *(*environment)(const char *) );
 
 /* The session budget as a cost. */
 cost config_session_budget(const struct config *config);

@@ -11,16 +11,16 @@
 
 enum setting_kind {
     SETTING_TEXT,
-    SETTING_CHOICE,    /* text, one of `choices` ("a|b|c") */
-    SETTING_COUNT,     /* int64_t within min..max */
-    SETTING_AMOUNT,    /* the same; null or "unlimited" is COST_UNLIMITED */
-    SETTING_DURATION,  /* int64_t, milliseconds; "never" where min is 0 */
-    SETTING_BYTES,     /* int64_t */
-    SETTING_MONEY,     /* int64_t, nano-USD; null or "unlimited" is COST_UNLIMITED */
-    SETTING_TEXTS,     /* str[], count at count_offset */
-    SETTING_SECRETS,   /* struct secret *[], count at count_offset */
-    SETTING_SECTION,   /* `table`, same struct */
-    SETTING_ITEMS,     /* array of structs of `table` */
+    SETTING_CHOICE,   /* text, one of `choices` ("a|b|c") */
+    SETTING_COUNT,    /* int64_t within min..max */
+    SETTING_AMOUNT,   /* the same; null or "unlimited" is COST_UNLIMITED */
+    SETTING_DURATION, /* int64_t, milliseconds; "never" where min is 0 */
+    SETTING_BYTES,    /* int64_t */
+    SETTING_MONEY,    /* int64_t, nano-USD; null or "unlimited" is COST_UNLIMITED */
+    SETTING_TEXTS,    /* str[], count at count_offset */
+    SETTING_SECRETS,  /* struct secret *[], count at count_offset */
+    SETTING_SECTION,  /* `table`, same struct */
+    SETTING_ITEMS,    /* array of structs of `table` */
 };
 
 struct setting_table;
@@ -38,9 +38,9 @@ struct setting {
 struct setting_table {
     const struct setting *rows;
     size_t count;
-    size_t item_bytes;      /* lists */
-    const char *item;       /* what one is called in messages: "provider" */
-    bool has_open_members;  /* other names are allowed and read elsewhere: `tools` */
+    size_t item_bytes;     /* lists */
+    const char *item;      /* what one is called in messages: "provider" */
+    bool has_open_members; /* other names are allowed and read elsewhere: `tools` */
 };
 extern const struct setting_table config_table;
 
@@ -53,12 +53,13 @@ struct config_origin {
 };
 
 /* config_value.c: one value from its text.  Fails with what is wrong, without a place. */
-must_check bool setting_read_text(const struct setting *setting, struct arena *arena, str text, void *base, struct error *e);
+must_check bool setting_read_text(const struct setting *setting, struct arena *arena, str text,
+                                  void *base, struct error *e);
 void *setting_at(const struct setting *setting, void *base);
 size_t *setting_count_at(const struct setting *setting, void *base);
 /* "${env:NAME}" and "${file:PATH}" in a text. */
-must_check bool config_resolve(struct arena *arena, str text, const char *(*environment)(const char *), str *out,
-                               struct error *e);
+must_check bool config_resolve(struct arena *arena, str text,
+                               const char *(*environment)(const char *), str *out, struct error *e);
 bool config_has_reference(str text);
 /* The nearest of the table's names, or NULL when none is near. */
 const char *setting_nearest(const struct setting_table *table, str name);

@@ -18,15 +18,18 @@ struct follower {
 
 bool run_event_is_final(str type)
 {
-    return str_equal(type, S("run.completed")) || str_equal(type, S("run.failed")) || str_equal(type, S("run.cancelled"));
+    return str_equal(type, S("run.completed")) || str_equal(type, S("run.failed")) ||
+           str_equal(type, S("run.cancelled"));
 }
 
-static bool take_event(struct follower *follower, struct context *ctx, const struct sse_event *event, struct error *e)
+static bool take_event(struct follower *follower, struct context *ctx,
+                       const struct sse_event *event, struct error *e)
 {
     struct run_event out = {.type = event->event, .text = event->data};
     if (!str_to_i64(event->id, &out.seq) || out.seq <= follower->after)
         return true; /* a comment's, or known already */
-    if (!json_parse(ctx->arena, event->data, (struct json_limits){.bytes_max = EVENT_BYTES_MAX, .allow_duplicates = true},
+    if (!json_parse(ctx->arena, event->data,
+                    (struct json_limits){.bytes_max = EVENT_BYTES_MAX, .allow_duplicates = true},
                     &out.data, e))
         return error_wrap(e, "event " STR_FMT, STR_ARG(event->id));
     follower->after = out.seq;
@@ -41,7 +44,8 @@ static bool follow_once(struct follower *follower, struct context *ctx, struct e
 {
     OWNED(http_exchange) exchange = NULL;
     OWNED(sse_parser) parser = sse_parser_create(EVENT_BYTES_MAX);
-    struct client_request request = {.method = HTTP_GET, .path = follower->path, .accept = S("text/event-stream")};
+    struct client_request request = {
+        .method = HTTP_GET, .path = follower->path, .accept = S("text/event-stream")};
     if (follower->after > 0)
         request.last_event_id = str_printf(ctx->arena, "%lld", (long long) follower->after);
     if (!client_send(follower->client, ctx, &request, &exchange, e))
@@ -64,11 +68,13 @@ static bool follow_once(struct follower *follower, struct context *ctx, struct e
     return true;
 }
 
-bool follow_run(struct client *client, struct context *ctx, str run_id, int64_t after, follow_fn *fn, void *owner, struct error *e)
+bool follow_run(struct client *client, struct context *ctx, str run_id, int64_t after,
+                follow_fn *fn, void *owner, struct error *e)
 {
     struct follower follower = {
         .client = client,
-        .path = str_printf(ctx->arena, "/api/v1/runs/" STR_FMT "/events", STR_ARG(http_percent_encode(ctx->arena, run_id))),
+        .path = str_printf(ctx->arena, "/api/v1/runs/" STR_FMT "/events",
+                           STR_ARG(http_percent_encode(ctx->arena, run_id))),
         .after = after,
         .fn = fn,
         .owner = owner,

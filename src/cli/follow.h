@@ -20,8 +20,8 @@ struct run_event {
 typedef bool follow_fn(void *owner, struct context *ctx, const struct run_event *event);
 
 /* `after`: number of the last event that is known; 0: from the beginning. */
-may_suspend bool follow_run(struct client *client, struct context *ctx, str run_id, int64_t after, follow_fn *fn, void *owner,
-                            struct error *e);
+may_suspend bool follow_run(struct client *client, struct context *ctx, str run_id, int64_t after,
+                            follow_fn *fn, void *owner, struct error *e);
 
 bool run_event_is_final(str type); /* run.completed, run.failed, run.cancelled */
 

@@ -16,17 +16,18 @@ static const char *plain(const struct cli *cli, FILE *out)
 static void print_option(struct cli *cli, const struct option *option, FILE *out)
 {
     char letter[4] = {'-', option->letter, ',', '\0'};
-    str name = str_printf(cli->arena, "%s --%s%s%s", option->letter ? letter : "   ", option->name, option->value ? " " : "",
-                          option->value ? option->value : "");
-    fprintf(out, "  %-26.*s %s%s\n", STR_ARG(name), option->help, option->is_many ? " (may be repeated)" : "");
+    str name = str_printf(cli->arena, "%s --%s%s%s", option->letter ? letter : "   ", option->name,
+                          option->value ? " " : "", option->value ? option->value : "");
+    fprintf(out, "  %-26.*s %s%s\n", STR_ARG(name), option->help,
+            option->is_many ? " (may be repeated)" : "");
 }
 
 void help_command(struct cli *cli, const struct command *command, FILE *out)
 {
     const struct option *options;
     size_t count = command_options(cli->arena, command, &options);
-    fprintf(out, "%snexus %s%s [options]%s%s\n\n%s\n", bold(cli, out), command->name, plain(cli, out), *command->operands ? " " : "",
-            command->operands, command->summary);
+    fprintf(out, "%snexus %s%s [options]%s%s\n\n%s\n", bold(cli, out), command->name,
+            plain(cli, out), *command->operands ? " " : "", command->operands, command->summary);
     if (command->details)
         fprintf(out, "%s\n", command->details);
     fprintf(out, "\nOptions:\n");
@@ -38,7 +39,8 @@ void help_command(struct cli *cli, const struct command *command, FILE *out)
 bool help_overview(struct cli *cli, str topic, FILE *out)
 {
     size_t shown = 0;
-    str prefix = str_is_empty(topic) ? STR_NONE : str_printf(cli->arena, STR_FMT " ", STR_ARG(topic));
+    str prefix =
+        str_is_empty(topic) ? STR_NONE : str_printf(cli->arena, STR_FMT " ", STR_ARG(topic));
     for (size_t i = 0; i < command_group_count; i++)
         for (size_t j = 0; j < command_groups[i]->count; j++) {
             const struct command *command = &command_groups[i]->items[j];
@@ -46,19 +48,25 @@ bool help_overview(struct cli *cli, str topic, FILE *out)
             if (!str_is_empty(topic) && !str_equal(name, topic) && !str_starts_with(name, prefix))
                 continue;
             if (shown++ == 0)
-                fprintf(out, "%snexus%s COMMAND [options]\n\nRuns AI agents under policy, budget, sandbox, journal and audit.\n\n",
+                fprintf(out,
+                        "%snexus%s COMMAND [options]\n\nRuns AI agents under policy, budget, "
+                        "sandbox, journal and audit.\n\n",
                         bold(cli, out), plain(cli, out));
-            str line = str_printf(cli->arena, "%s%s%s", command->name, *command->operands ? " " : "", command->operands);
+            str line = str_printf(cli->arena, "%s%s%s", command->name,
+                                  *command->operands ? " " : "", command->operands);
             fprintf(out, "  %-38.*s %s\n", STR_ARG(line), command->summary);
         }
     if (shown > 0)
         fprintf(out, "\n`nexus COMMAND --help` tells more, with an example.\n"
-                     "Exit codes: 0 done, 1 failed, 2 usage, 3 denied, 4 over budget, 5 waiting for approval.\n"
-                     "Environment: NEXUS_SERVER (URL), NEXUS_API_KEY, NEXUS_CONFIG, and NEXUS_<SETTING> for each setting.\n");
+                     "Exit codes: 0 done, 1 failed, 2 usage, 3 denied, 4 over budget, 5 waiting "
+                     "for approval.\n"
+                     "Environment: NEXUS_SERVER (URL), NEXUS_API_KEY, NEXUS_CONFIG, and "
+                     "NEXUS_<SETTING> for each setting.\n");
     return shown > 0;
 }
 
-bool help_check_operands(const struct command *command, const struct arguments *arguments, struct error *e)
+bool help_check_operands(const struct command *command, const struct arguments *arguments,
+                         struct error *e)
 {
     size_t needed = 0, allowed = 0;
     str rest = str_from_cstr(command->operands), word;
@@ -71,7 +79,8 @@ bool help_check_operands(const struct command *command, const struct arguments *
     if (arguments->operand_count < needed)
         return error_set(e, REASON_USAGE, "it needs %s", command->operands);
     if (arguments->operand_count > allowed)
-        return error_set(e, REASON_USAGE, "\"" STR_FMT "\" is one word too many%s%s", STR_ARG(arguments_operand(arguments, allowed)),
+        return error_set(e, REASON_USAGE, "\"" STR_FMT "\" is one word too many%s%s",
+                         STR_ARG(arguments_operand(arguments, allowed)),
                          *command->operands ? "; it takes " : "", command->operands);
     return true;
 }

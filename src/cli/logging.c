@@ -19,8 +19,8 @@ static const char *level_colour(str level)
 
 static bool is_shown_first(str name)
 {
-    static const str names[] = {S_INIT("@timestamp"), S_INIT("log.level"), S_INIT("log.logger"), S_INIT("message"),
-                                S_INIT("ecs.version")};
+    static const str names[] = {S_INIT("@timestamp"), S_INIT("log.level"), S_INIT("log.logger"),
+                                S_INIT("message"), S_INIT("ecs.version")};
     for (size_t i = 0; i < ARRAY_COUNT(names); i++)
         if (str_equal(name, names[i]))
             return true;
@@ -33,13 +33,15 @@ str logging_text(struct arena *arena, str json_line, bool has_colours)
     struct error ignored;
     struct strbuf b;
     str name, text;
-    if (!json_parse(arena, json_line, (struct json_limits){.allow_duplicates = true}, &entry, &ignored))
+    if (!json_parse(arena, json_line, (struct json_limits){.allow_duplicates = true}, &entry,
+                    &ignored))
         return json_line;
     str level = json_str_or(entry, S("log.level"), S("?"));
     strbuf_init(&b, arena, 2 * LOG_LINE_BYTES_MAX);
     strbuf_add(&b, str_slice(json_str_or(entry, S("@timestamp"), STR_NONE), 11, 23));
-    strbuf_printf(&b, " %s%-5.*s%s " STR_FMT "  " STR_FMT, has_colours ? level_colour(level) : "", STR_ARG(level),
-                  has_colours ? "\033[0m" : "", STR_ARG(json_str_or(entry, S("log.logger"), S("nexus"))),
+    strbuf_printf(&b, " %s%-5.*s%s " STR_FMT "  " STR_FMT, has_colours ? level_colour(level) : "",
+                  STR_ARG(level), has_colours ? "\033[0m" : "",
+                  STR_ARG(json_str_or(entry, S("log.logger"), S("nexus"))),
                   STR_ARG(json_str_or(entry, S("message"), STR_NONE)));
     struct json_iter it = json_iter(entry);
     while (json_next(&it, &name, &value)) {
@@ -71,7 +73,8 @@ static void write_text(void *context, enum log_level level, str line)
 
 void logging_set(const struct config *config, bool is_terminal, bool has_colours)
 {
-    bool is_text = str_equal(config->log_format, S("text")) || (str_equal(config->log_format, S("auto")) && is_terminal);
+    bool is_text = str_equal(config->log_format, S("text")) ||
+                   (str_equal(config->log_format, S("auto")) && is_terminal);
     log_set_level(config->log_level);
     text_has_colours = is_terminal && has_colours;
     if (is_text)

@@ -43,9 +43,11 @@ static void job_cancel(void *argument)
         context_cancel(job->ctx);
 }
 
-void on_loop_begin(struct on_loop *job, struct loop *loop, const char *name, int64_t timeout_ms, on_loop_fn *fn, void *argument)
+void on_loop_begin(struct on_loop *job, struct loop *loop, const char *name, int64_t timeout_ms,
+                   on_loop_fn *fn, void *argument)
 {
-    *job = (struct on_loop){.loop = loop, .name = name, .fn = fn, .argument = argument, .timeout_ms = timeout_ms};
+    *job = (struct on_loop){
+        .loop = loop, .name = name, .fn = fn, .argument = argument, .timeout_ms = timeout_ms};
     sem_init(&job->done, 0, 0);
     loop_post(loop, job_start, job);
 }
@@ -101,7 +103,8 @@ bool on_loop_wait(struct on_loop *job, struct error *e)
     return job->is_ok || error_copy(e, &job->error);
 }
 
-bool on_loop_call(struct loop *loop, const char *name, int64_t timeout_ms, on_loop_fn *fn, void *argument, struct error *e)
+bool on_loop_call(struct loop *loop, const char *name, int64_t timeout_ms, on_loop_fn *fn,
+                  void *argument, struct error *e)
 {
     struct on_loop job;
     on_loop_begin(&job, loop, name, timeout_ms, fn, argument);

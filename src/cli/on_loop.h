@@ -29,14 +29,16 @@ struct on_loop {
     sem_t done;
 };
 
-void on_loop_begin(struct on_loop *job, struct loop *loop, const char *name, int64_t timeout_ms, on_loop_fn *fn, void *argument);
+void on_loop_begin(struct on_loop *job, struct loop *loop, const char *name, int64_t timeout_ms,
+                   on_loop_fn *fn, void *argument);
 bool on_loop_is_done(struct on_loop *job);
 void on_loop_cancel(struct on_loop *job); /* not after it was waited for */
 must_check bool on_loop_wait(struct on_loop *job, struct error *e);
-bool on_loop_wait_for(struct on_loop *job, int64_t ms); /* is it done within that time?  It is still to be waited for */
+bool on_loop_wait_for(struct on_loop *job,
+                      int64_t ms); /* is it done within that time?  It is still to be waited for */
 void on_loop_join(struct on_loop *job); /* on_loop_wait, when the outcome does not matter */
 /* begin and wait. */
-must_check bool on_loop_call(struct loop *loop, const char *name, int64_t timeout_ms, on_loop_fn *fn, void *argument,
-                             struct error *e);
+must_check bool on_loop_call(struct loop *loop, const char *name, int64_t timeout_ms,
+                             on_loop_fn *fn, void *argument, struct error *e);
 
 #endif

@@ -2,11 +2,14 @@
 
 #include "base/arena.h"
 
+enum { LAST_COLUMN_BYTES_MAX = 140 };
+
 const char *style_on(bool has_colours, enum style style)
 {
     static const char *const codes[] = {
-        [STYLE_PLAIN] = "",           [STYLE_BOLD] = "\033[1m",    [STYLE_DIM] = "\033[2m",  [STYLE_GREEN] = "\033[32m",
-        [STYLE_YELLOW] = "\033[33m", [STYLE_RED] = "\033[31m", [STYLE_CYAN] = "\033[36m",
+        [STYLE_PLAIN] = "",         [STYLE_BOLD] = "\033[1m",    [STYLE_DIM] = "\033[2m",
+        [STYLE_GREEN] = "\033[32m", [STYLE_YELLOW] = "\033[33m", [STYLE_RED] = "\033[31m",
+        [STYLE_CYAN] = "\033[36m",
     };
     return has_colours ? codes[style] : "";
 }
@@ -25,7 +28,9 @@ static size_t hidden_bytes(str text, size_t at)
         return 1;
     if (left >= 2 && s[0] == 0xc2 && s[1] >= 0x80 && s[1] <= 0x9f)
         return 2;
-    if (left >= 3 && s[0] == 0xe2 && ((s[1] == 0x80 && s[2] >= 0xaa && s[2] <= 0xae) || (s[1] == 0x81 && s[2] >= 0xa6 && s[2] <= 0xa9)))
+    if (left >= 3 && s[0] == 0xe2 &&
+        ((s[1] == 0x80 && s[2] >= 0xaa && s[2] <= 0xae) ||
+         (s[1] == 0x81 && s[2] >= 0xa6 && s[2] <= 0xa9)))
         return 3;
     return 0;
 }
@@ -81,14 +86,14 @@ static int width_of(str text)
 
 static void print_cell(struct arena *arena, str text, int width)
 {
-    str shown = width > 0 ? output_short(arena, text, (size_t) width) : text;
+    str shown = output_short(arena, text, width > 0 ? (size_t) width : LAST_COLUMN_BYTES_MAX);
     output_text(stdout, shown, false);
     if (width > 0)
         printf("%*s  ", width - width_of(shown) > 0 ? width - width_of(shown) : 0, "");
 }
 
-void output_table(struct cli *cli, struct arena *arena, const struct column *columns, size_t column_count,
-                  const struct json *items)
+void output_table(struct cli *cli, struct arena *arena, const struct column *columns,
+                  size_t column_count, const struct json *items)
 {
     bool has_colours = cli->is_terminal_out && cli->has_colours;
     const struct json *item;
@@ -99,7 +104,9 @@ void output_table(struct cli *cli, struct arena *arena, const struct column *col
     printf("%s\n", style_off(has_colours));
     while (json_next(&it, NULL, &item)) {
         for (size_t i = 0; i < column_count; i++)
-            print_cell(arena, output_value(arena, json_path(item, str_from_cstr(columns[i].pointer))), columns[i].width);
+            print_cell(arena,
+                       output_value(arena, json_path(item, str_from_cstr(columns[i].pointer))),
+                       columns[i].width);
         fputc('\n', stdout);
     }
     if (json_count(items) == 0)

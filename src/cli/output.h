@@ -26,10 +26,10 @@ void output_json(struct arena *arena, const struct json *value);
 struct column {
     const char *title;
     const char *pointer; /* into an item, RFC 6901 */
-    int width;           /* 0: the rest */
+    int width;           /* 0: the last one; it is cut too, JSON has all */
 };
-void output_table(struct cli *cli, struct arena *arena, const struct column *columns, size_t column_count,
-                  const struct json *items);
+void output_table(struct cli *cli, struct arena *arena, const struct column *columns,
+                  size_t column_count, const struct json *items);
 /* "name   value" lines of an object's members. */
 void output_members(struct arena *arena, const struct json *object);
 

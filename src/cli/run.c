@@ -10,7 +10,6 @@
 #include "base/limits.h"
 #include "cli/shipped.h"
 
-#include <ftw.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -32,13 +31,15 @@ struct run_work {
 
 static bool open_session(struct run_work *work, struct context *ctx, struct error *e)
 {
-    str given = arguments_get(work->arguments, "session"), agent = arguments_get(work->arguments, "agent");
+    str given = arguments_get(work->arguments, "session"),
+        agent = arguments_get(work->arguments, "agent");
     const struct json *session;
     struct strbuf body;
     struct json_writer w;
     if (!str_is_empty(given)) {
         if (!str_is_empty(agent))
-            return error_set(e, REASON_USAGE, "--agent and --session exclude each other: a session has its agent");
+            return error_set(e, REASON_USAGE,
+                             "--agent and --session exclude each other: a session has its agent");
         snprintf(work->session_id, sizeof work->session_id, STR_FMT, STR_ARG(given));
         return true;
     }
@@ -48,9 +49,11 @@ static bool open_session(struct run_work *work, struct context *ctx, struct erro
     if (!str_is_empty(agent))
         json_put_str(&w, S("agent"), agent);
     json_object_end(&w);
-    if (!client_call(&work->client, ctx, HTTP_POST, S("/api/v1/sessions"), strbuf_str(&body), &session, e))
+    if (!client_call(&work->client, ctx, HTTP_POST, S("/api/v1/sessions"), strbuf_str(&body),
+                     &session, e))
         return false;
-    snprintf(work->session_id, sizeof work->session_id, STR_FMT, STR_ARG(json_str_or(session, S("id"), STR_NONE)));
+    snprintf(work->session_id, sizeof work->session_id, STR_FMT,
+             STR_ARG(json_str_or(session, S("id"), STR_NONE)));
     return true;
 }
 
@@ -59,10 +62,12 @@ static bool upload_files(struct run_work *work, struct context *ctx, struct erro
     str path;
     for (size_t i = 0; arguments_nth(work->arguments, "file", i, &path); i++) {
         const struct json *file;
-        if (!upload_file(&work->client, ctx, str_from_cstr(work->session_id), STR_NONE, path, &file, e))
+        if (!upload_file(&work->client, ctx, str_from_cstr(work->session_id), STR_NONE, path, &file,
+                         e))
             return false;
         if (!work->view.is_json && !work->view.is_quiet)
-            fprintf(stderr, "%-9s " STR_FMT "  (%lld bytes)\n", "file", STR_ARG(json_str_or(file, S("name"), path)),
+            fprintf(stderr, "%-9s " STR_FMT "  (%lld bytes)\n", "file",
+                    STR_ARG(json_str_or(file, S("name"), path)),
                     (long long) json_i64_or(file, S("bytes"), 0));
     }
     return true;
@@ -84,7 +89,8 @@ static bool send_message(struct run_work *work, struct context *ctx, struct erro
     str path = str_printf(ctx->arena, "/api/v1/sessions/%s/messages", work->session_id);
     if (!client_call(&work->client, ctx, HTTP_POST, path, strbuf_str(&body), &answer, e))
         return false;
-    snprintf(work->run_id, sizeof work->run_id, STR_FMT, STR_ARG(json_str_or(answer, S("run_id"), STR_NONE)));
+    snprintf(work->run_id, sizeof work->run_id, STR_FMT,
+             STR_ARG(json_str_or(answer, S("run_id"), STR_NONE)));
     atomic_store(&work->has_run, true);
     return true;
 }
@@ -125,7 +131,8 @@ static bool wait_for_end(struct run_work *work, struct on_loop *job, struct erro
         struct error failure = {0};
         if (!atomic_load(&work->has_run))
             on_loop_cancel(job);
-        else if (!on_loop_call(work->client.loop, "cancel", UPSTREAM_CONNECT_TIMEOUT_MS, cancel_run, work, &failure))
+        else if (!on_loop_call(work->client.loop, "cancel", UPSTREAM_CONNECT_TIMEOUT_MS, cancel_run,
+                               work, &failure))
             (void) command_fail(work->cli, "run: cancel", &failure);
     }
     return on_loop_wait(job, e);
@@ -139,7 +146,9 @@ static void tell_waiting(const struct run_work *work, str embedded_dir)
     if (!str_is_empty(embedded_dir))
         fprintf(stderr, "  nexus serve --data " STR_FMT "\n", STR_ARG(embedded_dir));
     str server = str_is_empty(embedded_dir) ? work->client.base_url : S("http://127.0.0.1:8080");
-    fprintf(stderr, "  nexus approval show %s --server " STR_FMT "\n  nexus approval approve %s --server " STR_FMT "\n",
+    fprintf(stderr,
+            "  nexus approval show %s --server " STR_FMT
+            "\n  nexus approval approve %s --server " STR_FMT "\n",
             work->view.approval_id, STR_ARG(server), work->view.approval_id, STR_ARG(server));
 }
 
@@ -162,15 +171,8 @@ static int run_with(struct run_work *work, str server, str key, str embedded_dir
 
 /* ---- embedded ---- */
 
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place)
-{
-    (void) status;
-    (void) kind;
-    (void) place;
-    return remove(path);
-}
-
-static bool start_embedded(struct run_work *work, struct config_sources *sources, struct platform **out, struct error *e)
+static bool start_embedded(struct run_work *work, struct config_sources *sources,
+                           struct platform **out, struct error *e)
 {
     struct config *config;
     if (!config_load(sources, &config, e))
@@ -187,7 +189,8 @@ static int run_on(struct run_work *work, struct platform *platform, bool is_temp
     const struct platform_info *info = work->cli->platform->info(platform);
     str key = arguments_get(work->arguments, "key");
     if (info->is_stand_in && !work->view.is_json && !work->view.is_quiet)
-        fprintf(stderr, "There is no real model here: \"offline\" is a scripted stand-in.  Set OPENAI_API_KEY, start a local model "
+        fprintf(stderr, "There is no real model here: \"offline\" is a scripted stand-in.  Set "
+                        "OPENAI_API_KEY, start a local model "
                         "server, or configure providers.\n");
     if (str_is_empty(key) && !client_read_key_file(work->cli->arena, info->key_path, &key, &e))
         return command_fail(work->cli, "run", &e);
@@ -199,7 +202,9 @@ static str cache_of_user(struct arena *arena)
 {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     struct error ignored;
-    str dir = cache && *cache ? str_printf(arena, "%s/nexus", cache) : home && *home ? str_printf(arena, "%s/.cache/nexus", home) : STR_NONE;
+    str dir = cache && *cache ? str_printf(arena, "%s/nexus", cache)
+              : home && *home ? str_printf(arena, "%s/.cache/nexus", home)
+                              : STR_NONE;
     return !str_is_empty(dir) && folder_make(dir, &ignored) ? dir : STR_NONE;
 }
 
@@ -210,20 +215,26 @@ static int run_embedded(struct run_work *work)
     struct platform *platform;
     const char *tmp = getenv("TMPDIR");
     str data = arguments_get(work->arguments, "data");
-    char *temporary = str_to_cstr(cli->arena, str_printf(cli->arena, "%s/nexus-run.XXXXXX", tmp && *tmp ? tmp : "/tmp"));
+    char *temporary = str_to_cstr(
+        cli->arena, str_printf(cli->arena, "%s/nexus-run.XXXXXX", tmp && *tmp ? tmp : "/tmp"));
     bool is_temporary = str_is_empty(data);
     if (is_temporary && !mkdtemp(temporary)) {
-        error_set(&e, REASON_UNAVAILABLE, "no temporary folder %s; set TMPDIR or give --data DIR", temporary);
+        error_set(&e, REASON_UNAVAILABLE, "no temporary folder %s; set TMPDIR or give --data DIR",
+                  temporary);
         return command_fail(cli, "run", &e);
     }
     struct config_sources sources = command_config_sources(cli, work->arguments);
-    struct config_override *overrides = ARENA_ARRAY(cli->arena, struct config_override, sources.override_count + 3);
+    struct config_override *overrides =
+        ARENA_ARRAY(cli->arena, struct config_override, sources.override_count + 3);
     memcpy(overrides, sources.overrides, sources.override_count * sizeof *overrides);
-    overrides[sources.override_count++] = (struct config_override){"listen", "--listen", S("127.0.0.1:0")};
+    overrides[sources.override_count++] =
+        (struct config_override){"listen", "--listen", S("127.0.0.1:0")};
     if (is_temporary)
-        overrides[sources.override_count++] = (struct config_override){"data_dir", "--data", str_from_cstr(temporary)};
+        overrides[sources.override_count++] =
+            (struct config_override){"data_dir", "--data", str_from_cstr(temporary)};
     if (is_temporary && !getenv("NEXUS_CACHE_DIR"))
-        overrides[sources.override_count++] = (struct config_override){"cache_dir", "--data", cache_of_user(cli->arena)};
+        overrides[sources.override_count++] =
+            (struct config_override){"cache_dir", "--data", cache_of_user(cli->arena)};
     sources.overrides = overrides;
     int exit_code = EXIT_FAILED;
     if (start_embedded(work, &sources, &platform, &e)) {
@@ -237,14 +248,15 @@ static int run_embedded(struct run_work *work)
         exit_code = command_fail(cli, "run", &e);
     }
     if (is_temporary)
-        nftw(temporary, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+        folder_remove(temporary);
     return exit_code;
 }
 
 /* ---- the command ---- */
 
 /* The prompt is the words given; "-" reads it from the standard input. */
-static bool read_prompt(struct cli *cli, const struct arguments *arguments, str *out, struct error *e)
+static bool read_prompt(struct cli *cli, const struct arguments *arguments, str *out,
+                        struct error *e)
 {
     struct strbuf b;
     strbuf_init(&b, cli->arena, PROMPT_BYTES_MAX);
@@ -261,7 +273,8 @@ static bool read_prompt(struct cli *cli, const struct arguments *arguments, str 
     }
     *out = str_trim(strbuf_str(&b));
     if (strbuf_is_over(&b))
-        return error_set(e, REASON_USAGE, "the prompt is over %d bytes; give long texts as --file", PROMPT_BYTES_MAX);
+        return error_set(e, REASON_USAGE, "the prompt is over %d bytes; give long texts as --file",
+                         PROMPT_BYTES_MAX);
     if (str_is_empty(*out) || !str_is_utf8(*out))
         return error_set(e, REASON_USAGE, "the prompt is empty or no UTF-8 text");
     return true;
@@ -274,7 +287,8 @@ static int run(struct cli *cli, const struct arguments *arguments)
     str server = client_server_named(arguments), key;
     work->cli = cli;
     work->arguments = arguments;
-    run_view_init(&work->view, cli, arguments_has(arguments, "json"), arguments_has(arguments, "quiet"));
+    run_view_init(&work->view, cli, arguments_has(arguments, "json"),
+                  arguments_has(arguments, "quiet"));
     if (!read_prompt(cli, arguments, &work->prompt, &e))
         return command_fail(cli, "run", &e);
     signals_block();
@@ -291,9 +305,13 @@ static int run(struct cli *cli, const struct arguments *arguments)
 }
 
 static const struct option options[] = {
-    {"server", 's', "URL", false, "the server; else $NEXUS_SERVER; without one a platform is started in this process"},
-    {"key", 'k', "KEY", false, "API key; better in $NEXUS_API_KEY, where other users do not see it"},
-    {"data", 'd', "DIR", false, "with a server: its data folder, for the admin key; else where to keep everything (not kept when left out)"},
+    {"server", 's', "URL", false,
+     "the server; else $NEXUS_SERVER; without one a platform is started in this process"},
+    {"key", 'k', "KEY", false,
+     "API key; better in $NEXUS_API_KEY, where other users do not see it"},
+    {"data", 'd', "DIR", false,
+     "with a server: its data folder, for the admin key; else where to keep everything (not kept "
+     "when left out)"},
     {"agent", 'a', "NAME", false, "which agent; else the built-in assistant"},
     {"model", 'm', "NAME", false, "which model; else the agent's"},
     {"file", 'f', "PATH", true, "a file for the session, which tools read by its name"},
@@ -307,7 +325,8 @@ static const struct command commands[] = {
     {.name = "run",
      .operands = "PROMPT...",
      .summary = "Send a message to an agent and follow the run to its end",
-     .details = "Exit code: 0 completed, 1 failed or cancelled, 2 usage, 3 denied, 4 over budget, 5 waiting for an approval.\n"
+     .details = "Exit code: 0 completed, 1 failed or cancelled, 2 usage, 3 denied, 4 over budget, "
+                "5 waiting for an approval.\n"
                 "PROMPT - is read from the standard input.  Ctrl-C cancels the run.",
      .example = "run --file seattle-weather.csv \"Which weather has the highest average wind?\"",
      .options = options,

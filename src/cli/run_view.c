@@ -50,11 +50,14 @@ static str amount_text(struct arena *arena, const struct json *amount)
     if (tokens != 0)
         strbuf_printf(&b, "%lld tokens", (long long) tokens);
     if (calls != 0)
-        strbuf_printf(&b, "%s%lld tool call%s", b.len ? ", " : "", (long long) calls, calls == 1 ? "" : "s");
+        strbuf_printf(&b, "%s%lld tool call%s", b.len ? ", " : "", (long long) calls,
+                      calls == 1 ? "" : "s");
     if (ms != 0)
-        strbuf_printf(&b, "%s%lld.%03lld s", b.len ? ", " : "", (long long) (ms / 1000), (long long) (ms % 1000));
+        strbuf_printf(&b, "%s%lld.%03lld s", b.len ? ", " : "", (long long) (ms / 1000),
+                      (long long) (ms % 1000));
     if (str_to_i64(text_of(amount, S("cost_nanousd")), &nanousd) && nanousd != 0)
-        strbuf_printf(&b, "%s$" STR_FMT, b.len ? ", " : "", STR_ARG(money_format_usd(arena, nanousd)));
+        strbuf_printf(&b, "%s$" STR_FMT, b.len ? ", " : "",
+                      STR_ARG(money_format_usd(arena, nanousd)));
     return b.len ? strbuf_str(&b) : S("nothing");
 }
 
@@ -77,17 +80,21 @@ static void show_policy(struct run_view *view, struct arena *arena, const struct
     bool is_allowed = str_equal(verdict, S("allow"));
     str why = is_allowed ? text_of(data, S("rule")) : text_of(data, S("reason"));
     line(view, is_allowed ? STYLE_GREEN : STYLE_YELLOW, "policy",
-         str_printf(arena, STR_FMT "  " STR_FMT " " STR_FMT "  (" STR_FMT ")", STR_ARG(verdict), STR_ARG(text_of(data, S("action"))),
-                    STR_ARG(text_of(data, S("resource"))), STR_ARG(why)));
+         str_printf(arena, STR_FMT "  " STR_FMT " " STR_FMT "  (" STR_FMT ")", STR_ARG(verdict),
+                    STR_ARG(text_of(data, S("action"))), STR_ARG(text_of(data, S("resource"))),
+                    STR_ARG(why)));
 }
 
 static void show_reserved(struct run_view *view, struct arena *arena, const struct json *data)
 {
     const struct json *tokens = json_path(data, S("/remaining/tokens"));
     line(view, STYLE_DIM, "budget",
-         str_printf(arena, "reserved for the " STR_FMT ": " STR_FMT "  (then left: " STR_FMT " tokens)", STR_ARG(text_of(data, S("for"))),
+         str_printf(arena,
+                    "reserved for the " STR_FMT ": " STR_FMT "  (then left: " STR_FMT " tokens)",
+                    STR_ARG(text_of(data, S("for"))),
                     STR_ARG(amount_text(arena, json_get(data, S("amount")))),
-                    STR_ARG(json_type(tokens) == JSON_INTEGER ? json_print(arena, tokens) : S("unlimited"))));
+                    STR_ARG(json_type(tokens) == JSON_INTEGER ? json_print(arena, tokens)
+                                                              : S("unlimited"))));
 }
 
 static void show_settled(struct run_view *view, struct arena *arena, const struct json *data)
@@ -99,14 +106,16 @@ static void show_settled(struct run_view *view, struct arena *arena, const struc
 
 static void show_refused(struct run_view *view, struct arena *arena, const struct json *data)
 {
-    line(view, STYLE_RED, "budget", str_printf(arena, "refused: " STR_FMT, STR_ARG(text_of(data, S("message")))));
+    line(view, STYLE_RED, "budget",
+         str_printf(arena, "refused: " STR_FMT, STR_ARG(text_of(data, S("message")))));
 }
 
 static void show_model(struct run_view *view, struct arena *arena, const struct json *data)
 {
     line(view, STYLE_CYAN, "model",
-         str_printf(arena, STR_FMT "  (step %lld, provider " STR_FMT ")", STR_ARG(text_of(data, S("model"))),
-                    (long long) json_i64_or(data, S("step"), 0), STR_ARG(text_of(data, S("provider")))));
+         str_printf(arena, STR_FMT "  (step %lld, provider " STR_FMT ")",
+                    STR_ARG(text_of(data, S("model"))), (long long) json_i64_or(data, S("step"), 0),
+                    STR_ARG(text_of(data, S("provider")))));
 }
 
 static void show_delta(struct run_view *view, struct arena *arena, const struct json *data)
@@ -127,13 +136,15 @@ static void show_model_failed(struct run_view *view, struct arena *arena, const 
 {
     line(view, STYLE_RED, "model",
          str_printf(arena, "failed: " STR_FMT "%s", STR_ARG(text_of(data, S("message"))),
-                    json_bool_or(data, S("will_retry"), false) ? "  (another attempt follows)" : ""));
+                    json_bool_or(data, S("will_retry"), false) ? "  (another attempt follows)"
+                                                               : ""));
 }
 
 static void show_tool(struct run_view *view, struct arena *arena, const struct json *data)
 {
     line(view, STYLE_CYAN, "tool",
-         str_printf(arena, STR_FMT " " STR_FMT "  " STR_FMT, STR_ARG(text_of(data, S("name"))), STR_ARG(text_of(data, S("version"))),
+         str_printf(arena, STR_FMT " " STR_FMT "  " STR_FMT, STR_ARG(text_of(data, S("name"))),
+                    STR_ARG(text_of(data, S("version"))),
                     STR_ARG(short_json(arena, json_get(data, S("input"))))));
 }
 
@@ -141,16 +152,18 @@ static void show_tool_result(struct run_view *view, struct arena *arena, const s
 {
     str status = text_of(data, S("status"));
     bool is_ok = str_equal(status, S("succeeded"));
-    str result = is_ok ? short_json(arena, json_get(data, S("output"))) : text_of(data, S("message"));
+    str result =
+        is_ok ? short_json(arena, json_get(data, S("output"))) : text_of(data, S("message"));
     line(view, is_ok ? STYLE_GREEN : STYLE_RED, "result",
-         str_printf(arena, STR_FMT " in %lld ms  " STR_FMT, STR_ARG(status), (long long) json_i64_or(data, S("latency_ms"), 0),
-                    STR_ARG(result)));
+         str_printf(arena, STR_FMT " in %lld ms  " STR_FMT, STR_ARG(status),
+                    (long long) json_i64_or(data, S("latency_ms"), 0), STR_ARG(result)));
 }
 
 static void show_approval(struct run_view *view, struct arena *arena, const struct json *data)
 {
     line(view, STYLE_YELLOW, "approval",
-         str_printf(arena, "needed: " STR_FMT "  (until " STR_FMT ")", STR_ARG(text_of(data, S("approval_id"))),
+         str_printf(arena, "needed: " STR_FMT "  (until " STR_FMT ")",
+                    STR_ARG(text_of(data, S("approval_id"))),
                     STR_ARG(output_value(arena, json_get(data, S("expires_at"))))));
 }
 
@@ -189,43 +202,37 @@ static void show_failed(struct run_view *view, struct arena *arena, const struct
     view->failure = REASON_INTERNAL;
     (void) error_reason_find(text_of(data, S("error")), &view->failure);
     line(view, STYLE_RED, "failed",
-         str_printf(arena, STR_FMT ": " STR_FMT, STR_ARG(text_of(data, S("error"))), STR_ARG(text_of(data, S("message")))));
+         str_printf(arena, STR_FMT ": " STR_FMT, STR_ARG(text_of(data, S("error"))),
+                    STR_ARG(text_of(data, S("message")))));
 }
 
 static void show_cancelled(struct run_view *view, struct arena *arena, const struct json *data)
 {
     view->is_cancelled = true;
-    line(view, STYLE_YELLOW, "cancelled", str_printf(arena, "by " STR_FMT, STR_ARG(text_of(data, S("by")))));
+    line(view, STYLE_YELLOW, "cancelled",
+         str_printf(arena, "by " STR_FMT, STR_ARG(text_of(data, S("by")))));
 }
 
 static const struct {
     const char *type;
     void (*show)(struct run_view *view, struct arena *arena, const struct json *data);
 } shows[] = {
-    {"message.added", show_message},
-    {"policy.decided", show_policy},
-    {"budget.reserved", show_reserved},
-    {"budget.settled", show_settled},
-    {"budget.refused", show_refused},
-    {"model.requested", show_model},
-    {"model.delta", show_delta},
-    {"model.failed", show_model_failed},
-    {"tool.intended", show_tool},
-    {"tool.completed", show_tool_result},
-    {"approval.requested", show_approval},
-    {"approval.decided", show_decision},
-    {"run.waiting", note_waiting},
-    {"run.completed", show_completed},
-    {"run.failed", show_failed},
-    {"run.cancelled", show_cancelled},
+    {"message.added", show_message},       {"policy.decided", show_policy},
+    {"budget.reserved", show_reserved},    {"budget.settled", show_settled},
+    {"budget.refused", show_refused},      {"model.requested", show_model},
+    {"model.delta", show_delta},           {"model.failed", show_model_failed},
+    {"tool.intended", show_tool},          {"tool.completed", show_tool_result},
+    {"approval.requested", show_approval}, {"approval.decided", show_decision},
+    {"run.waiting", note_waiting},         {"run.completed", show_completed},
+    {"run.failed", show_failed},           {"run.cancelled", show_cancelled},
 };
 
 bool run_view_event(struct run_view *view, struct context *ctx, const struct run_event *event)
 {
     bool is_quiet = view->is_quiet;
     if (view->is_json) {
-        printf("{\"seq\":%lld,\"type\":\"" STR_FMT "\",\"data\":" STR_FMT "}\n", (long long) event->seq, STR_ARG(event->type),
-               STR_ARG(event->text));
+        printf("{\"seq\":%lld,\"type\":\"" STR_FMT "\",\"data\":" STR_FMT "}\n",
+               (long long) event->seq, STR_ARG(event->type), STR_ARG(event->text));
         fflush(stdout);
         view->is_quiet = true;
     }

@@ -12,14 +12,14 @@
 struct run_view {
     struct cli *cli;
     bool is_json;
-    bool is_quiet;          /* the answer only */
-    bool streams;           /* deltas go to the terminal as they come */
-    bool is_line_open;      /* of the streamed answer */
-    int64_t attempt;        /* of the deltas shown */
+    bool is_quiet;     /* the answer only */
+    bool streams;      /* deltas go to the terminal as they come */
+    bool is_line_open; /* of the streamed answer */
+    int64_t attempt;   /* of the deltas shown */
     bool has_shown_deltas;
     /* How it ended: */
     bool is_waiting;
-    char approval_id[40];   /* the first of those it waits for */
+    char approval_id[40];      /* the first of those it waits for */
     enum error_reason failure; /* REASON_NONE: none */
     bool is_failed, is_cancelled, is_completed;
 };

@@ -31,8 +31,8 @@ static digest providers_identity(const struct config *config)
     for (size_t i = 0; i < config->provider_count; i++) {
         const struct config_provider *p = &config->providers[i];
         const str texts[] = {p->name, p->type, p->base_url};
-        const int64_t numbers[] = {p->connect_timeout_ms, p->first_byte_timeout_ms, p->idle_timeout_ms,
-                                   (int64_t) p->api_key_count};
+        const int64_t numbers[] = {p->connect_timeout_ms, p->first_byte_timeout_ms,
+                                   p->idle_timeout_ms, (int64_t) p->api_key_count};
         for (size_t j = 0; j < ARRAY_COUNT(texts); j++) {
             digest_stream_add(stream, texts[j]);
             digest_stream_add(stream, str_of("", 1));
@@ -56,13 +56,14 @@ static const struct provider_type *find_type(const struct settings_sources *sour
     return NULL;
 }
 
-static bool add_provider(struct provider_set *set, const struct settings_sources *sources, str type_name,
-                         struct provider_options *options, struct error *e)
+static bool add_provider(struct provider_set *set, const struct settings_sources *sources,
+                         str type_name, struct provider_options *options, struct error *e)
 {
     const struct provider_type *type = find_type(sources, type_name);
     if (!type)
-        return error_set(e, REASON_CONFIG, "provider " STR_FMT ": type " STR_FMT " is not in this version", STR_ARG(options->name),
-                         STR_ARG(type_name));
+        return error_set(e, REASON_CONFIG,
+                         "provider " STR_FMT ": type " STR_FMT " is not in this version",
+                         STR_ARG(options->name), STR_ARG(type_name));
     struct provider_entry *entry = &set->items[set->count];
     options->client_of_loop = sources->client_of_loop;
     options->client_owner = sources->client_owner;
@@ -75,8 +76,8 @@ static bool add_provider(struct provider_set *set, const struct settings_sources
     return true;
 }
 
-static bool add_configured(struct provider_set *set, const struct settings_sources *sources, const struct config_provider *from,
-                           struct error *e)
+static bool add_configured(struct provider_set *set, const struct settings_sources *sources,
+                           const struct config_provider *from, struct error *e)
 {
     OWNED(arena) arena = arena_create(0);
     struct provider_options options = {
@@ -97,14 +98,18 @@ static bool add_discovered(struct provider_set *set, const struct settings_sourc
                            const struct discovered_provider *from, struct error *e)
 {
     OWNED(arena) arena = arena_create(0);
-    str key = str_is_empty(from->api_key_env) ? STR_NONE
-                                              : str_trim(str_from_cstr(getenv(str_to_cstr(arena, from->api_key_env))));
-    struct provider_options options = {.name = from->name, .base_url = from->base_url, .api_keys = &key,
+    str key = str_is_empty(from->api_key_env)
+                  ? STR_NONE
+                  : str_trim(str_from_cstr(getenv(str_to_cstr(arena, from->api_key_env))));
+    struct provider_options options = {.name = from->name,
+                                       .base_url = from->base_url,
+                                       .api_keys = &key,
                                        .api_key_count = !str_is_empty(key)};
     return add_provider(set, sources, S("openai"), &options, e);
 }
 
-bool provider_set_create(const struct settings_sources *sources, struct provider_set **out, struct error *e)
+bool provider_set_create(const struct settings_sources *sources, struct provider_set **out,
+                         struct error *e)
 {
     const struct config *config = sources->config;
     OWNED(provider_set) set = calloc(1, sizeof *set);
@@ -112,7 +117,8 @@ bool provider_set_create(const struct settings_sources *sources, struct provider
     set->arena = arena_create(0);
     set->identity = providers_identity(config);
     set->is_stand_in = true;
-    set->items = ARENA_ARRAY(set->arena, struct provider_entry, config->provider_count + sources->discovered_count + 1);
+    set->items = ARENA_ARRAY(set->arena, struct provider_entry,
+                             config->provider_count + sources->discovered_count + 1);
     for (size_t i = 0; i < config->provider_count; i++)
         if (!add_configured(set, sources, &config->providers[i], e))
             return false;
@@ -180,19 +186,23 @@ static struct model_price price_of(const struct config_price *from)
 {
     if (from->input_nanousd == COST_UNLIMITED || from->output_nanousd == COST_UNLIMITED)
         return (struct model_price){0};
-    int64_t cached = from->cached_nanousd == COST_UNLIMITED ? from->input_nanousd : from->cached_nanousd;
+    int64_t cached =
+        from->cached_nanousd == COST_UNLIMITED ? from->input_nanousd : from->cached_nanousd;
     return (struct model_price){.is_known = true,
                                 .input_picousd_per_token = picousd_per_token(from->input_nanousd),
                                 .cached_picousd_per_token = picousd_per_token(cached),
-                                .output_picousd_per_token = picousd_per_token(from->output_nanousd)};
+                                .output_picousd_per_token =
+                                    picousd_per_token(from->output_nanousd)};
 }
 
-static bool add_configured_model(struct catalog *catalog, const struct provider_set *set, const struct config_model *from,
-                                 int64_t created_unix, struct error *e)
+static bool add_configured_model(struct catalog *catalog, const struct provider_set *set,
+                                 const struct config_model *from, int64_t created_unix,
+                                 struct error *e)
 {
     OWNED(arena) arena = arena_create(0);
     struct model model = {.name = from->name,
-                          .targets = ARENA_ARRAY(arena, struct model_target, from->target_count + 1),
+                          .targets =
+                              ARENA_ARRAY(arena, struct model_target, from->target_count + 1),
                           .target_count = from->target_count,
                           .max_output_tokens = from->max_output_tokens,
                           .created_unix = created_unix};
@@ -209,7 +219,8 @@ static bool add_configured_model(struct catalog *catalog, const struct provider_
 
 /* A found model keeps its name; the second of a name gets its provider's in front. */
 static bool add_discovered_models(struct catalog *catalog, const struct provider_set *set,
-                                  const struct discovered_provider *from, int64_t created_unix, struct error *e)
+                                  const struct discovered_provider *from, int64_t created_unix,
+                                  struct error *e)
 {
     OWNED(arena) arena = arena_create(0);
     bool is_local = str_is_empty(from->api_key_env); /* costs nobody money per token */
@@ -223,18 +234,23 @@ static bool add_discovered_models(struct catalog *catalog, const struct provider
             name = str_printf(arena, STR_FMT "/" STR_FMT, STR_ARG(from->name), STR_ARG(name));
         if (catalog_find(catalog, name))
             continue;
-        struct model_target target = {.provider = find_provider(set, from->name), .model = names[i], .weight = 1,
+        struct model_target target = {.provider = find_provider(set, from->name),
+                                      .model = names[i],
+                                      .weight = 1,
                                       .price = {.is_known = is_local}};
-        struct model model = {.name = name, .targets = &target, .target_count = 1,
-                              .max_output_tokens = DISCOVERED_OUTPUT_TOKENS_MAX, .created_unix = created_unix};
+        struct model model = {.name = name,
+                              .targets = &target,
+                              .target_count = 1,
+                              .max_output_tokens = DISCOVERED_OUTPUT_TOKENS_MAX,
+                              .created_unix = created_unix};
         if (!catalog_add(catalog, &model, e))
             return false;
     }
     return true;
 }
 
-static bool fill_catalog(struct catalog *catalog, const struct settings_sources *sources, const struct provider_set *set,
-                         struct error *e)
+static bool fill_catalog(struct catalog *catalog, const struct settings_sources *sources,
+                         const struct provider_set *set, struct error *e)
 {
     const struct config *config = sources->config;
     int64_t now = clock_unix_us(clock_system()) / 1000000;
@@ -246,12 +262,18 @@ static bool fill_catalog(struct catalog *catalog, const struct settings_sources 
             return false;
     if (catalog_count(catalog) > 0)
         return true;
-    struct model_target target = {.provider = find_provider(set, OFFLINE_NAME), .model = OFFLINE_NAME, .weight = 1,
+    struct model_target target = {.provider = find_provider(set, OFFLINE_NAME),
+                                  .model = OFFLINE_NAME,
+                                  .weight = 1,
                                   .price = {.is_known = true}};
-    struct model model = {.name = OFFLINE_NAME, .targets = &target, .target_count = 1,
-                          .max_output_tokens = DISCOVERED_OUTPUT_TOKENS_MAX, .created_unix = now};
+    struct model model = {.name = OFFLINE_NAME,
+                          .targets = &target,
+                          .target_count = 1,
+                          .max_output_tokens = DISCOVERED_OUTPUT_TOKENS_MAX,
+                          .created_unix = now};
     if (!target.provider)
-        return error_set(e, REASON_CONFIG, "none of the providers found has a model that can chat; configure models");
+        return error_set(e, REASON_CONFIG,
+                         "none of the providers found has a model that can chat; configure models");
     return catalog_add(catalog, &model, e);
 }
 
@@ -279,8 +301,8 @@ static bool fill_agents(struct agent_set *agents, const struct config *config, s
     return true;
 }
 
-bool settings_create(const struct settings_sources *sources, const struct provider_set *set, struct settings **out,
-                     struct error *e)
+bool settings_create(const struct settings_sources *sources, const struct provider_set *set,
+                     struct settings **out, struct error *e)
 {
     const struct config *config = sources->config;
     OWNED(catalog) catalog = catalog_create();
@@ -298,4 +320,43 @@ bool settings_create(const struct settings_sources *sources, const struct provid
     settings->session_files_bytes_max = config->session_files_bytes;
     *out = settings;
     return true;
+}
+
+/* ---- what was found, and what is told ---- */
+
+struct discovered_provider *discovered_copy(struct arena *arena,
+                                            const struct discovered_provider *found, size_t count)
+{
+    struct discovered_provider *copies = ARENA_ARRAY(arena, struct discovered_provider, count + 1);
+    for (size_t i = 0; i < count; i++) {
+        copies[i] = (struct discovered_provider){
+            .name = str_copy(arena, found[i].name),
+            .base_url = str_copy(arena, found[i].base_url),
+            .api_key_env = str_copy(arena, found[i].api_key_env),
+            .models = ARENA_ARRAY(arena, str, found[i].model_count + 1),
+            .model_count = found[i].model_count};
+        for (size_t j = 0; j < found[i].model_count; j++)
+            copies[i].models[j] = str_copy(arena, found[i].models[j]);
+    }
+    return copies;
+}
+
+void settings_describe(const struct settings *settings, const struct provider_set *set,
+                       struct arena *arena, struct platform_info *info)
+{
+    enum { SHOWN_MAX = 6 };
+    struct strbuf names;
+    size_t count = catalog_count(settings->catalog);
+    strbuf_init(&names, arena, DESCRIPTION_BYTES_MAX);
+    for (size_t i = 0; i < count && i < SHOWN_MAX; i++) {
+        strbuf_add(&names, i ? S(", ") : S(""));
+        strbuf_add(&names, catalog_at(settings->catalog, i)->name);
+    }
+    if (count > SHOWN_MAX)
+        strbuf_printf(&names, " and %zu more", count - SHOWN_MAX);
+    info->models = strbuf_str(&names);
+    info->default_model = str_copy(arena, catalog_default(settings->catalog)->name);
+    info->providers = provider_set_describe(set, arena);
+    info->is_stand_in = provider_set_is_stand_in(set);
+    info->agent_count = agent_set_count(settings->agents);
 }

@@ -22,7 +22,8 @@ struct settings_sources {
     void *client_owner;
 };
 
-must_check bool provider_set_create(const struct settings_sources *sources, struct provider_set **out, struct error *e);
+must_check bool provider_set_create(const struct settings_sources *sources,
+                                    struct provider_set **out, struct error *e);
 void provider_set_destroy(struct provider_set *set); /* NULL is fine */
 OWNED_DEFINE(provider_set)
 bool provider_set_is_stand_in(const struct provider_set *set); /* none of them is a real model */
@@ -31,7 +32,16 @@ bool provider_set_fits(const struct provider_set *set, const struct config *conf
 /* "ollama (http://127.0.0.1:11434/v1)", comma-separated */
 str provider_set_describe(const struct provider_set *set, struct arena *arena);
 
-must_check bool settings_create(const struct settings_sources *sources, const struct provider_set *set, struct settings **out,
+/* Found providers, kept on an arena of the caller's. */
+struct discovered_provider *discovered_copy(struct arena *arena,
+                                            const struct discovered_provider *found, size_t count);
+
+/* What a banner says of models, providers and agents. */
+void settings_describe(const struct settings *settings, const struct provider_set *set,
+                       struct arena *arena, struct platform_info *info);
+
+must_check bool settings_create(const struct settings_sources *sources,
+                                const struct provider_set *set, struct settings **out,
                                 struct error *e);
 
 #endif

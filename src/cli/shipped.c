@@ -3,7 +3,9 @@
 #include "base/arena.h"
 
 #include <errno.h>
+#include <ftw.h>
 #include <limits.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,7 +15,8 @@ static bool is_folder(const char *path)
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
-bool shipped_find(struct arena *arena, const char *folder, const char *setting, str *out, struct error *e)
+bool shipped_find(struct arena *arena, const char *folder, const char *setting, str *out,
+                  struct error *e)
 {
     static const char *const places[] = {"", "../", "../../", "../share/nexus/"};
     char *program = arena_alloc(arena, PATH_MAX + 1);
@@ -29,8 +32,9 @@ bool shipped_find(struct arena *arena, const char *folder, const char *setting, 
         *out = str_from_cstr(resolved);
         return true;
     }
-    return error_set(e, REASON_CONFIG, "no folder %s beside the program in " STR_FMT " nor in ../share/nexus; set %s", folder,
-                     STR_ARG(home), setting);
+    return error_set(e, REASON_CONFIG,
+                     "no folder %s beside the program in " STR_FMT " nor in ../share/nexus; set %s",
+                     folder, STR_ARG(home), setting);
 }
 
 bool folder_make(str path, struct error *e)
@@ -43,11 +47,27 @@ bool folder_make(str path, struct error *e)
         text[i] = '\0';
         if (mkdir(text, 0700) != 0 && errno != EEXIST)
             return error_set(e, errno == ENOSPC ? REASON_DISK_FULL : REASON_CONFIG,
-                             "data folder %s: %s; name another with --data or data_dir", text, strerrordesc_np(errno));
+                             "data folder %s: %s; name another with --data or data_dir", text,
+                             strerrordesc_np(errno));
         if (i < path.len)
             text[i] = '/';
     }
     if (!is_folder(text))
-        return error_set(e, REASON_CONFIG, "data folder %s is no folder; name another with --data or data_dir", text);
+        return error_set(e, REASON_CONFIG,
+                         "data folder %s is no folder; name another with --data or data_dir", text);
     return true;
+}
+
+static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place)
+{
+    (void) status;
+    (void) kind;
+    (void) place;
+    return remove(path);
+}
+
+void folder_remove(const char *path)
+{
+    enum { OPEN_FOLDERS_MAX = 16 };
+    (void) nftw(path, remove_entry, OPEN_FOLDERS_MAX, FTW_DEPTH | FTW_PHYS);
 }

@@ -12,18 +12,29 @@
 static const struct {
     const char *extension, *content_type;
 } content_types[] = {
-    {".csv", "text/csv"},         {".tsv", "text/tab-separated-values"}, {".json", "application/json"},
-    {".jsonl", "application/x-ndjson"}, {".ndjson", "application/x-ndjson"}, {".txt", "text/plain"},
-    {".md", "text/markdown"},     {".html", "text/html"},                {".xml", "application/xml"},
-    {".yaml", "application/yaml"}, {".yml", "application/yaml"},          {".pdf", "application/pdf"},
-    {".png", "image/png"},        {".jpg", "image/jpeg"},                {".jpeg", "image/jpeg"},
+    {".csv", "text/csv"},
+    {".tsv", "text/tab-separated-values"},
+    {".json", "application/json"},
+    {".jsonl", "application/x-ndjson"},
+    {".ndjson", "application/x-ndjson"},
+    {".txt", "text/plain"},
+    {".md", "text/markdown"},
+    {".html", "text/html"},
+    {".xml", "application/xml"},
+    {".yaml", "application/yaml"},
+    {".yml", "application/yaml"},
+    {".pdf", "application/pdf"},
+    {".png", "image/png"},
+    {".jpg", "image/jpeg"},
+    {".jpeg", "image/jpeg"},
 };
 
 str upload_content_type(str name)
 {
     for (size_t i = 0; i < ARRAY_COUNT(content_types); i++) {
         str extension = str_from_cstr(content_types[i].extension);
-        if (name.len > extension.len && str_equal_nocase(str_from(name, name.len - extension.len), extension))
+        if (name.len > extension.len &&
+            str_equal_nocase(str_from(name, name.len - extension.len), extension))
             return str_from_cstr(content_types[i].content_type);
     }
     return S("application/octet-stream");
@@ -43,22 +54,26 @@ static bool map_file(struct arena *arena, str path, str *out, struct error *e)
     struct stat status;
     int fd = open(str_to_cstr(arena, path), O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return error_set(e, REASON_USAGE, "file " STR_FMT ": %s", STR_ARG(path), strerrordesc_np(errno));
+        return error_set(e, REASON_USAGE, "file " STR_FMT ": %s", STR_ARG(path),
+                         strerrordesc_np(errno));
     if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
         close(fd);
         return error_set(e, REASON_USAGE, "file " STR_FMT " is no plain file", STR_ARG(path));
     }
-    void *bytes = status.st_size > 0 ? mmap(NULL, (size_t) status.st_size, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
+    void *bytes = status.st_size > 0
+                      ? mmap(NULL, (size_t) status.st_size, PROT_READ, MAP_PRIVATE, fd, 0)
+                      : NULL;
     int failure = errno;
     close(fd);
     if (bytes == MAP_FAILED)
-        return error_set(e, REASON_UNAVAILABLE, "file " STR_FMT ": %s", STR_ARG(path), strerrordesc_np(failure));
+        return error_set(e, REASON_UNAVAILABLE, "file " STR_FMT ": %s", STR_ARG(path),
+                         strerrordesc_np(failure));
     *out = str_of(bytes, (size_t) status.st_size);
     return true;
 }
 
-bool upload_file(struct client *client, struct context *ctx, str session_id, str name, str path, const struct json **out,
-                 struct error *e)
+bool upload_file(struct client *client, struct context *ctx, str session_id, str name, str path,
+                 const struct json **out, struct error *e)
 {
     str bytes, answer;
     if (str_is_empty(name))
@@ -68,7 +83,8 @@ bool upload_file(struct client *client, struct context *ctx, str session_id, str
     struct client_request request = {
         .method = HTTP_PUT,
         .path = str_printf(ctx->arena, "/api/v1/sessions/" STR_FMT "/files/" STR_FMT,
-                           STR_ARG(http_percent_encode(ctx->arena, session_id)), STR_ARG(http_percent_encode(ctx->arena, name))),
+                           STR_ARG(http_percent_encode(ctx->arena, session_id)),
+                           STR_ARG(http_percent_encode(ctx->arena, name))),
         .content_type = upload_content_type(name),
         .body = bytes,
     };

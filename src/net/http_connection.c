@@ -424,6 +424,10 @@ static void on_input_end(struct http_connection *c)
                            buffer_len(&job->input) > 0; /* what was pipelined is still served */
         if (job->reader)
             waiter_wake(job->reader);
+        if (job->is_streamed && !job->is_ended) {
+            http_connection_cut(c); /* who leaves a stream that runs has left: upstreams must hear of it */
+            return;
+        }
         if (!job->has_begun)
             set_deadline_in(c, HTTP_HALF_CLOSE_GRACE_MS);
         http_connection_watch(c);

@@ -447,6 +447,8 @@ bool http_reply_write(struct http_request *request, str bytes, struct error *e)
         size_t pending = http_connection_pending(c);
         size_t room = pending < HTTP_WRITE_BUFFER_BYTES ? HTTP_WRITE_BUFFER_BYTES - pending : 0;
         size_t take = bytes.len < room ? bytes.len : room;
+        if (take > CHUNK_BYTES_MAX) /* one chunk's size has four digits */
+            take = CHUNK_BYTES_MAX;
         if (take > 0 && is_chunked(request))
             append_chunked(c, str_slice(bytes, 0, take));
         else if (take > 0)

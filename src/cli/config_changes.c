@@ -1,0 +1,35 @@
+#include "cli/config_changes.h"
+
+#include "base/arena.h"
+
+static bool is_same_tree(struct arena *arena, const struct config *a, const struct config *b,
+                         str name)
+{
+    return str_equal(json_print(arena, json_get(a->document.root, name)),
+                     json_print(arena, json_get(b->document.root, name)));
+}
+
+void config_warn_fixed(const struct config *old, const struct config *fresh)
+{
+    OWNED(arena) arena = arena_create(0);
+    const struct {
+        const char *name;
+        bool is_same;
+    } fixed[] = {
+        {"listen", str_equal(old->listen, fresh->listen)},
+        {"data_dir", str_equal(old->data_dir, fresh->data_dir)},
+        {"cache_dir", str_equal(old->cache_dir, fresh->cache_dir)},
+        {"node", str_equal(old->node, fresh->node)},
+        {"threads", old->threads == fresh->threads},
+        {"policy.engine", str_equal(old->policy_engine, fresh->policy_engine)},
+        {"policy.dir", str_equal(old->policy_dir, fresh->policy_dir)},
+        {"tools", is_same_tree(arena, old, fresh, S("tools"))},
+        {"allowed_hosts", is_same_tree(arena, old, fresh, S("allowed_hosts"))},
+        {"limits.requests_per_minute", old->requests_per_minute == fresh->requests_per_minute},
+        {"limits.streams_per_key", old->streams_per_key == fresh->streams_per_key},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(fixed); i++)
+        if (!fixed[i].is_same)
+            LOG_WARN("nexus", S("this setting changes at the next start only"),
+                     LOG_STR("nexus.setting", str_from_cstr(fixed[i].name)));
+}

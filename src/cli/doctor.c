@@ -1,0 +1,477 @@
+/* nexus doctor: what is not right with this machine, this configuration, this data folder, and how to mend it */
+#include "cli/api.h"
+#include "cli/config.h"
+#include "cli/settings.h"
+#include "cli/shipped.h"
+
+#include "agent/registry.h"
+#include "base/arena.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+enum verdict { VERDICT_OK, VERDICT_WARN, VERDICT_FAIL };
+enum {
+    FREE_BYTES_WARN_MB = 1024,
+    FREE_BYTES_FAIL_MB = 64,
+    FILES_WARN = 65536,
+    KEY_AGE_WARN_DAYS = 7,
+    PROVIDER_TIMEOUT_MS = 5000,
+    TOOL_TIMEOUT_MS = 30000,
+    CLOCK_YEAR_2026 = 1767225600
+};
+
+struct doctor {
+    struct cli *cli;
+    struct arena *arena;
+    struct config *config; /* NULL: it could not be read */
+    struct error config_error;
+    const struct arguments *arguments;
+    str detail, remedy; /* of the check at work */
+};
+
+static enum verdict say(struct doctor *doctor, enum verdict verdict, str detail, str remedy)
+{
+    doctor->detail = detail;
+    doctor->remedy = remedy;
+    return verdict;
+}
+
+static enum verdict say_error(struct doctor *doctor, const struct error *e, const char *remedy)
+{
+    return say(doctor, VERDICT_FAIL, str_copy(doctor->arena, str_from_cstr(e->message)),
+               str_from_cstr(remedy));
+}
+
+/* ---- checks ---- */
+
+static enum verdict check_config(struct doctor *doctor)
+{
+    if (!doctor->config)
+        return say_error(doctor, &doctor->config_error,
+                         "mend the line that is named; nexus config check looks again");
+    str file = doctor->config->file;
+    return say(doctor, VERDICT_OK,
+               str_is_empty(file) ? S("no file: defaults and environment") : file, STR_NONE);
+}
+
+static enum verdict check_data(struct doctor *doctor)
+{
+    const char *dir = str_to_cstr(doctor->arena, doctor->config->data_dir);
+    struct stat status;
+    struct statvfs space;
+    if (stat(dir, &status) != 0) {
+        if (errno != ENOENT)
+            return say(doctor, VERDICT_FAIL,
+                       str_printf(doctor->arena, "%s: %s", dir, strerrordesc_np(errno)),
+                       S("choose another with --data"));
+        return say(doctor, VERDICT_OK,
+                   str_printf(doctor->arena, "%s: not there yet, the first start makes it", dir),
+                   STR_NONE);
+    }
+    if (!S_ISDIR(status.st_mode) || access(dir, W_OK | X_OK) != 0)
+        return say(doctor, VERDICT_FAIL, str_printf(doctor->arena, "%s cannot be written", dir),
+                   S("chown it to the user that runs nexus"));
+    int64_t free_mb =
+        statvfs(dir, &space) == 0 ? (int64_t) (space.f_bavail * space.f_frsize >> 20) : 0;
+    str detail = str_printf(doctor->arena, "%s, %lld MiB free", dir, (long long) free_mb);
+    if (free_mb < FREE_BYTES_WARN_MB)
+        return say(doctor, free_mb < FREE_BYTES_FAIL_MB ? VERDICT_FAIL : VERDICT_WARN, detail,
+                   S("make room; a full disk stops new runs"));
+    if (status.st_mode & 077)
+        return say(doctor, VERDICT_WARN,
+                   str_printf(doctor->arena, "%s can be entered by others", dir),
+                   str_printf(doctor->arena, "chmod 700 %s", dir));
+    return say(doctor, VERDICT_OK, detail, STR_NONE);
+}
+
+static enum verdict check_keys(struct doctor *doctor)
+{
+    static const char *const files[] = {"admin.key", "keys.pepper", "audit.key"};
+    str dir = doctor->config->data_dir;
+    struct stat status;
+    for (size_t i = 0; i < ARRAY_COUNT(files); i++) {
+        const char *path = str_to_cstr(
+            doctor->arena, str_printf(doctor->arena, STR_FMT "/%s", STR_ARG(dir), files[i]));
+        if (stat(path, &status) == 0 && (status.st_mode & 077))
+            return say(doctor, VERDICT_FAIL,
+                       str_printf(doctor->arena, "%s can be read by others", path),
+                       str_printf(doctor->arena, "chmod 600 %s, then make new keys", path));
+    }
+    const char *admin =
+        str_to_cstr(doctor->arena, str_printf(doctor->arena, STR_FMT "/admin.key", STR_ARG(dir)));
+    if (stat(admin, &status) != 0)
+        return say(doctor, VERDICT_OK, S("no admin.key lies around"), STR_NONE);
+    int64_t days = (time(NULL) - status.st_mtime) / (24 * 3600);
+    return say(doctor, VERDICT_WARN,
+               str_printf(doctor->arena, "%s is %lld days old", admin, (long long) days),
+               str_printf(doctor->arena,
+                          "rotate it: nexus key create NAME --role admin --scope platform, keep "
+                          "that key elsewhere, then nexus key "
+                          "revoke the first one and delete %s",
+                          admin));
+}
+
+static enum verdict check_port(struct doctor *doctor)
+{
+    const struct config *config = doctor->config;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } address = {0};
+    const char *host = str_to_cstr(doctor->arena, config->listen_address);
+    socklen_t len = sizeof address.v4;
+    if (inet_pton(AF_INET, host, &address.v4.sin_addr) == 1) {
+        address.v4.sin_family = AF_INET;
+        address.v4.sin_port = htons(config->listen_port);
+    } else if (inet_pton(AF_INET6, host, &address.v6.sin6_addr) == 1) {
+        address.v6.sin6_family = AF_INET6;
+        address.v6.sin6_port = htons(config->listen_port);
+        len = sizeof address.v6;
+    } else {
+        return say(doctor, VERDICT_FAIL, str_printf(doctor->arena, "%s is no IP address", host),
+                   S("listen on 127.0.0.1, 0.0.0.0 or ::"));
+    }
+    int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+    if (fd < 0)
+        return say(doctor, VERDICT_FAIL, str_from_cstr(strerrordesc_np(errno)), STR_NONE);
+    (void) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    int failure = bind(fd, &address.any, len) == 0 ? 0 : errno;
+    close(fd);
+    if (failure == EADDRINUSE)
+        return say(doctor, VERDICT_WARN,
+                   str_printf(doctor->arena, STR_FMT " is taken (by a running nexus?)",
+                              STR_ARG(config->listen)),
+                   S("stop what listens there, or choose another: --listen or NEXUS_LISTEN"));
+    if (failure)
+        return say(doctor, VERDICT_FAIL,
+                   str_printf(doctor->arena, STR_FMT ": %s", STR_ARG(config->listen),
+                              strerrordesc_np(failure)),
+                   S("choose another: --listen or NEXUS_LISTEN"));
+    return say(doctor, VERDICT_OK,
+               str_printf(doctor->arena, STR_FMT " is free", STR_ARG(config->listen)), STR_NONE);
+}
+
+static enum verdict check_files(struct doctor *doctor)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+        return say(doctor, VERDICT_WARN, S("the limit of open files cannot be read"), STR_NONE);
+    str detail =
+        str_printf(doctor->arena, "%llu open files at most", (unsigned long long) files.rlim_max);
+    if (files.rlim_max < FILES_WARN)
+        return say(doctor, VERDICT_WARN, detail,
+                   S("raise it for many clients: LimitNOFILE=1048576 in the unit, or ulimit -Hn"));
+    return say(doctor, VERDICT_OK, detail, STR_NONE);
+}
+
+static enum verdict check_clock(struct doctor *doctor)
+{
+    time_t now = time(NULL);
+    if (now < CLOCK_YEAR_2026)
+        return say(doctor, VERDICT_FAIL, S("the clock is before 2026"),
+                   S("set it; certificates, keys and budgets depend on it"));
+    return say(doctor, VERDICT_OK, S("plausible"), STR_NONE);
+}
+
+static enum verdict check_policy(struct doctor *doctor)
+{
+    struct error e = {0};
+    struct policy *policy;
+    str dir = doctor->config->policy_dir;
+    if ((str_is_empty(dir) && !shipped_find(doctor->arena, "policies", "policy.dir", &dir, &e)) ||
+        !doctor->cli->parts->create_policy(dir, doctor->config->policy_time_limit_ms, &policy, &e))
+        return say_error(doctor, &e, "mend the rule that is named, or point policy.dir elsewhere");
+    policy_destroy(policy);
+    return say(doctor, VERDICT_OK, dir, STR_NONE);
+}
+
+static bool open_registry(struct doctor *doctor, struct registry **out, struct error *e)
+{
+    const struct config *config = doctor->config;
+    struct registry_options options = {.tool_dir = config->tool_dir,
+                                       .tool_config =
+                                           config->document.root ? &config->document : NULL};
+    return (!str_is_empty(options.tool_dir) ||
+            shipped_find(doctor->arena, "toolbox", "tools.dir", &options.tool_dir, e)) &&
+           registry_create(&options, out, e);
+}
+
+static enum verdict check_tools(struct doctor *doctor)
+{
+    struct error e = {0};
+    struct registry *registry;
+    if (!open_registry(doctor, &registry, &e))
+        return say_error(doctor, &e,
+                         "build them with make, or point tools.dir at a folder of tools");
+    const struct registry_snapshot *tools = registry_acquire(registry);
+    size_t count = registry_count(tools), broken = registry_error_count(tools);
+    str detail = broken ? str_copy(doctor->arena, registry_error_at(tools, 0))
+                        : str_printf(doctor->arena, "%zu tools", count);
+    registry_release(tools);
+    registry_destroy(registry);
+    if (broken)
+        return say(doctor, VERDICT_WARN, detail, S("mend that manifest; the other tools work"));
+    if (count == 0)
+        return say(doctor, VERDICT_FAIL, S("no tools"),
+                   S("build them with make, or point tools.dir at a folder of tools"));
+    return say(doctor, VERDICT_OK, detail, STR_NONE);
+}
+
+struct trial {
+    struct executor *sandbox;
+    const struct tool *tool;
+    str output;
+    struct arena *arena;
+};
+
+static bool run_tool(struct context *ctx, void *argument, struct error *e)
+{
+    struct trial *trial = argument;
+    struct tool_request request = {.tool = trial->tool, .input = S("{}")};
+    struct tool_result result = {0};
+    if (!executor_execute(trial->sandbox, ctx, &request, &result, e))
+        return false;
+    trial->output = str_printf(trial->arena, "the tool time answered in %lld us",
+                               (long long) result.latency_us);
+    return true;
+}
+
+static bool try_sandbox(struct doctor *doctor, struct trial *trial, struct error *e)
+{
+    char folder[] = "/tmp/nexus-doctor.XXXXXX";
+    if (!mkdtemp(folder))
+        return error_set(e, REASON_UNAVAILABLE, "/tmp: %s", strerrordesc_np(errno));
+    struct loop *loop = loop_create(clock_system(), random_system(), e);
+    if (!loop)
+        return false;
+    bool is_ok = doctor->cli->parts->create_sandbox(str_from_cstr(folder), &trial->sandbox, e);
+    if (is_ok && loop_start_thread(loop, "nexus-doctor", e)) {
+        is_ok = sandbox_prepare(trial->sandbox, trial->tool, e) &&
+                on_loop_call(loop, "doctor", TOOL_TIMEOUT_MS, run_tool, trial, e);
+        loop_stop(loop);
+        loop_join_thread(loop);
+    }
+    executor_destroy(trial->sandbox);
+    loop_destroy(loop);
+    folder_remove(folder);
+    return is_ok;
+}
+
+static enum verdict check_sandbox(struct doctor *doctor)
+{
+    struct error e = {0};
+    struct registry *registry;
+    if (!open_registry(doctor, &registry, &e))
+        return say_error(doctor, &e, "see the line of the tools");
+    const struct registry_snapshot *tools = registry_acquire(registry);
+    struct trial trial = {.tool = registry_find(tools, S("time"), STR_NONE),
+                          .arena = doctor->arena};
+    bool is_ok = trial.tool ? try_sandbox(doctor, &trial, &e)
+                            : error_set(&e, REASON_NOT_FOUND, "there is no tool `time` to try");
+    registry_release(tools);
+    registry_destroy(registry);
+    if (!is_ok)
+        return say_error(doctor, &e,
+                         "the sandbox needs memory that may be executed (check seccomp, SELinux, "
+                         "noexec) and address space");
+    return say(doctor, VERDICT_OK, trial.output, STR_NONE);
+}
+
+/* ---- providers ---- */
+
+struct probe {
+    struct doctor *doctor;
+    struct loop *loop;
+    struct http_client *http;
+    size_t reached, total;
+    bool is_discovery;
+    str failure, names;
+};
+
+static void probe_one(struct probe *probe, struct context *ctx,
+                      const struct config_provider *provider)
+{
+    struct error e = {0};
+    struct arena *arena = probe->doctor->arena;
+    struct http_url url;
+    OWNED(http_exchange) exchange = NULL;
+    struct context brief;
+    probe->total++;
+    context_init_child(&brief, ctx, context_deadline_in(ctx, PROVIDER_TIMEOUT_MS));
+    struct http_headers headers = {0};
+    if (provider->api_key_count > 0)
+        http_headers_add(
+            &headers, arena, S("Authorization"),
+            str_printf(arena, "Bearer " STR_FMT, STR_ARG(secret_reveal(provider->api_keys[0]))));
+    bool is_ok =
+        http_url_parse(str_printf(arena, STR_FMT "/models", STR_ARG(provider->base_url)), &url, &e);
+    struct http_client_request request = {.method = HTTP_GET, .url = url, .headers = &headers};
+    is_ok = is_ok && http_client_send(probe->http, &brief, &request, &exchange, &e);
+    int status = is_ok ? http_exchange_status(exchange) : 0;
+    context_deinit(&brief);
+    if (is_ok && status < 400)
+        probe->reached++;
+    else
+        probe->failure =
+            status ? str_printf(arena, STR_FMT " answered %d %s", STR_ARG(provider->name), status,
+                                http_status_text(status))
+                   : str_printf(arena, STR_FMT ": %s", STR_ARG(provider->name), e.message);
+}
+
+static bool probe_all(struct context *ctx, void *argument, struct error *e)
+{
+    struct probe *probe = argument;
+    const struct config *config = probe->doctor->config;
+    if (!http_client_create(probe->loop, NULL, &probe->http, e))
+        return false;
+    for (size_t i = 0; i < config->provider_count; i++)
+        if (!str_equal(config->providers[i].type, S("offline")))
+            probe_one(probe, ctx, &config->providers[i]);
+    bool is_ok = true;
+    if (config->provider_count == 0) {
+        struct discovered_provider *found;
+        struct strbuf names;
+        probe->is_discovery = true;
+        is_ok =
+            discover_providers(ctx, probe->http, config->listen_port, &found, &probe->reached, e);
+        strbuf_init(&names, probe->doctor->arena, 512);
+        for (size_t i = 0; is_ok && i < probe->reached; i++)
+            strbuf_printf(&names, "%s" STR_FMT, i ? ", " : "", STR_ARG(found[i].name));
+        probe->names = strbuf_str(&names);
+    }
+    http_client_destroy(probe->http);
+    return is_ok;
+}
+
+static enum verdict check_providers(struct doctor *doctor)
+{
+    struct error e = {0};
+    struct probe probe = {.doctor = doctor,
+                          .loop = loop_create(clock_system(), random_system(), &e)};
+    bool is_ok = probe.loop && loop_start_thread(probe.loop, "nexus-doctor", &e);
+    if (is_ok) {
+        is_ok = on_loop_call(probe.loop, "doctor", 0, probe_all, &probe, &e);
+        loop_stop(probe.loop);
+        loop_join_thread(probe.loop);
+    }
+    if (probe.loop)
+        loop_destroy(probe.loop);
+    if (!is_ok)
+        return say_error(doctor, &e, "see the error");
+    if (probe.is_discovery && probe.reached > 0)
+        return say(doctor, VERDICT_OK,
+                   str_printf(doctor->arena, "found: " STR_FMT, STR_ARG(probe.names)), STR_NONE);
+    if (probe.is_discovery || probe.total == 0)
+        return say(
+            doctor, VERDICT_WARN, S("no real model: \"offline\", a scripted stand-in, will answer"),
+            S("set OPENAI_API_KEY, start Ollama or another local server, or configure providers"));
+    if (probe.reached < probe.total)
+        return say(doctor, probe.reached ? VERDICT_WARN : VERDICT_FAIL, probe.failure,
+                   S("check base_url, api_keys and the network"));
+    return say(doctor, VERDICT_OK, str_printf(doctor->arena, "%zu reached", probe.reached),
+               STR_NONE);
+}
+
+/* ---- the list ---- */
+
+static const struct {
+    const char *name;
+    bool needs_config;
+    enum verdict (*check)(struct doctor *doctor);
+} checks[] = {
+    {"configuration", false, check_config},
+    {"data folder", true, check_data},
+    {"keys", true, check_keys},
+    {"port", true, check_port},
+    {"policies", true, check_policy},
+    {"tools", true, check_tools},
+    {"sandbox", true, check_sandbox},
+    {"models", true, check_providers},
+    {"open files", false, check_files},
+    {"clock", false, check_clock},
+};
+static const char *const verdict_names[] = {"ok", "warn", "fail"};
+
+static void print_check(struct doctor *doctor, const char *name, enum verdict verdict)
+{
+    static const enum style styles[] = {STYLE_GREEN, STYLE_YELLOW, STYLE_RED};
+    bool has_colours = doctor->cli->is_terminal_out && doctor->cli->has_colours;
+    printf("%s%-5s%s %-14s ", style_on(has_colours, styles[verdict]), verdict_names[verdict],
+           style_off(has_colours), name);
+    output_text(stdout, doctor->detail, false);
+    if (!str_is_empty(doctor->remedy)) {
+        printf("\n%21s-> ", "");
+        output_text(stdout, doctor->remedy, false);
+    }
+    fputc('\n', stdout);
+}
+
+static int doctor(struct cli *cli, const struct arguments *arguments)
+{
+    struct doctor self = {.cli = cli, .arena = cli->arena, .arguments = arguments};
+    struct config_sources sources = command_config_sources(cli, arguments);
+    bool is_json = arguments_has(arguments, "json");
+    enum verdict worst = VERDICT_OK;
+    struct strbuf text;
+    struct json_writer w;
+    strbuf_init(&text, cli->arena, 64u << 10);
+    json_writer_init(&w, &text);
+    log_set_level(LOG_LEVEL_ERROR);
+    if (!config_load(&sources, &self.config, &self.config_error))
+        self.config = NULL;
+    json_array_begin(&w);
+    for (size_t i = 0; i < ARRAY_COUNT(checks); i++) {
+        if (checks[i].needs_config && !self.config)
+            continue;
+        enum verdict verdict = checks[i].check(&self);
+        worst = verdict > worst ? verdict : worst;
+        if (!is_json) {
+            print_check(&self, checks[i].name, verdict);
+            continue;
+        }
+        json_object_begin(&w);
+        json_put_str(&w, S("check"), str_from_cstr(checks[i].name));
+        json_put_str(&w, S("verdict"), str_from_cstr(verdict_names[verdict]));
+        json_put_str(&w, S("detail"), self.detail);
+        if (!str_is_empty(self.remedy))
+            json_put_str(&w, S("remedy"), self.remedy);
+        json_object_end(&w);
+    }
+    json_array_end(&w);
+    if (is_json)
+        printf("{\"ok\":%s,\"checks\":" STR_FMT "}\n", worst < VERDICT_FAIL ? "true" : "false",
+               STR_ARG(strbuf_str(&text)));
+    config_destroy(self.config);
+    blocking_pool_stop();
+    return worst < VERDICT_FAIL ? EXIT_DONE : EXIT_FAILED;
+}
+
+static const struct option options[] = {
+    {"config", 'c', "FILE", false,
+     "configuration; else $NEXUS_CONFIG, ./nexus.yaml, /etc/nexus/nexus.yaml, or none"},
+    {"data", 'd', "DIR", false, "as with serve"},
+    {"listen", 'l', "ADDRESS:PORT", false, "as with serve"},
+    {"json", 'j', NULL, false, "JSON instead of text"},
+};
+static const struct command commands[] = {
+    {.name = "doctor",
+     .operands = "",
+     .summary = "Check machine, configuration, data folder, policies, tools, sandbox and models",
+     .details =
+         "Each line is ok, warn or fail, with what to do about it; exit 1 when something fails.",
+     .example = "doctor --data ./data",
+     .options = options,
+     .option_count = ARRAY_COUNT(options),
+     .run = doctor},
+};
+const struct command_group doctor_commands = {commands, ARRAY_COUNT(commands)};
