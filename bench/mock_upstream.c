@@ -7,7 +7,8 @@
  *      POST .../chat/completions     an answer of --bytes text; with "stream":true --tokens chunks, --delay-us apart
  *      GET .../models                one model, "mock"
  * With --tool, a request that offers tools and holds no tool result yet is answered by one call of that tool, so that an
- * agent's run is two model calls and one tool call.
+ * agent's run is two model calls and one tool call.  Usage: four bytes of request are a token, so requests of different sizes
+ * leave different budgets behind.
  *
  * All delays are equal, so the streams in work form a queue that is sorted by itself: the head is due first.
  */
@@ -44,6 +45,7 @@ struct connection {
     char *out; /* what the socket did not take at once */
     size_t out_bytes, out_sent, out_capacity;
     int tokens_left; /* of the stream in work */
+    int prompt_tokens;
     bool is_streaming, wants_usage;
     int64_t due_ns;
     struct connection *next, *previous; /* in the queue of streams */
@@ -54,8 +56,8 @@ struct mock {
     int tokens, answer_bytes;
     int64_t delay_ns;
     const char *tool_name, *tool_arguments;
-    char *answer, *tool_answer, *tool_stream; /* whole replies, made once */
-    size_t answer_size, tool_answer_size, tool_stream_size;
+    char *text;      /* of an answer */
+    char *tool_call; /* "tool_calls":[...] */
     struct connection *first, *last;
 };
 
@@ -199,8 +201,8 @@ static bool send_end(struct mock *mock, struct connection *c)
     if (c->wants_usage)
         snprintf(usage, sizeof usage,
                  "data: {\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"mock\","
-                 "\"choices\":[],\"usage\":{\"prompt_tokens\":20,\"completion_tokens\":%d,\"total_tokens\":%d}}\n\n",
-                 mock->tokens, mock->tokens + 20);
+                 "\"choices\":[],\"usage\":{\"prompt_tokens\":%d,\"completion_tokens\":%d,\"total_tokens\":%d}}\n\n",
+                 c->prompt_tokens, mock->tokens, c->prompt_tokens + mock->tokens);
     snprintf(events, sizeof events, "%s{},\"finish_reason\":\"stop\"}]}\n\n%sdata: [DONE]\n\n", chunk_start, usage);
     return send_events(mock, c, events) && send_bytes(mock, c, "0\r\n\r\n", 5);
 }
@@ -230,6 +232,34 @@ static void advance_due(struct mock *mock)
     }
 }
 
+/* ---- whole answers ---- */
+
+static bool send_whole(struct mock *mock, struct connection *c, const char *message, const char *finish)
+{
+    static char body[REPLY_BYTES_MAX], reply[REPLY_BYTES_MAX + 256];
+    int size = snprintf(body, sizeof body,
+                        "{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"mock\",\"choices\":[{"
+                        "\"index\":0,\"message\":{\"role\":\"assistant\",%s},\"finish_reason\":\"%s\"}],"
+                        "\"usage\":{\"prompt_tokens\":%d,\"completion_tokens\":20,\"total_tokens\":%d}}",
+                        message, finish, c->prompt_tokens, c->prompt_tokens + 20);
+    size = snprintf(reply, sizeof reply, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", size,
+                    body);
+    return send_bytes(mock, c, reply, (size_t) size);
+}
+
+static bool send_tool_stream(struct mock *mock, struct connection *c)
+{
+    char events[4096], framed[4200];
+    snprintf(events, sizeof events,
+             "%s{\"role\":\"assistant\",%s},\"finish_reason\":null}]}\n\n%s{},\"finish_reason\":\"tool_calls\"}]}\n\n"
+             "data: {\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"mock\","
+             "\"choices\":[],\"usage\":{\"prompt_tokens\":%d,\"completion_tokens\":10,\"total_tokens\":%d}}\n\ndata: [DONE]\n\n",
+             chunk_start, mock->tool_call, chunk_start, c->prompt_tokens, c->prompt_tokens + 10);
+    size_t size = frame(framed, sizeof framed - 5, events);
+    memcpy(framed + size, "0\r\n\r\n", 5);
+    return send_bytes(mock, c, stream_head, sizeof stream_head - 1) && send_bytes(mock, c, framed, size + 5);
+}
+
 /* ---- requests ---- */
 
 static bool contains(const char *text, size_t size, const char *what)
@@ -249,11 +279,11 @@ static bool has_member(const char *body, size_t size, const char *name, const ch
 static bool answer_chat(struct mock *mock, struct connection *c, const char *body, size_t size)
 {
     bool is_stream = has_member(body, size, "stream", "true");
+    c->prompt_tokens = (int) (size / 4);
     if (mock->tool_name && contains(body, size, "\"tools\"") && !has_member(body, size, "role", "\"tool\""))
-        return is_stream ? send_bytes(mock, c, mock->tool_stream, mock->tool_stream_size)
-                         : send_bytes(mock, c, mock->tool_answer, mock->tool_answer_size);
+        return is_stream ? send_tool_stream(mock, c) : send_whole(mock, c, mock->tool_call, "tool_calls");
     if (!is_stream)
-        return send_bytes(mock, c, mock->answer, mock->answer_size);
+        return send_whole(mock, c, mock->text, "stop");
     c->tokens_left = mock->tokens;
     c->wants_usage = has_member(body, size, "include_usage", "true");
     return send_bytes(mock, c, stream_head, sizeof stream_head - 1) && advance(mock, c, now_ns());
@@ -333,31 +363,6 @@ static bool read_all(struct mock *mock, struct connection *c)
 
 /* ---- start ---- */
 
-static char *whole_reply(const char *type, const char *body, size_t *size)
-{
-    size_t capacity = strlen(body) + 256;
-    char *reply = grow(NULL, capacity);
-    *size = (size_t) snprintf(reply, capacity, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %zu\r\n\r\n%s", type,
-                              strlen(body), body);
-    return reply;
-}
-
-static void make_answer(struct mock *mock)
-{
-    size_t capacity = (size_t) mock->answer_bytes + 512;
-    char *text = grow(NULL, (size_t) mock->answer_bytes + 1), *body = grow(NULL, capacity);
-    memset(text, 'x', (size_t) mock->answer_bytes);
-    text[mock->answer_bytes] = 0;
-    snprintf(body, capacity,
-             "{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"mock\",\"choices\":[{"
-             "\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"%s\"},\"finish_reason\":\"stop\"}],"
-             "\"usage\":{\"prompt_tokens\":20,\"completion_tokens\":20,\"total_tokens\":40}}",
-             text);
-    mock->answer = whole_reply("application/json", body, &mock->answer_size);
-    free(text);
-    free(body);
-}
-
 /* The arguments are JSON and go into a JSON text. */
 static void quote(const char *from, char *out, size_t capacity)
 {
@@ -370,32 +375,19 @@ static void quote(const char *from, char *out, size_t capacity)
     out[used] = 0;
 }
 
-static void make_tool_answers(struct mock *mock)
+static void make_answers(struct mock *mock)
 {
-    char arguments[2048], call[3072], body[4096], events[4096];
-    if (!mock->tool_name)
-        return;
-    quote(mock->tool_arguments, arguments, sizeof arguments);
-    snprintf(call, sizeof call,
+    char arguments[2048] = "";
+    size_t capacity = (size_t) mock->answer_bytes + 64;
+    mock->text = grow(NULL, capacity);
+    int used = snprintf(mock->text, capacity, "\"content\":\"");
+    memset(mock->text + used, 'x', (size_t) mock->answer_bytes);
+    snprintf(mock->text + used + mock->answer_bytes, capacity - (size_t) (used + mock->answer_bytes), "\"");
+    quote(mock->tool_arguments ? mock->tool_arguments : "", arguments, sizeof arguments);
+    mock->tool_call = grow(NULL, sizeof arguments + 512);
+    snprintf(mock->tool_call, sizeof arguments + 512,
              "\"tool_calls\":[{\"index\":0,\"id\":\"call_1\",\"type\":\"function\",\"function\":{\"name\":\"%s\",\"arguments\":\"%s\"}}]",
-             mock->tool_name, arguments);
-    snprintf(body, sizeof body,
-             "{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"mock\",\"choices\":[{"
-             "\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":null,%s},\"finish_reason\":\"tool_calls\"}],"
-             "\"usage\":{\"prompt_tokens\":20,\"completion_tokens\":10,\"total_tokens\":30}}",
-             call);
-    mock->tool_answer = whole_reply("application/json", body, &mock->tool_answer_size);
-    snprintf(events, sizeof events,
-             "%s{\"role\":\"assistant\",%s},\"finish_reason\":null}]}\n\n%s{},\"finish_reason\":\"tool_calls\"}]}\n\n"
-             "data: {\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"mock\","
-             "\"choices\":[],\"usage\":{\"prompt_tokens\":20,\"completion_tokens\":10,\"total_tokens\":30}}\n\ndata: [DONE]\n\n",
-             chunk_start, call, chunk_start);
-    size_t capacity = sizeof stream_head + sizeof events + 64, used = sizeof stream_head - 1;
-    mock->tool_stream = grow(NULL, capacity);
-    memcpy(mock->tool_stream, stream_head, used);
-    used += frame(mock->tool_stream + used, capacity - used, events);
-    memcpy(mock->tool_stream + used, "0\r\n\r\n", 5);
-    mock->tool_stream_size = used + 5;
+             mock->tool_name ? mock->tool_name : "", arguments);
 }
 
 static void open_listener(struct mock *mock, uint16_t port)
@@ -504,8 +496,7 @@ int main(int count, char **arguments)
         files.rlim_cur = files.rlim_max < FILES_MAX ? files.rlim_max : FILES_MAX;
         setrlimit(RLIMIT_NOFILE, &files);
     }
-    make_answer(&mock);
-    make_tool_answers(&mock);
+    make_answers(&mock);
     mock.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (mock.epoll < 0)
         fail("epoll_create1");
