@@ -7,7 +7,7 @@
  *                                         making new questions.  Likewise == and != between texts: approval.approver != user.id
  *      arguments.amount                -> that member alone; what is not plainly a text, a whole number, a truth or null counts as a
  *                                         read of the whole arguments
- * and which optional parts of the input are there at all.  The comparisons are made for the caller's input and, where a hypothetical
+ * and, of what is read, which optional parts are there at all.  The comparisons are made for the caller's input and, where a hypothetical
  * approver takes part, for that one too.  Equal questions have equal answers, because a set is immutable; a policy that asks for time
  * or randomness, reads the input as a whole or evaluates for another input (`with`) gets no memo.  What could not be decided (a
  * timeout, an error) is never kept.

@@ -89,7 +89,8 @@ struct member {
 
 struct policy_reads {
     struct arena *arena; /* owned; names and texts */
-    uint32_t values;     /* one bit a field: its value matters */
+    uint32_t touched;    /* one bit a field: it matters at least whether it is there */
+    uint32_t values;     /* its value matters */
     size_t number_count, text_count, member_count, member_test_count;
     struct number_test numbers[TRUTHS_MAX];
     struct text_test texts[TRUTHS_MAX];
@@ -281,6 +282,10 @@ struct policy_reads *policy_reads_create(const struct json *inputs)
     struct arena *arena = arena_create(0);
     struct policy_reads *reads = ARENA_NEW(arena, struct policy_reads);
     reads->arena = arena;
+    it = json_iter(paths);
+    while (json_next(&it, NULL, &path))
+        for (int field = 0; field < FIELD_COUNT; field++)
+            reads->touched |= (uint32_t) touches(path, (enum field) field) << field;
     note_all(reads, inputs);
     return reads;
 }
@@ -350,16 +355,21 @@ static int64_t number_of(const struct policy_input *input, enum field field)
     return *cost_field(&remaining, (int) field - FIELD_TOKENS);
 }
 
-static uint8_t parts_of(const struct policy_input *input)
+/* Which fields are there, of those that may be missing. */
+static uint32_t present_fields(const struct policy_input *input)
 {
-    const bool parts[] = {
-        str_is_empty(input->tool_name),      uuid_is_none(input->session_id), str_is_empty(input->policy_context),
-        str_is_empty(input->arguments),      str_is_empty(input->approver),
-    };
-    unsigned bits = 0;
-    for (size_t i = 0; i < ARRAY_COUNT(parts); i++)
-        bits |= (unsigned) parts[i] << i;
-    return (uint8_t) bits;
+    uint32_t present = 0;
+    if (!str_is_empty(input->tool_name))
+        present |= 1u << FIELD_TOOL_NAME | 1u << FIELD_TOOL_VERSION | 1u << FIELD_TOOL_CATEGORY;
+    if (!uuid_is_none(input->session_id))
+        present |= 1u << FIELD_SESSION_ID;
+    if (!str_is_empty(input->policy_context))
+        present |= 1u << FIELD_CONTEXT;
+    if (!str_is_empty(input->arguments))
+        present |= 1u << FIELD_ARGUMENTS;
+    if (!str_is_empty(input->approver))
+        present |= 1u << FIELD_STATUS | 1u << FIELD_APPROVER;
+    return present;
 }
 
 static bool holds(int64_t left, enum operator operator, int64_t right)
@@ -507,10 +517,10 @@ bool policy_reads_ask(const struct policy_reads *reads, struct arena *arena, con
                       struct policy_question *out)
 {
     const struct json *arguments, *ignored;
-    uint8_t parts = parts_of(input);
+    uint32_t present = present_fields(input) & reads->touched;
     arena_mark mark = arena_save(arena);
     out->bytes = 0;
-    bool is_whole = is_short(input) && add_bytes(out, &parts, sizeof parts) && add_values(reads, out, input) &&
+    bool is_whole = is_short(input) && add_bytes(out, &present, sizeof present) && add_values(reads, out, input) &&
                     add_number_truths(reads, out, input) && add_text_truths(reads, out, input) &&
                     read_document(arena, input->policy_context, &ignored) && read_document(arena, input->arguments, &arguments) &&
                     add_members(reads, out, input, arguments);

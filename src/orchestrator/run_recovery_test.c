@@ -9,6 +9,7 @@
 
 #include "base/arena.h"
 #include "base/ensure.h"
+#include "orchestrator/orchestrator_internal.h"
 
 /* ---- cancel ---- */
 
@@ -384,6 +385,33 @@ static void test_a_drained_run_goes_on_at_the_next_start(struct testkit *kit)
     testkit_do(kit, check_lost_attempt, NULL);
 }
 
+/* A request that was in work when the drain began commits its run after the lane was found idle. */
+static void drain_then_spawn(struct context *ctx, void *unused)
+{
+    (void) unused;
+    struct context soon;
+    struct error e = {0};
+    context_init(&soon, ctx->scheduler, ctx->arena, context_deadline_in(ctx, 500));
+    assert_true(orchestrator_drain(scene.kit->o, &soon, &e));
+    context_deinit(&soon);
+    run_spawn(scene.kit->o, scene.kit->tenant_id, scene.session_id, scene.run_id);
+    assert_true(context_sleep_ms(ctx, 100, &e));
+    assert_int_equal(orchestrator_active_runs(scene.kit->o), 0); /* or orchestrator_destroy meets a live run */
+    assert_str(testkit_status(scene.kit, ctx, scene.run_id), "running");
+}
+
+static void test_a_run_spawned_after_the_drain_is_only_stored(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.delay_ms = 20000});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 100);
+    testkit_do(kit, drain_then_spawn, NULL);
+    testkit_crash(kit);
+    testkit_run_ms(kit, 30000);
+    testkit_do(kit, check_lost_attempt, NULL);
+}
+
 int main(void)
 {
     static const struct testkit_case cases[] = {
@@ -401,6 +429,7 @@ int main(void)
         TESTKIT_SCRIPT(test_a_store_that_fails_commits_in_any_way_ends_no_run),
         TESTKIT_SCRIPT(test_a_writer_that_was_fenced_out_stops_and_writes_nothing),
         TESTKIT_SCRIPT(test_a_drained_run_goes_on_at_the_next_start),
+        TESTKIT_SCRIPT(test_a_run_spawned_after_the_drain_is_only_stored),
     };
     return testkit_main(cases, ARRAY_COUNT(cases));
 }
