@@ -44,6 +44,15 @@ void run_spawn_cancelled(struct orchestrator *o, uuid tenant_id, uuid session_id
 /* Is the principal allowed to see what this user owns? */
 bool principal_sees_user(const struct principal *principal, str user_id);
 
+/* SESSION_CLOSED unless the session is active and has not expired. */
+must_check bool session_check_open(struct orchestrator *o, struct context *ctx, const struct record *session,
+                                   struct error *e);
+
+/* The accounts that a call without a run is charged to: those of the session and its user when one is named (which must be open),
+   else the caller's.  *policy_context stays as it is without a session. */
+may_suspend bool session_open_path(struct orchestrator *o, struct context *ctx, const struct principal *principal,
+                                   uuid session_id, struct ledger_path *path, str *policy_context, struct error *e);
+
 /* Session limits as stored in its budget column. */
 must_check bool session_budget_read(str budget_json, cost *out, struct error *e);
 

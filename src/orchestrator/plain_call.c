@@ -5,23 +5,6 @@
 #include "base/limits.h"
 #include "orchestrator/orchestrator_internal.h"
 
-static bool open_path(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid session_id,
-                      struct ledger_path *path, str *policy_context, struct error *e)
-{
-    struct ledger_limits limits = {.session = COST_LIMITLESS, .run = COST_LIMITLESS};
-    if (!uuid_is_none(session_id)) {
-        struct record session;
-        if (!session_get(o, ctx, principal, session_id, &session, e) ||
-            !session_budget_read(record_text(&session, SESSIONS_BUDGET), &limits.session, e))
-            return false;
-        if (!str_equal(record_text(&session, SESSIONS_STATUS), S("active")))
-            return error_set(e, REASON_SESSION_CLOSED, "the session is " STR_FMT "; open a new one",
-                             STR_ARG(record_text(&session, SESSIONS_STATUS)));
-        *policy_context = record_text(&session, SESSIONS_POLICY_CONTEXT);
-    }
-    return ledger_open_path(o->ledger, ctx, principal->tenant_id, principal->user_id, session_id, UUID_NONE, limits, path, e);
-}
-
 static bool decide(struct orchestrator *o, struct context *ctx, struct plain_call *call, uuid session_id, str policy_context,
                    struct error *e)
 {
@@ -82,7 +65,7 @@ static bool begin(struct orchestrator *o, struct context *ctx, const struct plai
                   struct error *e)
 {
     str policy_context = STR_NONE;
-    if (!open_path(o, ctx, &call->principal, request->session_id, &call->path, &policy_context, e))
+    if (!session_open_path(o, ctx, &call->principal, request->session_id, &call->path, &policy_context, e))
         return false;
     cost remaining = ledger_remaining(o->ledger, &call->path);
     if (decide(o, ctx, call, request->session_id, policy_context, e) &&

@@ -28,13 +28,8 @@ struct start {
 
 static bool check_session(struct start *s, struct error *e)
 {
-    str status = record_text(&s->session, SESSIONS_STATUS);
-    int64_t expires_us = record_integer(&s->session, SESSIONS_EXPIRES_AT);
-    if (!str_equal(status, S("active")))
-        return error_set(e, REASON_SESSION_CLOSED, "the session is " STR_FMT "; open a new one", STR_ARG(status));
-    if (expires_us != 0 && expires_us < s->now_us)
-        return error_set(e, REASON_SESSION_CLOSED, "the session expired at " STR_FMT "; open a new one",
-                         STR_ARG(time_str(s->ctx->arena, expires_us)));
+    if (!session_check_open(s->o, s->ctx, &s->session, e))
+        return false;
     if (record_has(&s->session, SESSIONS_LIVE_RUN_ID))
         return error_set(e, REASON_SESSION_BUSY, "run " STR_FMT " is live in this session; wait for it or cancel it",
                          STR_ARG(uuid_str(s->ctx->arena, record_uuid(&s->session, SESSIONS_LIVE_RUN_ID))));

@@ -66,9 +66,32 @@ static str budget_text(struct arena *arena, cost limit)
     return strbuf_str(&text);
 }
 
+bool session_check_open(struct orchestrator *o, struct context *ctx, const struct record *session, struct error *e)
+{
+    str status = record_text(session, SESSIONS_STATUS);
+    int64_t expires_us = record_integer(session, SESSIONS_EXPIRES_AT);
+    if (!str_equal(status, S("active")))
+        return error_set(e, REASON_SESSION_CLOSED, "the session is " STR_FMT "; open a new one", STR_ARG(status));
+    if (expires_us != 0 && expires_us < clock_unix_us(o->parts.clock))
+        return error_set(e, REASON_SESSION_CLOSED, "the session expired at " STR_FMT "; open a new one",
+                         STR_ARG(time_str(ctx->arena, expires_us)));
+    return true;
+}
+
 /* ---- opening ---- */
 
-static bool check_request(const struct settings *settings, const struct principal *principal,
+/* What is stored as JSON and later stands in policy inputs must be one JSON object. */
+static bool check_object(struct arena *arena, const char *member, str text, struct error *e)
+{
+    const struct json *tree;
+    if (str_is_empty(text))
+        return true;
+    if (!json_parse(arena, text, (struct json_limits){0}, &tree, e))
+        return error_wrap(e, "%s", member);
+    return json_type(tree) == JSON_OBJECT || error_set(e, REASON_SCHEMA, "%s must be an object", member);
+}
+
+static bool check_request(struct context *ctx, const struct settings *settings, const struct principal *principal,
                           const struct session_request *request, struct error *e)
 {
     str agent = str_is_empty(request->agent) ? S("assistant") : request->agent;
@@ -77,6 +100,9 @@ static bool check_request(const struct settings *settings, const struct principa
     if (!str_is_empty(request->user_id) && !str_equal(request->user_id, principal->user_id) &&
         !(principal->scopes & SCOPE_ACT_AS))
         return error_set(e, REASON_DENIED, "opening a session for another user_id needs the scope act_as");
+    if (!check_object(ctx->arena, "policy_context", request->policy_context, e) ||
+        !check_object(ctx->arena, "metadata", request->metadata, e))
+        return false;
     if (request->user_id.len > 255)
         return error_set(e, REASON_SCHEMA, "user_id is over 255 bytes");
     if (!agent_set_find(settings->agents, agent))
@@ -114,7 +140,7 @@ bool session_create(struct orchestrator *o, struct context *ctx, const struct pr
                     const struct session_request *request, struct record *out, struct error *e)
 {
     const struct settings *settings = orchestrator_acquire(o);
-    bool ok = check_request(settings, principal, request, e);
+    bool ok = check_request(ctx, settings, principal, request, e);
     if (ok) {
         struct batch batch;
         batch_init(&batch, ctx->arena, principal->tenant_id);
@@ -188,6 +214,22 @@ bool session_close(struct orchestrator *o, struct context *ctx, const struct pri
 }
 
 /* ---- budget ---- */
+
+bool session_open_path(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid session_id,
+                       struct ledger_path *path, str *policy_context, struct error *e)
+{
+    struct ledger_limits limits = {.session = COST_LIMITLESS, .run = COST_LIMITLESS};
+    str user_id = principal->user_id;
+    struct record session;
+    if (!uuid_is_none(session_id)) {
+        if (!session_get(o, ctx, principal, session_id, &session, e) || !session_check_open(o, ctx, &session, e) ||
+            !session_budget_read(record_text(&session, SESSIONS_BUDGET), &limits.session, e))
+            return false;
+        *policy_context = record_text(&session, SESSIONS_POLICY_CONTEXT);
+        user_id = record_text(&session, SESSIONS_USER_ID);
+    }
+    return ledger_open_path(o->ledger, ctx, principal->tenant_id, user_id, session_id, UUID_NONE, limits, path, e);
+}
 
 static void put_cost(struct json_writer *w, const char *name, cost amount)
 {

@@ -230,7 +230,8 @@ bool file_upload_begin(struct orchestrator *o, struct context *ctx, const struct
     struct record session;
     if (principal->level < ROLE_LEVEL_USER)
         return error_set(e, REASON_DENIED, "a viewer may not store files");
-    if (!name_is_lawful(name, e) || !session_get(o, ctx, principal, session_id, &session, e))
+    if (!name_is_lawful(name, e) || !session_get(o, ctx, principal, session_id, &session, e) ||
+        !session_check_open(o, ctx, &session, e))
         return false;
     struct file_upload *upload = calloc(1, sizeof *upload);
     ensure(upload != NULL);

@@ -22,25 +22,6 @@ struct invocation {
     str policy_context, role;
 };
 
-static bool open_session(struct invocation *i, struct error *e)
-{
-    struct ledger_limits limits = {.session = COST_LIMITLESS, .run = COST_LIMITLESS};
-    i->role = i->principal->role;
-    str user_id = i->principal->user_id;
-    if (!uuid_is_none(i->request->session_id)) {
-        struct record session;
-        if (!session_get(i->o, i->ctx, i->principal, i->request->session_id, &session, e) ||
-            !session_budget_read(record_text(&session, SESSIONS_BUDGET), &limits.session, e))
-            return false;
-        if (!str_equal(record_text(&session, SESSIONS_STATUS), S("active")))
-            return error_set(e, REASON_SESSION_CLOSED, "the session is " STR_FMT, STR_ARG(record_text(&session, SESSIONS_STATUS)));
-        i->policy_context = record_text(&session, SESSIONS_POLICY_CONTEXT);
-        user_id = record_text(&session, SESSIONS_USER_ID);
-    }
-    return ledger_open_path(i->o->ledger, i->ctx, i->principal->tenant_id, user_id, i->request->session_id, UUID_NONE, limits,
-                            &i->path, e);
-}
-
 static bool decide(struct invocation *i, struct error *e)
 {
     struct policy_input input = {
@@ -133,7 +114,8 @@ static bool invoke(struct invocation *i, struct tool_result *out, struct error *
     const struct json *parsed; /* the text goes into the policy's input as it is, so it must be one JSON value and no more */
     if (!json_parse(i->ctx->arena, i->request->input, (struct json_limits){0}, &parsed, e))
         return error_wrap(e, "input of tool \"" STR_FMT "\"", STR_ARG(i->tool->name));
-    if (!open_session(i, e))
+    i->role = i->principal->role;
+    if (!session_open_path(i->o, i->ctx, i->principal, i->request->session_id, &i->path, &i->policy_context, e))
         return false;
     i->reserved = (cost){.tool_calls = 1, .time_ms = i->tool->limits.time_ms};
     bool ok = decide(i, e) && ledger_reserve_plain(i->o->ledger, i->ctx, &i->path, i->reserved, e);
