@@ -26,7 +26,7 @@
 
 enum {
     START_TIMEOUT_MS = 60 * 1000,
-    WARM_UP_MS = 30 * 1000,
+    WARM_UP_MS = 20 * 1000,
     HOUSEKEEPING_MS = 5000,
     APPROVALS_EVERY = 6, /* turns of housekeeping */
     PROVIDER_SETS_MAX = 256,
@@ -162,6 +162,8 @@ static bool start_tools(struct platform *p, struct error *e)
         LOG_WARN("nexus.tools", S("a tool was left out"),
                  LOG_STR("error.message", registry_error_at(tools, i)));
     registry_release(tools);
+    if (p->info.tool_count == 0)
+        LOG_WARN("nexus.tools", S("there are no tools; build them (make) or set tools.dir"));
     return true;
 }
 

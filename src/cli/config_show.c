@@ -114,7 +114,8 @@ static void write_reference(struct strbuf *out, const struct setting_table *tabl
                       row->kind == SETTING_ITEMS ? "[]" : "");
         if (row->is_required)
             strbuf_add(out, S(" (required)"));
-        else if (row->otherwise)
+        else if (row->otherwise &&
+                 !(is_item && row->kind == SETTING_MONEY)) /* a price not said is none */
             strbuf_printf(out, " = `%s`", row->otherwise);
         strbuf_printf(out, ": %s", row->help);
         if (row->choices)

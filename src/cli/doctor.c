@@ -281,9 +281,11 @@ static enum verdict check_sandbox(struct doctor *doctor)
     registry_release(tools);
     registry_destroy(registry);
     if (!is_ok)
-        return say_error(doctor, &e,
-                         "the sandbox needs memory that may be executed (check seccomp, SELinux, "
-                         "noexec) and address space");
+        return say_error(
+            doctor, &e,
+            !trial.tool ? "see the line of the tools"
+                        : "the sandbox needs memory that may be executed (check seccomp, SELinux, "
+                          "noexec) and address space");
     return say(doctor, VERDICT_OK, trial.output, STR_NONE);
 }
 

@@ -19,8 +19,9 @@ static const char *level_colour(str level)
 
 static bool is_shown_first(str name)
 {
-    static const str names[] = {S_INIT("@timestamp"), S_INIT("log.level"), S_INIT("log.logger"),
-                                S_INIT("message"), S_INIT("ecs.version")};
+    static const str names[] = {S_INIT("@timestamp"),  S_INIT("log.level"),
+                                S_INIT("log.logger"),  S_INIT("message"),
+                                S_INIT("ecs.version"), S_INIT("service.name")};
     for (size_t i = 0; i < ARRAY_COUNT(names); i++)
         if (str_equal(name, names[i]))
             return true;

@@ -161,10 +161,12 @@ static void show_tool_result(struct run_view *view, struct arena *arena, const s
 
 static void show_approval(struct run_view *view, struct arena *arena, const struct json *data)
 {
+    int64_t expires_us = json_i64_or(data, S("expires_at"), 0); /* a text where it is no number */
+    str until = expires_us > 0 ? time_str(arena, expires_us)
+                               : output_value(arena, json_get(data, S("expires_at")));
     line(view, STYLE_YELLOW, "approval",
          str_printf(arena, "needed: " STR_FMT "  (until " STR_FMT ")",
-                    STR_ARG(text_of(data, S("approval_id"))),
-                    STR_ARG(output_value(arena, json_get(data, S("expires_at"))))));
+                    STR_ARG(text_of(data, S("approval_id"))), STR_ARG(until)));
 }
 
 static void show_decision(struct run_view *view, struct arena *arena, const struct json *data)

@@ -105,15 +105,17 @@ static int serve(struct cli *cli, const struct arguments *arguments)
         return command_fail(cli, "serve", &e);
     logging_set(config, cli->is_terminal_error, cli->has_colours);
     int64_t drain_timeout_ms = config->drain_timeout_ms;
+    bool has_banner = cli->is_terminal_error && !str_equal(config->log_format, S("json"));
     if (!cli->platform->start(&sources, config, &platform, &e)) {
         if (cli->is_terminal_error)
             return command_fail(cli, "serve", &e);
         LOG_ERROR("nexus", S("the platform could not start"), &e); /* keeps to one form */
         return error_exit_code(e.reason);
     }
-    log_ready(cli->platform->info(platform));
-    if (cli->is_terminal_error)
+    if (has_banner)
         print_banner(cli, cli->platform->info(platform));
+    else
+        log_ready(cli->platform->info(platform));
     return serve_until_signal(cli, platform, drain_timeout_ms);
 }
 
