@@ -19,40 +19,45 @@
 struct tool_files {
     void *owner;
     /* Path of a file to open for reading (absolute, ours), on the arena; NOT_FOUND names the files there are. */
-    may_suspend bool (*resolve)(void *owner, struct context *ctx, str name, str *path, int64_t *bytes, struct error *e);
+    may_suspend bool (*resolve)(void *owner, struct context *ctx, str name, str *path,
+                                int64_t *bytes, struct error *e);
 };
 
 struct tool_request {
-    const struct tool *tool;     /* alive until execute returns */
-    str input;                   /* JSON text */
-    uuid tenant_id, session_id, run_id, call_id; /* session and run may be UUID_NONE (direct invocation) */
+    const struct tool *tool; /* alive until execute returns */
+    str input;               /* JSON text */
+    uuid tenant_id, session_id, run_id,
+        call_id; /* session and run may be UUID_NONE (direct invocation) */
     str user_id;
-    str effect_key;              /* passed to host calls with effects as Idempotency-Key */
+    str effect_key;                 /* passed to host calls with effects as Idempotency-Key */
     const struct tool_files *files; /* NULL: no files */
-    str *file_names;             /* names of the session's files, for resolving ahead: guests run on other threads */
+    str *
+        file_names; /* names of the session's files, for resolving ahead: guests run on other threads */
     size_t file_name_count;
 };
 struct tool_result {
-    str output;                  /* JSON text on ctx's arena */
+    str output; /* JSON text on ctx's arena */
     int64_t latency_ms, latency_us;
     int64_t fuel;
-    size_t memory_bytes;         /* peak of linear memory */
-    str log;                     /* what the guest wrote to stderr or log(), at most 4 KiB */
+    size_t memory_bytes; /* peak of linear memory */
+    str log;             /* what the guest wrote to stderr or log(), at most 4 KiB */
 };
 
 struct executor;
 struct executor_ops {
     const char *name;
-    may_suspend bool (*execute)(struct executor *executor, struct context *ctx, const struct tool_request *request,
-                                struct tool_result *out, struct error *e);
+    may_suspend bool (*execute)(struct executor *executor, struct context *ctx,
+                                const struct tool_request *request, struct tool_result *out,
+                                struct error *e);
     void (*destroy)(struct executor *executor);
 };
 struct executor {
     const struct executor_ops *ops;
 };
 /* On error `out` still has the figures (latency, fuel) that are known. */
-may_suspend bool executor_execute(struct executor *executor, struct context *ctx, const struct tool_request *request,
-                                  struct tool_result *out, struct error *e);
+may_suspend bool executor_execute(struct executor *executor, struct context *ctx,
+                                  const struct tool_request *request, struct tool_result *out,
+                                  struct error *e);
 void executor_destroy(struct executor *executor);
 
 /*
@@ -60,20 +65,21 @@ void executor_destroy(struct executor *executor);
  * A host call runs as a coroutine on the loop that called execute; the guest waits without holding a thread.
  */
 struct host_call {
-    const char *name;            /* "clock", "http_request" */
-    may_suspend bool (*run)(void *owner, struct context *ctx, const struct tool_request *request, str input_json,
-                            str *output_json, struct error *e);
+    const char *name; /* "clock", "http_request" */
+    may_suspend bool (*run)(void *owner, struct context *ctx, const struct tool_request *request,
+                            str input_json, str *output_json, struct error *e);
     void *owner;
 };
 struct sandbox_options {
-    str cache_dir;               /* for .cwasm; made with mode 0700 */
-    int thread_count;            /* 0: number of cores */
-    int parallel_max;            /* 0: 64 */
+    str cache_dir;    /* for .cwasm; made with mode 0700 */
+    int thread_count; /* 0: number of cores */
+    int parallel_max; /* 0: 64 */
     const struct host_call *host_calls;
     size_t host_call_count;
     struct clock *clock;
 };
-must_check bool sandbox_create(const struct sandbox_options *options, struct executor **out, struct error *e);
+must_check bool sandbox_create(const struct sandbox_options *options, struct executor **out,
+                               struct error *e);
 /* Compiles (or loads) a tool's module ahead of time; blocking. */
 must_check bool sandbox_prepare(struct executor *sandbox, const struct tool *tool, struct error *e);
 

@@ -17,7 +17,8 @@ struct str_list {
 struct permissions {
     struct {
         bool is_set;
-        struct str_list allowed_hosts, blocked_ips, allowed_ips; /* allowed_ips: the operator's own exceptions (tests, intranet) */
+        struct str_list allowed_hosts, blocked_ips,
+            allowed_ips; /* allowed_ips: the operator's own exceptions (tests, intranet) */
         int64_t max_response_bytes;
         int64_t timeout_ms;
     } network;
@@ -25,19 +26,21 @@ struct permissions {
         bool is_set;
         struct str_list read, write, execute;
     } paths;
-    int64_t max_file_bytes;         /* 0: not set */
+    int64_t max_file_bytes; /* 0: not set */
     struct str_list allowed_extensions;
     struct str_list languages;
-    int64_t max_cpu_time_ms;        /* 0: not set */
-    int64_t max_memory_bytes;       /* 0: not set */
+    int64_t max_cpu_time_ms;  /* 0: not set */
+    int64_t max_memory_bytes; /* 0: not set */
     bool network_access, is_network_access_set;
 };
 
 /* Reads `permissions:`; unknown members and wrong forms are errors with file and line. */
-must_check bool permissions_read(struct arena *arena, const struct yaml_document *document, const struct json *value,
-                                 struct permissions *out, struct error *e);
+must_check bool permissions_read(struct arena *arena, const struct yaml_document *document,
+                                 const struct json *value, struct permissions *out,
+                                 struct error *e);
 /* What both allow.  `b` is the operator's: its allowed_ips count, the manifest's do not. */
-struct permissions permissions_intersect(struct arena *arena, const struct permissions *a, const struct permissions *b);
+struct permissions permissions_intersect(struct arena *arena, const struct permissions *a,
+                                         const struct permissions *b);
 /* May a session's file of this name be read, by a tool that may read them at all (host calls file_size, file_read): where there
    are `paths`, one of paths.read matches ("*" is any run of characters), and the extension is allowed. */
 bool permissions_allow_read(const struct permissions *permissions, str name);

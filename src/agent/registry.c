@@ -18,17 +18,25 @@ struct configured {
     struct permissions permissions;
 };
 
+/* What the operator says about tools.  Counted: permissions of the tools of a snapshot point into it. */
+struct configuration {
+    atomic_size_t references;
+    struct arena *arena;
+    struct configured *items;
+    size_t count;
+};
+
 struct registry {
     struct arena *arena;
     str tool_dir;
-    struct configured *configured;
-    size_t configured_count;
+    struct configuration *configuration;
     pthread_mutex_t mutex; /* guards the pointer below; held for a few instructions */
     struct registry_snapshot *current;
 };
 
 struct registry_snapshot {
     atomic_size_t references;
+    struct configuration *configuration;
     struct arena *arena;
     struct tool *tools; /* by name, then newest first */
     size_t count;
@@ -101,11 +109,12 @@ static bool digest_file(int dir, str name, digest *out, struct error *e)
     return true;
 }
 
-static const struct permissions *find_configured(const struct registry *registry, str name)
+static const struct permissions *find_configured(const struct configuration *configuration,
+                                                 str name)
 {
-    for (size_t i = 0; i < registry->configured_count; i++)
-        if (str_equal(registry->configured[i].name, name))
-            return &registry->configured[i].permissions;
+    for (size_t i = 0; i < configuration->count; i++)
+        if (str_equal(configuration->items[i].name, name))
+            return &configuration->items[i].permissions;
     return NULL;
 }
 
@@ -118,8 +127,7 @@ static bool is_taken(const struct registry_snapshot *snapshot, const struct tool
     return false;
 }
 
-static bool read_tool(const struct registry *registry, struct registry_snapshot *snapshot, int dir,
-                      str folder, struct error *e)
+static bool read_tool(struct registry_snapshot *snapshot, int dir, str folder, struct error *e)
 {
     struct arena *arena = snapshot->arena;
     struct tool tool;
@@ -139,7 +147,7 @@ static bool read_tool(const struct registry *registry, struct registry_snapshot 
         return error_wrap(e, STR_FMT ":1", STR_ARG(file));
     tool.module_path =
         str_printf(arena, STR_FMT "/" STR_FMT, STR_ARG(folder), STR_ARG(tool.module_path));
-    const struct permissions *configured = find_configured(registry, tool.name);
+    const struct permissions *configured = find_configured(snapshot->configuration, tool.name);
     if (configured)
         tool.permissions = permissions_intersect(arena, &tool.permissions, configured);
     tool.identity = tool_identity(&tool);
@@ -185,17 +193,28 @@ static bool list_folders(struct arena *arena, str tool_dir, str **out, size_t *o
     return true;
 }
 
+static void configuration_release(struct configuration *configuration)
+{
+    if (atomic_fetch_sub(&configuration->references, 1) != 1)
+        return;
+    arena_destroy(configuration->arena);
+    free(configuration);
+}
+
 static void snapshot_destroy(struct registry_snapshot *snapshot)
 {
+    configuration_release(snapshot->configuration);
     arena_destroy(snapshot->arena);
     free(snapshot);
 }
 
-static bool snapshot_read(const struct registry *registry, struct registry_snapshot **out,
-                          struct error *e)
+static bool snapshot_read(const struct registry *registry, struct configuration *configuration,
+                          struct registry_snapshot **out, struct error *e)
 {
     struct registry_snapshot *snapshot = calloc(1, sizeof *snapshot);
     ensure(snapshot != NULL);
+    snapshot->configuration = configuration;
+    atomic_fetch_add(&configuration->references, 1);
     snapshot->arena = arena_create(256u << 20);
     atomic_init(&snapshot->references, 1);
     snapshot->tools = ARENA_ARRAY(snapshot->arena, struct tool, REGISTRY_TOOLS_MAX);
@@ -213,7 +232,7 @@ static bool snapshot_read(const struct registry *registry, struct registry_snaps
         int dir = open(str_to_cstr(snapshot->arena, folder), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (dir < 0)
             continue; /* a file between the folders */
-        if (!read_tool(registry, snapshot, dir, folder, &broken))
+        if (!read_tool(snapshot, dir, folder, &broken))
             add_error(snapshot, broken.message);
         close(dir);
     }
@@ -224,19 +243,19 @@ static bool snapshot_read(const struct registry *registry, struct registry_snaps
 
 /* ---- the registry ---- */
 
-static bool read_configuration(struct registry *registry, const struct yaml_document *document,
-                               struct error *e)
+static bool read_permissions(struct configuration *configuration,
+                             const struct yaml_document *document, const struct json *tools,
+                             struct error *e)
 {
-    const struct json *tools = document ? json_get(document->root, S("tools")) : NULL, *tool;
-    if (!tools)
-        return true;
     if (json_type(tools) != JSON_OBJECT || json_count(tools) > REGISTRY_TOOLS_MAX)
         return yaml_error(document, tools, e, "tools must have the names of tools as members");
-    registry->configured = ARENA_ARRAY(registry->arena, struct configured, json_count(tools) + 1);
+    configuration->items =
+        ARENA_ARRAY(configuration->arena, struct configured, json_count(tools) + 1);
     str name, key;
+    const struct json *tool;
     struct json_iter it = json_iter(tools);
     while (json_next(&it, &name, &tool)) {
-        struct configured *configured = &registry->configured[registry->configured_count];
+        struct configured *configured = &configuration->items[configuration->count];
         const struct json *member;
         struct json_iter members = json_iter(tool);
         while (json_next(&members, &key, &member))
@@ -247,11 +266,27 @@ static bool read_configuration(struct registry *registry, const struct yaml_docu
         member = json_get(tool, S("permissions"));
         if (!member)
             continue;
-        if (!permissions_read(registry->arena, document, member, &configured->permissions, e))
+        if (!permissions_read(configuration->arena, document, member, &configured->permissions, e))
             return false;
-        configured->name = str_copy(registry->arena, name);
-        registry->configured_count++;
+        configured->name = str_copy(configuration->arena, name);
+        configuration->count++;
     }
+    return true;
+}
+
+static bool read_configuration(const struct yaml_document *document, struct configuration **out,
+                               struct error *e)
+{
+    struct configuration *configuration = calloc(1, sizeof *configuration);
+    ensure(configuration != NULL);
+    configuration->arena = arena_create(0);
+    atomic_init(&configuration->references, 1);
+    const struct json *tools = document ? json_get(document->root, S("tools")) : NULL;
+    if (tools && !read_permissions(configuration, document, tools, e)) {
+        configuration_release(configuration);
+        return false;
+    }
+    *out = configuration;
     return true;
 }
 
@@ -262,7 +297,7 @@ bool registry_create(const struct registry_options *options, struct registry **o
     pthread_mutex_init(&registry->mutex, NULL);
     registry->arena = arena_create(0);
     registry->tool_dir = str_copy(registry->arena, options->tool_dir);
-    if (!read_configuration(registry, options->tool_config, e) || !registry_reload(registry, e)) {
+    if (!registry_reconfigure(registry, options->tool_config, e)) {
         registry_destroy(registry);
         return false;
     }
@@ -276,15 +311,17 @@ void registry_destroy(struct registry *registry)
         return;
     if (registry->current)
         registry_release(registry->current);
+    if (registry->configuration)
+        configuration_release(registry->configuration);
     pthread_mutex_destroy(&registry->mutex);
     arena_destroy(registry->arena);
     free(registry);
 }
 
-bool registry_reload(struct registry *registry, struct error *e)
+static bool load(struct registry *registry, struct configuration *configuration, struct error *e)
 {
     struct registry_snapshot *fresh;
-    if (!snapshot_read(registry, &fresh, e))
+    if (!snapshot_read(registry, configuration, &fresh, e))
         return false;
     pthread_mutex_lock(&registry->mutex);
     struct registry_snapshot *old = registry->current;
@@ -292,6 +329,27 @@ bool registry_reload(struct registry *registry, struct error *e)
     pthread_mutex_unlock(&registry->mutex);
     if (old)
         registry_release(old);
+    return true;
+}
+
+bool registry_reload(struct registry *registry, struct error *e)
+{
+    return load(registry, registry->configuration, e);
+}
+
+bool registry_reconfigure(struct registry *registry, const struct yaml_document *tool_config,
+                          struct error *e)
+{
+    struct configuration *fresh;
+    if (!read_configuration(tool_config, &fresh, e))
+        return false;
+    if (!load(registry, fresh, e)) {
+        configuration_release(fresh);
+        return false;
+    }
+    if (registry->configuration)
+        configuration_release(registry->configuration);
+    registry->configuration = fresh;
     return true;
 }
 

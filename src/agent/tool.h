@@ -13,8 +13,8 @@
 enum tool_abi { TOOL_ABI_WASI_COMMAND, TOOL_ABI_NEXUS_EXPORT };
 
 struct tool_limits {
-    uint64_t fuel;           /* wasm fuel units */
-    int64_t time_ms;         /* wall clock, waiting for host calls included */
+    uint64_t fuel;   /* wasm fuel units */
+    int64_t time_ms; /* wall clock, waiting for host calls included */
     size_t memory_bytes;
     size_t output_bytes;
     uint32_t table_elements;
@@ -23,17 +23,17 @@ struct tool_limits {
 struct tool {
     str name, version, category, description, author;
     enum tool_abi abi;
-    bool is_pure;            /* same input (and files), same output: no effect; may be repeated and cached */
-    bool is_idempotent;      /* a repeat with the same effect key does no harm */
+    bool is_pure; /* same input (and files), same output: no effect; may be repeated and cached */
+    bool is_idempotent; /* a repeat with the same effect key does no harm */
     struct tool_limits limits;
     struct permissions permissions;
-    str input_schema;        /* JSON text, 2020-12 */
+    str input_schema; /* JSON text, 2020-12 */
     str output_schema;
-    str *host_calls;         /* names the guest may call */
+    str *host_calls; /* names the guest may call */
     size_t host_call_count;
-    digest module_digest;    /* sha256 of the .wasm */
+    digest module_digest; /* sha256 of the .wasm */
     str module_path;
-    digest identity;         /* tool_identity(): what may share compiled code and schemas */
+    digest identity; /* tool_identity(): what may share compiled code and schemas */
 };
 
 /* Over name, version, ABI, schemas and module digest.  Whoever fills a struct tool sets `identity` to it last. */

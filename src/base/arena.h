@@ -21,12 +21,14 @@ typedef struct {
     size_t used;
 } arena_mark;
 
-struct arena *arena_create(size_t limit_bytes); /* limit: see arena_is_over; 0 means ARENA_BYTES_DEFAULT */
-void arena_destroy(struct arena *arena);        /* NULL is fine */
+struct arena *arena_create(
+    size_t limit_bytes);                 /* limit: see arena_is_over; 0 means ARENA_BYTES_DEFAULT */
+void arena_destroy(struct arena *arena); /* NULL is fine */
 OWNED_DEFINE(arena)
 
-void *arena_alloc(struct arena *arena, size_t size);                               /* zeroed */
-void *arena_alloc_array(struct arena *arena, size_t count, size_t element_bytes);  /* zeroed; overflow-checked */
+void *arena_alloc(struct arena *arena, size_t size); /* zeroed */
+void *arena_alloc_array(struct arena *arena, size_t count,
+                        size_t element_bytes); /* zeroed; overflow-checked */
 /* Grows in place when `old` was the last allocation, else copies. `old` may be NULL. */
 void *arena_grow(struct arena *arena, void *old, size_t old_bytes, size_t new_bytes);
 /* Not zeroed: for buffers that are written before they are read. */
@@ -41,8 +43,9 @@ arena_mark arena_save(const struct arena *arena);
 void arena_rewind(struct arena *arena, arena_mark mark);
 void arena_reset(struct arena *arena); /* back to empty, keeps the first chunk */
 
-size_t arena_bytes(const struct arena *arena); /* handed out since creation or reset, rewinds subtracted */
+size_t arena_bytes(
+    const struct arena *arena); /* handed out since creation or reset, rewinds subtracted */
 size_t arena_bytes_left(const struct arena *arena); /* until the limit; 0 when over */
-bool arena_is_over(const struct arena *arena); /* more than the limit was handed out */
+bool arena_is_over(const struct arena *arena);      /* more than the limit was handed out */
 
 #endif

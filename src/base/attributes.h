@@ -17,7 +17,8 @@
 #define must_check __attribute__((warn_unused_result))
 #define may_suspend must_check
 #define may_suspend_void
-#define format_like(format_index, first_index) __attribute__((format(printf, format_index, first_index)))
+#define format_like(format_index, first_index)                                                     \
+    __attribute__((format(printf, format_index, first_index)))
 #define noreturn_function __attribute__((noreturn))
 #define never_inline __attribute__((noinline))
 #define likely(x) __builtin_expect(!!(x), 1)

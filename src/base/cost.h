@@ -28,7 +28,7 @@ cost cost_max(cost a, cost b);            /* per field */
 bool cost_fits(cost amount, cost within); /* every field <= */
 bool cost_is_zero(cost a);
 bool cost_equal(cost a, cost b);
-int64_t *cost_field(cost *c, int index);  /* 0 tokens, 1 time_ms, 2 cost_nanousd, 3 tool_calls */
+int64_t *cost_field(cost *c, int index); /* 0 tokens, 1 time_ms, 2 cost_nanousd, 3 tool_calls */
 const char *cost_field_name(int index);
 
 #endif

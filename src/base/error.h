@@ -13,12 +13,12 @@
 
 enum error_code {
     ERROR_OK = 0,
-    ERROR_INVALID,     /* mend the input */
-    ERROR_DENIED,      /* ask for permission */
+    ERROR_INVALID, /* mend the input */
+    ERROR_DENIED,  /* ask for permission */
     ERROR_NOT_FOUND,
-    ERROR_CONFLICT,    /* look again, then decide */
-    ERROR_LIMIT,       /* make it smaller, or raise the limit */
-    ERROR_TIMEOUT,     /* may be retried */
+    ERROR_CONFLICT, /* look again, then decide */
+    ERROR_LIMIT,    /* make it smaller, or raise the limit */
+    ERROR_TIMEOUT,  /* may be retried */
     ERROR_CANCELLED,
     ERROR_UNAVAILABLE, /* may be retried */
     ERROR_INTERNAL,
@@ -36,22 +36,23 @@ enum { ERROR_MESSAGE_BYTES = 480 };
 struct error {
     enum error_code code;
     enum error_reason reason;
-    int64_t retry_after_ms;               /* 0 when nobody said */
-    char message[ERROR_MESSAGE_BYTES];    /* terminated, UTF-8, cut at the end */
+    int64_t retry_after_ms;            /* 0 when nobody said */
+    char message[ERROR_MESSAGE_BYTES]; /* terminated, UTF-8, cut at the end */
 };
 
 /*
  * Fills e from a reason (which carries the code) and returns false, so that one can `return error_set(...)`.
  * e may be NULL in these three, for callers who only ask whether it worked.
  */
-bool error_set(struct error *e, enum error_reason reason, const char *format, ...) format_like(3, 4);
+bool error_set(struct error *e, enum error_reason reason, const char *format, ...)
+    format_like(3, 4);
 /* Puts context in front: "resume run X: <old message>".  Returns false. */
 bool error_wrap(struct error *e, const char *format, ...) format_like(2, 3);
 /* Copies; returns false. */
 bool error_copy(struct error *e, const struct error *from);
 
-const char *error_code_name(enum error_code code);      /* "INVALID" */
-const char *error_problem(enum error_reason reason);    /* "over_budget" */
+const char *error_code_name(enum error_code code);   /* "INVALID" */
+const char *error_problem(enum error_reason reason); /* "over_budget" */
 const char *error_title(enum error_reason reason);
 int error_http_status(enum error_reason reason);
 int error_exit_code(enum error_reason reason);

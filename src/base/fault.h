@@ -13,7 +13,8 @@
 
 #ifdef NEXUS_FAULTS
 bool fault_fires(const char *point);
-void fault_arm(str specification); /* the form above; replaces what was armed; used by main and tests */
+void fault_arm(
+    str specification); /* the form above; replaces what was armed; used by main and tests */
 #define FAULT(point) (fault_fires(point))
 #else
 #define FAULT(point) (false)

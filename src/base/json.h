@@ -14,12 +14,22 @@
 
 struct json; /* a value in a tree: object, array, string, number, bool or null */
 
-enum json_type { JSON_ABSENT, JSON_NULL, JSON_BOOL, JSON_INTEGER, JSON_REAL, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
+enum json_type {
+    JSON_ABSENT,
+    JSON_NULL,
+    JSON_BOOL,
+    JSON_INTEGER,
+    JSON_REAL,
+    JSON_STRING,
+    JSON_ARRAY,
+    JSON_OBJECT
+};
 
 struct json_limits {
-    size_t bytes_max;    /* 0: JSON_BYTES_MAX */
-    size_t depth_max;    /* 0: JSON_DEPTH_MAX */
-    bool allow_duplicates; /* keep the first of two equal keys; only where meaning cannot depend on it */
+    size_t bytes_max; /* 0: JSON_BYTES_MAX */
+    size_t depth_max; /* 0: JSON_DEPTH_MAX */
+    bool
+        allow_duplicates; /* keep the first of two equal keys; only where meaning cannot depend on it */
 };
 
 /*
@@ -27,19 +37,21 @@ struct json_limits {
  * A tree takes the text's bytes and 16 per value (a key is one); where that would put the arena over its limit the answer
  * is REASON_TOO_LARGE and nothing was built.  On failure the arena is as it was.  depth_max may not pass JSON_DEPTH_MAX.
  */
-must_check bool json_parse(struct arena *arena, str text, struct json_limits limits, const struct json **out,
-                           struct error *e);
+must_check bool json_parse(struct arena *arena, str text, struct json_limits limits,
+                           const struct json **out, struct error *e);
 
-enum json_type json_type(const struct json *value);  /* JSON_ABSENT for NULL */
+enum json_type json_type(const struct json *value); /* JSON_ABSENT for NULL */
 const char *json_type_name(enum json_type type);
-const struct json *json_get(const struct json *object, str key);      /* NULL when absent or no object */
-const struct json *json_path(const struct json *value, str pointer);  /* RFC 6901 pointer; NULL when absent */
-const struct json *json_at(const struct json *array, size_t index);   /* O(index) */
+const struct json *json_get(const struct json *object, str key); /* NULL when absent or no object */
+const struct json *json_path(const struct json *value,
+                             str pointer); /* RFC 6901 pointer; NULL when absent */
+const struct json *json_at(const struct json *array, size_t index); /* O(index) */
 size_t json_count(const struct json *array_or_object);
 
 /* Typed reads: true and *out set only when the type is right. */
 bool json_to_str(const struct json *value, str *out);
-bool json_to_i64(const struct json *value, int64_t *out); /* integers that fit, and reals without a fraction that fit */
+bool json_to_i64(const struct json *value,
+                 int64_t *out); /* integers that fit, and reals without a fraction that fit */
 bool json_to_double(const struct json *value, double *out);
 bool json_to_bool(const struct json *value, bool *out);
 /* Reads with a default, for optional members whose type was checked elsewhere or does not matter. */
@@ -59,7 +71,8 @@ bool json_next(struct json_iter *it, str *key, const struct json **item); /* key
 /* Member readers for request bodies: absent (or null, which many clients send for it) is fine (true, *out untouched), wrong
  * type is REASON_SCHEMA naming the member. */
 must_check bool json_read_str(const struct json *object, str key, str *out, struct error *e);
-must_check bool json_read_i64(const struct json *object, str key, int64_t min, int64_t max, int64_t *out, struct error *e);
+must_check bool json_read_i64(const struct json *object, str key, int64_t min, int64_t max,
+                              int64_t *out, struct error *e);
 must_check bool json_read_bool(const struct json *object, str key, bool *out, struct error *e);
 must_check bool json_read_double(const struct json *object, str key, double *out, struct error *e);
 /* The same for a member that must be there. */
@@ -81,14 +94,16 @@ void json_object_end(struct json_writer *w);
 void json_array_begin(struct json_writer *w);
 void json_array_end(struct json_writer *w);
 void json_key(struct json_writer *w, str key);
-void json_write_str(struct json_writer *w, str value);     /* invalid UTF-8 becomes U+FFFD */
+void json_write_str(struct json_writer *w, str value); /* invalid UTF-8 becomes U+FFFD */
 void json_write_i64(struct json_writer *w, int64_t value);
 void json_write_u64(struct json_writer *w, uint64_t value);
-void json_write_double(struct json_writer *w, double value); /* shortest that reads back; NaN and infinities: null */
+void json_write_double(struct json_writer *w,
+                       double value); /* shortest that reads back; NaN and infinities: null */
 void json_write_bool(struct json_writer *w, bool value);
 void json_write_null(struct json_writer *w);
-void json_write_value(struct json_writer *w, const struct json *value); /* a tree; NULL writes null */
-void json_write_raw(struct json_writer *w, str json_text);              /* trusted JSON text, unchanged */
+void json_write_value(struct json_writer *w,
+                      const struct json *value);           /* a tree; NULL writes null */
+void json_write_raw(struct json_writer *w, str json_text); /* trusted JSON text, unchanged */
 /* Key and value in one. */
 void json_put_str(struct json_writer *w, str key, str value);
 void json_put_i64(struct json_writer *w, str key, int64_t value);
@@ -96,7 +111,8 @@ void json_put_bool(struct json_writer *w, str key, bool value);
 void json_put_double(struct json_writer *w, str key, double value);
 void json_put_raw(struct json_writer *w, str key, str json_text);
 void json_put_value(struct json_writer *w, str key, const struct json *value);
-void json_put_i64_str(struct json_writer *w, str key, int64_t value); /* as a decimal string: money */
+void json_put_i64_str(struct json_writer *w, str key,
+                      int64_t value); /* as a decimal string: money */
 
 str json_print(struct arena *arena, const struct json *value); /* compact text */
 /* RFC 8785 canonical form (keys by UTF-16 code units, numbers per ECMAScript), for digests.  Integers past 2^53, which lie

@@ -9,8 +9,9 @@
 #define ARENA_BYTES_DEFAULT (8u << 20)
 #define ARENA_CHUNK_BYTES_FIRST 4096u
 #define ARENA_CHUNK_BYTES_MAX (64u << 10)
-#define ARENA_LARGE_BYTES (16u << 10)      /* from here on an allocation that does not fit gets its own block */
-#define ARENA_CACHE_CHUNKS_MAX 256u        /* first chunks kept per thread */
+#define ARENA_LARGE_BYTES                                                                          \
+    (16u << 10) /* from here on an allocation that does not fit gets its own block */
+#define ARENA_CACHE_CHUNKS_MAX 256u /* first chunks kept per thread */
 #define STRBUF_BYTES_FIRST 128u
 #define NUMBER_TEXT_BYTES_MAX 256u
 #define FAULT_POINTS_MAX 16u
@@ -29,12 +30,14 @@
 #define BLOCKING_THREADS 4
 #define BLOCKING_QUEUE_MAX 4096
 #define GROUP_CHILDREN_MAX 256
-#define STACK_SLAB_STACKS 256u          /* one map of 17 MiB address space */
-#define STACK_GUARD_INTERVAL 16u        /* where the kernel has no free guards: 200,000 stacks stay under 65,530 maps */
-#define STACK_POOL_WARM_MAX 512u        /* free stacks that keep their pages, per loop */
-#define LOOP_TURN_SWITCHES_MAX 512u     /* then the loop looks at its sockets again */
-#define LOOP_SLICE_WARN_MS 100          /* a coroutine that computes longer than this starves its loop: logged in dev builds */
-#define LOOP_STOP_WARN_MS 5000          /* a stopping loop tells whom it still waits for */
+#define STACK_SLAB_STACKS 256u /* one map of 17 MiB address space */
+#define STACK_GUARD_INTERVAL                                                                       \
+    16u /* where the kernel has no free guards: 200,000 stacks stay under 65,530 maps */
+#define STACK_POOL_WARM_MAX 512u    /* free stacks that keep their pages, per loop */
+#define LOOP_TURN_SWITCHES_MAX 512u /* then the loop looks at its sockets again */
+#define LOOP_SLICE_WARN_MS                                                                         \
+    100 /* a coroutine that computes longer than this starves its loop: logged in dev builds */
+#define LOOP_STOP_WARN_MS 5000 /* a stopping loop tells whom it still waits for */
 
 /* net */
 #define HTTP_HEAD_BYTES_MAX (32u << 10)
@@ -46,12 +49,17 @@
 #define HTTP_BODY_IDLE_TIMEOUT_MS 15000
 #define HTTP_IDLE_TIMEOUT_MS 75000
 #define HTTP_WRITE_IDLE_TIMEOUT_MS 30000
-#define HTTP_READ_BUFFER_BYTES (64u << 10)   /* one read; also what a request may send ahead of its handler */
-#define HTTP_WRITE_BUFFER_BYTES (64u << 10)  /* reply bytes that wait for a slow peer, per connection */
+#define HTTP_READ_BUFFER_BYTES                                                                     \
+    (64u << 10) /* one read; also what a request may send ahead of its handler */
+#define HTTP_WRITE_BUFFER_BYTES                                                                    \
+    (64u << 10) /* reply bytes that wait for a slow peer, per connection */
 #define HTTP_REPLY_HEAD_BYTES_MAX (32u << 10)
-#define HTTP_CHUNK_OVERHEAD_BYTES_MAX (32u << 10) /* framing, extensions and trailers; 8 more for each byte of body */
-#define HTTP_UNREAD_BODY_BYTES_MAX (64u << 10)    /* of a body nobody read, drained to keep the connection */
-#define HTTP_LINGER_BYTES_MAX (1u << 20)          /* read and dropped after a refusal, so that the peer gets it */
+#define HTTP_CHUNK_OVERHEAD_BYTES_MAX                                                              \
+    (32u << 10) /* framing, extensions and trailers; 8 more for each byte of body */
+#define HTTP_UNREAD_BODY_BYTES_MAX                                                                 \
+    (64u << 10) /* of a body nobody read, drained to keep the connection */
+#define HTTP_LINGER_BYTES_MAX                                                                      \
+    (1u << 20) /* read and dropped after a refusal, so that the peer gets it */
 #define HTTP_LINGER_MS 2000
 #define HTTP_HALF_CLOSE_GRACE_MS 2000
 #define HTTP_ACCEPTS_PER_TURN 64
@@ -98,26 +106,29 @@
 #define VECTOR_SCAN_POINTS_MAX 100000u
 
 /* llm */
-#define PROMPT_TOKENS_BASE 256              /* what a template adds on its own: default system text, date, reply header */
+#define PROMPT_TOKENS_BASE                                                                         \
+    256 /* what a template adds on its own: default system text, date, reply header */
 #define PROMPT_TOKENS_PER_MESSAGE 16
 #define PROMPT_TOKENS_PER_TOOL 64
-#define PROMPT_TOKENS_TOOLS 1024            /* the instructions a template adds once when there are tools */
-#define PROMPT_TOKENS_PER_IMAGE 49152       /* the dearest known: 48,169 for a 768 x 2048 image on gpt-4o-mini */
+#define PROMPT_TOKENS_TOOLS 1024 /* the instructions a template adds once when there are tools */
+#define PROMPT_TOKENS_PER_IMAGE                                                                    \
+    49152 /* the dearest known: 48,169 for a 768 x 2048 image on gpt-4o-mini */
 #define PROMPT_MESSAGES_MAX 20000
-#define PROMPT_PARTS_MAX 4096               /* of one message */
+#define PROMPT_PARTS_MAX 4096 /* of one message */
 #define PROMPT_TOOLS_MAX 128
 #define PROVIDER_REQUEST_BYTES_MAX (32u << 20)
 #define PROVIDER_ANSWER_BYTES_MAX (16u << 20)
 #define PROVIDER_ERROR_BODY_BYTES_MAX (64u << 10)
 #define PROVIDER_STREAM_BYTES_MAX (64ull << 20)
-#define PROVIDER_QUOTE_BYTES_MAX 300        /* of a provider's own words in our errors */
-#define PROVIDER_TOOL_CALLS_MAX 64          /* in one answer */
+#define PROVIDER_QUOTE_BYTES_MAX 300 /* of a provider's own words in our errors */
+#define PROVIDER_TOOL_CALLS_MAX 64   /* in one answer */
 #define PROVIDER_MODELS_MAX 1000
 #define PROVIDER_KEYS_MAX 64
 #define PROVIDER_RETRY_AFTER_MS_MAX (24ll * 3600 * 1000)
-#define PROVIDER_TAIL_WAIT_MS 20            /* for the end of a stream's body after [DONE], so that the connection is kept */
+#define PROVIDER_TAIL_WAIT_MS                                                                      \
+    20 /* for the end of a stream's body after [DONE], so that the connection is kept */
 #define MODEL_TARGETS_MAX 64
-#define UNKNOWN_MODEL_NAMES_MAX 20          /* listed in the error */
+#define UNKNOWN_MODEL_NAMES_MAX 20 /* listed in the error */
 #define DISCOVER_LOCAL_TIMEOUT_MS 300
 #define DISCOVER_REMOTE_TIMEOUT_MS 3000
 #define OFFLINE_SCRIPT_BYTES_MAX (256u << 10)
@@ -126,13 +137,15 @@
 
 /* orchestrator */
 #define LEDGER_ACCOUNTS_MAX 100000
-#define POLICY_MEMO_PLACES 4096             /* answers remembered per policy set */
-#define POLICY_QUESTION_BYTES_MAX 512       /* a longer question is not remembered */
-#define POLICY_MEMO_ARGUMENTS_BYTES_MAX (64u << 10) /* nor is a call with longer arguments or policy context */
+#define POLICY_MEMO_PLACES 4096       /* answers remembered per policy set */
+#define POLICY_QUESTION_BYTES_MAX 512 /* a longer question is not remembered */
+#define POLICY_MEMO_ARGUMENTS_BYTES_MAX                                                            \
+    (64u << 10) /* nor is a call with longer arguments or policy context */
 #define LEDGER_ACCOUNT_IDLE_MS 60000
 #define LEDGER_LEASE_CALLS_AHEAD 4
 #define RUN_STEPS_MAX 64
 #define RUN_TOOL_CALLS_PARALLEL_MAX 16
+#define RUN_CALL_NAME_BYTES_MAX 1024u /* a tool's name or a call's id as a model gives them */
 #define RUN_MODEL_ATTEMPTS_MAX 4
 #define RUN_MODEL_BACKOFF_MS 250
 #define RUN_MODEL_BACKOFF_MAX_MS 20000
@@ -169,29 +182,32 @@
 #define SANDBOX_THREADS_MAX 64
 #define SANDBOX_PARALLEL_DEFAULT 64
 #define SANDBOX_PARALLEL_MAX 1024
-#define SANDBOX_QUEUE_MAX 1024u                    /* calls that wait for their turn */
-#define SANDBOX_TICK_MS 10                         /* a guest that computes gives way this often */
-#define SANDBOX_TOOLS_MAX 256u                     /* loaded modules; the least recently used makes room */
+#define SANDBOX_QUEUE_MAX 1024u /* calls that wait for their turn */
+#define SANDBOX_TICK_MS 10      /* a guest that computes gives way this often */
+#define SANDBOX_TOOLS_MAX 256u  /* loaded modules; the least recently used makes room */
 #define SANDBOX_MODULE_BYTES_MAX (128u << 20)
 #define SANDBOX_LOG_BYTES_MAX 4096u
 #define SANDBOX_WASM_STACK_BYTES (512u << 10)
-#define SANDBOX_FIBER_STACK_BYTES (1u << 20)       /* the guest's stack and the host functions' above it */
-#define SANDBOX_RESIDENT_BYTES (1u << 20)          /* memory an idle instance slot keeps for the next call */
-#define SANDBOX_HOST_CALLS_MAX 1024u               /* of one guest */
-#define SANDBOX_HOST_CALL_BYTES_MAX (16u << 20)    /* request or answer of one */
+#define SANDBOX_FIBER_STACK_BYTES                                                                  \
+    (1u << 20)                            /* the guest's stack and the host functions' above it */
+#define SANDBOX_RESIDENT_BYTES (1u << 20) /* memory an idle instance slot keeps for the next call */
+#define SANDBOX_HOST_CALLS_MAX 1024u      /* of one guest */
+#define SANDBOX_HOST_CALL_BYTES_MAX (16u << 20) /* request or answer of one */
 #define SANDBOX_HOST_CALL_NAME_BYTES_MAX 64u
-#define SANDBOX_FILES_MAX 1000u                    /* session files visible to one call */
-#define SANDBOX_FILE_READ_BYTES_MAX (1u << 20)     /* one file_read: longer ones are cut, so that a guest stays interruptible */
+#define SANDBOX_FILES_MAX 1000u /* session files visible to one call */
+#define SANDBOX_FILE_READ_BYTES_MAX                                                                \
+    (1u << 20) /* one file_read: longer ones are cut, so that a guest stays interruptible */
 #define SANDBOX_RANDOM_BYTES_MAX (1u << 20)
 #define SANDBOX_POLL_SUBSCRIPTIONS_MAX 32u
 #define HOST_HTTP_HEADERS_MAX 64u
 #define HOST_HTTP_BODY_BYTES_MAX (10u << 20)
-#define SANDBOX_LOAD_POLL_MS 5                     /* how often a call looks whether another one has loaded its module */
-#define SANDBOX_TRAP_FRAMES_MAX 6u                 /* function names in a trap's message */
-#define SCHEMA_ERRORS_MAX 4u                       /* told about one input */
+#define SANDBOX_LOAD_POLL_MS                                                                       \
+    5 /* how often a call looks whether another one has loaded its module */
+#define SANDBOX_TRAP_FRAMES_MAX 6u /* function names in a trap's message */
+#define SCHEMA_ERRORS_MAX 4u       /* told about one input */
 
 /* observe */
-#define METRIC_SERIES_MAX 1000u             /* of one family; the rest is "other" */
+#define METRIC_SERIES_MAX 1000u /* of one family; the rest is "other" */
 #define METRIC_LABEL_BYTES_MAX 128u
 
 /* gateway */
@@ -201,16 +217,17 @@
 #define GATEWAY_REPLY_BYTES_MAX (64u << 20)
 #define GATEWAY_REQUESTS_PER_MINUTE 6000
 #define GATEWAY_STREAMS_PER_KEY 256u
-#define GATEWAY_RATE_SLOTS 8192u            /* users whose window is remembered */
+#define GATEWAY_RATE_SLOTS 8192u /* users whose window is remembered */
 #define GATEWAY_REQUEST_ID_BYTES_MAX 128u
 #define GATEWAY_PAGE_DEFAULT 50
 #define GATEWAY_IDEMPOTENCY_KEY_BYTES_MAX 255u
 #define GATEWAY_IDEMPOTENCY_MS (24ll * 3600 * 1000)
 #define GATEWAY_KEEP_ALIVE_MS 15000
-#define GATEWAY_REAUTHORISE_MS 3000         /* an open stream; with KEY_CACHE_MS under the 5 s that a revoked key may live */
-#define GATEWAY_USAGE_ROWS_MAX 200000u      /* ledger rows one usage report reads */
+#define GATEWAY_REAUTHORISE_MS                                                                     \
+    3000 /* an open stream; with KEY_CACHE_MS under the 5 s that a revoked key may live */
+#define GATEWAY_USAGE_ROWS_MAX 200000u /* ledger rows one usage report reads */
 #define KEY_CACHE_MS 1500
 #define KEY_CACHE_SLOTS 4096u
-#define KEY_BYTES_MAX 128u                  /* of a presented key */
+#define KEY_BYTES_MAX 128u /* of a presented key */
 
 #endif

@@ -21,9 +21,12 @@ struct log_field {
     str text;
     int64_t number;
 };
-#define LOG_STR(name_, value_) ((struct log_field){.name = (name_), .kind = LOG_FIELD_STR, .text = (value_)})
-#define LOG_I64(name_, value_) ((struct log_field){.name = (name_), .kind = LOG_FIELD_I64, .number = (int64_t) (value_)})
-#define LOG_BOOL(name_, value_) ((struct log_field){.name = (name_), .kind = LOG_FIELD_BOOL, .number = (value_)})
+#define LOG_STR(name_, value_)                                                                     \
+    ((struct log_field){.name = (name_), .kind = LOG_FIELD_STR, .text = (value_)})
+#define LOG_I64(name_, value_)                                                                     \
+    ((struct log_field){.name = (name_), .kind = LOG_FIELD_I64, .number = (int64_t) (value_)})
+#define LOG_BOOL(name_, value_)                                                                    \
+    ((struct log_field){.name = (name_), .kind = LOG_FIELD_BOOL, .number = (value_)})
 
 typedef void log_sink(void *context, enum log_level level, str line);
 /* Set once at start, before threads; the default writes to stderr.  now_us gives Unix microseconds. */
@@ -33,9 +36,11 @@ void log_set_clock(int64_t (*now_us)(void));
 bool log_level_parse(str text, enum log_level *out); /* debug, info, warn, error */
 bool log_is_on(enum log_level level);
 
-void log_write(enum log_level level, const char *logger, str message, const struct log_field *fields, size_t count);
+void log_write(enum log_level level, const char *logger, str message,
+               const struct log_field *fields, size_t count);
 /* error.type, error.code and error.message from e, and the fields. */
-void log_error(const char *logger, str message, const struct error *e, const struct log_field *fields, size_t count);
+void log_error(const char *logger, str message, const struct error *e,
+               const struct log_field *fields, size_t count);
 
 #define LOG_FIELDS_(...) ((const struct log_field[]){(struct log_field){0}, ##__VA_ARGS__})
 #define LOG_AT_(level, logger, message, ...)                                                       \
@@ -46,6 +51,7 @@ void log_error(const char *logger, str message, const struct error *e, const str
 #define LOG_INFO(logger, message, ...) LOG_AT_(LOG_LEVEL_INFO, logger, message, ##__VA_ARGS__)
 #define LOG_WARN(logger, message, ...) LOG_AT_(LOG_LEVEL_WARN, logger, message, ##__VA_ARGS__)
 #define LOG_ERROR(logger, message, e, ...)                                                         \
-    log_error(logger, message, e, LOG_FIELDS_(__VA_ARGS__) + 1, ARRAY_COUNT(LOG_FIELDS_(__VA_ARGS__)) - 1)
+    log_error(logger, message, e, LOG_FIELDS_(__VA_ARGS__) + 1,                                    \
+              ARRAY_COUNT(LOG_FIELDS_(__VA_ARGS__)) - 1)
 
 #endif

@@ -13,9 +13,10 @@ struct map;
 struct map *map_create(void);
 void map_destroy(struct map *map); /* values stay */
 OWNED_DEFINE(map)
-void *map_find(const struct map *map, str key);            /* NULL when absent */
-void *map_put(struct map *map, str key, void *value);      /* value not NULL; gives the old value or NULL */
-void *map_remove(struct map *map, str key);                /* gives the old value or NULL */
+void *map_find(const struct map *map, str key); /* NULL when absent */
+void *map_put(struct map *map, str key,
+              void *value);                 /* value not NULL; gives the old value or NULL */
+void *map_remove(struct map *map, str key); /* gives the old value or NULL */
 size_t map_count(const struct map *map);
 /* position starts at 0; false at the end.  The map must not change meanwhile.  key and value may be NULL. */
 bool map_next(const struct map *map, size_t *position, str *key, void **value);

@@ -9,11 +9,13 @@
 
 struct secret;
 
-struct secret *secret_create(str bytes); /* copies */
+struct secret *secret_create(str bytes);    /* copies */
 void secret_destroy(struct secret *secret); /* wipes; NULL is fine */
 OWNED_DEFINE(secret)
 bool secret_equal(const struct secret *secret, str other); /* constant time in the secret's bytes */
 str secret_reveal(const struct secret *secret);            /* borrowed; never log it */
-str secret_hint(const struct secret *secret, struct arena *arena); /* "sk-…abcd" for people: at most first 3 and last 4, "…" when short */
+str secret_hint(
+    const struct secret *secret,
+    struct arena *arena); /* "sk-…abcd" for people: at most first 3 and last 4, "…" when short */
 
 #endif

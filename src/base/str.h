@@ -17,7 +17,10 @@ typedef struct {
 } str;
 
 #define S(literal) ((str){("" literal), sizeof(literal) - 1})
-#define S_INIT(literal) {("" literal), sizeof(literal) - 1} /* for static initialisers */
+#define S_INIT(literal)                                                                            \
+    {                                                                                              \
+        ("" literal), sizeof(literal) - 1                                                          \
+    } /* for static initialisers */
 #define STR_NONE ((str){NULL, 0})
 #define STR_FMT "%.*s"
 #define STR_ARG(s) (int) ((s).len > 0x7fffffff ? 0x7fffffff : (s).len), ((s).ptr ? (s).ptr : "")
@@ -34,17 +37,17 @@ static inline bool str_equal(str a, str b)
 {
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
-str str_from_cstr(const char *text);                     /* NULL gives STR_NONE */
-bool str_equal_nocase(str a, str b);                     /* ASCII */
-int str_compare(str a, str b);                           /* bytewise, like strcmp */
+str str_from_cstr(const char *text); /* NULL gives STR_NONE */
+bool str_equal_nocase(str a, str b); /* ASCII */
+int str_compare(str a, str b);       /* bytewise, like strcmp */
 bool str_starts_with(str s, str prefix);
 bool str_ends_with(str s, str suffix);
-bool str_strip_prefix(str s, str prefix, str *rest);     /* false leaves rest alone */
-str str_slice(str s, size_t from, size_t to);            /* clamped to s */
-str str_from(str s, size_t from);                        /* the rest from an offset, clamped */
-str str_trim(str s);                                     /* ASCII white space on both ends */
+bool str_strip_prefix(str s, str prefix, str *rest); /* false leaves rest alone */
+str str_slice(str s, size_t from, size_t to);        /* clamped to s */
+str str_from(str s, size_t from);                    /* the rest from an offset, clamped */
+str str_trim(str s);                                 /* ASCII white space on both ends */
 #define STR_NOT_FOUND SIZE_MAX
-size_t str_find(str s, str needle);                      /* offset or STR_NOT_FOUND */
+size_t str_find(str s, str needle); /* offset or STR_NOT_FOUND */
 size_t str_find_char(str s, char c);
 /* Cuts at the first separator.  False when there is none: then head = s, tail is empty. */
 bool str_cut(str s, char separator, str *head, str *tail);
@@ -57,13 +60,13 @@ bool str_to_i64(str s, int64_t *out);
 bool str_to_double(str s, double *out);
 
 str str_copy(struct arena *arena, str s);
-char *str_to_cstr(struct arena *arena, str s);           /* terminated copy; embedded NULs are kept */
-str str_lower(struct arena *arena, str s);               /* ASCII */
+char *str_to_cstr(struct arena *arena, str s); /* terminated copy; embedded NULs are kept */
+str str_lower(struct arena *arena, str s);     /* ASCII */
 str str_printf(struct arena *arena, const char *format, ...) format_like(2, 3);
 str str_hex(struct arena *arena, const void *bytes, size_t len);
 bool str_is_utf8(str s);
 /* Cuts to at most `max` bytes without splitting a UTF-8 sequence. */
 str str_cut_utf8(str s, size_t max);
-uint64_t str_hash(str s, uint64_t seed);                 /* keyed, for maps that hold outside keys */
+uint64_t str_hash(str s, uint64_t seed); /* keyed, for maps that hold outside keys */
 
 #endif

@@ -24,9 +24,10 @@ void strbuf_add_u64(struct strbuf *b, uint64_t value);
 void strbuf_add_i64(struct strbuf *b, int64_t value);
 void strbuf_printf(struct strbuf *b, const char *format, ...) format_like(2, 3);
 void strbuf_vprintf(struct strbuf *b, const char *format, va_list arguments) format_like(2, 0);
-char *strbuf_reserve(struct strbuf *b, size_t bytes); /* NULL when over; then write and strbuf_commit */
+char *strbuf_reserve(struct strbuf *b,
+                     size_t bytes); /* NULL when over; then write and strbuf_commit */
 void strbuf_commit(struct strbuf *b, size_t bytes);
-void strbuf_truncate(struct strbuf *b, size_t len);   /* also forgets is_over when it fits again */
+void strbuf_truncate(struct strbuf *b, size_t len); /* also forgets is_over when it fits again */
 static inline str strbuf_str(const struct strbuf *b)
 {
     return (str){b->ptr, b->len};

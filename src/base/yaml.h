@@ -15,18 +15,19 @@
 #include "base/json.h"
 
 struct yaml_document {
-    str file;                 /* as given, for messages */
-    const struct json *root;  /* on the arena */
+    str file;                /* as given, for messages */
+    const struct json *root; /* on the arena */
     const struct yaml_location *locations;
     size_t location_count;
 };
 
 /* `file` is only a name for messages.  REASON_CONFIG: "file:line:column: what; remedy". */
-must_check bool yaml_parse(struct arena *arena, str file, str text, struct yaml_document *out, struct error *e);
+must_check bool yaml_parse(struct arena *arena, str file, str text, struct yaml_document *out,
+                           struct error *e);
 /* Line (from 1) of a value of this document; 0 when it is none of it. */
 int yaml_line(const struct yaml_document *document, const struct json *value);
 /* Fills e with REASON_CONFIG and "file:line: message".  Returns false. */
-bool yaml_error(const struct yaml_document *document, const struct json *value, struct error *e, const char *format, ...)
-    format_like(4, 5);
+bool yaml_error(const struct yaml_document *document, const struct json *value, struct error *e,
+                const char *format, ...) format_like(4, 5);
 
 #endif

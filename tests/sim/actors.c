@@ -21,7 +21,9 @@ struct principal actor_principal(const struct world *world, str user, enum role_
         .tenant_id = world->tenant_id,
         .user_id = user,
         .caller_id = user,
-        .role = level == ROLE_LEVEL_ADMIN ? S("admin") : level == ROLE_LEVEL_OPERATOR ? S("operator") : S("user"),
+        .role = level == ROLE_LEVEL_ADMIN      ? S("admin")
+                : level == ROLE_LEVEL_OPERATOR ? S("operator")
+                                               : S("user"),
         .level = level,
     };
 }
@@ -78,12 +80,17 @@ static void watch_accounts(struct actor *actor)
     struct record session;
     struct principal alice = actor_principal(world, S("alice"), ROLE_LEVEL_USER);
     struct error e = {0};
-    struct ledger_limits limits = {
-        .session = {.tokens = 30000, .time_ms = 3600000, .cost_nanousd = COST_UNLIMITED, .tool_calls = 40}, .run = COST_LIMITLESS};
+    struct ledger_limits limits = {.session = {.tokens = 30000,
+                                               .time_ms = 3600000,
+                                               .cost_nanousd = COST_UNLIMITED,
+                                               .tool_calls = 40},
+                                   .run = COST_LIMITLESS};
     if (world->has_watch[actor->index] ||
-        !session_get(world->o, &actor->ctx, &alice, world->session_ids[actor->index], &session, &e) ||
+        !session_get(world->o, &actor->ctx, &alice, world->session_ids[actor->index], &session,
+                     &e) ||
         !ledger_open_path(orchestrator_ledger(world->o), &actor->ctx, world->tenant_id, S("alice"),
-                          world->session_ids[actor->index], UUID_NONE, limits, &world->watch[actor->index], &e))
+                          world->session_ids[actor->index], UUID_NONE, limits,
+                          &world->watch[actor->index], &e))
         return;
     world->has_watch[actor->index] = true;
 }
@@ -96,7 +103,8 @@ static bool is_busy(struct actor *actor)
     struct principal alice = actor_principal(world, S("alice"), ROLE_LEVEL_USER);
     struct record session;
     struct error e = {0};
-    return !session_get(world->o, &actor->ctx, &alice, world->session_ids[actor->index], &session, &e) ||
+    return !session_get(world->o, &actor->ctx, &alice, world->session_ids[actor->index], &session,
+                        &e) ||
            record_has(&session, SESSIONS_LIVE_RUN_ID);
 }
 
@@ -104,10 +112,12 @@ static void send_message(struct actor *actor)
 {
     struct world *world = actor->world;
     struct principal alice = actor_principal(world, S("alice"), ROLE_LEVEL_USER);
-    struct run_request request = {.session_id = world->session_ids[actor->index], .content = S("do something")};
+    struct run_request request = {.session_id = world->session_ids[actor->index],
+                                  .content = S("do something")};
     struct error e = {0};
     uuid run_id;
-    world->runs_started[actor->index]++; /* also when the acknowledgement is lost: then it may have begun */
+    world->runs_started
+        [actor->index]++; /* also when the acknowledgement is lost: then it may have begun */
     if (!run_start(world->o, &actor->ctx, &alice, &request, &run_id, &e))
         return;
     if (world->run_count < ARRAY_COUNT(world->run_ids))
@@ -169,7 +179,8 @@ static void approver(void *argument)
         struct records page;
         struct error e = {0};
         size_t expired;
-        if (world_chance(world, 800) && approval_list(world->o, &actor->ctx, &bob, S("pending"), STR_NONE, 50, &page, &e))
+        if (world_chance(world, 800) &&
+            approval_list(world->o, &actor->ctx, &bob, S("pending"), STR_NONE, 50, &page, &e))
             decide_page(actor, &page);
         (void) !approvals_expire(world->o, &actor->ctx, &expired, &e);
         doze(actor, 200, 3000);
@@ -185,12 +196,14 @@ static void plain_caller(void *argument)
     struct world *world = actor->world;
     struct principal alice = actor_principal(world, S("alice"), ROLE_LEVEL_USER);
     for (int i = 0; i < 12; i++) {
-        struct plain_request request = {
-            .model = S("sim"), .session_id = world->session_ids[actor->index], .input_tokens_bound = world_between(world, 10, 900)};
+        struct plain_request request = {.model = S("sim"),
+                                        .session_id = world->session_ids[actor->index],
+                                        .input_tokens_bound = world_between(world, 10, 900)};
         struct plain_call *call = calloc(1, sizeof *call);
         struct error e = {0};
         ensure(call != NULL);
-        if (!uuid_is_none(request.session_id) && plain_call_begin(world->o, &actor->ctx, &alice, &request, call, &e)) {
+        if (!uuid_is_none(request.session_id) &&
+            plain_call_begin(world->o, &actor->ctx, &alice, &request, call, &e)) {
             doze(actor, 1, 400);
             struct usage usage = {.input_tokens = world_between(world, 1, call->input_bound),
                                   .output_tokens = world_between(world, 0, call->max_output_tokens),
@@ -212,7 +225,8 @@ static void set_limit(void *argument)
     struct error e = {0};
     cost limit = COST_LIMITLESS;
     limit.tokens = 45000;
-    while (!ledger_set_limit(orchestrator_ledger(world->o), &actor->ctx, world->tenant_id, ACCOUNT_USER, S("alice"), limit, &e))
+    while (!ledger_set_limit(orchestrator_ledger(world->o), &actor->ctx, world->tenant_id,
+                             ACCOUNT_USER, S("alice"), limit, &e))
         doze(actor, 1, 10);
     for (int i = 0; i < SESSIONS; i++) {
         world->live_actors++;

@@ -10,8 +10,10 @@ static void check_view(struct world *world, struct ledger_path *path, enum accou
     cost used = cost_add(view.spent, view.reserved);
     for (int i = 0; i < COST_FIELD_COUNT; i++)
         if (*cost_field(&used, i) > *cost_field(&view.limit, i))
-            world_violation(world, "%s account: spent %lld + reserved %lld is above the limit of %lld %s", account_level_name(level),
-                            (long long) *cost_field(&view.spent, i), (long long) *cost_field(&view.reserved, i),
+            world_violation(world,
+                            "%s account: spent %lld + reserved %lld is above the limit of %lld %s",
+                            account_level_name(level), (long long) *cost_field(&view.spent, i),
+                            (long long) *cost_field(&view.reserved, i),
                             (long long) *cost_field(&view.limit, i), cost_field_name(i));
 }
 
@@ -27,16 +29,19 @@ void check_accounts(struct world *world)
 
 /* ---- durable state ---- */
 
-typedef void row_check(struct world *world, struct context *ctx, const struct record *row, bool is_end);
+typedef void row_check(struct world *world, struct context *ctx, const struct record *row,
+                       bool is_end);
 
-static void each_row(struct world *world, struct context *ctx, enum table table, row_check *check, bool is_end)
+static void each_row(struct world *world, struct context *ctx, enum table table, row_check *check,
+                     bool is_end)
 {
     struct query query = query_of(table);
     for (;;) {
         struct records page;
         struct error e = {0};
         if (!store_list(world->store, ctx, world->tenant_id, &query, &page, &e)) {
-            world_violation(world, "the store cannot list %s: %s", table_def(table)->name, e.message);
+            world_violation(world, "the store cannot list %s: %s", table_def(table)->name,
+                            e.message);
             return;
         }
         for (size_t i = 0; i < page.count; i++)
@@ -47,24 +52,29 @@ static void each_row(struct world *world, struct context *ctx, enum table table,
     }
 }
 
-static void check_budget_row(struct world *world, struct context *ctx, const struct record *row, bool is_end)
+static void check_budget_row(struct world *world, struct context *ctx, const struct record *row,
+                             bool is_end)
 {
     (void) ctx;
     (void) is_end;
     if (!record_has(row, BUDGETS_LIMIT_TOKENS))
         return;
-    int64_t spent = record_integer(row, BUDGETS_SPENT_TOKENS), leased = record_integer(row, BUDGETS_LEASED_TOKENS);
+    int64_t spent = record_integer(row, BUDGETS_SPENT_TOKENS),
+            leased = record_integer(row, BUDGETS_LEASED_TOKENS);
     if (spent + leased > record_integer(row, BUDGETS_LIMIT_TOKENS))
-        world_violation(world, "stored %.*s account: spent %lld + leased %lld tokens are above the limit",
-                        STR_ARG(record_text(row, BUDGETS_LEVEL)), (long long) spent, (long long) leased);
+        world_violation(
+            world, "stored %.*s account: spent %lld + leased %lld tokens are above the limit",
+            STR_ARG(record_text(row, BUDGETS_LEVEL)), (long long) spent, (long long) leased);
     if (leased < 0 || spent < 0)
-        world_violation(world, "stored %.*s account: negative amounts", STR_ARG(record_text(row, BUDGETS_LEVEL)));
+        world_violation(world, "stored %.*s account: negative amounts",
+                        STR_ARG(record_text(row, BUDGETS_LEVEL)));
     if (is_end && leased != 0 && !world->has_lost_acknowledgement)
-        world_violation(world, "stored %.*s account: %lld tokens stay leased at rest", STR_ARG(record_text(row, BUDGETS_LEVEL)),
-                        (long long) leased);
+        world_violation(world, "stored %.*s account: %lld tokens stay leased at rest",
+                        STR_ARG(record_text(row, BUDGETS_LEVEL)), (long long) leased);
 }
 
-static void check_run_row(struct world *world, struct context *ctx, const struct record *row, bool is_end)
+static void check_run_row(struct world *world, struct context *ctx, const struct record *row,
+                          bool is_end)
 {
     struct run_state state;
     enum run_status status;
@@ -74,7 +84,8 @@ static void check_run_row(struct world *world, struct context *ctx, const struct
     for (;;) {
         struct events events;
         struct error e = {0};
-        if (!journal_read(world->store, ctx, world->tenant_id, run_id, state.last_seq, STORE_PAGE_MAX, &events, &e)) {
+        if (!journal_read(world->store, ctx, world->tenant_id, run_id, state.last_seq,
+                          STORE_PAGE_MAX, &events, &e)) {
             world_violation(world, "journal: %s", e.message);
             return;
         }
@@ -87,13 +98,15 @@ static void check_run_row(struct world *world, struct context *ctx, const struct
             break;
     }
     if (!run_status_parse(text, &status) || status != state.status)
-        world_violation(world, "a run's row says %.*s, its journal %s", STR_ARG(text), run_status_name(state.status));
+        world_violation(world, "a run's row says %.*s, its journal %s", STR_ARG(text),
+                        run_status_name(state.status));
     if (is_end && !run_status_is_final(state.status))
-        world_violation(world, "a run is lost: it stays %s at rest (event %lld)", run_status_name(state.status),
-                        (long long) state.last_seq);
+        world_violation(world, "a run is lost: it stays %s at rest (event %lld)",
+                        run_status_name(state.status), (long long) state.last_seq);
 }
 
-static void check_tool_call_row(struct world *world, struct context *ctx, const struct record *row, bool is_end)
+static void check_tool_call_row(struct world *world, struct context *ctx, const struct record *row,
+                                bool is_end)
 {
     (void) ctx;
     char id[UUID_TEXT_BYTES + 1];
@@ -102,7 +115,8 @@ static void check_tool_call_row(struct world *world, struct context *ctx, const 
     str name = record_text(row, TOOL_CALLS_TOOL_NAME), status = record_text(row, TOOL_CALLS_STATUS);
     bool is_effect = str_equal(name, S("pay")) || str_equal(name, S("wipe"));
     if (is_effect && count && *count > 1)
-        world_violation(world, "the effect of a %.*s call happened %d times", STR_ARG(name), *count);
+        world_violation(world, "the effect of a %.*s call happened %d times", STR_ARG(name),
+                        *count);
     if (is_end && is_effect && str_equal(status, S("succeeded")) && (!count || *count != 1))
         world_violation(world, "a %.*s call says succeeded but did not happen", STR_ARG(name));
     if (is_end && is_effect && str_equal(status, S("denied")) && count)
@@ -111,7 +125,8 @@ static void check_tool_call_row(struct world *world, struct context *ctx, const 
         world_violation(world, "a %.*s call stays %.*s at rest", STR_ARG(name), STR_ARG(status));
 }
 
-static void check_session_row(struct world *world, struct context *ctx, const struct record *row, bool is_end)
+static void check_session_row(struct world *world, struct context *ctx, const struct record *row,
+                              bool is_end)
 {
     (void) ctx;
     if (is_end && record_has(row, SESSIONS_LIVE_RUN_ID))

@@ -55,8 +55,10 @@ static struct registry *make_registry(void)
         write_file(path, "not run");
         snprintf(path, sizeof path, "%s/%s/manifest.yaml", dir, tools[i].name);
         snprintf(text, sizeof text,
-                 "name: %s\nversion: 1.0.0\ncategory: %s\nauthor: sim\nabi: nexus-export\nmodule: tool.wasm\n%s"
-                 "limits: {fuel: 1000000, memory: 1MB, time: 10s, output: 64KB}\npermissions: {}\ndescription: simulated\n"
+                 "name: %s\nversion: 1.0.0\ncategory: %s\nauthor: sim\nabi: nexus-export\nmodule: "
+                 "tool.wasm\n%s"
+                 "limits: {fuel: 1000000, memory: 1MB, time: 10s, output: 64KB}\npermissions: "
+                 "{}\ndescription: simulated\n"
                  "input: {type: object}\noutput: {type: object}\n",
                  tools[i].name, tools[i].category, tools[i].flags);
         write_file(path, text);
@@ -85,7 +87,8 @@ static struct registry *make_registry(void)
     return registry;
 }
 
-static void play(const struct options *options, struct registry *registry, uint64_t first, uint64_t count, struct tally *tally)
+static void play(const struct options *options, struct registry *registry, uint64_t first,
+                 uint64_t count, struct tally *tally)
 {
     struct world *world = calloc(1, sizeof *world);
     ensure(world != NULL);
@@ -97,8 +100,9 @@ static void play(const struct options *options, struct registry *registry, uint6
         if (ok)
             continue;
         tally->violations++;
-        printf("seed %llu: %s\n  replay: build/dev/sim --seeds 1 --seed-base %llu%s%s\n", (unsigned long long) seed, world->violation,
-               (unsigned long long) seed, options->plant ? " --plant " : "", options->plant ? options->plant : "");
+        printf("seed %llu: %s\n  replay: build/dev/sim --seeds 1 --seed-base %llu%s%s\n",
+               (unsigned long long) seed, world->violation, (unsigned long long) seed,
+               options->plant ? " --plant " : "", options->plant ? options->plant : "");
         if (options->plant)
             break; /* found: that is what it was planted for */
     }
@@ -106,8 +110,8 @@ static void play(const struct options *options, struct registry *registry, uint6
     fflush(stdout);
 }
 
-static bool play_in_child(const struct options *options, struct registry *registry, uint64_t first, uint64_t count,
-                          struct tally *total)
+static bool play_in_child(const struct options *options, struct registry *registry, uint64_t first,
+                          uint64_t count, struct tally *total)
 {
     int ends[2];
     ensure(pipe(ends) == 0);
@@ -126,8 +130,8 @@ static bool play_in_child(const struct options *options, struct registry *regist
     close(ends[0]);
     ensure(waitpid(child, &status, 0) == child);
     if (!ok || status != 0) {
-        printf("seeds %llu to %llu: the simulation itself died (status %d)\n", (unsigned long long) first,
-               (unsigned long long) (first + count - 1), status);
+        printf("seeds %llu to %llu: the simulation itself died (status %d)\n",
+               (unsigned long long) first, (unsigned long long) (first + count - 1), status);
         total->violations++;
         return false;
     }
@@ -151,9 +155,11 @@ static bool read_options(int argc, char **argv, struct options *out)
         bool has_value = i + 1 < argc;
         if (str_equal(option, S("--verbose")))
             out->is_verbose = true;
-        else if (str_equal(option, S("--seeds")) && has_value && read_number(argv[i + 1], &out->seeds))
+        else if (str_equal(option, S("--seeds")) && has_value &&
+                 read_number(argv[i + 1], &out->seeds))
             i++;
-        else if (str_equal(option, S("--seed-base")) && has_value && read_number(argv[i + 1], &out->seed_base))
+        else if (str_equal(option, S("--seed-base")) && has_value &&
+                 read_number(argv[i + 1], &out->seed_base))
             i++;
         else if (str_equal(option, S("--plant")) && has_value)
             out->plant = argv[++i];
@@ -175,7 +181,9 @@ int main(int argc, char **argv)
 {
     struct options options;
     if (!read_options(argc, argv, &options)) {
-        fputs("usage: sim [--seeds N] [--seed-base K] [--plant overspend|double-effect] [--verbose]\n", stderr);
+        fputs("usage: sim [--seeds N] [--seed-base K] [--plant overspend|double-effect] "
+              "[--verbose]\n",
+              stderr);
         return 2;
     }
     log_set_sink(drop_line, NULL);
@@ -186,12 +194,15 @@ int main(int argc, char **argv)
     struct registry *registry = make_registry();
     struct tally total = {0};
     for (uint64_t done = 0; done < options.seeds; done += SEEDS_PER_PROCESS) {
-        uint64_t count = options.seeds - done < SEEDS_PER_PROCESS ? options.seeds - done : SEEDS_PER_PROCESS;
-        if (!play_in_child(&options, registry, options.seed_base + done, count, &total) && options.plant)
+        uint64_t count =
+            options.seeds - done < SEEDS_PER_PROCESS ? options.seeds - done : SEEDS_PER_PROCESS;
+        if (!play_in_child(&options, registry, options.seed_base + done, count, &total) &&
+            options.plant)
             break;
     }
     registry_destroy(registry);
-    printf("%llu seeds, %lld steps, %lld crashes, %llu violations\n", (unsigned long long) total.seeds, (long long) total.steps,
-           (long long) total.crashes, (unsigned long long) total.violations);
+    printf("%llu seeds, %lld steps, %lld crashes, %llu violations\n",
+           (unsigned long long) total.seeds, (long long) total.steps, (long long) total.crashes,
+           (unsigned long long) total.violations);
     return total.violations ? 1 : 0;
 }

@@ -6,7 +6,8 @@
 
 /* ---- policy: user may run; category system needs another person ---- */
 
-static void decide(struct policy *policy, struct context *ctx, const struct policy_input *input, struct policy_decision *out)
+static void decide(struct policy *policy, struct context *ctx, const struct policy_input *input,
+                   struct policy_decision *out)
 {
     (void) policy;
     (void) ctx;
@@ -47,15 +48,16 @@ static void happen(struct world *world, uuid call_id)
     ++*count;
 }
 
-static bool execute(struct executor *base, struct context *ctx, const struct tool_request *request, struct tool_result *out,
-                    struct error *e)
+static bool execute(struct executor *base, struct context *ctx, const struct tool_request *request,
+                    struct tool_result *out, struct error *e)
 {
     struct world *world = ((struct sim_executor *) base)->world;
     int64_t started_ns = context_now_ns(ctx);
     bool ok = context_sleep_ms(ctx, world_between(world, 0, 200), e);
     if (ok)
         happen(world, request->call_id);
-    ok = ok && context_sleep_ms(ctx, world_between(world, 0, 200), e); /* done, but the answer is still on its way */
+    ok = ok && context_sleep_ms(ctx, world_between(world, 0, 200),
+                                e); /* done, but the answer is still on its way */
     out->latency_us = (context_now_ns(ctx) - started_ns) / 1000;
     out->latency_ms = out->latency_us / 1000;
     if (ok && world_chance(world, 50))
@@ -93,7 +95,8 @@ static bool next(struct reply_stream *base, struct context *ctx, struct delta *o
     if (stream->is_cut && at == 1)
         return error_set(e, REASON_PROVIDER_NETWORK, "simulated cut");
     if (at < stream->call_count * 2) {
-        *out = (struct delta){.kind = at % 2 ? DELTA_TOOL_ARGUMENTS : DELTA_TOOL_CALL, .index = at / 2};
+        *out = (struct delta){.kind = at % 2 ? DELTA_TOOL_ARGUMENTS : DELTA_TOOL_CALL,
+                              .index = at / 2};
         out->call_id = S("call");
         out->name = str_from_cstr(tool_names[world_between(world, 0, 3)]);
         out->text = at % 2 ? S("{}") : STR_NONE;
@@ -103,9 +106,11 @@ static bool next(struct reply_stream *base, struct context *ctx, struct delta *o
         *out = (struct delta){.kind = DELTA_TEXT, .text = S("word ")};
         return true;
     }
-    *out = (struct delta){.kind = DELTA_END, .finish = stream->call_count ? FINISH_TOOL_CALLS : FINISH_STOP};
-    out->usage = (struct usage){
-        .input_tokens = stream->input_tokens, .output_tokens = stream->output_tokens, .is_reported = !stream->is_silent};
+    *out = (struct delta){.kind = DELTA_END,
+                          .finish = stream->call_count ? FINISH_TOOL_CALLS : FINISH_STOP};
+    out->usage = (struct usage){.input_tokens = stream->input_tokens,
+                                .output_tokens = stream->output_tokens,
+                                .is_reported = !stream->is_silent};
     return true;
 }
 
@@ -116,8 +121,8 @@ static void close_stream(struct reply_stream *base)
 
 static const struct reply_stream_ops stream_ops = {next, close_stream};
 
-static bool stream(struct provider *base, struct context *ctx, const struct prompt *prompt, struct reply_stream **out,
-                   struct error *e)
+static bool stream(struct provider *base, struct context *ctx, const struct prompt *prompt,
+                   struct reply_stream **out, struct error *e)
 {
     struct world *world = ((struct sim_provider *) base)->world;
     if (!context_sleep_ms(ctx, world_between(world, 1, 300), e))
@@ -142,7 +147,8 @@ static bool stream(struct provider *base, struct context *ctx, const struct prom
     return true;
 }
 
-static bool complete(struct provider *base, struct context *ctx, const struct prompt *prompt, struct reply *out, struct error *e)
+static bool complete(struct provider *base, struct context *ctx, const struct prompt *prompt,
+                     struct reply *out, struct error *e)
 {
     (void) base;
     (void) ctx;
@@ -151,7 +157,8 @@ static bool complete(struct provider *base, struct context *ctx, const struct pr
     return error_set(e, REASON_PROVIDER_INVALID, "the simulated provider only streams");
 }
 
-static bool forward(struct provider *base, struct context *ctx, str path, str body, struct http_exchange **out, struct error *e)
+static bool forward(struct provider *base, struct context *ctx, str path, str body,
+                    struct http_exchange **out, struct error *e)
 {
     (void) base;
     (void) ctx;
@@ -161,7 +168,8 @@ static bool forward(struct provider *base, struct context *ctx, str path, str bo
     return error_set(e, REASON_PROVIDER_INVALID, "the simulated provider forwards nothing");
 }
 
-static bool models(struct provider *base, struct context *ctx, str **names, size_t *count, struct error *e)
+static bool models(struct provider *base, struct context *ctx, str **names, size_t *count,
+                   struct error *e)
 {
     (void) base;
     (void) ctx;
@@ -190,7 +198,8 @@ void parts_init(struct world *world)
 {
     world->policy.base.ops = &policy_ops;
     world->executor = (struct sim_executor){.base = {.ops = &executor_ops}, .world = world};
-    world->provider = (struct sim_provider){.base = {.ops = &provider_ops, .name = S("sim")}, .world = world};
+    world->provider =
+        (struct sim_provider){.base = {.ops = &provider_ops, .name = S("sim")}, .world = world};
 }
 
 struct catalog *parts_catalog(struct world *world)
@@ -201,9 +210,12 @@ struct catalog *parts_catalog(struct world *world)
         .provider = &world->provider.base,
         .model = S("sim"),
         .weight = 1,
-        .price = {.is_known = true, .input_picousd_per_token = 250000, .output_picousd_per_token = 1000000},
+        .price = {.is_known = true,
+                  .input_picousd_per_token = 250000,
+                  .output_picousd_per_token = 1000000},
     };
-    struct model model = {.name = S("sim"), .targets = &target, .target_count = 1, .max_output_tokens = 300};
+    struct model model = {
+        .name = S("sim"), .targets = &target, .target_count = 1, .max_output_tokens = 300};
     if (!catalog_add(catalog, &model, &e)) {
         fprintf(stderr, "sim: %s\n", e.message);
         abort();

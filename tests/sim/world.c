@@ -57,7 +57,8 @@ static void post(struct lane *lane, void (*fn)(void *argument), void *argument)
         ensure(!"the simulation is out of coroutines");
 }
 
-static enum commit_outcome before_commit(void *owner, struct context *ctx, const struct batch *batch)
+static enum commit_outcome before_commit(void *owner, struct context *ctx,
+                                         const struct batch *batch)
 {
     struct world *world = owner;
     struct error ignored = {0};
@@ -81,7 +82,10 @@ static struct settings *make_settings(struct world *world)
     *settings = (struct settings){
         .catalog = parts_catalog(world),
         .agents = agent_set_create(),
-        .session_budget = {.tokens = 30000, .time_ms = 3600000, .cost_nanousd = COST_UNLIMITED, .tool_calls = 40},
+        .session_budget = {.tokens = 30000,
+                           .time_ms = 3600000,
+                           .cost_nanousd = COST_UNLIMITED,
+                           .tool_calls = 40},
         .approval_expiry_ms = 600000,
         .call_timeout_ms = 60000,
         .session_files_bytes_max = 1 << 20,
@@ -109,7 +113,8 @@ static void boot_main(void *argument)
 static void boot(struct world *world)
 {
     struct error e = {0};
-    world->scheduler = scheduler_create(world->clock, world->random, (struct scheduler_hooks){.owner = world, .pick = pick});
+    world->scheduler = scheduler_create(world->clock, world->random,
+                                        (struct scheduler_hooks){.owner = world, .pick = pick});
     world->lane = (struct lane){.scheduler = world->scheduler, .post = post, .owner = world};
     world->metrics = metrics_create();
     world->is_over = false;
@@ -131,7 +136,8 @@ static void boot(struct world *world)
         .data_dir = S("/nonexistent"),
         .settings = make_settings(world),
     };
-    if (!orchestrator_create(&parts, &world->o, &e) || !coroutine_start(world->scheduler, "boot", boot_main, world, &e)) {
+    if (!orchestrator_create(&parts, &world->o, &e) ||
+        !coroutine_start(world->scheduler, "boot", boot_main, world, &e)) {
         fprintf(stderr, "sim: %s\n", e.message);
         abort();
     }

@@ -27,11 +27,11 @@ struct sim_policy {
 struct world {
     uint64_t seed;
     bool is_verbose;
-    struct random *random;      /* of faults and actors: outlives crashes */
+    struct random *random; /* of faults and actors: outlives crashes */
     struct clock *clock;
-    struct registry *registry;  /* shared by all worlds */
+    struct registry *registry; /* shared by all worlds */
     struct store *store;
-    struct map *effects;        /* call id -> how often it happened (int *) */
+    struct map *effects; /* call id -> how often it happened (int *) */
     struct arena *arena;
     int64_t steps, crashes;
     bool has_lost_acknowledgement; /* then a lease may stay stranded until the next start */
@@ -73,7 +73,7 @@ void actors_start(struct world *world);
 struct principal actor_principal(const struct world *world, str user, enum role_level level);
 
 /* invariants.c */
-void check_accounts(struct world *world);             /* after each step */
+void check_accounts(struct world *world); /* after each step */
 may_suspend_void void check_durable(struct world *world, struct context *ctx, bool is_end);
 
 #endif
