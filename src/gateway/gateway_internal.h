@@ -124,6 +124,6 @@ may_suspend bool chat_plain(struct api_call *call, const struct chat_request *ch
 
 /* ---- openapi.c, page.c ---- */
 str openapi_document(struct arena *arena);
-str page_html(void);
+str page_html(const struct http_request *request);
 
 #endif

@@ -11,7 +11,7 @@ bool route_page(struct api_call *call, struct error *e)
     reply_header(call, S("Content-Security-Policy"),
                  S("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"));
     reply_header(call, S("Referrer-Policy"), S("no-referrer"));
-    reply_send(call, 200, S("text/html; charset=utf-8"), page_html());
+    reply_send(call, 200, S("text/html; charset=utf-8"), page_html(call->request));
     return true;
 }
 
