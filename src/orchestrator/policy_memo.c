@@ -6,8 +6,14 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-enum { BUCKET_PLACES = 4, BUCKETS = POLICY_MEMO_PLACES / BUCKET_PLACES, STRIPES = 64, RULE_BYTES_MAX = 160 };
-static_assert(POLICY_MEMO_PLACES % BUCKET_PLACES == 0 && BUCKETS % STRIPES == 0, "places come in whole buckets");
+enum {
+    BUCKET_PLACES = 4,
+    BUCKETS = POLICY_MEMO_PLACES / BUCKET_PLACES,
+    STRIPES = 64,
+    RULE_BYTES_MAX = 160
+};
+static_assert(POLICY_MEMO_PLACES % BUCKET_PLACES == 0 && BUCKETS % STRIPES == 0,
+              "places come in whole buckets");
 
 struct place {
     uint64_t hash; /* 0: empty */
@@ -76,7 +82,8 @@ static struct place *place_of(struct bucket *bucket, const struct policy_questio
     return NULL;
 }
 
-bool policy_memo_find(struct policy_memo *memo, struct arena *arena, const struct policy_question *question, bool skips_rule,
+bool policy_memo_find(struct policy_memo *memo, struct arena *arena,
+                      const struct policy_question *question, bool skips_rule,
                       struct policy_decision *out)
 {
     struct bucket *bucket = lock_bucket(memo, question->hash);
@@ -90,7 +97,8 @@ bool policy_memo_find(struct policy_memo *memo, struct arena *arena, const struc
     return is_found;
 }
 
-static void fill(struct place *place, const struct policy_question *question, bool has_rule, const struct policy_decision *decision)
+static void fill(struct place *place, const struct policy_question *question, bool has_rule,
+                 const struct policy_decision *decision)
 {
     place->hash = question->hash;
     place->verdict = decision->verdict;
@@ -102,8 +110,8 @@ static void fill(struct place *place, const struct policy_question *question, bo
         memcpy(place->rule, decision->rule.ptr, place->rule_bytes);
 }
 
-void policy_memo_keep(struct policy_memo *memo, const struct policy_question *question, bool has_rule,
-                      const struct policy_decision *decision)
+void policy_memo_keep(struct policy_memo *memo, const struct policy_question *question,
+                      bool has_rule, const struct policy_decision *decision)
 {
     if (has_rule && decision->rule.len > RULE_BYTES_MAX)
         return;

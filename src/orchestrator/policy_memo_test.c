@@ -1,4 +1,4 @@
-/* The memo must never change an answer: the same questions to a policy with a memo and to one without. */
+/* The memo must never change an answer: the same questions to a policy with a memo and without. */
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/log.h"
@@ -16,7 +16,13 @@
 
 #include <cmocka.h>
 
-enum { QUESTIONS_SHIPPED = 3000, QUESTIONS_VARIED = 500, POLICY_TEXT_BYTES_MAX = 8192, THREADS = 4, RELOADS = 20 };
+enum {
+    QUESTIONS_SHIPPED = 3000,
+    QUESTIONS_VARIED = 500,
+    POLICY_TEXT_BYTES_MAX = 8192,
+    THREADS = 4,
+    RELOADS = 20
+};
 
 struct world {
     char dir[64], path[96];
@@ -75,7 +81,8 @@ static void call_main(void *argument)
 static void in_coroutine(void *argument, void (*body)(void *argument, struct context *ctx))
 {
     struct error e;
-    struct scheduler *scheduler = scheduler_create(clock_system(), random_system(), (struct scheduler_hooks){0});
+    struct scheduler *scheduler =
+        scheduler_create(clock_system(), random_system(), (struct scheduler_hooks){0});
     struct call call = {argument, scheduler, body};
     ensure(coroutine_start(scheduler, "test", call_main, &call, &e));
     scheduler_run_ready(scheduler, SIZE_MAX);
@@ -98,9 +105,15 @@ static const char *pick(struct world *world, const char *const *from, size_t cou
 
 static const char *const actions[] = {"run.start", "model.call", "tool.call", "memory.read"};
 static const char *const roles[] = {"viewer", "user", "operator", "admin", ""};
-static const char *const users[] = {"ada", "bob", "\x01somebody else", "a\xff", "a\xfe", "a\xef\xbf\xbd"};
+static const char *const users[] = {"ada",   "bob",   "\x01somebody else",
+                                    "a\xff", "a\xfe", "a\xef\xbf\xbd"};
 static const char *const categories[] = {"http", "system", "code", "data_analysis"};
-static const char *const contexts[] = {"", "", "{\"region\":\"eu\"}", "{\"region\":\"us\",\"level\":3}", "{\"level\":7}", "{\"region\":"};
+static const char *const contexts[] = {"",
+                                       "",
+                                       "{\"region\":\"eu\"}",
+                                       "{\"region\":\"us\",\"level\":3}",
+                                       "{\"level\":7}",
+                                       "{\"region\":"};
 static const char *const arguments[] = {
     "",
     "{}",
@@ -141,7 +154,19 @@ static const char *const arguments[] = {
     "{\"amount\":{\"$serde_json::private::Number\":\"5\"}}",
 };
 static const int64_t amounts[] = {
-    INT64_MIN, -5, 0, 1, 999, 1000, 1001, 5000, (1ll << 53) - 1, 1ll << 53, (1ll << 53) + 1, INT64_MAX - 1, COST_UNLIMITED,
+    INT64_MIN,
+    -5,
+    0,
+    1,
+    999,
+    1000,
+    1001,
+    5000,
+    (1ll << 53) - 1,
+    1ll << 53,
+    (1ll << 53) + 1,
+    INT64_MAX - 1,
+    COST_UNLIMITED,
 };
 
 static struct policy_input random_input(struct world *world)
@@ -172,12 +197,15 @@ static struct policy_input random_input(struct world *world)
     return input;
 }
 
-static void assert_same(const struct policy_input *input, const struct policy_decision *with, const struct policy_decision *without)
+static void assert_same(const struct policy_input *input, const struct policy_decision *with,
+                        const struct policy_decision *without)
 {
-    if (with->verdict != without->verdict || !str_equal(with->rule, without->rule) || !str_equal(with->reason, without->reason))
-        print_message("arguments " STR_FMT "\n  with:    " STR_FMT " | " STR_FMT "\n  without: " STR_FMT " | " STR_FMT "\n",
-                      STR_ARG(input->arguments), STR_ARG(with->rule), STR_ARG(with->reason), STR_ARG(without->rule),
-                      STR_ARG(without->reason));
+    if (with->verdict != without->verdict || !str_equal(with->rule, without->rule) ||
+        !str_equal(with->reason, without->reason))
+        print_message("arguments " STR_FMT "\n  with:    " STR_FMT " | " STR_FMT
+                      "\n  without: " STR_FMT " | " STR_FMT "\n",
+                      STR_ARG(input->arguments), STR_ARG(with->rule), STR_ARG(with->reason),
+                      STR_ARG(without->rule), STR_ARG(without->reason));
     assert_int_equal(with->verdict, without->verdict);
     assert_true(str_equal(with->version, without->version));
     assert_true(str_equal(with->rule, without->rule));
@@ -257,64 +285,91 @@ static void test_the_shipped_policies_are_answered_the_same_from_memory(void **s
 #define NEW "package nexus.agent.policy\nimport rego.v1\ndefault allow := false\n"
 #define OLD "package nexus.agent.policy\n\ndefault allow = false\n"
 
+static const char *const varied[] = {
+    NEW "allow if input.arguments.amount < 100\n",
+    NEW "allow if input.arguments.amount == 100\n",
+    NEW "allow if 0 <= input.arguments.amount\nallow if input.arguments.amount != 5\n",
+    NEW "allow if input.arguments.amount == 0\nallow if input.arguments.amount.value == 7\n",
+    NEW "allow if input.arguments.host == \"example.com\"\n",
+    NEW "allow if { input.arguments.host != \"evil.example\"; input.arguments.amount > 1 "
+        "}\nallow if input.arguments.amount == \"100\"\n",
+    NEW "allow if startswith(input.arguments.host, \"example\")\nallow if input.arguments.host "
+        "== \"x\"\n",
+    NEW "allow if { count(input.arguments.list) > 1 }\n",
+    NEW "allow if { some x in input.arguments.list; x == 2 }\nallow if input.arguments == 5\n",
+    NEW "allow if json.marshal(input.arguments.amount) in {\"100\", \"-0\", \"-0.0\", \"5\"}\n",
+    NEW "allow if input.session.budget.tokens > 1000\n",
+    NEW "allow if { input.session.budget.tokens >= 1000; input.session.budget.time_ms <= "
+        "9007199254740992 }\n",
+    NEW "allow if input.session.budget.cost_nanousd == 9223372036854775807\nallow if "
+        "input.session.budget.tool_calls < -4\n",
+    NEW "allow if input.session.budget.tokens < 9223372036854775807.0\nallow if "
+        "input.session.budget.tokens > 1000.5\n",
+    NEW "allow if input.session.budget.tokens < input.session.budget.time_ms\n",
+    NEW "allow if input.session.budget.tokens == input.arguments.amount\nallow if "
+        "input.session.budget.tokens == 1000\n",
+    NEW "enough(n) if n > 1000\nallow if { enough(input.session.budget.tokens); "
+        "input.session.budget.tokens < 5000 }\n",
+    NEW "allow if { b := input.session.budget; b.tokens > 1000 }\nallow if "
+        "input.session.budget.tokens == 999\n",
+    NEW "allow if not input.session.budget.tokens > 1000\n",
+    NEW "allow if { x := input.session.budget.tokens > 1000; x == false }\n",
+    NEW "allow if input.session.budget.tokens > \"a\"\nallow if input.user.role < \"b\"\n",
+    NEW "allow if input.session.policy_context.region == \"eu\"\nallow if "
+        "input.session.policy_context.level > 5\n",
+    NEW "allow if { input.session.policy_context; not input.session.policy_context.region }\n",
+    NEW "allow if input.session.id\n",
+    NEW "allow if input.resource == input.user.id\n",
+    NEW "allow if input.resource != input.user.id\n",
+    NEW "allow if { input.approval.approver == input.user.id }\n",
+    NEW "allow if { input.approval.approver != input.user.id; input.approval.status == "
+        "\"approved\" }\nallow if input.user.id == \"bob\"\n",
+    NEW "allow if input.approval.status != \"approved\"\nallow if { not input.approval; "
+        "input.user.role == \"admin\" }\n",
+    NEW "allow if input.approval\n",
+    NEW "allow if { input.approval.approver == \"bob\" }\nallow if input.user.id == "
+        "\"a\xef\xbf\xbd\"\n",
+    NEW "allow if { input.user; not input.tool }\n",
+    NEW "allow if { some part in [\"role\", \"id\"]; input.user[part] == \"bob\" }\n",
+    NEW "allow if { i := input; i.user.role == \"admin\" }\n",
+    NEW "allow if count(object.keys(input)) > 4\n",
+    NEW "allow if { walk(input.arguments, [p, v]); v == 5; p }\n",
+    NEW "rich if input.session.budget.tokens > 1000\nallow if rich with "
+        "input.session.budget.tokens as 1001\nallow if { rich; input.tool }\n",
+    NEW "allow if { input.tool.version == \"1.0.0\"; input.tool.category != \"system\" "
+        "}\nallow if input.user.tenant != \"t\"\n",
+    NEW "names := {n | n := [input.user.id, input.resource][_]; n != \"ada\"}\nallow if "
+        "count(names) == 2\n",
+    NEW "limits := {\"user\": 1000, \"admin\": 5}\nallow if input.session.budget.tokens > "
+        "limits[input.user.role]\n",
+    NEW "allow if every x in [input.user.role, input.user.id] { x != \"bob\" }\n",
+    NEW "level := 1 if input.user.role == \"user\" else := 2 if input.session.budget.tokens >= "
+        "5000 else := 3\nallow if level == 2\n"
+        "allow if { level == 3; input.arguments.amount > 50 }\n",
+    "package nexus.agent.policy\nimport rego.v1\nimport input.session.budget as purse\ndefault "
+    "allow := false\nallow if purse.tokens > 1000\n",
+    NEW "allow := \"yes\" if input.user.role == \"user\"\nelse := true if input.user.role == "
+        "\"admin\"\n",
+    NEW "allow if input.user.role == \"user\"\nallow := false if { input.user.role == "
+        "\"user\"; input.action == \"run.start\" }\n"
+        "allow if input.action == \"memory.read\"\n",
+    "package nexus.agent.policy\nimport rego.v1\nallow if input[\"user\"][\"role\"] == "
+    "\"user\"\n",
+    OLD "allow { input.user.role == \"user\"; input.session.budget.tokens > 1000 }\nallow { "
+        "input.arguments.amount <= 99 }\n",
+    OLD "allow { input.user.role = \"user\" }\nallow { not blocked }\nblocked { input.user.id "
+        "!= \"ada\" }\n",
+    OLD "allow { input.tool.category in [\"http\", \"code\"]\n    1000 < "
+        "input.session.budget.tokens }\n",
+    OLD "seen[x] { x := input.arguments.list[_] }\nallow { seen[\"a\"] }\nallow { seen[3]; "
+        "input.arguments.host == \"EXAMPLE.com\" }\n",
+};
+
 static void test_varied_policies_are_answered_the_same_from_memory(void **state)
 {
     (void) state;
-    static const char *const texts[] = {
-        NEW "allow if input.arguments.amount < 100\n",
-        NEW "allow if input.arguments.amount == 100\n",
-        NEW "allow if 0 <= input.arguments.amount\nallow if input.arguments.amount != 5\n",
-        NEW "allow if input.arguments.amount == 0\nallow if input.arguments.amount.value == 7\n",
-        NEW "allow if input.arguments.host == \"example.com\"\n",
-        NEW "allow if { input.arguments.host != \"evil.example\"; input.arguments.amount > 1 }\nallow if input.arguments.amount == \"100\"\n",
-        NEW "allow if { count(input.arguments.list) > 1 }\n",
-        NEW "allow if { some x in input.arguments.list; x == 2 }\nallow if input.arguments == 5\n",
-        NEW "allow if sprintf(\"%v\", [input.arguments.amount]) in {\"100\", \"-0\", \"5\"}\n",
-        NEW "allow if input.session.budget.tokens > 1000\n",
-        NEW "allow if { input.session.budget.tokens >= 1000; input.session.budget.time_ms <= 9007199254740992 }\n",
-        NEW "allow if input.session.budget.cost_nanousd == 9223372036854775807\nallow if input.session.budget.tool_calls < -4\n",
-        NEW "allow if input.session.budget.tokens < 9223372036854775807.0\nallow if input.session.budget.tokens > 1000.5\n",
-        NEW "allow if input.session.budget.tokens < input.session.budget.time_ms\n",
-        NEW "allow if input.session.budget.tokens == input.arguments.amount\nallow if input.session.budget.tokens == 1000\n",
-        NEW "enough(n) if n > 1000\nallow if { enough(input.session.budget.tokens); input.session.budget.tokens < 5000 }\n",
-        NEW "allow if { b := input.session.budget; b.tokens > 1000 }\nallow if input.session.budget.tokens == 999\n",
-        NEW "allow if not input.session.budget.tokens > 1000\n",
-        NEW "allow if { x := input.session.budget.tokens > 1000; x == false }\n",
-        NEW "allow if input.session.budget.tokens > \"a\"\nallow if input.user.role < \"b\"\n",
-        NEW "allow if input.session.policy_context.region == \"eu\"\nallow if input.session.policy_context.level > 5\n",
-        NEW "allow if { input.session.policy_context; not input.session.policy_context.region }\n",
-        NEW "allow if input.session.id\n",
-        NEW "allow if input.resource == input.user.id\n",
-        NEW "allow if input.resource != input.user.id\n",
-        NEW "allow if { input.approval.approver == input.user.id }\n",
-        NEW "allow if { input.approval.approver != input.user.id; input.approval.status == \"approved\" }\nallow if input.user.id == \"bob\"\n",
-        NEW "allow if input.approval.status != \"approved\"\nallow if { not input.approval; input.user.role == \"admin\" }\n",
-        NEW "allow if input.approval\n",
-        NEW "allow if { input.approval.approver == \"bob\" }\nallow if input.user.id == \"a\xef\xbf\xbd\"\n",
-        NEW "allow if { input.user; not input.tool }\n",
-        NEW "allow if { some part in [\"role\", \"id\"]; input.user[part] == \"bob\" }\n",
-        NEW "allow if { i := input; i.user.role == \"admin\" }\n",
-        NEW "allow if count(object.keys(input)) > 4\n",
-        NEW "allow if { walk(input.arguments, [p, v]); v == 5; p }\n",
-        NEW "rich if input.session.budget.tokens > 1000\nallow if rich with input.session.budget.tokens as 1001\nallow if { rich; input.tool }\n",
-        NEW "allow if { input.tool.version == \"1.0.0\"; input.tool.category != \"system\" }\nallow if input.user.tenant != \"t\"\n",
-        NEW "names := {n | n := [input.user.id, input.resource][_]; n != \"ada\"}\nallow if count(names) == 2\n",
-        NEW "limits := {\"user\": 1000, \"admin\": 5}\nallow if input.session.budget.tokens > limits[input.user.role]\n",
-        NEW "allow if every x in [input.user.role, input.user.id] { x != \"bob\" }\n",
-        NEW "level := 1 if input.user.role == \"user\" else := 2 if input.session.budget.tokens >= 5000 else := 3\nallow if level == 2\n"
-            "allow if { level == 3; input.arguments.amount > 50 }\n",
-        "package nexus.agent.policy\nimport rego.v1\nimport input.session.budget as purse\ndefault allow := false\nallow if purse.tokens > 1000\n",
-        NEW "allow := \"yes\" if input.user.role == \"user\"\nelse := true if input.user.role == \"admin\"\n",
-        NEW "allow if input.user.role == \"user\"\nallow := false if { input.user.role == \"user\"; input.action == \"run.start\" }\n"
-            "allow if input.action == \"memory.read\"\n",
-        "package nexus.agent.policy\nimport rego.v1\nallow if input[\"user\"][\"role\"] == \"user\"\n",
-        OLD "allow { input.user.role == \"user\"; input.session.budget.tokens > 1000 }\nallow { input.arguments.amount <= 99 }\n",
-        OLD "allow { input.user.role = \"user\" }\nallow { not blocked }\nblocked { input.user.id != \"ada\" }\n",
-        OLD "allow { input.tool.category in [\"http\", \"code\"]\n    1000 < input.session.budget.tokens }\n",
-        OLD "seen[x] { x := input.arguments.list[_] }\nallow { seen[\"a\"] }\nallow { seen[3]; input.arguments.host == \"EXAMPLE.com\" }\n",
-    };
-    for (size_t i = 0; i < ARRAY_COUNT(texts); i++)
-        compare(texts[i], QUESTIONS_VARIED);
+    for (size_t i = 0; i < ARRAY_COUNT(varied); i++)
+        compare(varied[i], QUESTIONS_VARIED);
 }
 
 /* ---- what is remembered ---- */
@@ -330,8 +385,10 @@ static void ask_many(void *argument, struct context *ctx)
     for (int i = 0; i < 1000; i++) {
         arena_mark mark = arena_save(ctx->arena);
         struct policy_decision decision;
-        struct policy_input input = {
-            .action = S("model.call"), .user_id = S("ada"), .role = S("user"), .remaining = COST_LIMITLESS};
+        struct policy_input input = {.action = S("model.call"),
+                                     .user_id = S("ada"),
+                                     .role = S("user"),
+                                     .remaining = COST_LIMITLESS};
         sameness->vary(&input, i, ctx->arena);
         policy_decide(sameness->world->remembering, ctx, &input, &decision);
         sameness->world->allowed += decision.verdict == POLICY_ALLOW;
@@ -340,7 +397,9 @@ static void ask_many(void *argument, struct context *ctx)
     }
 }
 
-static struct policy_memo_counts counts_of(const char *text, void (*vary)(struct policy_input *input, int i, struct arena *arena))
+static struct policy_memo_counts counts_of(const char *text,
+                                           void (*vary)(struct policy_input *input, int i,
+                                                        struct arena *arena))
 {
     struct world world;
     open_world(&world, text);
@@ -370,23 +429,30 @@ static void other_amount(struct policy_input *input, int i, struct arena *arena)
 static void test_a_shrinking_budget_asks_nothing_new(void **state)
 {
     (void) state;
-    assert_int_equal(counts_of(NEW "allow if input.session.budget.tokens > 1000\n", spend).misses, 2);
-    assert_int_equal(counts_of(NEW "allow if input.session.budget.tokens * 2 > 1000\n", spend).misses, 1000);
+    assert_int_equal(counts_of(NEW "allow if input.session.budget.tokens > 1000\n", spend).misses,
+                     2);
+    assert_int_equal(
+        counts_of(NEW "allow if input.session.budget.tokens * 2 > 1000\n", spend).misses, 1000);
 }
 
 static void test_users_who_are_only_compared_share_an_answer(void **state)
 {
     (void) state;
-    assert_int_equal(counts_of(NEW "allow if input.approval.approver != input.user.id\n", other_user).misses, 1);
-    assert_int_equal(counts_of(NEW "allow if startswith(input.user.id, \"user\")\n", other_user).misses, 1000);
+    assert_int_equal(
+        counts_of(NEW "allow if input.approval.approver != input.user.id\n", other_user).misses, 1);
+    assert_int_equal(
+        counts_of(NEW "allow if startswith(input.user.id, \"user\")\n", other_user).misses, 1000);
 }
 
 static void test_only_the_members_that_are_read_count(void **state)
 {
     (void) state;
-    assert_int_equal(counts_of(NEW "allow if input.arguments.amount < 100\n", other_amount).misses, 2);
-    assert_int_equal(counts_of(NEW "allow if input.arguments.kind == \"x\"\n", other_amount).misses, 1);
-    assert_int_equal(counts_of(NEW "allow if input.arguments.amount * 2 < 100\n", other_amount).misses, 1000);
+    assert_int_equal(counts_of(NEW "allow if input.arguments.amount < 100\n", other_amount).misses,
+                     2);
+    assert_int_equal(counts_of(NEW "allow if input.arguments.kind == \"x\"\n", other_amount).misses,
+                     1);
+    assert_int_equal(
+        counts_of(NEW "allow if input.arguments.amount * 2 < 100\n", other_amount).misses, 1000);
 }
 
 static void test_what_cannot_be_remembered_is_asked_each_time(void **state)
@@ -395,7 +461,8 @@ static void test_what_cannot_be_remembered_is_asked_each_time(void **state)
     static const char *const texts[] = {
         NEW "allow if time.now_ns() > 0\n",
         NEW "allow if count(input) > 1\n",
-        NEW "rich if input.session.budget.tokens > 10\nallow if rich with input.session.budget.tokens as 5\n",
+        NEW "rich if input.session.budget.tokens > 10\nallow if rich with "
+            "input.session.budget.tokens as 5\n",
     };
     for (size_t i = 0; i < ARRAY_COUNT(texts); i++)
         assert_int_equal(counts_of(texts[i], spend).unaskable, 1000);
@@ -405,7 +472,8 @@ static void ask_once(void *argument, struct context *ctx)
 {
     struct world *world = argument;
     struct policy_decision decision;
-    struct policy_input input = {.action = S("model.call"), .role = S("user"), .remaining = COST_LIMITLESS};
+    struct policy_input input = {
+        .action = S("model.call"), .role = S("user"), .remaining = COST_LIMITLESS};
     policy_decide(world->remembering, ctx, &input, &decision);
     world->allowed = decision.verdict == POLICY_ALLOW;
 }
@@ -442,11 +510,13 @@ static void decide_often(void *argument, struct context *ctx)
     for (int i = 0; !contest->is_over; i++) {
         arena_mark mark = arena_save(ctx->arena);
         struct policy_decision decision;
-        struct policy_input input = {
-            .action = S("model.call"), .role = i % 2 ? S("user") : S("admin"), .remaining = {.tokens = i % 1500}};
+        struct policy_input input = {.action = S("model.call"),
+                                     .role = i % 2 ? S("user") : S("admin"),
+                                     .remaining = {.tokens = i % 1500}};
         policy_decide(contest->world->remembering, ctx, &input, &decision);
         bool is_first = str_equal(decision.version, contest->first_version);
-        ensure((decision.verdict == POLICY_ALLOW) == (input.remaining.tokens > 1000 && (i % 2 == 1) == is_first));
+        ensure((decision.verdict == POLICY_ALLOW) ==
+               (input.remaining.tokens > 1000 && (i % 2 == 1) == is_first));
         arena_rewind(ctx->arena, mark);
         coroutine_yield();
     }
@@ -470,7 +540,8 @@ static void test_threads_are_never_given_the_answer_of_another_version(void **st
         NEW "allow if { input.user.role == \"admin\"; input.session.budget.tokens > 1000 }\n",
     };
     open_world(&world, texts[0]);
-    struct contest contest = {.world = &world, .first_version = policy_rego_version(world.remembering, arena)};
+    struct contest contest = {.world = &world,
+                              .first_version = policy_rego_version(world.remembering, arena)};
     for (size_t i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, thread_main, &contest), 0);
     for (size_t i = 1; i <= RELOADS; i++) {
@@ -490,7 +561,8 @@ static struct policy_reads *reads_of(struct arena *arena, const char *inputs_tex
 {
     struct error e;
     const struct json *inputs;
-    assert_true(json_parse(arena, str_from_cstr(inputs_text), (struct json_limits){0}, &inputs, &e));
+    assert_true(
+        json_parse(arena, str_from_cstr(inputs_text), (struct json_limits){0}, &inputs, &e));
     return policy_reads_create(inputs);
 }
 
@@ -513,7 +585,8 @@ static void test_an_overlong_question_is_not_remembered(void **state)
     struct policy_question question;
     memset(name, 'n', sizeof name);
     struct policy_reads *reads =
-        reads_of(arena, "{\"paths\":[[\"resource\"]],\"values\":[[\"resource\"]],\"has_with\":false,\"is_volatile\":false}");
+        reads_of(arena, "{\"paths\":[[\"resource\"]],\"values\":[[\"resource\"]],\"has_with\":"
+                        "false,\"is_volatile\":false}");
     /* four bytes of what is there and four of length go along */
     struct policy_input input = {.resource = str_of(name, POLICY_QUESTION_BYTES_MAX - 8)};
     assert_true(policy_reads_ask(reads, arena, &input, &question));
@@ -531,7 +604,8 @@ static void test_overlong_arguments_are_not_remembered(void **state)
     struct policy_question question;
     memset(text, ' ', sizeof text);
     memcpy(text, "{}", 2);
-    struct policy_reads *reads = reads_of(arena, "{\"paths\":[],\"has_with\":false,\"is_volatile\":false}");
+    struct policy_reads *reads =
+        reads_of(arena, "{\"paths\":[],\"has_with\":false,\"is_volatile\":false}");
     struct policy_input input = {.arguments = str_of(text, sizeof text - 1)};
     assert_true(policy_reads_ask(reads, arena, &input, &question));
     input.arguments.len++;
@@ -539,16 +613,18 @@ static void test_overlong_arguments_are_not_remembered(void **state)
     policy_reads_destroy(reads);
 }
 
-/* More comparisons and members than there is room for: the rest counts by value, so what is asked stays apart. */
+/* More comparisons and members than there is room for: the rest counts by value. */
 static void test_more_comparisons_than_fit_are_read_as_values(void **state)
 {
     (void) state;
     char text[POLICY_TEXT_BYTES_MAX] = NEW;
     size_t used = strlen(text);
     for (int i = 0; i < 70; i++)
-        used += (size_t) snprintf(text + used, sizeof text - used, "allow if input.session.budget.tokens == %d\n", i * 71);
+        used += (size_t) snprintf(text + used, sizeof text - used,
+                                  "allow if input.session.budget.tokens == %d\n", i * 71);
     for (int i = 0; i < 20; i++)
-        used += (size_t) snprintf(text + used, sizeof text - used, "allow if input.arguments.m%d == %d\n", i, i);
+        used += (size_t) snprintf(text + used, sizeof text - used,
+                                  "allow if input.arguments.m%d == %d\n", i, i);
     snprintf(text + used, sizeof text - used, "allow if input.arguments.amount == 5\n");
     compare(text, QUESTIONS_VARIED);
     assert_int_equal(counts_of(text, spend).misses, 1000);
@@ -556,7 +632,8 @@ static void test_more_comparisons_than_fit_are_read_as_values(void **state)
 
 static struct policy_question question_of(int i)
 {
-    struct policy_question question = {.hash = (uint64_t) i * 0x9e3779b97f4a7c15u + 1, .bytes = sizeof i};
+    struct policy_question question = {.hash = (uint64_t) i * 0x9e3779b97f4a7c15u + 1,
+                                       .bytes = sizeof i};
     memcpy(question.text, &i, sizeof i);
     return question;
 }
@@ -570,7 +647,8 @@ static void test_the_table_keeps_the_newest_and_never_grows(void **state)
     int found = 0;
     for (int i = 0; i < 4 * POLICY_MEMO_PLACES; i++) {
         struct policy_question question = question_of(i);
-        struct policy_decision decision = {.verdict = (enum policy_verdict) (i % 3), .rule = str_printf(arena, "rule %d", i)};
+        struct policy_decision decision = {.verdict = (enum policy_verdict)(i % 3),
+                                           .rule = str_printf(arena, "rule %d", i)};
         policy_memo_keep(memo, &question, true, &decision);
         assert_true(policy_memo_find(memo, arena, &question, false, &out));
     }

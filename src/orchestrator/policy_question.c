@@ -55,7 +55,14 @@ static const struct {
     [FIELD_APPROVER] = {KIND_TEXT, {"approval", "approver"}},
 };
 
-enum operator { OPERATOR_LESS, OPERATOR_LESS_EQUAL, OPERATOR_EQUAL, OPERATOR_GREATER_EQUAL, OPERATOR_GREATER, OPERATOR_NOT_EQUAL };
+enum operator{
+    OPERATOR_LESS,
+    OPERATOR_LESS_EQUAL,
+    OPERATOR_EQUAL,
+    OPERATOR_GREATER_EQUAL,
+    OPERATOR_GREATER,
+    OPERATOR_NOT_EQUAL
+};
 static const char *const operator_names[] = {"<", "<=", "==", ">=", ">", "!="};
 
 /* field OP number */
@@ -107,7 +114,8 @@ static size_t shared_parts(const struct json *path, enum field field, bool *out_
     *out_differs = false;
     for (; i < length && i < FIELD_PARTS_MAX && fields[field].path[i]; i++) {
         str part;
-        if (json_to_str(json_at(path, i), &part) && !str_equal(part, str_from_cstr(fields[field].path[i]))) {
+        if (json_to_str(json_at(path, i), &part) &&
+            !str_equal(part, str_from_cstr(fields[field].path[i]))) {
             *out_differs = true;
             break;
         }
@@ -115,7 +123,8 @@ static size_t shared_parts(const struct json *path, enum field field, bool *out_
     return i;
 }
 
-/* One of the two leads to the other: what lies below a path that is read is read, and so is what a longer path begins with. */
+/* One of the two leads to the other: what lies below a path that is read is read, and so is what a
+ * longer path begins with. */
 static bool touches(const struct json *path, enum field field)
 {
     bool differs;
@@ -141,7 +150,8 @@ static bool is_kind(enum field field, enum field_kind kind)
     return field < FIELD_COUNT && fields[field].kind == kind;
 }
 
-/* The member that a path below `arguments` names, made when it is new.  NULL: it is none, or there is no room for it. */
+/* The member that a path below `arguments` names, made when it is new.  NULL: it is none, or there
+ * is no room for it. */
 static struct member *member_of(struct policy_reads *reads, const struct json *path)
 {
     size_t length = json_count(path);
@@ -179,11 +189,12 @@ static void note_value(struct policy_reads *reads, const struct json *path)
             reads->values |= 1u << field;
 }
 
-static bool note_number(struct policy_reads *reads, const struct json *path, enum operator operator, int64_t number)
+static bool note_number(struct policy_reads *reads, const struct json *path, enum operator operator,
+                        int64_t number)
 {
     enum field field = field_of(path);
     if (is_kind(field, KIND_NUMBER) && reads->number_count < TRUTHS_MAX) {
-        reads->numbers[reads->number_count++] = (struct number_test){field, operator, number};
+        reads->numbers[reads->number_count++] = (struct number_test){field, operator, number };
         return true;
     }
     const struct member *member = member_of(reads, path);
@@ -191,7 +202,7 @@ static bool note_number(struct policy_reads *reads, const struct json *path, enu
         return false;
     reads->member_tests[reads->member_test_count++] = (struct member_test){
         .member_index = (size_t) (member - reads->members),
-        .operator = operator,
+        .operator= operator,
         .number = number,
     };
     return true;
@@ -201,9 +212,10 @@ static bool note_text(struct policy_reads *reads, const struct json *path, str t
 {
     enum field field = field_of(path);
     if (field == FIELD_STATUS)
-        return true; /* the same in every approval, and whether there is one is part of each question */
+        return true; /* the same in every approval, and a question says whether there is one */
     if (is_kind(field, KIND_TEXT) && reads->text_count < TRUTHS_MAX) {
-        reads->texts[reads->text_count++] = (struct text_test){field, FIELD_COUNT, str_copy(reads->arena, text)};
+        reads->texts[reads->text_count++] =
+            (struct text_test){field, FIELD_COUNT, str_copy(reads->arena, text)};
         return true;
     }
     const struct member *member = member_of(reads, path);
@@ -226,7 +238,7 @@ static bool note_pair(struct policy_reads *reads, const struct json *path, const
     return true;
 }
 
-static bool operator_of(str name, enum operator *out)
+static bool operator_of(str name, enum operator* out)
 {
     for (size_t i = 0; i < ARRAY_COUNT(operator_names); i++) {
         *out = (enum operator) i;
@@ -239,7 +251,8 @@ static bool operator_of(str name, enum operator *out)
 /* False: it is none of those whose truth we can tell. */
 static bool note_truth(struct policy_reads *reads, const struct json *comparison)
 {
-    const struct json *path = json_get(comparison, S("path")), *other = json_get(comparison, S("other"));
+    const struct json *path = json_get(comparison, S("path")),
+                      *other = json_get(comparison, S("other"));
     enum operator operator;
     int64_t number;
     str text;
@@ -247,7 +260,7 @@ static bool note_truth(struct policy_reads *reads, const struct json *comparison
         return false;
     if (json_to_i64(json_get(comparison, S("number")), &number))
         return note_number(reads, path, operator, number);
-    if (operator != OPERATOR_EQUAL && operator != OPERATOR_NOT_EQUAL)
+    if (operator!= OPERATOR_EQUAL && operator!= OPERATOR_NOT_EQUAL)
         return false;
     if (json_to_str(json_get(comparison, S("text")), &text))
         return note_text(reads, path, text);
@@ -273,7 +286,8 @@ static void note_all(struct policy_reads *reads, const struct json *inputs)
 struct policy_reads *policy_reads_create(const struct json *inputs)
 {
     const struct json *paths = json_get(inputs, S("paths")), *path;
-    if (json_type(paths) != JSON_ARRAY || json_bool_or(inputs, S("is_volatile"), true) || json_bool_or(inputs, S("has_with"), true))
+    if (json_type(paths) != JSON_ARRAY || json_bool_or(inputs, S("is_volatile"), true) ||
+        json_bool_or(inputs, S("has_with"), true))
         return NULL;
     struct json_iter it = json_iter(paths);
     while (json_next(&it, NULL, &path))
@@ -321,7 +335,8 @@ static bool add_document(struct policy_question *q, str text)
     if (text.len <= TEXT_PLAIN_BYTES_MAX)
         return add_text(q, text);
     digest whole = digest_sha256(text);
-    return add_bytes(q, &(uint32_t){UINT32_MAX}, sizeof(uint32_t)) && add_bytes(q, &whole, sizeof whole);
+    return add_bytes(q, &(uint32_t){UINT32_MAX}, sizeof(uint32_t)) &&
+           add_bytes(q, &whole, sizeof whole);
 }
 
 static str text_of(const struct policy_input *input, enum field field)
@@ -335,11 +350,18 @@ static str text_of(const struct policy_input *input, enum field field)
     case FIELD_TOOL_NAME: return input->tool_name;
     case FIELD_TOOL_VERSION: return input->tool_version;
     case FIELD_TOOL_CATEGORY: return input->tool_category;
-    case FIELD_SESSION_ID: return str_of((const char *) input->session_id.bytes, sizeof input->session_id.bytes);
-    case FIELD_TOKENS: return str_of((const char *) &input->remaining.tokens, sizeof input->remaining.tokens);
-    case FIELD_TIME: return str_of((const char *) &input->remaining.time_ms, sizeof input->remaining.time_ms);
-    case FIELD_COST: return str_of((const char *) &input->remaining.cost_nanousd, sizeof input->remaining.cost_nanousd);
-    case FIELD_TOOL_CALLS: return str_of((const char *) &input->remaining.tool_calls, sizeof input->remaining.tool_calls);
+    case FIELD_SESSION_ID:
+        return str_of((const char *) input->session_id.bytes, sizeof input->session_id.bytes);
+    case FIELD_TOKENS:
+        return str_of((const char *) &input->remaining.tokens, sizeof input->remaining.tokens);
+    case FIELD_TIME:
+        return str_of((const char *) &input->remaining.time_ms, sizeof input->remaining.time_ms);
+    case FIELD_COST:
+        return str_of((const char *) &input->remaining.cost_nanousd,
+                      sizeof input->remaining.cost_nanousd);
+    case FIELD_TOOL_CALLS:
+        return str_of((const char *) &input->remaining.tool_calls,
+                      sizeof input->remaining.tool_calls);
     case FIELD_CONTEXT: return input->policy_context;
     case FIELD_ARGUMENTS: return input->arguments;
     case FIELD_STATUS: return STR_NONE; /* always the same when there is one */
@@ -385,7 +407,8 @@ static bool holds(int64_t left, enum operator operator, int64_t right)
     return false;
 }
 
-static bool add_number_truths(const struct policy_reads *reads, struct policy_question *q, const struct policy_input *input)
+static bool add_number_truths(const struct policy_reads *reads, struct policy_question *q,
+                              const struct policy_input *input)
 {
     uint64_t bits = 0;
     for (size_t i = 0; i < reads->number_count; i++) {
@@ -395,14 +418,16 @@ static bool add_number_truths(const struct policy_reads *reads, struct policy_qu
     return reads->number_count == 0 || add_bytes(q, &bits, sizeof bits);
 }
 
-/* Bytes that are no UTF-8 reach the engine as replacement characters, so two texts that differ here may be equal there. */
+/* Bytes that are no UTF-8 reach the engine as replacement characters, so two texts that differ here
+ * may be equal there. */
 static bool is_same_text(str left, str right, bool *is_sound)
 {
     *is_sound = *is_sound && str_is_utf8(left) && str_is_utf8(right);
     return str_equal(left, right);
 }
 
-static bool add_text_truths(const struct policy_reads *reads, struct policy_question *q, const struct policy_input *input)
+static bool add_text_truths(const struct policy_reads *reads, struct policy_question *q,
+                            const struct policy_input *input)
 {
     uint64_t now = 0, then = 0; /* then: as if another person had approved */
     bool is_sound = true;
@@ -416,7 +441,8 @@ static bool add_text_truths(const struct policy_reads *reads, struct policy_ques
         right = is_constant ? test->text : text_of(&approved, test->right);
         then |= (uint64_t) is_same_text(text_of(&approved, test->left), right, &is_sound) << i;
     }
-    return is_sound && (reads->text_count == 0 || (add_bytes(q, &now, sizeof now) && add_bytes(q, &then, sizeof then)));
+    return is_sound && (reads->text_count == 0 ||
+                        (add_bytes(q, &now, sizeof now) && add_bytes(q, &then, sizeof then)));
 }
 
 /* ---- members of the arguments ---- */
@@ -428,22 +454,25 @@ static const struct json *find_member(const struct json *arguments, const struct
     return arguments;
 }
 
-static bool add_member_truths(const struct policy_reads *reads, struct policy_question *q, size_t member_index, const int64_t *number,
-                              str text)
+static bool add_member_truths(const struct policy_reads *reads, struct policy_question *q,
+                              size_t member_index, const int64_t *number, str text)
 {
     uint64_t bits = 0;
     for (size_t i = 0; i < reads->member_test_count; i++) {
         const struct member_test *test = &reads->member_tests[i];
         if (test->member_index != member_index || test->is_text != !number)
             continue; /* between values of two kinds a comparison is as good as a constant */
-        bits |= (uint64_t) (number ? holds(*number, test->operator, test->number) : str_equal(text, test->text)) << i;
+        bits |= (uint64_t) (number ? holds(*number, test->operator, test->number)
+                                   : str_equal(text, test->text))
+                << i;
     }
     return add_bytes(q, &bits, sizeof bits);
 }
 
-/* The kind goes first.  *is_plain becomes false for what the engine may see finer than we do: then the whole text counts. */
-static bool add_member(const struct policy_reads *reads, struct policy_question *q, size_t index, const struct json *value,
-                       bool *is_plain)
+/* The kind goes first.  *is_plain becomes false for what the engine may see finer than we do: then
+ * the whole text counts. */
+static bool add_member(const struct policy_reads *reads, struct policy_question *q, size_t index,
+                       const struct json *value, bool *is_plain)
 {
     const struct member *member = &reads->members[index];
     enum json_type type = json_type(value);
@@ -458,15 +487,18 @@ static bool add_member(const struct policy_reads *reads, struct policy_question 
     if (json_to_bool(value, &truth))
         return add_bytes(q, &truth, sizeof truth);
     if (json_to_str(value, &text))
-        return member->is_value ? add_document(q, text) : add_member_truths(reads, q, index, NULL, text);
-    if (type == JSON_INTEGER && json_to_i64(value, &number) && number != 0) /* 0 may have been written -0, a real */
-        return member->is_value ? add_bytes(q, &number, sizeof number) : add_member_truths(reads, q, index, &number, STR_NONE);
+        return member->is_value ? add_document(q, text)
+                                : add_member_truths(reads, q, index, NULL, text);
+    if (type == JSON_INTEGER && json_to_i64(value, &number) &&
+        number != 0) /* 0 may have been written -0, a real */
+        return member->is_value ? add_bytes(q, &number, sizeof number)
+                                : add_member_truths(reads, q, index, &number, STR_NONE);
     *is_plain = false;
     return true;
 }
 
-static bool add_members(const struct policy_reads *reads, struct policy_question *q, const struct policy_input *input,
-                        const struct json *arguments)
+static bool add_members(const struct policy_reads *reads, struct policy_question *q,
+                        const struct policy_input *input, const struct json *arguments)
 {
     bool is_plain = true, fits = true;
     if (str_is_empty(input->arguments) || reads->values & 1u << FIELD_ARGUMENTS)
@@ -481,17 +513,20 @@ static bool add_members(const struct policy_reads *reads, struct policy_question
 /* A member by this name means something else to the engine's reader. */
 static const str reserved_name = S_INIT("$serde_json::");
 
-/* What is no JSON is refused by the engine, whether the policy reads it or not; the memo must not be kinder.  Of two equal keys the
-   engine takes the last and we would take the first, so such a text is not remembered either. */
+/* What is no JSON is refused by the engine, whether the policy reads it or not; the memo must not
+ * be kinder.  Of two equal keys the engine takes the last and we would take the first, so such a
+ * text is not remembered either. */
 static bool read_document(struct arena *arena, str text, const struct json **out)
 {
     struct error ignored;
     *out = NULL;
-    return str_is_empty(text) || (text.len <= POLICY_MEMO_ARGUMENTS_BYTES_MAX && str_find(text, reserved_name) == STR_NOT_FOUND &&
+    return str_is_empty(text) || (text.len <= POLICY_MEMO_ARGUMENTS_BYTES_MAX &&
+                                  str_find(text, reserved_name) == STR_NOT_FOUND &&
                                   json_parse(arena, text, (struct json_limits){0}, out, &ignored));
 }
 
-static bool add_values(const struct policy_reads *reads, struct policy_question *q, const struct policy_input *input)
+static bool add_values(const struct policy_reads *reads, struct policy_question *q,
+                       const struct policy_input *input)
 {
     bool fits = true;
     for (int field = 0; fits && field < FIELD_COUNT; field++) {
@@ -513,16 +548,18 @@ static bool is_short(const struct policy_input *input)
     return bytes <= 4 * POLICY_MEMO_ARGUMENTS_BYTES_MAX;
 }
 
-bool policy_reads_ask(const struct policy_reads *reads, struct arena *arena, const struct policy_input *input,
-                      struct policy_question *out)
+bool policy_reads_ask(const struct policy_reads *reads, struct arena *arena,
+                      const struct policy_input *input, struct policy_question *out)
 {
     const struct json *arguments, *ignored;
     uint32_t present = present_fields(input) & reads->touched;
     arena_mark mark = arena_save(arena);
     out->bytes = 0;
-    bool is_whole = is_short(input) && add_bytes(out, &present, sizeof present) && add_values(reads, out, input) &&
-                    add_number_truths(reads, out, input) && add_text_truths(reads, out, input) &&
-                    read_document(arena, input->policy_context, &ignored) && read_document(arena, input->arguments, &arguments) &&
+    bool is_whole = is_short(input) && add_bytes(out, &present, sizeof present) &&
+                    add_values(reads, out, input) && add_number_truths(reads, out, input) &&
+                    add_text_truths(reads, out, input) &&
+                    read_document(arena, input->policy_context, &ignored) &&
+                    read_document(arena, input->arguments, &arguments) &&
                     add_members(reads, out, input, arguments);
     arena_rewind(arena, mark);
     if (!is_whole)
