@@ -419,7 +419,7 @@ static bool start_orchestrator(struct platform *p, struct error *e)
         .lane_count = p->loop_count,
         .node = str_printf(p->arena, STR_FMT "." STR_FMT, STR_ARG(p->config->node),
                            STR_ARG(str_hex(p->arena, incarnation, sizeof incarnation))),
-        .data_dir = p->config->data_dir,
+        .data_dir = str_copy(p->arena, p->config->data_dir), /* the configuration goes at a reload */
         .settings = p->settings,
     };
     return orchestrator_create(&parts, &p->orchestrator, e);
@@ -705,7 +705,7 @@ static bool platform_reload(struct platform *p, struct error *e)
         return false;
     if (!policy_reload(p->policy, e))
         return error_wrap(e, "policies");
-    if (!registry_reload(p->registry, e))
+    if (!registry_reconfigure(p->registry, fresh->document.root ? &fresh->document : NULL, e))
         return error_wrap(e, "tools");
     if (!reload_models(p, fresh, &settings, e))
         return false;

@@ -147,6 +147,34 @@ static void test_configuration_narrows_permissions(void **state)
     assert_non_null(strstr(e.message, "nexus.yaml:3"));
 }
 
+static void test_a_new_configuration_is_in_force_and_old_snapshots_keep_theirs(void **state)
+{
+    (void) state;
+    struct yaml_document one, other, broken;
+    struct error e;
+    put("a", "1.0.0", "");
+    assert_true(yaml_parse(arena, S("nexus.yaml"),
+                           S("tools:\n  echo:\n    permissions: {languages: [javascript]}\n"), &one,
+                           &e));
+    assert_true(yaml_parse(arena, S("nexus.yaml"),
+                           S("tools:\n  echo:\n    permissions: {languages: [python, lua]}\n"),
+                           &other, &e));
+    assert_true(yaml_parse(arena, S("nexus.yaml"), S("tools: [echo]\n"), &broken, &e));
+    struct registry *registry = open_registry(&one);
+    const struct registry_snapshot *old = registry_acquire(registry);
+    assert_true(registry_reconfigure(registry, &other, &e));
+    assert_false(registry_reconfigure(registry, &broken, &e));
+    assert_true(registry_reload(registry, &e)); /* by the newest that was good */
+    const struct registry_snapshot *fresh = registry_acquire(registry);
+    assert_int_equal(registry_find(fresh, S("echo"), STR_NONE)->permissions.languages.count, 2);
+    registry_destroy(registry);
+    const struct str_list *kept = &registry_find(old, S("echo"), STR_NONE)->permissions.languages;
+    assert_int_equal(kept->count, 1);
+    assert_true(str_equal(kept->items[0], S("javascript")));
+    registry_release(old);
+    registry_release(fresh);
+}
+
 static void test_a_reload_leaves_old_snapshots_alive(void **state)
 {
     (void) state;
@@ -256,6 +284,9 @@ int main(void)
                                         remove_dir),
         cmocka_unit_test_setup_teardown(test_configuration_narrows_permissions, fresh_dir,
                                         remove_dir),
+        cmocka_unit_test_setup_teardown(
+            test_a_new_configuration_is_in_force_and_old_snapshots_keep_theirs, fresh_dir,
+            remove_dir),
         cmocka_unit_test_setup_teardown(test_a_reload_leaves_old_snapshots_alive, fresh_dir,
                                         remove_dir),
         cmocka_unit_test_setup_teardown(test_a_reload_that_fails_keeps_the_old, fresh_dir,

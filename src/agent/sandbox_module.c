@@ -52,6 +52,17 @@ static void unmap_module(str bytes)
     munmap((void *) (uintptr_t) bytes.ptr, bytes.len);
 }
 
+/* The module as it is mapped from the file that was just written shares pages with the page cache; the one in memory does not. */
+static void keep_compiled(struct module_cache *cache, const struct tool *tool, wasmtime_module_t **module)
+{
+    aot_save(&cache->aot, cache->engine, tool->module_digest, *module);
+    wasmtime_module_t *mapped = aot_load(&cache->aot, cache->engine, tool->module_digest);
+    if (!mapped)
+        return;
+    wasmtime_module_delete(*module);
+    *module = mapped;
+}
+
 static bool compile(struct module_cache *cache, const struct tool *tool, wasmtime_module_t **out,
                     struct error *e)
 {
@@ -71,7 +82,7 @@ static bool compile(struct module_cache *cache, const struct tool *tool, wasmtim
         if (failure)
             wasm_error_set(e, REASON_INVALID, "compile", failure);
         else
-            aot_save(&cache->aot, cache->engine, tool->module_digest, *out);
+            keep_compiled(cache, tool, out);
     }
     unmap_module(bytes);
     return is_ok;

@@ -75,6 +75,23 @@ static bool read_question(struct agent_call *a, struct error *e)
     return true;
 }
 
+static bool unknown_agent(struct agent_call *a, str agent, struct error *e)
+{
+    enum { NAMES_BYTES_MAX = 300 };
+    struct strbuf names;
+    const struct settings *settings = orchestrator_acquire(a->call->gateway->orchestrator);
+    strbuf_init(&names, a->call->ctx->arena, 64u << 10);
+    for (size_t i = 0; i < agent_set_count(settings->agents) && names.len < NAMES_BYTES_MAX; i++) {
+        strbuf_add(&names, i > 0 ? S(", agent:") : S("agent:"));
+        strbuf_add(&names, agent_set_at(settings->agents, i)->name);
+    }
+    orchestrator_release(settings);
+    return error_set(e, REASON_UNKNOWN_MODEL,
+                     "there is no agent \"" STR_FMT "\"; known are: " STR_FMT,
+                     STR_ARG(str_cut_utf8(agent, 80)),
+                     STR_ARG(str_cut_utf8(strbuf_str(&names), NAMES_BYTES_MAX)));
+}
+
 static bool open_session(struct agent_call *a, str agent, struct error *e)
 {
     struct orchestrator *o = a->call->gateway->orchestrator;
@@ -83,9 +100,7 @@ static bool open_session(struct agent_call *a, str agent, struct error *e)
         struct session_request request = {.agent = agent, .budget = COST_LIMITLESS};
         if (!session_create(o, a->call->ctx, &a->call->principal, &request, row, e)) {
             if (e->reason == REASON_NOT_FOUND) /* on this route it is a model that is not known */
-                return error_set(e, REASON_UNKNOWN_MODEL,
-                                 "there is no agent \"" STR_FMT "\"; see GET /v1/models",
-                                 STR_ARG(agent));
+                return unknown_agent(a, agent, e);
             return false;
         }
         a->session_id = record_uuid(row, SESSIONS_ID);
@@ -409,7 +424,7 @@ bool chat_agent(struct api_call *call, const struct chat_request *chat, struct e
     journal_unfollow(a->follower);
     if (ok)
         return true;
-    if (context_is_cancelled(call->ctx) && a->is_own_session)
+    if (a->is_own_session && a->outcome == OUTCOME_NONE) /* gone, or its key was revoked */
         cancel_run(a);
     if (http_reply_has_begun(call->request))
         chat_stream_fail(call, &failure);

@@ -91,9 +91,9 @@ str text_made_visible(struct arena *arena, str text);
 /* ---- idempotency.c ---- */
 /* True with *is_answered when a stored answer was sent.  Else, when a key was given, the call is remembered. */
 may_suspend bool idempotency_begin(struct api_call *call, bool *is_answered, struct error *e);
-/* Before the answer of a remembered call goes out. */
-void idempotency_finish(struct api_call *call, int status, str body);
-void idempotency_forget(struct api_call *call);
+/* Before the answer of a remembered call goes out: it is stored first, so that a repeat finds it. */
+may_suspend_void void idempotency_finish(struct api_call *call, int status, str body);
+may_suspend_void void idempotency_forget(struct api_call *call);
 
 /* ---- helpers of handlers ---- */
 must_check bool param_uuid(struct api_call *call, size_t index, const char *what, uuid *out,

@@ -318,6 +318,35 @@ static void idempotent(struct context *ctx, struct gateway_testkit *kit)
                     S("{\"agent\":\"nope\"}"), key, 1),
            404);
 }
+static void remembered_too_long(struct context *ctx, struct gateway_testkit *kit)
+{
+    struct http_header key[] = {{S_INIT("Idempotency-Key"), S_INIT("k1")}};
+    struct batch batch;
+    struct error e = {0};
+    struct answer first =
+        ask_with(ctx, kit, HTTP_POST, S("/api/v1/sessions"), kit->user_key, S("{}"), key, 1);
+    STATUS(first, 201);
+    batch_init(&batch, ctx->arena, keys_default_tenant());
+    struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_IDEMPOTENCY);
+    record_set_text(row, IDEMPOTENCY_PRINCIPAL, S("alice"));
+    record_set_text(row, IDEMPOTENCY_IDEMPOTENCY_KEY, S("k1"));
+    record_set_integer(row, IDEMPOTENCY_CREATED_AT,
+                       clock_unix_us(kit->base->clock) - GATEWAY_IDEMPOTENCY_MS * 1000 - 1000000);
+    assert_true(store_commit(kit->base->store, ctx, &batch, &e));
+    struct answer second =
+        ask_with(ctx, kit, HTTP_POST, S("/api/v1/sessions"), kit->user_key, S("{}"), key, 1);
+    STATUS(second, 201);
+    assert_false(str_equal(answer_text(&first, S("id")), answer_text(&second, S("id"))));
+    struct answer third =
+        ask_with(ctx, kit, HTTP_POST, S("/api/v1/sessions"), kit->user_key, S("{}"), key, 1);
+    assert_true(str_equal(second.body, third.body));
+}
+static void test_an_idempotency_key_is_new_again_after_a_day(void **state)
+{
+    (void) state;
+    gateway_testkit_run(remembered_too_long);
+}
+
 static void test_the_same_key_and_request_make_one_session(void **state)
 {
     (void) state;
@@ -412,7 +441,7 @@ static void agent_chat(struct context *ctx, struct gateway_testkit *kit)
                S("{\"model\":\"fake\",\"model\":\"pair\",\"messages\":[1]}")),
            400);
     STATUS(ask(ctx, kit, HTTP_POST, CHAT, kit->user_key, S("{\"model\":\"fake\",\"messages\":[]}")),
-           422);
+           400);
 }
 static void test_an_agent_answers_as_a_model(void **state)
 {
@@ -610,6 +639,7 @@ int main(void)
         cmocka_unit_test(test_a_reader_goes_on_where_it_was_and_misses_nothing),
         cmocka_unit_test(test_a_revoked_key_ends_its_streams_within_five_seconds),
         cmocka_unit_test(test_the_same_key_and_request_make_one_session),
+        cmocka_unit_test(test_an_idempotency_key_is_new_again_after_a_day),
         cmocka_unit_test(test_an_approval_is_shown_whole_and_decided_by_another_person),
         cmocka_unit_test(test_an_agent_answers_as_a_model),
         cmocka_unit_test(test_a_run_that_waits_or_fails_ends_the_reply_with_its_status),

@@ -53,17 +53,20 @@ static bool answer_from(struct api_call *call, const struct record *row, struct 
     return true;
 }
 
-static bool remember(struct api_call *call, bool replaces, struct error *e)
+/* expired_us: when the row that is replaced was made, 0: there is none.  Of two that replace it at once one fails. */
+static bool remember(struct api_call *call, int64_t expired_us, struct error *e)
 {
     struct batch batch;
     batch_init(&batch, call->ctx->arena, call->principal.tenant_id);
     struct record *row =
-        batch_add(&batch, replaces ? WRITE_UPSERT : WRITE_INSERT, TABLE_IDEMPOTENCY);
+        batch_add(&batch, expired_us ? WRITE_UPDATE : WRITE_INSERT, TABLE_IDEMPOTENCY);
     set_row_key(row, call);
     record_set_text(row, IDEMPOTENCY_REQUEST_DIGEST, call->idempotency_digest);
     record_set_integer(row, IDEMPOTENCY_STATUS, 0);
     record_set_text(row, IDEMPOTENCY_BODY, S(""));
     record_set_integer(row, IDEMPOTENCY_CREATED_AT, clock_unix_us(call->gateway->clock));
+    if (expired_us)
+        batch_where_integer(&batch, IDEMPOTENCY_CREATED_AT, expired_us);
     if (!store_commit(call->gateway->store, call->ctx, &batch, e)) {
         if (e->code == ERROR_CONFLICT)
             return error_set(e, REASON_CONFLICT,
@@ -90,18 +93,19 @@ bool idempotency_begin(struct api_call *call, bool *is_answered, struct error *e
                    &missing)) {
         if (missing.code != ERROR_NOT_FOUND)
             return error_copy(e, &missing);
-        return remember(call, false, e);
+        return remember(call, 0, e);
     }
     int64_t age_us =
         clock_unix_us(call->gateway->clock) - record_integer(row, IDEMPOTENCY_CREATED_AT);
     if (age_us > GATEWAY_IDEMPOTENCY_MS * 1000)
-        return remember(call, true, e);
+        return remember(call, record_integer(row, IDEMPOTENCY_CREATED_AT), e);
     *is_answered = answer_from(call, row, e);
     return *is_answered;
 }
 
 static void write_row(struct api_call *call, enum write_op op, int status, str body)
 {
+    struct context shield; /* a client that has gone must find the answer when it comes back */
     struct batch batch;
     struct error e = {0};
     batch_init(&batch, call->ctx->arena, call->principal.tenant_id);
@@ -112,8 +116,10 @@ static void write_row(struct api_call *call, enum write_op op, int status, str b
         record_set_text(row, IDEMPOTENCY_BODY, body);
     }
     call->is_idempotent = false;
-    if (!store_submit(call->gateway->store, &batch, &e))
+    context_init(&shield, call->ctx->scheduler, call->ctx->arena, DEADLINE_NONE);
+    if (!store_commit(call->gateway->store, &shield, &batch, &e))
         LOG_ERROR("gateway.idempotency", S("an answer could not be remembered"), &e);
+    context_deinit(&shield);
 }
 
 void idempotency_finish(struct api_call *call, int status, str body)

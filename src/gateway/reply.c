@@ -98,6 +98,8 @@ void reply_error(struct api_call *call, const struct error *e)
     struct strbuf text;
     struct json_writer w;
     int status = error_http_status(e->reason);
+    if (is_openai(call) && e->reason == REASON_SCHEMA)
+        status = 400; /* what OpenAI itself says to a malformed request */
     if (str_is_empty(call->request_id))
         call->request_id = S("none");
     strbuf_init(&text, call->ctx->arena, 64u << 10);

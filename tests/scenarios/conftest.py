@@ -13,6 +13,7 @@ from harness.server import DEV_BINARY, Nexus  # noqa: E402
 from harness.starter import Starter, running  # noqa: E402
 from harness.upstream import CountingUpstream  # noqa: E402
 
+
 @pytest.fixture(scope="session")
 def compiled_tools(tmp_path_factory) -> Path:
     """The shipped tools, compiled once by a server of its own."""

@@ -81,7 +81,8 @@ def test_the_journal_tells_the_whole_story_of_the_run(nexus, data_sets):
 
 
 def test_the_answer_says_that_it_comes_from_a_stand_in_and_what_it_cost(nexus, data_sets):
-    outcome = analyse(nexus, "seattle-weather.csv", (data_sets / "seattle-weather.csv").read_bytes(), "How many days of each weather?")
+    content = (data_sets / "seattle-weather.csv").read_bytes()
+    outcome = analyse(nexus, "seattle-weather.csv", content, "How many days of each weather?")
     assert "stand-in" in outcome.answer
     assert outcome.run["cost"]["tokens"] > 0 and outcome.run["cost"]["tool_calls"] >= 1
     assert len(outcome.run["trace_id"]) == 32

@@ -62,7 +62,8 @@ def test_parallel_tool_calls_come_through_and_their_results_go_back(sdk, provide
     results = [{"role": "tool", "tool_call_id": id, "content": "cold"} for id, _, _ in calls]
     messages = [*HELLO, {"role": "assistant", "content": None, "tool_calls": asked}, *results]
     provider.script = [Text("Cold in both.")]
-    assert sdk.chat.completions.create(model="tiny", messages=messages, tools=[WEATHER]).choices[0].message.content == "Cold in both."
+    reply = sdk.chat.completions.create(model="tiny", messages=messages, tools=[WEATHER])
+    assert reply.choices[0].message.content == "Cold in both."
     assert provider.calls[1].body["messages"] == messages
 
 

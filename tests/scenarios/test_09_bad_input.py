@@ -64,8 +64,8 @@ def test_a_wrong_type_or_value_is_told_by_its_name(nexus, path, body, named):
     assert problem(reply) in ("schema", "invalid") and named in reply.json()["detail"]
 
 
-@pytest.mark.parametrize("body", [{}, {"content": 5}, {"content": None}, {"content": ""}, {"content": "  "}, {"content": [{"type": "text"}]},
-                                  {"content": "x", "stream": "yes"}, {"content": "x", "model": 3}])
+@pytest.mark.parametrize("body", [{}, {"content": 5}, {"content": None}, {"content": ""}, {"content": "  "},
+                                  {"content": [{"type": "text"}]}, {"content": "x", "stream": "yes"}, {"content": "x", "model": 3}])
 def test_a_message_that_says_nothing_or_the_wrong_thing_starts_no_run(nexus, body):
     session = nexus.admin.open_session()
     reply = nexus.admin.post(f"/api/v1/sessions/{session}/messages", body)
@@ -267,7 +267,8 @@ def test_a_peer_that_closes_in_the_middle_of_a_request_is_let_go_at_once(nexus, 
 
 
 def test_garbage_on_the_socket_is_one_400(nexus, still_fine):
-    for garbage in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x00" * 100, b"SSH-2.0-x\r\n", b"GET\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
+    for garbage in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x00" * 100, b"SSH-2.0-x\r\n", b"GET\r\n\r\n",
+                    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
         reply = raw.request(nexus.port, garbage + b"\r\n\r\n", 5)
         assert reply.status in (0, 400, 405, 505), (garbage, reply)
 
@@ -314,7 +315,7 @@ BAD_YAML = [
     ("listen: nowhere\n", 1, "listen"),
     ("providers:\n  - {name: a, type: openay, base_url: 'http://x/v1'}\n", 2, "openai"),
     ("models:\n  - name: m\n    targets: [{provider: ghost, model: x}]\n", 3, "ghost"),
-    ("providers:\n  - {name: a, type: openai, base_url: 'http://x/v1', api_keys: ['${env:NOT_SET_ANYWHERE}']}\n", 2, "NOT_SET_ANYWHERE"),
+    ("providers:\n  - {name: a, type: openai, base_url: 'http://x/v1', api_keys: ['${env:NOT_SET_HERE}']}\n", 2, "NOT_SET_HERE"),
     ("limits:\n  call_timeout: soon\n", 2, "call_timeout"),
     ("budgets:\n  session: {tokens: -5}\n", 2, "tokens"),
     ("data_dir: a\ndata_dir: b\n", 2, "data_dir"),

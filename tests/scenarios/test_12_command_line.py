@@ -16,6 +16,11 @@ from harness.tables import is_among, means_by, numbers_in
 from harness.tools import DANGEROUS, tools_with_a_dangerous_one
 
 
+def named(nexus) -> dict:
+    """Where the server is, for a command that a test starts by itself."""
+    return {"NEXUS_SERVER": nexus.url, "NEXUS_API_KEY": nexus.admin_key}
+
+
 def json_lines(text: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
@@ -42,8 +47,8 @@ def test_run_with_json_prints_one_event_a_line_and_nothing_else(nexus):
 
 
 def test_run_reads_the_prompt_from_the_standard_input(nexus):
-    ended = subprocess.run([str(nexus.binary), "run", "--quiet", "-"], input="hello there", capture_output=True, text=True, timeout=30,
-                           env=clean_environment(nexus.folder, {"NEXUS_SERVER": nexus.url, "NEXUS_API_KEY": nexus.admin_key}))
+    ended = subprocess.run([str(nexus.binary), "run", "--quiet", "-"], input="hello there", capture_output=True, text=True,
+                           env=clean_environment(nexus.folder, named(nexus)), timeout=30)
     assert ended.returncode == 0 and "stand-in" in ended.stdout
 
 
@@ -52,7 +57,8 @@ def test_a_run_that_fails_exits_1_and_says_why(nexus):
     assert ended.returncode == 1 and "provider_invalid" in ended.stdout + ended.stderr, ended.stderr
 
 
-@pytest.mark.parametrize("arguments", [(), ("--nonsense", "x"), ("--file", "/no/such/file", "x"), ("--model", "gigantic", "x"), ("",)],
+@pytest.mark.parametrize("arguments", [(), ("--nonsense", "x"), ("--file", "/no/such/file", "x"), ("--model", "gigantic", "x"),
+                                       ("",)],
                          ids=["no prompt", "unknown option", "no such file", "unknown model", "empty prompt"])
 def test_wrong_usage_exits_2_with_a_remedy(nexus, arguments):
     ended = nexus.command("run", *arguments)
@@ -78,8 +84,8 @@ def test_a_server_that_is_not_there_is_told_with_its_address(nexus):
 
 def test_without_a_server_it_runs_by_itself(tmp_path, nexus, data_sets):
     file = data_sets / "seattle-weather.csv"
-    ended = run_command(tmp_path, "run", "--config", str(nexus.config_file), "--file", str(file), "What is the average wind by weather?",
-                        environment={"NEXUS_LISTEN": "127.0.0.1:0"}, seconds=90)
+    question = "What is the average wind by weather?"
+    ended = run_command(tmp_path, "run", "--config", str(nexus.config_file), "--file", str(file), question, seconds=90)
     assert ended.returncode == 0, ended.stderr
     figures = numbers_in(ended.stdout)
     assert all(is_among(mean, figures) for mean in means_by(file.read_bytes(), "weather", "wind").values()), ended.stdout
@@ -89,7 +95,7 @@ def test_ctrl_c_cancels_the_run(start, provider):
     provider.answer = lambda call: Hang()
     nexus = start(provider=provider)
     process = subprocess.Popen([str(nexus.binary), "run", "hello"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               env=clean_environment(nexus.folder, {"NEXUS_SERVER": nexus.url, "NEXUS_API_KEY": nexus.admin_key}))
+                               env=clean_environment(nexus.folder, named(nexus)))
     provider.wait_for_calls(1)
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
@@ -143,7 +149,8 @@ def test_tools_are_listed_shown_and_invoked(nexus):
 
 
 def test_a_key_is_made_listed_and_revoked(nexus):
-    made = json.loads(nexus.command("key", "create", "laptop", "--user", "ada", "--role", "user", "--expires", "90d", "--json").stdout)
+    options = ("--user", "ada", "--role", "user", "--expires", "90d", "--json")
+    made = json.loads(nexus.command("key", "create", "laptop", *options).stdout)
     nexus.secrets.add(made["key"])
     assert nexus.client(made["key"]).get("/api/v1/me").json()["user_id"] == "ada"
     listed = nexus.command("key", "list").stdout
@@ -191,7 +198,8 @@ def test_config_check_says_that_all_is_well_and_doctor_looks_at_the_machine(nexu
 
 def test_a_secret_in_the_configuration_is_never_shown(tmp_path):
     file = tmp_path / "nexus.yaml"
-    file.write_text("providers:\n  - {name: p, type: openai, base_url: 'http://127.0.0.1:1/v1', api_keys: [sk-plain-text-secret-1]}\n"
+    file.write_text("providers:\n"
+                    "  - {name: p, type: openai, base_url: 'http://127.0.0.1:1/v1', api_keys: [sk-plain-text-secret-1]}\n"
                     "models:\n  - {name: m, targets: [{provider: p, model: x}]}\n")
     for command in (("config", "check"), ("config", "show"), ("doctor",)):
         ended = run_command(tmp_path, *command, "--config", str(file))
@@ -226,8 +234,8 @@ def test_colours_are_for_terminals_only(nexus):
 
 
 def test_a_closed_pipe_is_no_crash(nexus):
-    process = subprocess.Popen([str(nexus.binary), "session", "list", "--all", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               env=clean_environment(nexus.folder, {"NEXUS_SERVER": nexus.url, "NEXUS_API_KEY": nexus.admin_key}))
+    process = subprocess.Popen([str(nexus.binary), "session", "list", "--all", "--json"], stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, env=clean_environment(nexus.folder, named(nexus)))
     os.close(process.stdout.fileno())
     process.stdout = None
     assert process.wait(20) not in (-signal.SIGSEGV, -signal.SIGABRT)
