@@ -179,7 +179,9 @@ static bool reports_failure(struct guest *guest, str output)
         return false;
     bool is_denied = str_equal(code, S("denied")) && guest->denied_reason != REASON_NONE;
     message = str_cut_utf8(message, ERROR_MESSAGE_BYTES - 100);
-    error_set(&guest->error, is_denied ? guest->denied_reason : REASON_TOOL_FAILED,
+    enum error_reason reason =
+        str_equal(code, S("output_limit")) ? REASON_OUTPUT_LIMIT : REASON_TOOL_FAILED;
+    error_set(&guest->error, is_denied ? guest->denied_reason : reason,
               "tool " STR_FMT ": " STR_FMT, STR_ARG(guest->request->tool->name), STR_ARG(message));
     return true;
 }

@@ -53,7 +53,8 @@ static void unmap_module(str bytes)
 }
 
 /* The module as it is mapped from the file that was just written shares pages with the page cache; the one in memory does not. */
-static void keep_compiled(struct module_cache *cache, const struct tool *tool, wasmtime_module_t **module)
+static void keep_compiled(struct module_cache *cache, const struct tool *tool,
+                          wasmtime_module_t **module)
 {
     aot_save(&cache->aot, cache->engine, tool->module_digest, *module);
     wasmtime_module_t *mapped = aot_load(&cache->aot, cache->engine, tool->module_digest);

@@ -84,6 +84,12 @@ def test_endless_output_is_cut_and_said_to_be():
     assert len(answer["stdout"]) < 140_000 and "more bytes were cut off" in answer["stdout"]
 
 
+def test_a_flood_of_output_is_an_error_that_says_so():
+    with pytest.raises(Failure) as failure:
+        run("for (let i = 0; i < 100; i++) console.log('x'.repeat(1 << 20))")
+    assert failure.value.code == "output_limit" and "MiB" in failure.value.message
+
+
 @pytest.mark.parametrize(
     "code",
     ["const a = []; while (true) a.push(new Array(10000).fill(1))", "globalThis.a = []; while (true) a.push({x: 1})"],

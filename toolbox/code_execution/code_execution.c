@@ -61,6 +61,13 @@ bool tool_run(yyjson_val *input, yyjson_mut_doc *output, struct tool_error *e)
 
     struct script_outcome outcome;
     script_run(&script, output, &outcome);
+    uint64_t dropped = outcome.out.dropped + outcome.err.dropped;
+    if (dropped > FLOOD_BYTES)
+        return tool_fail(e, "output_limit",
+                         "the script printed %llu MiB, of which at most %d KiB can be kept; print "
+                         "less, or give a "
+                         "summary in `result`",
+                         (unsigned long long) (dropped >> 20), STDOUT_BYTES_MAX >> 10);
     yyjson_mut_val *root = yyjson_mut_obj(output);
     if (outcome.result != NULL)
         yyjson_mut_obj_add_val(output, root, "result", outcome.result);

@@ -19,6 +19,8 @@
 enum {
     STDOUT_BYTES_MAX = 128 * 1024,
     STDERR_BYTES_MAX = 32 * 1024,
+    FLOOD_BYTES =
+        64 * 1024 * 1024, /* printed in vain: beyond this the call fails instead of being cut */
     RESULT_BYTES_MAX = 256 * 1024,
     FILES_BYTES_MAX = 256 * 1024,
     TIMERS_MAX = 1000,
