@@ -12,7 +12,9 @@
  *
  * All delays are equal, so the streams in work form a queue that is sorted by itself: the head is due first.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -61,9 +63,11 @@ struct mock {
     struct connection *first, *last;
 };
 
-static const char stream_head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-static const char chunk_start[] = "data: {\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,"
-                                  "\"model\":\"mock\",\"choices\":[{\"index\":0,\"delta\":";
+static const char stream_head[] =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+static const char chunk_start[] =
+    "data: {\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,"
+    "\"model\":\"mock\",\"choices\":[{\"index\":0,\"delta\":";
 
 static void fail(const char *what)
 {
@@ -190,7 +194,8 @@ static bool send_events(struct mock *mock, struct connection *c, const char *eve
 static bool send_token(struct mock *mock, struct connection *c)
 {
     char events[1024];
-    snprintf(events, sizeof events, "%s{\"content\":\"word \"},\"finish_reason\":null}]}\n\n", chunk_start);
+    snprintf(events, sizeof events, "%s{\"content\":\"word \"},\"finish_reason\":null}]}\n\n",
+             chunk_start);
     c->tokens_left--;
     return send_events(mock, c, events);
 }
@@ -200,10 +205,14 @@ static bool send_end(struct mock *mock, struct connection *c)
     char events[2048], usage[512] = "";
     if (c->wants_usage)
         snprintf(usage, sizeof usage,
-                 "data: {\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"mock\","
-                 "\"choices\":[],\"usage\":{\"prompt_tokens\":%d,\"completion_tokens\":%d,\"total_tokens\":%d}}\n\n",
+                 "data: "
+                 "{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":"
+                 "1700000000,\"model\":\"mock\","
+                 "\"choices\":[],\"usage\":{\"prompt_tokens\":%d,\"completion_tokens\":%d,\"total_"
+                 "tokens\":%d}}\n\n",
                  c->prompt_tokens, mock->tokens, c->prompt_tokens + mock->tokens);
-    snprintf(events, sizeof events, "%s{},\"finish_reason\":\"stop\"}]}\n\n%sdata: [DONE]\n\n", chunk_start, usage);
+    snprintf(events, sizeof events, "%s{},\"finish_reason\":\"stop\"}]}\n\n%sdata: [DONE]\n\n",
+             chunk_start, usage);
     return send_events(mock, c, events) && send_bytes(mock, c, "0\r\n\r\n", 5);
 }
 
@@ -234,16 +243,21 @@ static void advance_due(struct mock *mock)
 
 /* ---- whole answers ---- */
 
-static bool send_whole(struct mock *mock, struct connection *c, const char *message, const char *finish)
+static bool send_whole(struct mock *mock, struct connection *c, const char *message,
+                       const char *finish)
 {
     static char body[REPLY_BYTES_MAX], reply[REPLY_BYTES_MAX + 256];
-    int size = snprintf(body, sizeof body,
-                        "{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"mock\",\"choices\":[{"
-                        "\"index\":0,\"message\":{\"role\":\"assistant\",%s},\"finish_reason\":\"%s\"}],"
-                        "\"usage\":{\"prompt_tokens\":%d,\"completion_tokens\":20,\"total_tokens\":%d}}",
-                        message, finish, c->prompt_tokens, c->prompt_tokens + 20);
-    size = snprintf(reply, sizeof reply, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", size,
-                    body);
+    int size =
+        snprintf(body, sizeof body,
+                 "{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion\",\"created\":1700000000,"
+                 "\"model\":\"mock\",\"choices\":[{"
+                 "\"index\":0,\"message\":{\"role\":\"assistant\",%s},\"finish_reason\":\"%s\"}],"
+                 "\"usage\":{\"prompt_tokens\":%d,\"completion_tokens\":20,\"total_tokens\":%d}}",
+                 message, finish, c->prompt_tokens, c->prompt_tokens + 20);
+    size = snprintf(
+        reply, sizeof reply,
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", size,
+        body);
     return send_bytes(mock, c, reply, (size_t) size);
 }
 
@@ -251,13 +265,18 @@ static bool send_tool_stream(struct mock *mock, struct connection *c)
 {
     char events[4096], framed[4200];
     snprintf(events, sizeof events,
-             "%s{\"role\":\"assistant\",%s},\"finish_reason\":null}]}\n\n%s{},\"finish_reason\":\"tool_calls\"}]}\n\n"
-             "data: {\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"mock\","
-             "\"choices\":[],\"usage\":{\"prompt_tokens\":%d,\"completion_tokens\":10,\"total_tokens\":%d}}\n\ndata: [DONE]\n\n",
+             "%s{\"role\":\"assistant\",%s},\"finish_reason\":null}]}\n\n%s{},\"finish_reason\":"
+             "\"tool_calls\"}]}\n\n"
+             "data: "
+             "{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":"
+             "1700000000,\"model\":\"mock\","
+             "\"choices\":[],\"usage\":{\"prompt_tokens\":%d,\"completion_tokens\":10,\"total_"
+             "tokens\":%d}}\n\ndata: [DONE]\n\n",
              chunk_start, mock->tool_call, chunk_start, c->prompt_tokens, c->prompt_tokens + 10);
     size_t size = frame(framed, sizeof framed - 5, events);
     memcpy(framed + size, "0\r\n\r\n", 5);
-    return send_bytes(mock, c, stream_head, sizeof stream_head - 1) && send_bytes(mock, c, framed, size + 5);
+    return send_bytes(mock, c, stream_head, sizeof stream_head - 1) &&
+           send_bytes(mock, c, framed, size + 5);
 }
 
 /* ---- requests ---- */
@@ -280,8 +299,10 @@ static bool answer_chat(struct mock *mock, struct connection *c, const char *bod
 {
     bool is_stream = has_member(body, size, "stream", "true");
     c->prompt_tokens = (int) (size / 4);
-    if (mock->tool_name && contains(body, size, "\"tools\"") && !has_member(body, size, "role", "\"tool\""))
-        return is_stream ? send_tool_stream(mock, c) : send_whole(mock, c, mock->tool_call, "tool_calls");
+    if (mock->tool_name && contains(body, size, "\"tools\"") &&
+        !has_member(body, size, "role", "\"tool\""))
+        return is_stream ? send_tool_stream(mock, c)
+                         : send_whole(mock, c, mock->tool_call, "tool_calls");
     if (!is_stream)
         return send_whole(mock, c, mock->text, "stop");
     c->tokens_left = mock->tokens;
@@ -289,10 +310,12 @@ static bool answer_chat(struct mock *mock, struct connection *c, const char *bod
     return send_bytes(mock, c, stream_head, sizeof stream_head - 1) && advance(mock, c, now_ns());
 }
 
-static bool answer(struct mock *mock, struct connection *c, const char *head, size_t head_size, const char *body, size_t size)
+static bool answer(struct mock *mock, struct connection *c, const char *head, size_t head_size,
+                   const char *body, size_t size)
 {
-    static const char models[] = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 73\r\n\r\n"
-                                 "{\"object\":\"list\",\"data\":[{\"id\":\"mock\",\"object\":\"model\",\"created\":0}]}\n\n";
+    static const char models[] =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 73\r\n\r\n"
+        "{\"object\":\"list\",\"data\":[{\"id\":\"mock\",\"object\":\"model\",\"created\":0}]}\n\n";
     static const char unknown[] = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
     if (contains(head, head_size, "/chat/completions "))
         return answer_chat(mock, c, body, size);
@@ -382,11 +405,13 @@ static void make_answers(struct mock *mock)
     mock->text = grow(NULL, capacity);
     int used = snprintf(mock->text, capacity, "\"content\":\"");
     memset(mock->text + used, 'x', (size_t) mock->answer_bytes);
-    snprintf(mock->text + used + mock->answer_bytes, capacity - (size_t) (used + mock->answer_bytes), "\"");
+    snprintf(mock->text + used + mock->answer_bytes,
+             capacity - (size_t) (used + mock->answer_bytes), "\"");
     quote(mock->tool_arguments ? mock->tool_arguments : "", arguments, sizeof arguments);
     mock->tool_call = grow(NULL, sizeof arguments + 512);
     snprintf(mock->tool_call, sizeof arguments + 512,
-             "\"tool_calls\":[{\"index\":0,\"id\":\"call_1\",\"type\":\"function\",\"function\":{\"name\":\"%s\",\"arguments\":\"%s\"}}]",
+             "\"tool_calls\":[{\"index\":0,\"id\":\"call_1\",\"type\":\"function\",\"function\":{"
+             "\"name\":\"%s\",\"arguments\":\"%s\"}}]",
              mock->tool_name ? mock->tool_name : "", arguments);
 }
 
@@ -400,7 +425,8 @@ static void open_listener(struct mock *mock, uint16_t port)
     if (mock->listener < 0)
         fail("socket");
     setsockopt(mock->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(mock->listener, (struct sockaddr *) &address, size) != 0 || listen(mock->listener, 4096) != 0 ||
+    if (bind(mock->listener, (struct sockaddr *) &address, size) != 0 ||
+        listen(mock->listener, 4096) != 0 ||
         getsockname(mock->listener, (struct sockaddr *) &address, &size) != 0)
         fail("listen");
     printf("listening on 127.0.0.1:%u\n", ntohs(address.sin_port));
@@ -409,7 +435,8 @@ static void open_listener(struct mock *mock, uint16_t port)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: mock_upstream [--port N] [--tokens N] [--bytes N] [--delay-us N] [--tool NAME ARGUMENTS]\n");
+    fprintf(stderr, "usage: mock_upstream [--port N] [--tokens N] [--bytes N] [--delay-us N] "
+                    "[--tool NAME ARGUMENTS]\n");
     return 2;
 }
 

@@ -112,15 +112,17 @@ static void test_explain_names_the_deciding_definition(void **state)
 static void test_inputs_lists_the_paths_a_policy_reads(void **state)
 {
     (void) state;
-    struct native_rego *rego = compile("package a\n\nallow { input.user.role == \"x\"; input.n > 5; count(input.list) < input.m }\n");
+    struct native_rego *rego = compile("package a\n\nallow { input.user.role == \"x\"; input.n > "
+                                       "5; count(input.list) < input.m }\n");
     char *inputs = NULL;
     assert_int_equal(native_rego_inputs(rego, &inputs, NULL), NATIVE_OK);
-    assert_string_equal(inputs, "{\"comparisons\":["
-                                "{\"number\":5,\"operator\":\">\",\"path\":[\"n\"]},"
-                                "{\"operator\":\"==\",\"path\":[\"user\",\"role\"],\"text\":\"x\"}],"
-                                "\"has_with\":false,\"is_volatile\":false,"
-                                "\"paths\":[[\"list\"],[\"m\"],[\"n\"],[\"user\",\"role\"]],"
-                                "\"values\":[[\"list\"],[\"m\"]]}");
+    assert_string_equal(inputs,
+                        "{\"comparisons\":["
+                        "{\"number\":5,\"operator\":\">\",\"path\":[\"n\"]},"
+                        "{\"operator\":\"==\",\"path\":[\"user\",\"role\"],\"text\":\"x\"}],"
+                        "\"has_with\":false,\"is_volatile\":false,"
+                        "\"paths\":[[\"list\"],[\"m\"],[\"n\"],[\"user\",\"role\"]],"
+                        "\"values\":[[\"list\"],[\"m\"]]}");
     native_string_free(inputs);
     native_rego_destroy(rego);
 }

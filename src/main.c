@@ -13,20 +13,20 @@
 #include "cli/on_loop.h"
 #include "cli/settings.h"
 #include "cli/shipped.h"
+#include "cli/signals.h"
 #include "cli/warm_up.h"
 #include "gateway/gateway.h"
 #include "net/http_client.h"
 #include "store/sqlite.h"
 
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 enum {
     START_TIMEOUT_MS = 60 * 1000,
     WARM_UP_MS = 20 * 1000,
+    STOP_PATIENCE_MS = 2000,
     HOUSEKEEPING_MS = 5000,
     APPROVALS_EVERY = 6, /* turns of housekeeping */
     PROVIDER_SETS_MAX = 256,
@@ -73,14 +73,8 @@ struct platform {
 
 static bool start_process(struct platform *p, struct error *e)
 {
-    (void) p;
-    (void) e;
-    struct rlimit files;
-    signal(SIGPIPE, SIG_IGN);
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-        files.rlim_cur = files.rlim_max;
-        (void) setrlimit(RLIMIT_NOFILE, &files); /* doctor tells when it is low */
-    }
+    signals_prepare_process();
+    (void) p, (void) e;
     return true;
 }
 
@@ -419,7 +413,7 @@ static bool start_orchestrator(struct platform *p, struct error *e)
         .lane_count = p->loop_count,
         .node = str_printf(p->arena, STR_FMT "." STR_FMT, STR_ARG(p->config->node),
                            STR_ARG(str_hex(p->arena, incarnation, sizeof incarnation))),
-        .data_dir = str_copy(p->arena, p->config->data_dir), /* the configuration goes at a reload */
+        .data_dir = str_copy(p->arena, p->config->data_dir), /* outlives a reload */
         .settings = p->settings,
     };
     return orchestrator_create(&parts, &p->orchestrator, e);
@@ -626,6 +620,16 @@ static bool platform_is_drained(const struct platform *p)
 
 /* ---- life ---- */
 
+/* What cannot be interrupted (a compilation, a name being resolved) must not hold up the end of the process. */
+static bool platform_is_stuck(struct platform *p)
+{
+    if (p->thread_count == 0)
+        return false;
+    on_loop_cancel(&p->warm_up);
+    bool is_warm = on_loop_wait_for(&p->warm_up, STOP_PATIENCE_MS);
+    return !is_warm || (p->orchestrator && orchestrator_active_runs(p->orchestrator) > 0);
+}
+
 static void platform_destroy(struct platform *p)
 {
     if (!p)
@@ -638,6 +642,11 @@ static void platform_destroy(struct platform *p)
             LOG_WARN("nexus",
                      S("not everything ended in time; interrupted runs go on at the next start"),
                      LOG_STR("error.message", str_from_cstr(late.message)));
+    }
+    if (platform_is_stuck(p)) {
+        LOG_WARN("nexus", S("left without waiting for work that cannot be interrupted; the next "
+                            "start goes on with it"));
+        return; /* as after a crash: what was acknowledged is durable, threads end with the process */
     }
     while (p->started_count > 0) {
         const struct step *step = &steps[--p->started_count];
@@ -697,18 +706,29 @@ static bool reload_models(struct platform *p, const struct config *fresh, struct
     return true;
 }
 
+static bool reload_policies_and_tools(struct platform *p, const struct config *fresh,
+                                      struct error *e)
+{
+    if (!policy_reload(p->policy, e))
+        return error_wrap(e, "policies");
+    return registry_reconfigure(p->registry, fresh->document.root ? &fresh->document : NULL, e) ||
+           error_wrap(e, "tools");
+}
+
 static bool platform_reload(struct platform *p, struct error *e)
 {
     OWNED(config) fresh = NULL;
     struct settings *settings;
     if (!config_load(p->sources, &fresh, e))
         return false;
-    if (!policy_reload(p->policy, e))
-        return error_wrap(e, "policies");
-    if (!registry_reconfigure(p->registry, fresh->document.root ? &fresh->document : NULL, e))
-        return error_wrap(e, "tools");
+    /* What can be refused comes first, so that a broken part leaves everything as it was. */
     if (!reload_models(p, fresh, &settings, e))
         return false;
+    if (!reload_policies_and_tools(p, fresh, e)) {
+        settings->references = 1;
+        orchestrator_release(settings);
+        return false;
+    }
     config_warn_fixed(p->config, fresh);
     orchestrator_reconfigure(p->orchestrator, settings);
     log_set_level(fresh->log_level);

@@ -85,6 +85,8 @@
 /* store */
 #define STORE_BATCH_ROWS_MAX 500
 #define STORE_QUEUE_MAX 20000
+#define STORE_SUBMIT_DELAY_MS                                                                      \
+    20 /* what nobody waits for is stored together with what comes in that time */
 #define STORE_PAGE_MAX 200
 #define STORE_QUEUE_BYTES_MAX (256u << 20)
 #define STORE_READ_QUEUE_MAX 20000

@@ -188,6 +188,10 @@ static enum verdict check_policy(struct doctor *doctor)
     struct error e = {0};
     struct policy *policy;
     str dir = doctor->config->policy_dir;
+    if (str_equal(doctor->config->policy_engine, S("off")))
+        return say(doctor, VERDICT_WARN,
+                   S("the policy is off: every call of every model and tool is allowed"),
+                   S("remove policy.engine from the configuration"));
     if ((str_is_empty(dir) && !shipped_find(doctor->arena, "policies", "policy.dir", &dir, &e)) ||
         !doctor->cli->parts->create_policy(dir, doctor->config->policy_time_limit_ms, &policy, &e))
         return say_error(doctor, &e, "mend the rule that is named, or point policy.dir elsewhere");

@@ -1,6 +1,7 @@
 #include "cli/signals.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,4 +32,14 @@ int signals_wait(int64_t ms)
 void signals_die(int signal_number)
 {
     _exit(128 + signal_number);
+}
+
+void signals_prepare_process(void)
+{
+    struct rlimit files;
+    signal(SIGPIPE, SIG_IGN);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        (void) setrlimit(RLIMIT_NOFILE, &files); /* doctor tells when it is low */
+    }
 }

@@ -8,6 +8,8 @@
 #include "base/attributes.h"
 
 void signals_block(void);
+/* A closed peer is an error of a write, not a signal; as many open files as the hard limit allows. */
+void signals_prepare_process(void);
 /* The next signal, or 0 after `ms` without one. */
 int signals_wait(int64_t ms);
 /* Like the shell's account of a process that the signal ended.  Does not return and cleans nothing up. */

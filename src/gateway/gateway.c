@@ -106,7 +106,7 @@ static bool handle_remembered(struct api_call *call, struct error *e)
         return false;
     if (is_answered || call->route->handler(call, e))
         return true;
-    if (e->reason != REASON_OUTCOME_UNKNOWN) /* it may have happened: a repeat must not do it again */
+    if (e->reason != REASON_OUTCOME_UNKNOWN) /* else a repeat could do it again */
         idempotency_forget(call);
     return false;
 }

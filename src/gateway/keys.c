@@ -320,7 +320,8 @@ static bool check_request(struct keys *keys, const struct principal *creator,
     if (str_is_empty(request->role))
         request->role = creator->role;
     if (str_equal(request->user_id, S("system")))
-        return error_set(e, REASON_SCHEMA, "the user_id \"system\" is the platform's own; choose another");
+        return error_set(e, REASON_SCHEMA,
+                         "the user_id \"system\" is the platform's own; choose another");
     if (request->user_id.len > USER_ID_BYTES_MAX)
         return error_set(e, REASON_SCHEMA, "user_id is over %d bytes", USER_ID_BYTES_MAX);
     if (!role_level_parse(request->role, &level))

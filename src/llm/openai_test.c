@@ -91,10 +91,9 @@ static void serve_contract(int fd, str request)
             PIECE("\"role\":\"assistant\",\"content\":null")
                 PIECE("\"tool_calls\":[{\"index\":0," ADD "\"\"}}]") PIECE(
                     "\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{\\\"a\\\":1,\"}}]")
-                    PIECE("\"tool_calls\":[{\"index\":1," TIME "\"{}\"}}]")
-                        PIECE("\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":"
-                              "\"\\\"b\\\":\\\"two words\\\"}\"}}]") FINISH("tool_calls")
-                            DATA("[DONE]"));
+                    PIECE("\"tool_calls\":[{\"index\":1," TIME "\"{}\"}}]") PIECE(
+                        "\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":"
+                        "\"\\\"b\\\":\\\"two words\\\"}\"}}]") FINISH("tool_calls") DATA("[DONE]"));
     else if (has(request, "tool_calls"))
         answer(fd, 200, "", JSON,
                "{\"id\":\"x\",\"choices\":[{\"message\":{\"content\":null,\"tool_calls\":[{" ADD

@@ -425,7 +425,8 @@ static void on_input_end(struct http_connection *c)
         if (job->reader)
             waiter_wake(job->reader);
         if (job->is_streamed && !job->is_ended) {
-            http_connection_cut(c); /* who leaves a stream that runs has left: upstreams must hear of it */
+            http_connection_cut(
+                c); /* who leaves a stream that runs has left: upstreams must hear of it */
             return;
         }
         if (!job->has_begun)

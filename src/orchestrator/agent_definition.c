@@ -18,10 +18,12 @@ static const struct agent_definition assistant = {
     .name = S_INIT("assistant"),
     .version = S_INIT("1.0.0"),
     .description = S_INIT("The built-in agent: every shipped tool that its caller's role may run."),
-    .instructions = S_INIT(
-        "You are a careful assistant. Use the tools offered when they help: compute figures with a tool rather than from memory, "
-        "and name the tool a figure comes from. When the session has files, read them through the tools by their names. When a tool "
-        "fails or is denied, say so plainly and go on without it. Answer in the language of the question."),
+    .instructions = S_INIT("You are a careful assistant. Use the tools offered when they help: "
+                           "compute figures with a tool rather than from memory, "
+                           "and name the tool a figure comes from. When the session has files, "
+                           "read them through the tools by their names. When a tool "
+                           "fails or is denied, say so plainly and go on without it. Answer in the "
+                           "language of the question."),
     .tools = &every_tool,
     .tool_count = 1,
     .steps_max = 16,
@@ -66,7 +68,8 @@ static bool name_is_lawful(str name)
         return false;
     for (size_t i = 0; i < name.len; i++) {
         char c = name.ptr[i];
-        bool is_word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+        bool is_word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == '-' || c == '_' || c == '.';
         if (!is_word)
             return false;
     }
@@ -76,17 +79,23 @@ static bool name_is_lawful(str name)
 static bool check(const struct agent_definition *d, struct error *e)
 {
     if (!name_is_lawful(d->name))
-        return error_set(e, REASON_CONFIG, "agent name \"" STR_FMT "\": use 1 to 64 of A-Z a-z 0-9 - _ .", STR_ARG(d->name));
+        return error_set(e, REASON_CONFIG,
+                         "agent name \"" STR_FMT "\": use 1 to 64 of A-Z a-z 0-9 - _ .",
+                         STR_ARG(d->name));
     if (d->steps_max < 1 || d->steps_max > RUN_STEPS_MAX)
-        return error_set(e, REASON_CONFIG, "agent \"" STR_FMT "\": max_steps must be 1 to %d", STR_ARG(d->name), RUN_STEPS_MAX);
+        return error_set(e, REASON_CONFIG, "agent \"" STR_FMT "\": max_steps must be 1 to %d",
+                         STR_ARG(d->name), RUN_STEPS_MAX);
     if (d->run_timeout_ms < 1000)
-        return error_set(e, REASON_CONFIG, "agent \"" STR_FMT "\": timeout must be at least 1s", STR_ARG(d->name));
+        return error_set(e, REASON_CONFIG, "agent \"" STR_FMT "\": timeout must be at least 1s",
+                         STR_ARG(d->name));
     if (d->tool_count > AGENT_TOOL_COUNT_MAX)
-        return error_set(e, REASON_CONFIG, "agent \"" STR_FMT "\": more than %d tools", STR_ARG(d->name), AGENT_TOOL_COUNT_MAX);
+        return error_set(e, REASON_CONFIG, "agent \"" STR_FMT "\": more than %d tools",
+                         STR_ARG(d->name), AGENT_TOOL_COUNT_MAX);
     return true;
 }
 
-bool agent_set_add(struct agent_set *set, const struct agent_definition *definition, struct error *e)
+bool agent_set_add(struct agent_set *set, const struct agent_definition *definition,
+                   struct error *e)
 {
     if (!check(definition, e))
         return false;
@@ -94,7 +103,8 @@ bool agent_set_add(struct agent_set *set, const struct agent_definition *definit
         if (!str_equal(set->items[i]->name, definition->name))
             continue;
         if (!str_equal(definition->name, assistant.name))
-            return error_set(e, REASON_CONFIG, "agent \"" STR_FMT "\" is defined twice", STR_ARG(definition->name));
+            return error_set(e, REASON_CONFIG, "agent \"" STR_FMT "\" is defined twice",
+                             STR_ARG(definition->name));
         set->items[i] = copy(set->arena, definition);
         return true;
     }

@@ -9,12 +9,12 @@
 
 struct agent_definition {
     str name, version, description;
-    str model;               /* empty: the catalog's default */
+    str model; /* empty: the catalog's default */
     str instructions;
-    str *tools;              /* names or "name@range"; "*": all */
+    str *tools; /* names or "name@range"; "*": all */
     size_t tool_count;
-    int steps_max;           /* model calls per run, 1..RUN_STEPS_MAX */
-    int64_t run_timeout_ms;  /* of running time; waiting for approval excluded */
+    int steps_max;             /* model calls per run, 1..RUN_STEPS_MAX */
+    int64_t run_timeout_ms;    /* of running time; waiting for approval excluded */
     int64_t max_output_tokens; /* 0: the model's */
 };
 struct agent_set;
@@ -23,7 +23,8 @@ struct agent_set *agent_set_create(void); /* holds `assistant` */
 void agent_set_destroy(struct agent_set *set);
 OWNED_DEFINE(agent_set)
 /* Copies; a definition named `assistant` replaces the built-in one.  INVALID names what is wrong. */
-must_check bool agent_set_add(struct agent_set *set, const struct agent_definition *definition, struct error *e);
+must_check bool agent_set_add(struct agent_set *set, const struct agent_definition *definition,
+                              struct error *e);
 const struct agent_definition *agent_set_find(const struct agent_set *set, str name);
 size_t agent_set_count(const struct agent_set *set);
 const struct agent_definition *agent_set_at(const struct agent_set *set, size_t index);

@@ -11,7 +11,8 @@
 
 static struct agent_definition lawful(const char *name)
 {
-    return (struct agent_definition){.name = str_from_cstr(name), .steps_max = 3, .run_timeout_ms = 1000};
+    return (struct agent_definition){
+        .name = str_from_cstr(name), .steps_max = 3, .run_timeout_ms = 1000};
 }
 
 static void test_a_new_set_holds_the_assistant_with_every_tool(void **state)
@@ -77,7 +78,9 @@ static void assert_refused(struct agent_definition definition, const char *why)
 static void test_each_member_is_checked_at_its_bound(void **state)
 {
     (void) state;
-    static const char *const names[] = {"", "a b", "a/b", "a:b", "\xc3\xa4", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
+    static const char *const names[] = {
+        "",    "a b",      "a/b",
+        "a:b", "\xc3\xa4", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
     for (size_t i = 0; i < ARRAY_COUNT(names); i++)
         assert_refused(lawful(names[i]), "agent name");
     struct agent_definition definition = lawful("a");

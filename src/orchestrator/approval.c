@@ -13,8 +13,8 @@
 
 /* ---- the digest ---- */
 
-bool approval_digest(struct arena *arena, const struct approval_subject *subject, str *subject_json, str *digest_hex_out,
-                     struct error *e)
+bool approval_digest(struct arena *arena, const struct approval_subject *subject, str *subject_json,
+                     str *digest_hex_out, struct error *e)
 {
     struct strbuf text;
     struct json_writer w;
@@ -43,11 +43,12 @@ bool approval_digest(struct arena *arena, const struct approval_subject *subject
 
 /* ---- reading ---- */
 
-bool approval_list(struct orchestrator *o, struct context *ctx, const struct principal *principal, str status, str cursor,
-                   size_t limit, struct records *out, struct error *e)
+bool approval_list(struct orchestrator *o, struct context *ctx, const struct principal *principal,
+                   str status, str cursor, size_t limit, struct records *out, struct error *e)
 {
     struct query query = query_of(TABLE_APPROVALS);
-    bool may_decide = principal->level >= ROLE_LEVEL_OPERATOR || (principal->scopes & SCOPE_APPROVE);
+    bool may_decide =
+        principal->level >= ROLE_LEVEL_OPERATOR || (principal->scopes & SCOPE_APPROVE);
     if (!may_decide)
         query_where_text(&query, APPROVALS_USER_ID, principal->user_id);
     if (!str_is_empty(status))
@@ -58,8 +59,8 @@ bool approval_list(struct orchestrator *o, struct context *ctx, const struct pri
     return store_list(o->parts.store, ctx, principal->tenant_id, &query, out, e);
 }
 
-bool approval_get(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid approval_id,
-                  struct record *out, struct error *e)
+bool approval_get(struct orchestrator *o, struct context *ctx, const struct principal *principal,
+                  uuid approval_id, struct record *out, struct error *e)
 {
     struct record key = record_of(TABLE_APPROVALS);
     record_set_uuid(&key, APPROVALS_ID, approval_id);
@@ -70,7 +71,8 @@ bool approval_get(struct orchestrator *o, struct context *ctx, const struct prin
         return true;
     if (!found && e->code != ERROR_NOT_FOUND)
         return false;
-    return error_set(e, REASON_NOT_FOUND, "there is no approval " STR_FMT, STR_ARG(uuid_str(ctx->arena, approval_id)));
+    return error_set(e, REASON_NOT_FOUND, "there is no approval " STR_FMT,
+                     STR_ARG(uuid_str(ctx->arena, approval_id)));
 }
 
 /* ---- deciding ---- */
@@ -82,11 +84,13 @@ static bool is_party(const struct record *approval, str person)
 }
 
 /* A key speaks for the person it belongs to, and for the one who made it. */
-static bool check_person(struct orchestrator *o, struct context *ctx, const struct principal *principal,
-                         const struct record *approval, struct error *e)
+static bool check_person(struct orchestrator *o, struct context *ctx,
+                         const struct principal *principal, const struct record *approval,
+                         struct error *e)
 {
     if (is_party(approval, principal->user_id) || is_party(approval, principal->caller_id))
-        return error_set(e, REASON_SELF_APPROVAL, "who asked for the run, or whom it is for, may not approve it");
+        return error_set(e, REASON_SELF_APPROVAL,
+                         "who asked for the run, or whom it is for, may not approve it");
     if (uuid_is_none(principal->key_id))
         return true;
     struct record key = record_of(TABLE_API_KEYS), row;
@@ -96,27 +100,34 @@ static bool check_person(struct orchestrator *o, struct context *ctx, const stru
     if (is_party(approval, record_text(&row, API_KEYS_USER_ID)))
         return error_set(e, REASON_SELF_APPROVAL, "a key of the requester may not approve");
     /* The very first key is nobody's favour: an admin's key that made itself is judged by its owner alone. */
-    if (is_party(approval, record_text(&row, API_KEYS_CREATED_BY)) && !str_equal(record_text(&row, API_KEYS_CREATED_BY), S("system")))
+    if (is_party(approval, record_text(&row, API_KEYS_CREATED_BY)) &&
+        !str_equal(record_text(&row, API_KEYS_CREATED_BY), S("system")))
         return error_set(e, REASON_SELF_APPROVAL, "a key that the requester made may not approve");
     return true;
 }
 
-static bool check_decision(struct orchestrator *o, const struct principal *principal, const struct record *approval,
-                           const struct approval_decision *decision, struct error *e)
+static bool check_decision(struct orchestrator *o, const struct principal *principal,
+                           const struct record *approval, const struct approval_decision *decision,
+                           struct error *e)
 {
     str status = record_text(approval, APPROVALS_STATUS);
     if (principal->level < ROLE_LEVEL_OPERATOR && !(principal->scopes & SCOPE_APPROVE))
-        return error_set(e, REASON_DENIED, "deciding approvals needs the role operator or the scope approve");
+        return error_set(e, REASON_DENIED,
+                         "deciding approvals needs the role operator or the scope approve");
     if (!str_equal(status, S("pending")))
-        return error_set(e, REASON_ALREADY_DECIDED, "the approval is already " STR_FMT, STR_ARG(status));
+        return error_set(e, REASON_ALREADY_DECIDED, "the approval is already " STR_FMT,
+                         STR_ARG(status));
     if (!str_equal(decision->digest, record_text(approval, APPROVALS_DIGEST)))
-        return error_set(e, REASON_STALE_DIGEST, "the digest is not the approval's: read it again and decide on what it shows now");
+        return error_set(
+            e, REASON_STALE_DIGEST,
+            "the digest is not the approval's: read it again and decide on what it shows now");
     if (record_integer(approval, APPROVALS_EXPIRES_AT) < clock_unix_us(o->parts.clock))
         return error_set(e, REASON_ALREADY_DECIDED, "the approval has expired");
     return true;
 }
 
-static bool commit_decision(struct orchestrator *o, struct context *ctx, const struct principal *principal,
+static bool commit_decision(struct orchestrator *o, struct context *ctx,
+                            const struct principal *principal,
                             const struct approval_decision *decision, struct error *e)
 {
     struct batch batch;
@@ -135,7 +146,8 @@ static bool commit_decision(struct orchestrator *o, struct context *ctx, const s
                   .action = decision->is_approve ? S("approval.approve") : S("approval.deny"),
                   .resource_type = S("approval"),
                   .resource_id = uuid_str(ctx->arena, decision->approval_id),
-                  .details = str_printf(ctx->arena, "{\"digest\":\"" STR_FMT "\"}", STR_ARG(decision->digest)),
+                  .details = str_printf(ctx->arena, "{\"digest\":\"" STR_FMT "\"}",
+                                        STR_ARG(decision->digest)),
               });
     if (store_commit(o->parts.store, ctx, &batch, e))
         return true;
@@ -149,7 +161,8 @@ bool approval_decide(struct orchestrator *o, struct context *ctx, const struct p
 {
     struct record approval;
     if (!approval_get(o, ctx, principal, decision->approval_id, &approval, e) ||
-        !check_decision(o, principal, &approval, decision, e) || !check_person(o, ctx, principal, &approval, e))
+        !check_decision(o, principal, &approval, decision, e) ||
+        !check_person(o, ctx, principal, &approval, e))
         return false;
     bool ok = commit_decision(o, ctx, principal, decision, e);
     if (ok || e->reason == REASON_OUTCOME_UNKNOWN) /* the run looks for itself */
@@ -160,8 +173,8 @@ bool approval_decide(struct orchestrator *o, struct context *ctx, const struct p
 
 /* ---- expiry ---- */
 
-static bool expire_one(struct orchestrator *o, struct context *ctx, uuid tenant_id, const struct record *approval,
-                       struct error *e)
+static bool expire_one(struct orchestrator *o, struct context *ctx, uuid tenant_id,
+                       const struct record *approval, struct error *e)
 {
     struct batch batch;
     batch_init(&batch, ctx->arena, tenant_id);
@@ -172,7 +185,8 @@ static bool expire_one(struct orchestrator *o, struct context *ctx, uuid tenant_
     batch_where_text(&batch, APPROVALS_STATUS, S("pending"));
     if (!store_commit(o->parts.store, ctx, &batch, e) && e->reason != REASON_OUTCOME_UNKNOWN)
         return e->code == ERROR_CONFLICT; /* decided meanwhile: fine */
-    run_spawn(o, tenant_id, record_uuid(approval, APPROVALS_SESSION_ID), record_uuid(approval, APPROVALS_RUN_ID));
+    run_spawn(o, tenant_id, record_uuid(approval, APPROVALS_SESSION_ID),
+              record_uuid(approval, APPROVALS_RUN_ID));
     return true;
 }
 

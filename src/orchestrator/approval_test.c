@@ -16,7 +16,8 @@ static const str digest_text = S_INIT("d1");
 static uuid make_approval(struct testkit *kit, struct context *ctx)
 {
     struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
-    uuid session_id = testkit_session(kit, ctx, &ada, COST_LIMITLESS), id = uuid_new(kit->clock, kit->random);
+    uuid session_id = testkit_session(kit, ctx, &ada, COST_LIMITLESS),
+         id = uuid_new(kit->clock, kit->random);
     uuid run_id = uuid_new(kit->clock, kit->random);
     struct batch batch;
     struct error e;
@@ -68,7 +69,8 @@ static uuid make_key(struct testkit *kit, struct context *ctx, const char *owner
     return id;
 }
 
-static enum error_reason decide(struct testkit *kit, struct context *ctx, const struct principal *principal, uuid id, str shown)
+static enum error_reason decide(struct testkit *kit, struct context *ctx,
+                                const struct principal *principal, uuid id, str shown)
 {
     struct error e = {0};
     struct approval_decision decision = {id, true, shown, STR_NONE};
@@ -86,14 +88,16 @@ static str status_of(struct testkit *kit, struct context *ctx, uuid id)
 
 /* ---- who may ---- */
 
-static void test_neither_the_user_nor_the_requester_may_approve_in_any_role(struct testkit *kit, struct context *ctx)
+static void test_neither_the_user_nor_the_requester_may_approve_in_any_role(struct testkit *kit,
+                                                                            struct context *ctx)
 {
     static const char *const parties[] = {"ada", "robot"};
     uuid id = make_approval(kit, ctx);
     for (size_t i = 0; i < ARRAY_COUNT(parties); i++) {
         struct principal principal = testkit_principal(kit, parties[i], ROLE_LEVEL_ADMIN);
         assert_int_equal(decide(kit, ctx, &principal, id, digest_text), REASON_SELF_APPROVAL);
-        principal = testkit_principal(kit, "bob", ROLE_LEVEL_ADMIN); /* acting for someone else changes nothing */
+        principal = testkit_principal(
+            kit, "bob", ROLE_LEVEL_ADMIN); /* acting for someone else changes nothing */
         principal.caller_id = str_from_cstr(parties[i]);
         assert_int_equal(decide(kit, ctx, &principal, id, digest_text), REASON_SELF_APPROVAL);
         principal = testkit_principal(kit, parties[i], ROLE_LEVEL_ADMIN);
@@ -103,14 +107,16 @@ static void test_neither_the_user_nor_the_requester_may_approve_in_any_role(stru
     assert_true(str_equal(status_of(kit, ctx, id), S("pending")));
 }
 
-static void test_keys_that_a_party_owns_or_made_may_not_approve(struct testkit *kit, struct context *ctx)
+static void test_keys_that_a_party_owns_or_made_may_not_approve(struct testkit *kit,
+                                                                struct context *ctx)
 {
     static const struct {
         const char *owner, *maker;
         enum error_reason reason;
     } keys[] = {
-        {"ada", "root", REASON_SELF_APPROVAL},   {"robot", "root", REASON_SELF_APPROVAL}, {"bob", "ada", REASON_SELF_APPROVAL},
-        {"bob", "robot", REASON_SELF_APPROVAL},  {"bob", "root", REASON_NONE},            {"bob", "system", REASON_NONE},
+        {"ada", "root", REASON_SELF_APPROVAL}, {"robot", "root", REASON_SELF_APPROVAL},
+        {"bob", "ada", REASON_SELF_APPROVAL},  {"bob", "robot", REASON_SELF_APPROVAL},
+        {"bob", "root", REASON_NONE},          {"bob", "system", REASON_NONE},
         {"bob", "bob", REASON_NONE},
     };
     for (size_t i = 0; i < ARRAY_COUNT(keys); i++) {
@@ -121,14 +127,17 @@ static void test_keys_that_a_party_owns_or_made_may_not_approve(struct testkit *
     }
     struct principal lost = testkit_principal(kit, "bob", ROLE_LEVEL_OPERATOR);
     lost.key_id = uuid_new(kit->clock, kit->random); /* a key that is not there speaks for nobody */
-    assert_int_equal(decide(kit, ctx, &lost, make_approval(kit, ctx), digest_text), REASON_NOT_FOUND);
+    assert_int_equal(decide(kit, ctx, &lost, make_approval(kit, ctx), digest_text),
+                     REASON_NOT_FOUND);
 }
 
-static void test_deciding_needs_the_role_operator_or_the_scope(struct testkit *kit, struct context *ctx)
+static void test_deciding_needs_the_role_operator_or_the_scope(struct testkit *kit,
+                                                               struct context *ctx)
 {
     uuid id = make_approval(kit, ctx);
     struct principal user = testkit_principal(kit, "eve", ROLE_LEVEL_USER);
-    assert_int_equal(decide(kit, ctx, &user, id, digest_text), REASON_NOT_FOUND); /* she does not even see it */
+    assert_int_equal(decide(kit, ctx, &user, id, digest_text),
+                     REASON_NOT_FOUND); /* she does not even see it */
     user.scopes = SCOPE_APPROVE;
     assert_int_equal(decide(kit, ctx, &user, id, digest_text), REASON_NONE);
     struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
@@ -149,15 +158,20 @@ static void test_another_tenant_sees_no_approval(struct testkit *kit, struct con
 
 static void test_a_user_lists_only_approvals_of_their_own(struct testkit *kit, struct context *ctx)
 {
-    struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER), eve = testkit_principal(kit, "eve", ROLE_LEVEL_USER);
+    struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER),
+                     eve = testkit_principal(kit, "eve", ROLE_LEVEL_USER);
     struct principal boss = testkit_principal(kit, "bob", ROLE_LEVEL_OPERATOR);
     struct records rows;
     struct error e;
     make_approval(kit, ctx);
-    assert_true(approval_list(kit->o, ctx, &ada, S("pending"), STR_NONE, 10, &rows, &e) && rows.count == 1);
-    assert_true(approval_list(kit->o, ctx, &eve, S("pending"), STR_NONE, 10, &rows, &e) && rows.count == 0);
-    assert_true(approval_list(kit->o, ctx, &boss, S("pending"), STR_NONE, 10, &rows, &e) && rows.count == 1);
-    assert_true(approval_list(kit->o, ctx, &boss, S("denied"), STR_NONE, 10, &rows, &e) && rows.count == 0);
+    assert_true(approval_list(kit->o, ctx, &ada, S("pending"), STR_NONE, 10, &rows, &e) &&
+                rows.count == 1);
+    assert_true(approval_list(kit->o, ctx, &eve, S("pending"), STR_NONE, 10, &rows, &e) &&
+                rows.count == 0);
+    assert_true(approval_list(kit->o, ctx, &boss, S("pending"), STR_NONE, 10, &rows, &e) &&
+                rows.count == 1);
+    assert_true(approval_list(kit->o, ctx, &boss, S("denied"), STR_NONE, 10, &rows, &e) &&
+                rows.count == 0);
 }
 
 /* ---- what and when ---- */
@@ -207,7 +221,8 @@ static void race(struct context *ctx, void *argument)
     racer->lost += reason == REASON_ALREADY_DECIDED;
 }
 
-static void test_of_those_who_decide_at_the_same_moment_one_wins(struct testkit *kit, struct context *ctx)
+static void test_of_those_who_decide_at_the_same_moment_one_wins(struct testkit *kit,
+                                                                 struct context *ctx)
 {
     struct racer racer = {.kit = kit, .id = make_approval(kit, ctx)};
     struct group group;
@@ -250,7 +265,8 @@ static void test_a_decision_is_audited_with_its_digest(struct testkit *kit, stru
     assert_true(store_list(kit->store, ctx, kit->tenant_id, &query, &rows, &e));
     assert_int_equal(rows.count, 1);
     assert_true(str_equal(record_text(&rows.items[0], AUDIT_LOGS_USER_ID), S("bob")));
-    assert_true(str_equal(record_text(&rows.items[0], AUDIT_LOGS_DETAILS), S("{\"digest\":\"d1\"}")));
+    assert_true(
+        str_equal(record_text(&rows.items[0], AUDIT_LOGS_DETAILS), S("{\"digest\":\"d1\"}")));
 }
 
 /* ---- the digest ---- */
@@ -264,16 +280,20 @@ static str digest_of(struct arena *arena, const struct approval_subject *subject
     return text;
 }
 
-static void test_the_digest_changes_with_every_part_and_with_nothing_else(struct testkit *kit, struct context *ctx)
+static void test_the_digest_changes_with_every_part_and_with_nothing_else(struct testkit *kit,
+                                                                          struct context *ctx)
 {
     struct tool tool = {.name = S("wipe"), .version = S("1.0.0")};
-    struct approval_subject base = {
-        .tenant_id = kit->tenant_id, .run_id = kit->tenant_id, .tool_call_id = kit->tenant_id, .tool = &tool,
-        .arguments = S("{\"a\":1,\"b\":[2,3]}")};
+    struct approval_subject base = {.tenant_id = kit->tenant_id,
+                                    .run_id = kit->tenant_id,
+                                    .tool_call_id = kit->tenant_id,
+                                    .tool = &tool,
+                                    .arguments = S("{\"a\":1,\"b\":[2,3]}")};
     str wanted = digest_of(ctx->arena, &base);
     assert_int_equal(wanted.len, 64);
     struct approval_subject same = base;
-    same.arguments = S(" { \"b\" : [2, 3.0], \"a\":1e0 } "); /* canonical: neither order nor spelling count */
+    same.arguments =
+        S(" { \"b\" : [2, 3.0], \"a\":1e0 } "); /* canonical: neither order nor spelling count */
     assert_true(str_equal(digest_of(ctx->arena, &same), wanted));
 
     str host = S("example.com");
@@ -297,7 +317,8 @@ static void test_the_digest_changes_with_every_part_and_with_nothing_else(struct
     for (size_t i = 0; i < ARRAY_COUNT(other); i++) {
         assert_false(str_equal(digest_of(ctx->arena, &other[i]), wanted));
         for (size_t k = 0; k < i; k++)
-            assert_false(str_equal(digest_of(ctx->arena, &other[i]), digest_of(ctx->arena, &other[k])));
+            assert_false(
+                str_equal(digest_of(ctx->arena, &other[i]), digest_of(ctx->arena, &other[k])));
     }
 }
 
@@ -305,7 +326,8 @@ static void test_arguments_that_are_no_json_have_no_digest(struct testkit *kit, 
 {
     struct tool tool = {.name = S("wipe"), .version = S("1.0.0")};
     struct approval_subject subject = {.tenant_id = kit->tenant_id, .tool = &tool};
-    static const char *const wrong[] = {"{\"a\":", "{},\"tool\":\"lookup\"", "{\"a\":1,\"a\":2}", ""};
+    static const char *const wrong[] = {"{\"a\":", "{},\"tool\":\"lookup\"", "{\"a\":1,\"a\":2}",
+                                        ""};
     for (size_t i = 0; i < ARRAY_COUNT(wrong); i++) {
         str json, text;
         struct error e = {0};

@@ -3,8 +3,8 @@
 #include "runtime/clock.h"
 
 /* writer, seq, prev_hash and hash are the back end's: it fills them at commit. */
-void audit_add(struct batch *batch, struct clock *clock, struct random *random, const struct principal *principal,
-               const struct audit_entry *entry)
+void audit_add(struct batch *batch, struct clock *clock, struct random *random,
+               const struct principal *principal, const struct audit_entry *entry)
 {
     struct record *row = batch_add(batch, WRITE_INSERT, TABLE_AUDIT_LOGS);
     record_set_uuid(row, AUDIT_LOGS_ID, uuid_new(clock, random));
@@ -18,7 +18,8 @@ void audit_add(struct batch *batch, struct clock *clock, struct random *random, 
     if (!str_is_empty(principal->user_agent))
         record_set_text(row, AUDIT_LOGS_USER_AGENT, principal->user_agent);
     record_set_integer(row, AUDIT_LOGS_CREATED_AT, clock_unix_us(clock));
-    bool is_acting = !str_is_empty(principal->caller_id) && !str_equal(principal->caller_id, principal->user_id);
+    bool is_acting =
+        !str_is_empty(principal->caller_id) && !str_equal(principal->caller_id, principal->user_id);
     if (str_is_empty(entry->details) && !is_acting)
         return;
     if (!is_acting) {

@@ -9,12 +9,12 @@
 #include "store/store.h"
 
 struct audit_entry {
-    str action;         /* "session.create", "approval.approve", "key.revoke" */
-    str resource_type;  /* "session" */
+    str action;        /* "session.create", "approval.approve", "key.revoke" */
+    str resource_type; /* "session" */
     str resource_id;
-    str details;        /* JSON text or empty */
+    str details; /* JSON text or empty */
 };
-void audit_add(struct batch *batch, struct clock *clock, struct random *random, const struct principal *principal,
-               const struct audit_entry *entry);
+void audit_add(struct batch *batch, struct clock *clock, struct random *random,
+               const struct principal *principal, const struct audit_entry *entry);
 
 #endif

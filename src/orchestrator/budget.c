@@ -5,7 +5,8 @@
 cost budget_remaining(const struct budget *budget)
 {
     cost used = cost_add(budget->spent, budget->reserved);
-    if (FAULT("plant.overspend")) /* a bug put in on purpose: it forgets what others have reserved */
+    if (FAULT(
+            "plant.overspend")) /* a bug put in on purpose: it forgets what others have reserved */
         used = budget->spent;
     return cost_max(cost_subtract(budget->limit, used), (cost){0});
 }

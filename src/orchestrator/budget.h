@@ -13,16 +13,17 @@
 #include "base/error.h"
 
 struct budget {
-    cost limit;     /* COST_UNLIMITED per field */
+    cost limit; /* COST_UNLIMITED per field */
     cost spent;
     cost reserved;
     cost overdraft; /* part of spent that no reservation covered */
 };
 
-bool budget_fits(const struct budget *budget, cost worst_case, int *field); /* field: the first that does not fit */
-void budget_reserve(struct budget *budget, cost worst_case);                /* ensure(budget_fits) */
+bool budget_fits(const struct budget *budget, cost worst_case,
+                 int *field); /* field: the first that does not fit */
+void budget_reserve(struct budget *budget, cost worst_case); /* ensure(budget_fits) */
 void budget_settle(struct budget *budget, cost worst_case, cost used);
 void budget_release(struct budget *budget, cost worst_case);
-cost budget_remaining(const struct budget *budget);                         /* never negative; unlimited stays so */
+cost budget_remaining(const struct budget *budget); /* never negative; unlimited stays so */
 
 #endif

@@ -38,7 +38,7 @@ enum event_type {
 };
 
 struct event {
-    int64_t seq;             /* from 1 */
+    int64_t seq; /* from 1 */
     enum event_type type;
     int64_t at_us;
     const struct json *data; /* an object */

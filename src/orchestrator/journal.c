@@ -37,8 +37,9 @@ static void seal_batch(struct journal_writer *w)
     w->batch.notice = (struct batch_notice){publish, w->hub, w->run_id, w->state->last_seq};
 }
 
-void journal_writer_init(struct journal_writer *w, struct store *store, struct journal_hub *hub, struct clock *clock,
-                         struct run_state *state, uuid tenant_id, uuid session_id, uuid run_id, str node, int64_t epoch)
+void journal_writer_init(struct journal_writer *w, struct store *store, struct journal_hub *hub,
+                         struct clock *clock, struct run_state *state, uuid tenant_id,
+                         uuid session_id, uuid run_id, str node, int64_t epoch)
 {
     *w = (struct journal_writer){
         .store = store,
@@ -78,8 +79,8 @@ void journal_close_event(struct journal_writer *w)
     if (w->failure.code != ERROR_OK)
         return;
     if (strbuf_is_over(&w->data)) {
-        error_set(&w->failure, REASON_TOO_LARGE, "journal event %s is over %u bytes", event_type_name(event.type),
-                  SSE_EVENT_BYTES_MAX);
+        error_set(&w->failure, REASON_TOO_LARGE, "journal event %s is over %u bytes",
+                  event_type_name(event.type), SSE_EVENT_BYTES_MAX);
         return;
     }
     if (!json_parse(w->arena, data, (struct json_limits){0}, &event.data, &w->failure) ||
@@ -128,7 +129,8 @@ static void forget_batch(struct journal_writer *w)
     start_batch(w);
 }
 
-bool journal_flush(struct journal_writer *w, struct context *ctx, const char *fault, struct error *e)
+bool journal_flush(struct journal_writer *w, struct context *ctx, const char *fault,
+                   struct error *e)
 {
     if (!take_failure(w, e))
         return false;
@@ -160,20 +162,23 @@ bool journal_post(struct journal_writer *w, struct error *e)
 
 /* ---- reading ---- */
 
-static bool decode_event(struct context *ctx, const struct record *row, struct event *out, struct error *e)
+static bool decode_event(struct context *ctx, const struct record *row, struct event *out,
+                         struct error *e)
 {
     out->seq = record_integer(row, RUN_EVENTS_SEQ);
     out->at_us = record_integer(row, RUN_EVENTS_AT);
     str type = record_text(row, RUN_EVENTS_TYPE);
     if (!event_type_parse(type, &out->type))
-        return error_set(e, REASON_CORRUPT, "journal event %lld has the unknown type \"" STR_FMT "\"",
+        return error_set(e, REASON_CORRUPT,
+                         "journal event %lld has the unknown type \"" STR_FMT "\"",
                          (long long) out->seq, STR_ARG(type));
-    return json_parse(ctx->arena, record_text(row, RUN_EVENTS_DATA), (struct json_limits){0}, &out->data, e) ||
+    return json_parse(ctx->arena, record_text(row, RUN_EVENTS_DATA), (struct json_limits){0},
+                      &out->data, e) ||
            error_wrap(e, "journal event %lld", (long long) out->seq);
 }
 
-bool journal_read(struct store *store, struct context *ctx, uuid tenant_id, uuid run_id, int64_t after_seq,
-                  size_t limit, struct events *out, struct error *e)
+bool journal_read(struct store *store, struct context *ctx, uuid tenant_id, uuid run_id,
+                  int64_t after_seq, size_t limit, struct events *out, struct error *e)
 {
     struct query query = query_of(TABLE_RUN_EVENTS);
     query_where_uuid(&query, RUN_EVENTS_RUN_ID, run_id);
@@ -193,8 +198,8 @@ bool journal_read(struct store *store, struct context *ctx, uuid tenant_id, uuid
 
 /* ---- an event as readers see it: content joined from its row ---- */
 
-static bool join_message(struct store *store, struct context *ctx, uuid tenant_id, uuid id, struct json_writer *w,
-                         struct error *e)
+static bool join_message(struct store *store, struct context *ctx, uuid tenant_id, uuid id,
+                         struct json_writer *w, struct error *e)
 {
     struct record key = record_of(TABLE_MESSAGES), row;
     record_set_uuid(&key, MESSAGES_ID, id);
@@ -206,8 +211,8 @@ static bool join_message(struct store *store, struct context *ctx, uuid tenant_i
     return true;
 }
 
-static bool join_tool_call(struct store *store, struct context *ctx, uuid tenant_id, uuid id, bool is_intent,
-                           struct json_writer *w, struct error *e)
+static bool join_tool_call(struct store *store, struct context *ctx, uuid tenant_id, uuid id,
+                           bool is_intent, struct json_writer *w, struct error *e)
 {
     struct record key = record_of(TABLE_TOOL_CALLS), row;
     record_set_uuid(&key, TOOL_CALLS_ID, id);
@@ -220,8 +225,8 @@ static bool join_tool_call(struct store *store, struct context *ctx, uuid tenant
     return true;
 }
 
-static bool join_content(struct store *store, struct context *ctx, uuid tenant_id, const struct event *event,
-                         struct json_writer *w, struct error *e)
+static bool join_content(struct store *store, struct context *ctx, uuid tenant_id,
+                         const struct event *event, struct json_writer *w, struct error *e)
 {
     uuid id;
     struct error missing = {0};
@@ -239,8 +244,9 @@ static bool join_content(struct store *store, struct context *ctx, uuid tenant_i
     return ok || error_copy(e, &missing);
 }
 
-bool journal_write_event(struct store *store, struct context *ctx, uuid tenant_id, const struct event *event,
-                         bool data_only, struct json_writer *w, struct error *e)
+bool journal_write_event(struct store *store, struct context *ctx, uuid tenant_id,
+                         const struct event *event, bool data_only, struct json_writer *w,
+                         struct error *e)
 {
     if (!data_only) {
         json_object_begin(w);

@@ -29,26 +29,29 @@ struct journal_writer {
     uuid tenant_id, session_id, run_id;
     str node;
     int64_t epoch;
-    struct arena *arena;         /* of the pending batch: reset after each flush */
+    struct arena *arena; /* of the pending batch: reset after each flush */
     struct batch batch;
     struct fence fence;
-    int64_t flushed_seq;         /* newest event of the batches sent so far */
-    struct strbuf data;          /* of the event being written */
+    int64_t flushed_seq; /* newest event of the batches sent so far */
+    struct strbuf data;  /* of the event being written */
     struct json_writer json;
     enum event_type open_type;
     bool is_open;
-    struct error failure;        /* the first event that did not fold: the next flush reports it */
+    struct error failure; /* the first event that did not fold: the next flush reports it */
 };
 
-void journal_writer_init(struct journal_writer *w, struct store *store, struct journal_hub *hub, struct clock *clock,
-                         struct run_state *state, uuid tenant_id, uuid session_id, uuid run_id, str node, int64_t epoch);
+void journal_writer_init(struct journal_writer *w, struct store *store, struct journal_hub *hub,
+                         struct clock *clock, struct run_state *state, uuid tenant_id,
+                         uuid session_id, uuid run_id, str node, int64_t epoch);
 void journal_writer_deinit(struct journal_writer *w);
 struct json_writer *journal_event(struct journal_writer *w, enum event_type type);
-void journal_close_event(struct journal_writer *w); /* before writing to w->batch by hand; the others do it themselves */
+void journal_close_event(
+    struct journal_writer *w); /* before writing to w->batch by hand; the others do it themselves */
 struct record *journal_row(struct journal_writer *w, enum write_op op, enum table table);
 bool journal_has_pending(const struct journal_writer *w);
 /* `fault` names a fault point (before/after the commit).  FENCED: another writer owns the session: stop at once, write nothing. */
-may_suspend bool journal_flush(struct journal_writer *w, struct context *ctx, const char *fault, struct error *e);
+may_suspend bool journal_flush(struct journal_writer *w, struct context *ctx, const char *fault,
+                               struct error *e);
 must_check bool journal_post(struct journal_writer *w, struct error *e);
 
 /* ---- reading ---- */
@@ -62,19 +65,20 @@ struct events {
     size_t count;
 };
 /* Committed events after `after_seq`, at most `limit` (1..STORE_PAGE_MAX), on ctx's arena. */
-may_suspend bool journal_read(struct store *store, struct context *ctx, uuid tenant_id, uuid run_id, int64_t after_seq,
-                              size_t limit, struct events *out, struct error *e);
+may_suspend bool journal_read(struct store *store, struct context *ctx, uuid tenant_id, uuid run_id,
+                              int64_t after_seq, size_t limit, struct events *out, struct error *e);
 
 /* Follows a run from any loop: wakes when something newer than `seen` was committed. */
 struct journal_follower;
 struct journal_follower *journal_follow(struct journal_hub *hub, struct context *ctx, uuid run_id);
 /* True when there may be news; TIMEOUT at deadline_ns (then poll the store or send a keep-alive), CANCELLED. */
-may_suspend bool journal_wait(struct journal_follower *follower, struct context *ctx, int64_t seen, int64_t deadline_ns,
-                              struct error *e);
+may_suspend bool journal_wait(struct journal_follower *follower, struct context *ctx, int64_t seen,
+                              int64_t deadline_ns, struct error *e);
 void journal_unfollow(struct journal_follower *follower);
 
 /* One event as readers see it: {"seq","type","at","data"} with content/output joined from rows.  data_only: just data. */
-may_suspend bool journal_write_event(struct store *store, struct context *ctx, uuid tenant_id, const struct event *event,
-                                     bool data_only, struct json_writer *w, struct error *e);
+may_suspend bool journal_write_event(struct store *store, struct context *ctx, uuid tenant_id,
+                                     const struct event *event, bool data_only,
+                                     struct json_writer *w, struct error *e);
 
 #endif

@@ -23,7 +23,7 @@ struct journal_follower {
     struct list link;
     struct journal_hub *hub;
     uuid run_id;
-    struct loop *loop;               /* NULL: no loop, publisher and follower share the thread (simulation) */
+    struct loop *loop; /* NULL: no loop, publisher and follower share the thread (simulation) */
     struct condition changed;
     _Atomic int64_t newest;
     _Atomic bool is_posted;
@@ -101,7 +101,8 @@ static void deliver(void *argument)
 void journal_publish(struct journal_hub *hub, uuid run_id, int64_t seq)
 {
     pthread_mutex_lock(&hub->lock);
-    LIST_EACH(node, bucket_of(hub, run_id)) {
+    LIST_EACH(node, bucket_of(hub, run_id))
+    {
         struct journal_follower *follower = LIST_ITEM(node, struct journal_follower, link);
         if (!uuid_equal(follower->run_id, run_id))
             continue;
@@ -118,8 +119,8 @@ void journal_publish(struct journal_hub *hub, uuid run_id, int64_t seq)
     pthread_mutex_unlock(&hub->lock);
 }
 
-bool journal_wait(struct journal_follower *follower, struct context *ctx, int64_t seen, int64_t deadline_ns,
-                  struct error *e)
+bool journal_wait(struct journal_follower *follower, struct context *ctx, int64_t seen,
+                  int64_t deadline_ns, struct error *e)
 {
     if (atomic_load(&follower->newest) > seen)
         return true;

@@ -26,8 +26,9 @@ struct bench {
 static void open_writer(struct bench *bench, struct context *ctx)
 {
     run_state_init(&bench->state, ctx->arena);
-    journal_writer_init(&bench->writer, bench->kit->store, bench->hub, bench->kit->clock, &bench->state, bench->kit->tenant_id,
-                        bench->session_id, bench->run_id, S("node-0"), bench->epoch);
+    journal_writer_init(&bench->writer, bench->kit->store, bench->hub, bench->kit->clock,
+                        &bench->state, bench->kit->tenant_id, bench->session_id, bench->run_id,
+                        S("node-0"), bench->epoch);
 }
 
 static void set_up(struct bench *bench, struct testkit *kit, struct context *ctx)
@@ -68,7 +69,8 @@ static void write_started(struct bench *bench, struct context *ctx)
 
 static void write_note(struct bench *bench, const char *text)
 {
-    json_put_str(journal_event(&bench->writer, EVENT_BUDGET_REFUSED), S("message"), str_from_cstr(text));
+    json_put_str(journal_event(&bench->writer, EVENT_BUDGET_REFUSED), S("message"),
+                 str_from_cstr(text));
 }
 
 static void flush_ok(struct bench *bench, struct context *ctx)
@@ -88,7 +90,8 @@ static struct events read_after(struct bench *bench, struct context *ctx, int64_
 {
     struct events events;
     struct error e = {0};
-    if (!journal_read(bench->kit->store, ctx, bench->kit->tenant_id, bench->run_id, after, STORE_PAGE_MAX, &events, &e))
+    if (!journal_read(bench->kit->store, ctx, bench->kit->tenant_id, bench->run_id, after,
+                      STORE_PAGE_MAX, &events, &e))
         fail_msg("%s", e.message);
     return events;
 }
@@ -128,7 +131,8 @@ static void test_events_are_numbered_folded_and_read_back(struct testkit *kit, s
     tear_down(&bench);
 }
 
-static void test_rows_travel_with_the_events_of_their_batch(struct testkit *kit, struct context *ctx)
+static void test_rows_travel_with_the_events_of_their_batch(struct testkit *kit,
+                                                            struct context *ctx)
 {
     struct bench bench;
     struct record key = record_of(TABLE_MESSAGES), row;
@@ -158,7 +162,8 @@ static void test_a_flush_of_nothing_is_nothing(struct testkit *kit, struct conte
     tear_down(&bench);
 }
 
-static void test_posted_events_keep_their_order_with_flushed_ones(struct testkit *kit, struct context *ctx)
+static void test_posted_events_keep_their_order_with_flushed_ones(struct testkit *kit,
+                                                                  struct context *ctx)
 {
     struct bench bench;
     struct error e;
@@ -173,18 +178,21 @@ static void test_posted_events_keep_their_order_with_flushed_ones(struct testkit
     flush_ok(&bench, ctx);
     struct events events = read_after(&bench, ctx, 0);
     assert_int_equal(events.count, 12);
-    assert_true(str_equal(json_str_or(events.items[11].data, S("message"), STR_NONE), S("flushed")));
+    assert_true(
+        str_equal(json_str_or(events.items[11].data, S("message"), STR_NONE), S("flushed")));
     tear_down(&bench);
 }
 
-static void test_an_event_that_does_not_fold_is_never_written(struct testkit *kit, struct context *ctx)
+static void test_an_event_that_does_not_fold_is_never_written(struct testkit *kit,
+                                                              struct context *ctx)
 {
     struct bench bench;
     set_up(&bench, kit, ctx);
     write_note(&bench, "before the start");
     write_started(&bench, ctx);
     assert_int_equal(flush(&bench, ctx), REASON_CORRUPT);
-    assert_int_equal(flush(&bench, ctx), REASON_CORRUPT); /* for good: memory and journal may have parted */
+    assert_int_equal(flush(&bench, ctx),
+                     REASON_CORRUPT); /* for good: memory and journal may have parted */
     assert_int_equal(read_after(&bench, ctx, 0).count, 0);
     tear_down(&bench);
 }
@@ -211,7 +219,8 @@ static void test_an_event_over_its_size_is_refused(struct testkit *kit, struct c
 
 /* ---- two writers, lost batches ---- */
 
-static void test_a_second_writer_of_the_same_run_conflicts_and_leaves_no_gap(struct testkit *kit, struct context *ctx)
+static void test_a_second_writer_of_the_same_run_conflicts_and_leaves_no_gap(struct testkit *kit,
+                                                                             struct context *ctx)
 {
     struct bench first, second;
     set_up(&first, kit, ctx);
@@ -235,7 +244,8 @@ static enum commit_outcome lose(void *owner, struct context *ctx, const struct b
     return COMMIT_LOST;
 }
 
-static void test_after_a_lost_batch_the_next_one_conflicts_instead_of_leaving_a_gap(struct testkit *kit, struct context *ctx)
+static void test_after_a_lost_batch_the_next_one_conflicts_instead_of_leaving_a_gap(
+    struct testkit *kit, struct context *ctx)
 {
     struct bench bench;
     set_up(&bench, kit, ctx);
@@ -251,7 +261,8 @@ static void test_after_a_lost_batch_the_next_one_conflicts_instead_of_leaving_a_
     tear_down(&bench);
 }
 
-static void test_a_writer_whose_session_was_claimed_by_another_is_fenced(struct testkit *kit, struct context *ctx)
+static void test_a_writer_whose_session_was_claimed_by_another_is_fenced(struct testkit *kit,
+                                                                         struct context *ctx)
 {
     struct bench bench;
     struct error e;
@@ -259,7 +270,8 @@ static void test_a_writer_whose_session_was_claimed_by_another_is_fenced(struct 
     set_up(&bench, kit, ctx);
     write_started(&bench, ctx);
     flush_ok(&bench, ctx);
-    assert_true(store_claim(kit->store, ctx, kit->tenant_id, bench.session_id, S("node-1"), &epoch, &e));
+    assert_true(
+        store_claim(kit->store, ctx, kit->tenant_id, bench.session_id, S("node-1"), &epoch, &e));
     assert_true(epoch > bench.epoch);
     write_note(&bench, "too late");
     assert_int_equal(flush(&bench, ctx), REASON_FENCED);
@@ -269,19 +281,22 @@ static void test_a_writer_whose_session_was_claimed_by_another_is_fenced(struct 
 
 /* ---- what readers see ---- */
 
-static str shown(struct bench *bench, struct context *ctx, const struct event *event, bool data_only)
+static str shown(struct bench *bench, struct context *ctx, const struct event *event,
+                 bool data_only)
 {
     struct strbuf text;
     struct json_writer w;
     struct error e = {0};
     strbuf_init(&text, ctx->arena, 1 << 20);
     json_writer_init(&w, &text);
-    if (!journal_write_event(bench->kit->store, ctx, bench->kit->tenant_id, event, data_only, &w, &e))
+    if (!journal_write_event(bench->kit->store, ctx, bench->kit->tenant_id, event, data_only, &w,
+                             &e))
         fail_msg("%s", e.message);
     return strbuf_str(&text);
 }
 
-static void test_readers_get_the_content_joined_and_a_missing_row_is_no_error(struct testkit *kit, struct context *ctx)
+static void test_readers_get_the_content_joined_and_a_missing_row_is_no_error(struct testkit *kit,
+                                                                              struct context *ctx)
 {
     struct bench bench;
     set_up(&bench, kit, ctx);
@@ -290,14 +305,16 @@ static void test_readers_get_the_content_joined_and_a_missing_row_is_no_error(st
     json_put_str(w, S("message_id"), uuid_str(ctx->arena, bench.message_id));
     flush_ok(&bench, ctx);
     struct events events = read_after(&bench, ctx, 1);
-    assert_true(str_find(shown(&bench, ctx, &events.items[0], true), S("content")) == STR_NOT_FOUND);
+    assert_true(str_find(shown(&bench, ctx, &events.items[0], true), S("content")) ==
+                STR_NOT_FOUND);
     struct record *message = journal_row(&bench.writer, WRITE_INSERT, TABLE_MESSAGES);
     record_set_uuid(message, MESSAGES_ID, bench.message_id);
     record_set_uuid(message, MESSAGES_SESSION_ID, bench.session_id);
     record_set_text(message, MESSAGES_ROLE, S("user"));
     record_set_text(message, MESSAGES_CONTENT, S("he said \"hi\""));
     flush_ok(&bench, ctx);
-    assert_true(str_find(shown(&bench, ctx, &events.items[0], true), S("\"content\":\"he said \\\"hi\\\"\"")) != STR_NOT_FOUND);
+    assert_true(str_find(shown(&bench, ctx, &events.items[0], true),
+                         S("\"content\":\"he said \\\"hi\\\"\"")) != STR_NOT_FOUND);
     str whole = shown(&bench, ctx, &events.items[0], false);
     assert_true(str_starts_with(whole, S("{\"seq\":2,\"type\":\"message.added\",\"at\":\"")));
     const struct json *tree;
@@ -314,7 +331,8 @@ static void test_another_tenant_reads_nothing(struct testkit *kit, struct contex
     set_up(&bench, kit, ctx);
     write_started(&bench, ctx);
     flush_ok(&bench, ctx);
-    assert_true(journal_read(kit->store, ctx, kit->other_tenant_id, bench.run_id, 0, 10, &events, &e));
+    assert_true(
+        journal_read(kit->store, ctx, kit->other_tenant_id, bench.run_id, 0, 10, &events, &e));
     assert_int_equal(events.count, 0);
     tear_down(&bench);
 }
@@ -333,7 +351,8 @@ static void follow(struct context *ctx, void *argument)
     struct follower *follower = argument;
     struct journal_follower *f = journal_follow(follower->bench->hub, ctx, follower->bench->run_id);
     struct error e = {0};
-    while (follower->seen < 20 && journal_wait(f, ctx, follower->seen, context_deadline_in(ctx, 1000), &e)) {
+    while (follower->seen < 20 &&
+           journal_wait(f, ctx, follower->seen, context_deadline_in(ctx, 1000), &e)) {
         struct events events = read_after(follower->bench, ctx, follower->seen);
         for (size_t i = 0; i < events.count; i++)
             assert_int_equal(events.items[i].seq, ++follower->seen); /* each once, in order */
@@ -343,7 +362,8 @@ static void follow(struct context *ctx, void *argument)
     journal_unfollow(f);
 }
 
-static void test_followers_see_every_event_once_and_in_order(struct testkit *kit, struct context *ctx)
+static void test_followers_see_every_event_once_and_in_order(struct testkit *kit,
+                                                             struct context *ctx)
 {
     enum { FOLLOWERS = 5 };
     struct bench bench;
@@ -372,7 +392,8 @@ static void test_followers_see_every_event_once_and_in_order(struct testkit *kit
     tear_down(&bench);
 }
 
-static void test_a_follower_waits_no_longer_than_its_deadline_and_ends_when_cancelled(struct testkit *kit, struct context *ctx)
+static void test_a_follower_waits_no_longer_than_its_deadline_and_ends_when_cancelled(
+    struct testkit *kit, struct context *ctx)
 {
     struct bench bench;
     struct error e = {0};
@@ -449,7 +470,8 @@ static void test_followers_on_other_threads_miss_nothing(void **state)
         live[l] = READERS_EACH;
         for (int i = 0; i < READERS_EACH; i++) {
             struct reader *reader = &readers[l * READERS_EACH + i];
-            *reader = (struct reader){hub, loops[l], run_id, &committed, &ready, &live[l], i % 4 == 0, 0};
+            *reader =
+                (struct reader){hub, loops[l], run_id, &committed, &ready, &live[l], i % 4 == 0, 0};
             ensure(coroutine_start(loop_scheduler(loops[l]), "reader", read_on_loop, reader, &e));
         }
         ensure(loop_start_thread(loops[l], "reader", &e));
@@ -488,7 +510,8 @@ int main(void)
         TESTKIT_BODY(test_followers_see_every_event_once_and_in_order),
         TESTKIT_BODY(test_a_follower_waits_no_longer_than_its_deadline_and_ends_when_cancelled),
     };
-    const struct CMUnitTest threads[] = {cmocka_unit_test(test_followers_on_other_threads_miss_nothing)};
+    const struct CMUnitTest threads[] = {
+        cmocka_unit_test(test_followers_on_other_threads_miss_nothing)};
     int failed = testkit_main(cases, ARRAY_COUNT(cases));
     return failed + cmocka_run_group_tests(threads, NULL, NULL);
 }

@@ -1,7 +1,7 @@
-#include "orchestrator/ledger_internal.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/limits.h"
+#include "orchestrator/ledger_internal.h"
 #include <stdlib.h>
 
 enum { ACCOUNT_IDLE_SWEEP = 1024 };
@@ -42,7 +42,8 @@ struct ledger *ledger_create(struct store *store, struct clock *clock, struct ra
 {
     struct ledger *ledger = calloc(1, sizeof *ledger);
     ensure(ledger != NULL);
-    *ledger = (struct ledger){.store = store, .clock = clock, .random = random, .accounts = map_create()};
+    *ledger =
+        (struct ledger){.store = store, .clock = clock, .random = random, .accounts = map_create()};
     pthread_mutex_init(&ledger->lock, NULL);
     return ledger;
 }
@@ -76,7 +77,8 @@ bool account_is_limited(const struct account *account)
 
 enum { ACCOUNT_KEY_BYTES = 320 };
 
-static str account_key(char out[ACCOUNT_KEY_BYTES], uuid tenant_id, enum account_level level, str subject)
+static str account_key(char out[ACCOUNT_KEY_BYTES], uuid tenant_id, enum account_level level,
+                       str subject)
 {
     memcpy(out, tenant_id.bytes, sizeof tenant_id.bytes);
     out[16] = (char) ('0' + level);
@@ -100,10 +102,12 @@ static void set_budget_key(struct record *row, enum account_level level, str sub
     record_set_text(row, BUDGETS_SUBJECT, subject);
 }
 
-static const int limit_columns[] = {BUDGETS_LIMIT_TOKENS, BUDGETS_LIMIT_TIME_MS, BUDGETS_LIMIT_NANOUSD, BUDGETS_LIMIT_TOOL_CALLS};
-static const int spent_columns[] = {BUDGETS_SPENT_TOKENS, BUDGETS_SPENT_TIME_MS, BUDGETS_SPENT_NANOUSD, BUDGETS_SPENT_TOOL_CALLS};
-static const int leased_columns[] = {BUDGETS_LEASED_TOKENS, BUDGETS_LEASED_TIME_MS, BUDGETS_LEASED_NANOUSD,
-                                     BUDGETS_LEASED_TOOL_CALLS};
+static const int limit_columns[] = {BUDGETS_LIMIT_TOKENS, BUDGETS_LIMIT_TIME_MS,
+                                    BUDGETS_LIMIT_NANOUSD, BUDGETS_LIMIT_TOOL_CALLS};
+static const int spent_columns[] = {BUDGETS_SPENT_TOKENS, BUDGETS_SPENT_TIME_MS,
+                                    BUDGETS_SPENT_NANOUSD, BUDGETS_SPENT_TOOL_CALLS};
+static const int leased_columns[] = {BUDGETS_LEASED_TOKENS, BUDGETS_LEASED_TIME_MS,
+                                     BUDGETS_LEASED_NANOUSD, BUDGETS_LEASED_TOOL_CALLS};
 
 static void set_cost(struct record *row, const int columns[COST_FIELD_COUNT], cost amount)
 {
@@ -120,11 +124,13 @@ static cost get_cost(const struct record *row, const int columns[COST_FIELD_COUN
 {
     cost amount;
     for (int i = 0; i < COST_FIELD_COUNT; i++)
-        *cost_field(&amount, i) = record_has(row, columns[i]) ? record_integer(row, columns[i]) : COST_UNLIMITED;
+        *cost_field(&amount, i) =
+            record_has(row, columns[i]) ? record_integer(row, columns[i]) : COST_UNLIMITED;
     return amount;
 }
 
-static void fill_account_row(struct ledger *ledger, struct record *row, enum account_level level, str subject, cost limit)
+static void fill_account_row(struct ledger *ledger, struct record *row, enum account_level level,
+                             str subject, cost limit)
 {
     set_budget_key(row, level, subject);
     set_cost(row, limit_columns, limit);
@@ -133,12 +139,15 @@ static void fill_account_row(struct ledger *ledger, struct record *row, enum acc
     record_set_integer(row, BUDGETS_UPDATED_AT, clock_unix_us(ledger->clock));
 }
 
-void ledger_add_account_row(struct ledger *ledger, struct batch *batch, enum account_level level, str subject, cost limit)
+void ledger_add_account_row(struct ledger *ledger, struct batch *batch, enum account_level level,
+                            str subject, cost limit)
 {
-    fill_account_row(ledger, batch_add(batch, WRITE_INSERT_NEW, TABLE_BUDGETS), level, subject, limit);
+    fill_account_row(ledger, batch_add(batch, WRITE_INSERT_NEW, TABLE_BUDGETS), level, subject,
+                     limit);
 }
 
-void account_add_row(struct ledger *ledger, struct batch *batch, const struct account *account, cost spent, cost leased)
+void account_add_row(struct ledger *ledger, struct batch *batch, const struct account *account,
+                     cost spent, cost leased)
 {
     struct record *row = batch_add(batch, WRITE_ADD, TABLE_BUDGETS);
     set_budget_key(row, account->level, str_copy(batch->arena, account->subject));
@@ -152,8 +161,9 @@ void account_add_row(struct ledger *ledger, struct batch *batch, const struct ac
 }
 
 /* Reads the account's row, or makes it. */
-static never_inline bool load_row(struct ledger *ledger, struct context *ctx, uuid tenant_id, enum account_level level, str subject,
-                     cost limit, struct budget *out, struct error *e)
+static never_inline bool load_row(struct ledger *ledger, struct context *ctx, uuid tenant_id,
+                                  enum account_level level, str subject, cost limit,
+                                  struct budget *out, struct error *e)
 {
     struct record key = record_of(TABLE_BUDGETS), row;
     struct error missing = {0};
@@ -185,7 +195,8 @@ static never_inline void sweep_idle(struct ledger *ledger)
     void *value;
     while (count < ACCOUNT_IDLE_SWEEP && map_next(ledger->accounts, &position, NULL, &value)) {
         struct account *account = value;
-        if (account->references == 0 && account->idle_since_ns < before_ns && cost_is_zero(account->budget.reserved))
+        if (account->references == 0 && account->idle_since_ns < before_ns &&
+            cost_is_zero(account->budget.reserved))
             idle[count++] = account;
     }
     for (size_t i = 0; i < count; i++) {
@@ -202,10 +213,11 @@ static struct account *hold(struct ledger *ledger, str key)
     return account;
 }
 
-static struct account *insert(struct ledger *ledger, uuid tenant_id, enum account_level level, str subject, str key,
-                              const struct budget *budget)
+static struct account *insert(struct ledger *ledger, uuid tenant_id, enum account_level level,
+                              str subject, str key, const struct budget *budget)
 {
-    struct account *account = hold(ledger, key); /* another coroutine may have loaded it meanwhile */
+    struct account *account =
+        hold(ledger, key); /* another coroutine may have loaded it meanwhile */
     if (account)
         return account;
     sweep_idle(ledger);
@@ -223,8 +235,9 @@ static struct account *insert(struct ledger *ledger, uuid tenant_id, enum accoun
     return account;
 }
 
-static bool open_account(struct ledger *ledger, struct context *ctx, uuid tenant_id, enum account_level level, str subject,
-                         cost limit, struct account **out, struct error *e)
+static bool open_account(struct ledger *ledger, struct context *ctx, uuid tenant_id,
+                         enum account_level level, str subject, cost limit, struct account **out,
+                         struct error *e)
 {
     char buffer[ACCOUNT_KEY_BYTES];
     str key = account_key(buffer, tenant_id, level, subject);
@@ -243,23 +256,25 @@ static bool open_account(struct ledger *ledger, struct context *ctx, uuid tenant
     return true;
 }
 
-bool ledger_open_path(struct ledger *ledger, struct context *ctx, uuid tenant_id, str user_id, uuid session_id, uuid run_id,
-                      struct ledger_limits limits, struct ledger_path *out, struct error *e)
+bool ledger_open_path(struct ledger *ledger, struct context *ctx, uuid tenant_id, str user_id,
+                      uuid session_id, uuid run_id, struct ledger_limits limits,
+                      struct ledger_path *out, struct error *e)
 {
     char session[UUID_TEXT_BYTES + 1], tenant[UUID_TEXT_BYTES + 1], run[UUID_TEXT_BYTES + 1];
     uuid_format(session_id, session);
     uuid_format(tenant_id, tenant);
     uuid_format(run_id, run);
     *out = (struct ledger_path){.tenant_id = tenant_id, .session_id = session_id, .run_id = run_id};
-    bool ok = open_account(ledger, ctx, tenant_id, ACCOUNT_TENANT, str_of(tenant, UUID_TEXT_BYTES), COST_LIMITLESS,
-                           &out->accounts[ACCOUNT_TENANT], e) &&
-              open_account(ledger, ctx, tenant_id, ACCOUNT_USER, user_id, COST_LIMITLESS, &out->accounts[ACCOUNT_USER], e);
+    bool ok = open_account(ledger, ctx, tenant_id, ACCOUNT_TENANT, str_of(tenant, UUID_TEXT_BYTES),
+                           COST_LIMITLESS, &out->accounts[ACCOUNT_TENANT], e) &&
+              open_account(ledger, ctx, tenant_id, ACCOUNT_USER, user_id, COST_LIMITLESS,
+                           &out->accounts[ACCOUNT_USER], e);
     if (ok && !uuid_is_none(session_id))
-        ok = open_account(ledger, ctx, tenant_id, ACCOUNT_SESSION, str_of(session, UUID_TEXT_BYTES), limits.session,
-                          &out->accounts[ACCOUNT_SESSION], e);
+        ok = open_account(ledger, ctx, tenant_id, ACCOUNT_SESSION, str_of(session, UUID_TEXT_BYTES),
+                          limits.session, &out->accounts[ACCOUNT_SESSION], e);
     if (ok && !uuid_is_none(run_id) && !cost_equal(limits.run, COST_LIMITLESS))
-        ok = open_account(ledger, ctx, tenant_id, ACCOUNT_RUN, str_of(run, UUID_TEXT_BYTES), limits.run,
-                          &out->accounts[ACCOUNT_RUN], e);
+        ok = open_account(ledger, ctx, tenant_id, ACCOUNT_RUN, str_of(run, UUID_TEXT_BYTES),
+                          limits.run, &out->accounts[ACCOUNT_RUN], e);
     if (ok)
         out->user_id = out->accounts[ACCOUNT_USER]->subject;
     else
@@ -289,11 +304,13 @@ static bool refuse(const struct account *account, int field, cost worst_case, st
 {
     cost left = budget_remaining(&account->budget);
     return error_set(e, REASON_BUDGET, "the %s budget does not cover it: %s needed %lld, left %lld",
-                     level_names[account->level], cost_field_name(field), (long long) *cost_field(&worst_case, field),
+                     level_names[account->level], cost_field_name(field),
+                     (long long) *cost_field(&worst_case, field),
                      (long long) *cost_field(&left, field));
 }
 
-bool ledger_reserve(struct ledger *ledger, const struct ledger_path *path, cost worst_case, struct error *e)
+bool ledger_reserve(struct ledger *ledger, const struct ledger_path *path, cost worst_case,
+                    struct error *e)
 {
     bool ok = true;
     int field;
@@ -322,7 +339,8 @@ void ledger_restore(struct ledger *ledger, const struct ledger_path *path, cost 
     pthread_mutex_lock(&ledger->lock);
     for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++)
         if (path->accounts[i])
-            path->accounts[i]->budget.reserved = cost_add(path->accounts[i]->budget.reserved, worst_case);
+            path->accounts[i]->budget.reserved =
+                cost_add(path->accounts[i]->budget.reserved, worst_case);
     pthread_mutex_unlock(&ledger->lock);
 }
 
@@ -339,7 +357,8 @@ void ledger_add_entry(struct ledger *ledger, struct batch *batch, const struct l
         record_set_uuid(row, LEDGER_RUN_ID, path->run_id);
     record_set_text(row, LEDGER_KIND, str_from_cstr(settlement->kind));
     bool is_beyond = !cost_fits(settlement->used, settlement->reserved);
-    record_set_text(row, LEDGER_BASIS, is_beyond ? S("overdraft") : str_from_cstr(settlement->basis));
+    record_set_text(row, LEDGER_BASIS,
+                    is_beyond ? S("overdraft") : str_from_cstr(settlement->basis));
     if (!str_is_empty(settlement->model))
         record_set_text(row, LEDGER_MODEL, settlement->model);
     record_set_integer(row, LEDGER_TOKENS, settlement->used.tokens);
@@ -350,8 +369,8 @@ void ledger_add_entry(struct ledger *ledger, struct batch *batch, const struct l
         record_set_text(row, LEDGER_DETAILS, settlement->details);
 }
 
-void ledger_settle(struct ledger *ledger, const struct ledger_path *path, const struct settlement *settlement,
-                   struct batch *batch)
+void ledger_settle(struct ledger *ledger, const struct ledger_path *path,
+                   const struct settlement *settlement, struct batch *batch)
 {
     ledger_add_entry(ledger, batch, path, settlement);
     for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++)
@@ -359,7 +378,8 @@ void ledger_settle(struct ledger *ledger, const struct ledger_path *path, const 
             account_add_row(ledger, batch, path->accounts[i], settlement->used, (cost){0});
 }
 
-void ledger_settled(struct ledger *ledger, const struct ledger_path *path, const struct settlement *settlement)
+void ledger_settled(struct ledger *ledger, const struct ledger_path *path,
+                    const struct settlement *settlement)
 {
     pthread_mutex_lock(&ledger->lock);
     for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++)
@@ -370,13 +390,15 @@ void ledger_settled(struct ledger *ledger, const struct ledger_path *path, const
 
 /* ---- looking ---- */
 
-struct ledger_view ledger_view(struct ledger *ledger, const struct ledger_path *path, enum account_level level)
+struct ledger_view ledger_view(struct ledger *ledger, const struct ledger_path *path,
+                               enum account_level level)
 {
     struct ledger_view view = {.limit = COST_LIMITLESS, .remaining = COST_LIMITLESS};
     pthread_mutex_lock(&ledger->lock);
     if (path->accounts[level]) {
         const struct budget *budget = &path->accounts[level]->budget;
-        view = (struct ledger_view){budget->limit, budget->spent, budget->reserved, budget_remaining(budget)};
+        view = (struct ledger_view){budget->limit, budget->spent, budget->reserved,
+                                    budget_remaining(budget)};
     }
     pthread_mutex_unlock(&ledger->lock);
     return view;
@@ -393,13 +415,15 @@ cost ledger_remaining(struct ledger *ledger, const struct ledger_path *path)
     return tightest;
 }
 
-bool ledger_set_limit(struct ledger *ledger, struct context *ctx, uuid tenant_id, enum account_level level, str subject,
-                      cost limit, struct error *e)
+bool ledger_set_limit(struct ledger *ledger, struct context *ctx, uuid tenant_id,
+                      enum account_level level, str subject, cost limit, struct error *e)
 {
     struct account *account;
     struct batch batch;
     if (level != ACCOUNT_USER && level != ACCOUNT_TENANT)
-        return error_set(e, REASON_INVALID, "only the limits of a user or a tenant can be set; a session's are fixed when it opens");
+        return error_set(e, REASON_INVALID,
+                         "only the limits of a user or a tenant can be set; a session's are fixed "
+                         "when it opens");
     if (!open_account(ledger, ctx, tenant_id, level, subject, COST_LIMITLESS, &account, e))
         return false;
     batch_init(&batch, ctx->arena, tenant_id);

@@ -13,7 +13,13 @@
 #include "orchestrator/budget.h"
 #include "store/store.h"
 
-enum account_level { ACCOUNT_RUN, ACCOUNT_SESSION, ACCOUNT_USER, ACCOUNT_TENANT, ACCOUNT_LEVEL_COUNT };
+enum account_level {
+    ACCOUNT_RUN,
+    ACCOUNT_SESSION,
+    ACCOUNT_USER,
+    ACCOUNT_TENANT,
+    ACCOUNT_LEVEL_COUNT
+};
 const char *account_level_name(enum account_level level);
 
 struct ledger;
@@ -21,8 +27,8 @@ struct account; /* reference-counted by ledger_path: it stays loaded while a pat
 
 struct ledger_path {
     uuid tenant_id;
-    str user_id;                 /* borrowed from the account */
-    uuid session_id, run_id;     /* UUID_NONE: that level is absent */
+    str user_id;                                   /* borrowed from the account */
+    uuid session_id, run_id;                       /* UUID_NONE: that level is absent */
     struct account *accounts[ACCOUNT_LEVEL_COUNT]; /* NULL: absent */
 };
 
@@ -34,56 +40,67 @@ void ledger_destroy(struct ledger *ledger);
 struct ledger_limits {
     cost session, run;
 };
-may_suspend bool ledger_open_path(struct ledger *ledger, struct context *ctx, uuid tenant_id, str user_id, uuid session_id,
-                                  uuid run_id, struct ledger_limits limits, struct ledger_path *out, struct error *e);
+may_suspend bool ledger_open_path(struct ledger *ledger, struct context *ctx, uuid tenant_id,
+                                  str user_id, uuid session_id, uuid run_id,
+                                  struct ledger_limits limits, struct ledger_path *out,
+                                  struct error *e);
 void ledger_close_path(struct ledger *ledger, struct ledger_path *path);
 
 /* REASON_BUDGET naming level, resource, what is left and what was asked; then nothing has changed. */
-must_check bool ledger_reserve(struct ledger *ledger, const struct ledger_path *path, cost worst_case, struct error *e);
+must_check bool ledger_reserve(struct ledger *ledger, const struct ledger_path *path,
+                               cost worst_case, struct error *e);
 void ledger_release(struct ledger *ledger, const struct ledger_path *path, cost worst_case);
 /* A journaled reservation of a run that is being resumed: counted again without a check. */
 void ledger_restore(struct ledger *ledger, const struct ledger_path *path, cost worst_case);
 
 struct settlement {
     cost reserved, used;
-    const char *kind;   /* "model", "tool", "time" */
-    const char *basis;  /* "reported", "estimated", "reserved", "forfeited" */
-    str model;          /* may be empty */
-    str details;        /* JSON text or empty */
+    const char *kind;  /* "model", "tool", "time" */
+    const char *basis; /* "reported", "estimated", "reserved", "forfeited" */
+    str model;         /* may be empty */
+    str details;       /* JSON text or empty */
 };
 /* Adds to the batch: one LEDGER row and the ADDs to the accounts' durable spent.  In memory the reservation stands until the caller knows
    that the batch is durable and says so by ledger_settled: room is never given back before that. */
-void ledger_settle(struct ledger *ledger, const struct ledger_path *path, const struct settlement *settlement,
-                   struct batch *batch);
+void ledger_settle(struct ledger *ledger, const struct ledger_path *path,
+                   const struct settlement *settlement, struct batch *batch);
 /* The batch of a ledger_settle is durable: the reservation turns into spending. */
-void ledger_settled(struct ledger *ledger, const struct ledger_path *path, const struct settlement *settlement);
+void ledger_settled(struct ledger *ledger, const struct ledger_path *path,
+                    const struct settlement *settlement);
 
 /*
  * ---- plain calls (no run) ----
  * Where an account is limited, a plain call draws on a lease: an amount durably counted as LEASED before the call goes out.  The lease is
  * made larger while calls overlap, and given back when the last one settles.
  */
-may_suspend bool ledger_reserve_plain(struct ledger *ledger, struct context *ctx, const struct ledger_path *path,
-                                      cost worst_case, struct error *e);
+may_suspend bool ledger_reserve_plain(struct ledger *ledger, struct context *ctx,
+                                      const struct ledger_path *path, cost worst_case,
+                                      struct error *e);
 /* Without waiting (store_submit). */
-void ledger_settle_plain(struct ledger *ledger, const struct ledger_path *path, const struct settlement *settlement);
+void ledger_settle_plain(struct ledger *ledger, const struct ledger_path *path,
+                         const struct settlement *settlement);
 
 /* Adds the BUDGETS row of a new account to a batch (a session's, with the session). */
-void ledger_add_account_row(struct ledger *ledger, struct batch *batch, enum account_level level, str subject, cost limit);
+void ledger_add_account_row(struct ledger *ledger, struct batch *batch, enum account_level level,
+                            str subject, cost limit);
 
 struct ledger_view {
     cost limit, spent, reserved, remaining;
 };
-struct ledger_view ledger_view(struct ledger *ledger, const struct ledger_path *path, enum account_level level);
-cost ledger_remaining(struct ledger *ledger, const struct ledger_path *path); /* tightest over all levels */
+struct ledger_view ledger_view(struct ledger *ledger, const struct ledger_path *path,
+                               enum account_level level);
+cost ledger_remaining(struct ledger *ledger,
+                      const struct ledger_path *path); /* tightest over all levels */
 
 /* Limits of a user or tenant; effective at once.  LIMIT may be lowered below spent: then nothing more fits. */
-may_suspend bool ledger_set_limit(struct ledger *ledger, struct context *ctx, uuid tenant_id, enum account_level level,
-                                  str subject, cost limit, struct error *e);
+may_suspend bool ledger_set_limit(struct ledger *ledger, struct context *ctx, uuid tenant_id,
+                                  enum account_level level, str subject, cost limit,
+                                  struct error *e);
 /* At start, before anything reserves: settles what is left of leases as forfeited. */
 may_suspend bool ledger_recover(struct ledger *ledger, struct context *ctx, struct error *e);
 /* Every account's spent equals the sum of its LEDGER rows: false and which one when not. */
-may_suspend bool ledger_verify(struct ledger *ledger, struct context *ctx, uuid tenant_id, str *first_bad, struct error *e);
+may_suspend bool ledger_verify(struct ledger *ledger, struct context *ctx, uuid tenant_id,
+                               str *first_bad, struct error *e);
 
 /* {"tokens":..,"time_ms":..,"cost_nanousd":"..","tool_calls":..}; unlimited is null. */
 void cost_write_json(struct json_writer *w, cost amount);

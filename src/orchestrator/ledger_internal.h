@@ -14,12 +14,13 @@
 struct account {
     uuid tenant_id;
     enum account_level level;
-    str subject;               /* user id, session id text, tenant id text; owned */
-    str key;                   /* of the map; owned */
+    str subject; /* user id, session id text, tenant id text; owned */
+    str key;     /* of the map; owned */
     struct budget budget;
     cost lease_free, lease_drawn;
-    int plain_calls;           /* that are out */
-    bool is_leasing;           /* they draw on the lease; changes only while none is out, so that each ends as it began */
+    int plain_calls; /* that are out */
+    bool
+        is_leasing; /* they draw on the lease; changes only while none is out, so that each ends as it began */
     int references;
     int64_t idle_since_ns;
 };
@@ -34,7 +35,8 @@ struct ledger {
 
 bool account_is_limited(const struct account *account);
 /* Adds one WRITE_ADD of an account's row: spent and leased change by these amounts. */
-void account_add_row(struct ledger *ledger, struct batch *batch, const struct account *account, cost spent, cost leased);
+void account_add_row(struct ledger *ledger, struct batch *batch, const struct account *account,
+                     cost spent, cost leased);
 void ledger_add_entry(struct ledger *ledger, struct batch *batch, const struct ledger_path *path,
                       const struct settlement *settlement);
 

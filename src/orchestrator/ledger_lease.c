@@ -9,7 +9,7 @@
 
 /* What one reservation takes from one account. */
 struct draw {
-    cost taken;    /* from the free lease */
+    cost taken;     /* from the free lease */
     cost extension; /* new lease; zero: none */
 };
 
@@ -27,11 +27,13 @@ static cost extension_of(const struct account *account, cost need, cost worst_ca
     for (int i = 0; i < LEDGER_LEASE_CALLS_AHEAD; i++)
         generous = cost_add(generous, worst_case);
     cost remaining = budget_remaining(&account->budget);
-    cost quarter = {remaining.tokens / 4, remaining.time_ms / 4, remaining.cost_nanousd / 4, remaining.tool_calls / 4};
+    cost quarter = {remaining.tokens / 4, remaining.time_ms / 4, remaining.cost_nanousd / 4,
+                    remaining.tool_calls / 4};
     return cost_fits(generous, quarter) ? generous : need;
 }
 
-static bool plan_account(struct account *account, cost worst_case, struct draw *draw, struct error *e)
+static bool plan_account(struct account *account, cost worst_case, struct draw *draw,
+                         struct error *e)
 {
     int field;
     if (account->plain_calls == 0)
@@ -40,9 +42,10 @@ static bool plan_account(struct account *account, cost worst_case, struct draw *
     cost need = cost_subtract(worst_case, draw->taken);
     if (!budget_fits(&account->budget, need, &field)) {
         cost left = cost_add(budget_remaining(&account->budget), account->lease_free);
-        return error_set(e, REASON_BUDGET, "the %s budget does not cover it: %s needed %lld, left %lld",
-                         account_level_name(account->level), cost_field_name(field),
-                         (long long) *cost_field(&worst_case, field), (long long) *cost_field(&left, field));
+        return error_set(
+            e, REASON_BUDGET, "the %s budget does not cover it: %s needed %lld, left %lld",
+            account_level_name(account->level), cost_field_name(field),
+            (long long) *cost_field(&worst_case, field), (long long) *cost_field(&left, field));
     }
     draw->extension = account->is_leasing ? extension_of(account, need, worst_case) : need;
     return true;
@@ -89,8 +92,8 @@ static void confirm_draw(struct account *account, cost worst_case, const struct 
 
 typedef void account_step(struct account *account, cost worst_case, const struct draw *draw);
 
-static void each_account(struct ledger *ledger, const struct ledger_path *path, cost worst_case, const struct drawing *drawing,
-                         account_step *step, bool limited_only)
+static void each_account(struct ledger *ledger, const struct ledger_path *path, cost worst_case,
+                         const struct drawing *drawing, account_step *step, bool limited_only)
 {
     pthread_mutex_lock(&ledger->lock);
     for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++)
@@ -99,8 +102,8 @@ static void each_account(struct ledger *ledger, const struct ledger_path *path, 
     pthread_mutex_unlock(&ledger->lock);
 }
 
-static bool plan(struct ledger *ledger, const struct ledger_path *path, cost worst_case, struct drawing *drawing,
-                 struct error *e)
+static bool plan(struct ledger *ledger, const struct ledger_path *path, cost worst_case,
+                 struct drawing *drawing, struct error *e)
 {
     bool ok = true;
     *drawing = (struct drawing){0};
@@ -120,8 +123,9 @@ static bool plan(struct ledger *ledger, const struct ledger_path *path, cost wor
     return ok;
 }
 
-static bool commit_extensions(struct ledger *ledger, struct context *ctx, const struct ledger_path *path,
-                              const struct drawing *drawing, struct error *e)
+static bool commit_extensions(struct ledger *ledger, struct context *ctx,
+                              const struct ledger_path *path, const struct drawing *drawing,
+                              struct error *e)
 {
     struct batch batch;
     batch_init(&batch, ctx->arena, path->tenant_id);
@@ -134,15 +138,16 @@ static bool commit_extensions(struct ledger *ledger, struct context *ctx, const 
     return store_commit(ledger->store, ctx, &batch, e);
 }
 
-bool ledger_reserve_plain(struct ledger *ledger, struct context *ctx, const struct ledger_path *path, cost worst_case,
-                          struct error *e)
+bool ledger_reserve_plain(struct ledger *ledger, struct context *ctx,
+                          const struct ledger_path *path, cost worst_case, struct error *e)
 {
     struct drawing drawing;
     if (!plan(ledger, path, worst_case, &drawing, e))
         return false;
     if (drawing.needs_commit && !commit_extensions(ledger, ctx, path, &drawing, e)) {
         bool is_unknown = e->reason == REASON_OUTCOME_UNKNOWN;
-        each_account(ledger, path, worst_case, &drawing, is_unknown ? strand_draw : undo_draw, false);
+        each_account(ledger, path, worst_case, &drawing, is_unknown ? strand_draw : undo_draw,
+                     false);
         return false;
     }
     each_account(ledger, path, worst_case, &drawing, confirm_draw, true);
@@ -161,7 +166,8 @@ static cost settle_account(struct account *account, const struct settlement *set
     cost covered = cost_min(settlement->used, settlement->reserved);
     cost beyond = cost_subtract(settlement->used, covered);
     account->lease_drawn = cost_subtract(account->lease_drawn, settlement->reserved);
-    account->lease_free = cost_add(account->lease_free, cost_subtract(settlement->reserved, covered));
+    account->lease_free =
+        cost_add(account->lease_free, cost_subtract(settlement->reserved, covered));
     cost ended = covered;
     if (account->plain_calls == 0) {
         ended = cost_add(ended, account->lease_free);
@@ -173,7 +179,8 @@ static cost settle_account(struct account *account, const struct settlement *set
     return ended;
 }
 
-void ledger_settle_plain(struct ledger *ledger, const struct ledger_path *path, const struct settlement *settlement)
+void ledger_settle_plain(struct ledger *ledger, const struct ledger_path *path,
+                         const struct settlement *settlement)
 {
     OWNED(arena) arena = arena_create(0);
     struct batch batch;
@@ -188,18 +195,22 @@ void ledger_settle_plain(struct ledger *ledger, const struct ledger_path *path, 
             continue;
         cost ended = settle_account(account, settlement);
         if (!cost_is_zero(settlement->used) || !cost_is_zero(ended))
-            account_add_row(ledger, &batch, account, settlement->used, cost_subtract((cost){0}, ended));
+            account_add_row(ledger, &batch, account, settlement->used,
+                            cost_subtract((cost){0}, ended));
     }
     pthread_mutex_unlock(&ledger->lock);
-    if (!store_submit(ledger->store, &batch, &e)) /* the lease in the store covers it: counted as forfeited at the next start */
+    if (!store_submit(
+            ledger->store, &batch,
+            &e)) /* the lease in the store covers it: counted as forfeited at the next start */
         LOG_ERROR("orchestrator.ledger", S("a usage record was not stored"), &e);
 }
 
 /* ---- after a crash ---- */
 
-static const int leased_columns[] = {BUDGETS_LEASED_TOKENS, BUDGETS_LEASED_TIME_MS, BUDGETS_LEASED_NANOUSD,
-                                     BUDGETS_LEASED_TOOL_CALLS};
-static const int spent_columns[] = {BUDGETS_SPENT_TOKENS, BUDGETS_SPENT_TIME_MS, BUDGETS_SPENT_NANOUSD, BUDGETS_SPENT_TOOL_CALLS};
+static const int leased_columns[] = {BUDGETS_LEASED_TOKENS, BUDGETS_LEASED_TIME_MS,
+                                     BUDGETS_LEASED_NANOUSD, BUDGETS_LEASED_TOOL_CALLS};
+static const int spent_columns[] = {BUDGETS_SPENT_TOKENS, BUDGETS_SPENT_TIME_MS,
+                                    BUDGETS_SPENT_NANOUSD, BUDGETS_SPENT_TOOL_CALLS};
 
 static cost leased_of(const struct record *row)
 {
@@ -210,7 +221,8 @@ static cost leased_of(const struct record *row)
 }
 
 /* The entry of a forfeited lease belongs to one account alone: kind is its level. */
-static void add_forfeit_entry(struct ledger *ledger, struct batch *batch, const struct record *row, cost leased)
+static void add_forfeit_entry(struct ledger *ledger, struct batch *batch, const struct record *row,
+                              cost leased)
 {
     str level = record_text(row, BUDGETS_LEVEL), subject = record_text(row, BUDGETS_SUBJECT);
     struct record *entry = batch_add(batch, WRITE_INSERT, TABLE_LEDGER);
@@ -228,7 +240,8 @@ static void add_forfeit_entry(struct ledger *ledger, struct batch *batch, const 
     record_set_integer(entry, LEDGER_TOOL_CALLS, leased.tool_calls);
 }
 
-static bool forfeit(struct ledger *ledger, struct context *ctx, uuid tenant_id, const struct record *row, struct error *e)
+static bool forfeit(struct ledger *ledger, struct context *ctx, uuid tenant_id,
+                    const struct record *row, struct error *e)
 {
     struct batch batch;
     cost leased = leased_of(row);
@@ -292,7 +305,8 @@ static void sum_into(struct arena *arena, struct map *sums, str level, str subje
     *sum = cost_add(*sum, amount);
 }
 
-static void sum_entry(struct arena *arena, struct map *sums, uuid tenant_id, const struct record *row)
+static void sum_entry(struct arena *arena, struct map *sums, uuid tenant_id,
+                      const struct record *row)
 {
     str kind = record_text(row, LEDGER_KIND);
     bool is_forfeit = str_equal(record_text(row, LEDGER_BASIS), S("forfeited"));
@@ -302,13 +316,14 @@ static void sum_entry(struct arena *arena, struct map *sums, uuid tenant_id, con
     if (!is_forfeit || str_equal(kind, S("user")))
         sum_into(arena, sums, S("user"), record_text(row, LEDGER_USER_ID), amount);
     if (record_has(row, LEDGER_SESSION_ID) && (!is_forfeit || str_equal(kind, S("session"))))
-        sum_into(arena, sums, S("session"), uuid_str(arena, record_uuid(row, LEDGER_SESSION_ID)), amount);
+        sum_into(arena, sums, S("session"), uuid_str(arena, record_uuid(row, LEDGER_SESSION_ID)),
+                 amount);
 }
 
 typedef bool row_visitor(void *owner, const struct record *row);
 
-static bool each_row(struct ledger *ledger, struct context *ctx, uuid tenant_id, enum table table, row_visitor *visit,
-                     void *owner, struct error *e)
+static bool each_row(struct ledger *ledger, struct context *ctx, uuid tenant_id, enum table table,
+                     row_visitor *visit, void *owner, struct error *e)
 {
     struct query query = query_of(table);
     for (;;) {
@@ -345,17 +360,20 @@ static bool visit_account(void *owner, const struct record *row)
                          STR_ARG(record_text(row, BUDGETS_SUBJECT)));
     cost *sum = map_find(v->sums, key);
     for (int i = 0; i < COST_FIELD_COUNT; i++) {
-        int64_t entries = sum ? *cost_field(sum, i) : 0, spent = record_integer(row, spent_columns[i]);
+        int64_t entries = sum ? *cost_field(sum, i) : 0,
+                spent = record_integer(row, spent_columns[i]);
         if (entries == spent)
             continue;
-        v->first_bad = str_printf(v->arena, STR_FMT ": %s spent %lld, its entries add up to %lld", STR_ARG(key),
-                                  cost_field_name(i), (long long) spent, (long long) entries);
+        v->first_bad =
+            str_printf(v->arena, STR_FMT ": %s spent %lld, its entries add up to %lld",
+                       STR_ARG(key), cost_field_name(i), (long long) spent, (long long) entries);
         return false;
     }
     return true;
 }
 
-bool ledger_verify(struct ledger *ledger, struct context *ctx, uuid tenant_id, str *first_bad, struct error *e)
+bool ledger_verify(struct ledger *ledger, struct context *ctx, uuid tenant_id, str *first_bad,
+                   struct error *e)
 {
     OWNED(map) sums = map_create();
     struct verification v = {.arena = ctx->arena, .sums = sums, .tenant_id = tenant_id};

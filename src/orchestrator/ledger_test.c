@@ -19,12 +19,13 @@ static struct ledger_limits limits_of(int64_t session_tokens)
     return limits;
 }
 
-static struct ledger_path open_path(struct testkit *kit, struct ledger *ledger, struct context *ctx, uuid session_id,
-                                    int64_t tokens)
+static struct ledger_path open_path(struct testkit *kit, struct ledger *ledger, struct context *ctx,
+                                    uuid session_id, int64_t tokens)
 {
     struct ledger_path path;
     struct error e;
-    assert_true(ledger_open_path(ledger, ctx, kit->tenant_id, S("ada"), session_id, UUID_NONE, limits_of(tokens), &path, &e));
+    assert_true(ledger_open_path(ledger, ctx, kit->tenant_id, S("ada"), session_id, UUID_NONE,
+                                 limits_of(tokens), &path, &e));
     return path;
 }
 
@@ -33,13 +34,14 @@ static cost tokens(int64_t amount)
     return (cost){.tokens = amount};
 }
 
-static struct ledger_view view(struct ledger *ledger, const struct ledger_path *path, enum account_level level)
+static struct ledger_view view(struct ledger *ledger, const struct ledger_path *path,
+                               enum account_level level)
 {
     return ledger_view(ledger, path, level);
 }
 
-static bool set_limit(struct testkit *kit, struct ledger *ledger, struct context *ctx, enum account_level level, str subject,
-                      int64_t amount)
+static bool set_limit(struct testkit *kit, struct ledger *ledger, struct context *ctx,
+                      enum account_level level, str subject, int64_t amount)
 {
     cost limit = COST_LIMITLESS;
     struct error e = {0};
@@ -49,11 +51,12 @@ static bool set_limit(struct testkit *kit, struct ledger *ledger, struct context
 
 static struct settlement settlement_of(cost reserved, cost used)
 {
-    return (struct settlement){.reserved = reserved, .used = used, .kind = "model", .basis = "reported"};
+    return (struct settlement){
+        .reserved = reserved, .used = used, .kind = "model", .basis = "reported"};
 }
 
-static void settle(struct testkit *kit, struct ledger *ledger, struct context *ctx, const struct ledger_path *path, cost reserved,
-                   cost used)
+static void settle(struct testkit *kit, struct ledger *ledger, struct context *ctx,
+                   const struct ledger_path *path, cost reserved, cost used)
 {
     struct batch batch;
     struct error e;
@@ -65,7 +68,8 @@ static void settle(struct testkit *kit, struct ledger *ledger, struct context *c
 }
 
 /* What the store holds of an account. */
-static struct record stored(struct testkit *kit, struct context *ctx, enum account_level level, str subject)
+static struct record stored(struct testkit *kit, struct context *ctx, enum account_level level,
+                            str subject)
 {
     struct record key = record_of(TABLE_BUDGETS), row;
     struct error e;
@@ -75,13 +79,15 @@ static struct record stored(struct testkit *kit, struct context *ctx, enum accou
     return row;
 }
 
-static int64_t stored_leased(struct testkit *kit, struct context *ctx, enum account_level level, str subject)
+static int64_t stored_leased(struct testkit *kit, struct context *ctx, enum account_level level,
+                             str subject)
 {
     struct record row = stored(kit, ctx, level, subject);
     return record_integer(&row, BUDGETS_LEASED_TOKENS);
 }
 
-static int64_t stored_spent(struct testkit *kit, struct context *ctx, enum account_level level, str subject)
+static int64_t stored_spent(struct testkit *kit, struct context *ctx, enum account_level level,
+                            str subject)
 {
     struct record row = stored(kit, ctx, level, subject);
     return record_integer(&row, BUDGETS_SPENT_TOKENS);
@@ -98,7 +104,8 @@ static void assert_verified(struct testkit *kit, struct ledger *ledger, struct c
 
 /* ---- a path ---- */
 
-static void test_a_reservation_is_all_or_nothing_up_the_path(struct testkit *kit, struct context *ctx)
+static void test_a_reservation_is_all_or_nothing_up_the_path(struct testkit *kit,
+                                                             struct context *ctx)
 {
     struct ledger *ledger = orchestrator_ledger(kit->o);
     uuid session_id = uuid_new(kit->clock, kit->random);
@@ -126,9 +133,10 @@ static void test_each_field_is_limited_by_itself(struct testkit *kit, struct con
     struct ledger_limits limits = {.session = {10, 20, 30, 40}, .run = COST_LIMITLESS};
     struct ledger_path path;
     struct error e;
-    assert_true(ledger_open_path(ledger, ctx, kit->tenant_id, S("ada"), uuid_new(kit->clock, kit->random), UUID_NONE, limits,
-                                 &path, &e));
-    static const cost fits[] = {{10, 0, 0, 0}, {0, 20, 0, 0}, {0, 0, 30, 0}, {0, 0, 0, 40}, {10, 20, 30, 40}};
+    assert_true(ledger_open_path(ledger, ctx, kit->tenant_id, S("ada"),
+                                 uuid_new(kit->clock, kit->random), UUID_NONE, limits, &path, &e));
+    static const cost fits[] = {
+        {10, 0, 0, 0}, {0, 20, 0, 0}, {0, 0, 30, 0}, {0, 0, 0, 40}, {10, 20, 30, 40}};
     for (size_t i = 0; i < ARRAY_COUNT(fits); i++) {
         assert_true(ledger_reserve(ledger, &path, fits[i], &e));
         ledger_release(ledger, &path, fits[i]);
@@ -150,7 +158,8 @@ static void test_a_run_level_is_there_when_it_is_limited(struct testkit *kit, st
     struct ledger_path path;
     struct error e = {0};
     limits.run.tokens = 30;
-    assert_true(ledger_open_path(ledger, ctx, kit->tenant_id, S("ada"), uuid_new(kit->clock, kit->random),
+    assert_true(ledger_open_path(ledger, ctx, kit->tenant_id, S("ada"),
+                                 uuid_new(kit->clock, kit->random),
                                  uuid_new(kit->clock, kit->random), limits, &path, &e));
     assert_int_equal(ledger_remaining(ledger, &path).tokens, 30);
     assert_false(ledger_reserve(ledger, &path, tokens(31), &e));
@@ -164,8 +173,10 @@ static void test_accounts_of_two_tenants_never_meet(struct testkit *kit, struct 
     struct ledger_path ours, theirs;
     struct error e;
     assert_true(set_limit(kit, ledger, ctx, ACCOUNT_USER, S("ada"), 10));
-    assert_true(ledger_open_path(ledger, ctx, kit->tenant_id, S("ada"), UUID_NONE, UUID_NONE, limits_of(1), &ours, &e));
-    assert_true(ledger_open_path(ledger, ctx, kit->other_tenant_id, S("ada"), UUID_NONE, UUID_NONE, limits_of(1), &theirs, &e));
+    assert_true(ledger_open_path(ledger, ctx, kit->tenant_id, S("ada"), UUID_NONE, UUID_NONE,
+                                 limits_of(1), &ours, &e));
+    assert_true(ledger_open_path(ledger, ctx, kit->other_tenant_id, S("ada"), UUID_NONE, UUID_NONE,
+                                 limits_of(1), &theirs, &e));
     assert_int_equal(ledger_remaining(ledger, &ours).tokens, 10);
     assert_true(ledger_remaining(ledger, &theirs).tokens == COST_UNLIMITED);
     ledger_close_path(ledger, &ours);
@@ -174,7 +185,8 @@ static void test_accounts_of_two_tenants_never_meet(struct testkit *kit, struct 
 
 /* ---- settling ---- */
 
-static void test_a_settlement_moves_reserved_to_spent_here_and_in_the_store(struct testkit *kit, struct context *ctx)
+static void test_a_settlement_moves_reserved_to_spent_here_and_in_the_store(struct testkit *kit,
+                                                                            struct context *ctx)
 {
     struct ledger *ledger = orchestrator_ledger(kit->o);
     uuid session_id = uuid_new(kit->clock, kit->random);
@@ -188,12 +200,14 @@ static void test_a_settlement_moves_reserved_to_spent_here_and_in_the_store(stru
     assert_int_equal(now.remaining.tokens, 70);
     assert_int_equal(stored_spent(kit, ctx, ACCOUNT_SESSION, uuid_str(ctx->arena, session_id)), 30);
     assert_int_equal(stored_spent(kit, ctx, ACCOUNT_USER, S("ada")), 30);
-    assert_int_equal(stored_spent(kit, ctx, ACCOUNT_TENANT, uuid_str(ctx->arena, kit->tenant_id)), 30);
+    assert_int_equal(stored_spent(kit, ctx, ACCOUNT_TENANT, uuid_str(ctx->arena, kit->tenant_id)),
+                     30);
     assert_verified(kit, ledger, ctx);
     ledger_close_path(ledger, &path);
 }
 
-static void test_an_overdraft_is_booked_as_one_and_blocks_the_next(struct testkit *kit, struct context *ctx)
+static void test_an_overdraft_is_booked_as_one_and_blocks_the_next(struct testkit *kit,
+                                                                   struct context *ctx)
 {
     struct ledger *ledger = orchestrator_ledger(kit->o);
     struct ledger_path path = open_path(kit, ledger, ctx, uuid_new(kit->clock, kit->random), 100);
@@ -212,7 +226,8 @@ static void test_an_overdraft_is_booked_as_one_and_blocks_the_next(struct testki
     ledger_close_path(ledger, &path);
 }
 
-static void test_room_is_given_back_only_once_the_settlement_is_durable(struct testkit *kit, struct context *ctx)
+static void test_room_is_given_back_only_once_the_settlement_is_durable(struct testkit *kit,
+                                                                        struct context *ctx)
 {
     struct ledger *ledger = orchestrator_ledger(kit->o);
     struct ledger_path path = open_path(kit, ledger, ctx, uuid_new(kit->clock, kit->random), 100);
@@ -231,7 +246,8 @@ static void test_room_is_given_back_only_once_the_settlement_is_durable(struct t
     ledger_close_path(ledger, &path);
 }
 
-static void test_a_restored_reservation_counts_even_past_the_limit(struct testkit *kit, struct context *ctx)
+static void test_a_restored_reservation_counts_even_past_the_limit(struct testkit *kit,
+                                                                   struct context *ctx)
 {
     struct ledger *ledger = orchestrator_ledger(kit->o);
     struct ledger_path path = open_path(kit, ledger, ctx, uuid_new(kit->clock, kit->random), 100);
@@ -263,15 +279,18 @@ static void test_what_was_spent_is_there_after_a_restart(struct testkit *kit, st
 
 /* ---- limits ---- */
 
-static void test_only_users_and_tenants_have_limits_that_can_be_set(struct testkit *kit, struct context *ctx)
+static void test_only_users_and_tenants_have_limits_that_can_be_set(struct testkit *kit,
+                                                                    struct context *ctx)
 {
     struct ledger *ledger = orchestrator_ledger(kit->o);
     assert_false(set_limit(kit, ledger, ctx, ACCOUNT_SESSION, S("x"), 5));
     assert_false(set_limit(kit, ledger, ctx, ACCOUNT_RUN, S("x"), 5));
-    assert_true(set_limit(kit, ledger, ctx, ACCOUNT_TENANT, uuid_str(ctx->arena, kit->tenant_id), 5));
+    assert_true(
+        set_limit(kit, ledger, ctx, ACCOUNT_TENANT, uuid_str(ctx->arena, kit->tenant_id), 5));
 }
 
-static void test_a_limit_is_effective_at_once_and_after_a_restart(struct testkit *kit, struct context *ctx)
+static void test_a_limit_is_effective_at_once_and_after_a_restart(struct testkit *kit,
+                                                                  struct context *ctx)
 {
     struct ledger *ledger = orchestrator_ledger(kit->o);
     struct ledger_path path = open_path(kit, ledger, ctx, UUID_NONE, 0);
@@ -294,7 +313,8 @@ static void test_a_limit_is_effective_at_once_and_after_a_restart(struct testkit
 
 /* ---- leases ---- */
 
-static void test_a_plain_call_is_durably_leased_before_it_goes_out_and_given_back_after(struct testkit *kit, struct context *ctx)
+static void test_a_plain_call_is_durably_leased_before_it_goes_out_and_given_back_after(
+    struct testkit *kit, struct context *ctx)
 {
     struct ledger *ledger = orchestrator_ledger(kit->o);
     uuid session_id = uuid_new(kit->clock, kit->random);
@@ -303,7 +323,8 @@ static void test_a_plain_call_is_durably_leased_before_it_goes_out_and_given_bac
     struct error e;
     assert_true(ledger_reserve_plain(ledger, ctx, &path, tokens(100), &e));
     assert_int_equal(stored_leased(kit, ctx, ACCOUNT_SESSION, subject), 100);
-    assert_int_equal(stored_leased(kit, ctx, ACCOUNT_USER, S("ada")), 0); /* unlimited: nothing to protect */
+    assert_int_equal(stored_leased(kit, ctx, ACCOUNT_USER, S("ada")),
+                     0); /* unlimited: nothing to protect */
     assert_int_equal(view(ledger, &path, ACCOUNT_SESSION).reserved.tokens, 100);
     struct settlement settlement = settlement_of(tokens(100), tokens(70));
     ledger_settle_plain(ledger, &path, &settlement);
@@ -315,7 +336,8 @@ static void test_a_plain_call_is_durably_leased_before_it_goes_out_and_given_bac
     ledger_close_path(ledger, &path);
 }
 
-static void test_overlapping_calls_enlarge_the_lease_and_the_last_gives_it_back(struct testkit *kit, struct context *ctx)
+static void test_overlapping_calls_enlarge_the_lease_and_the_last_gives_it_back(struct testkit *kit,
+                                                                                struct context *ctx)
 {
     enum { CALLS = 12 };
     struct ledger *ledger = orchestrator_ledger(kit->o);
@@ -346,7 +368,8 @@ static void test_overlapping_calls_enlarge_the_lease_and_the_last_gives_it_back(
     ledger_close_path(ledger, &path);
 }
 
-static void test_plain_calls_fill_a_small_budget_to_the_last_token(struct testkit *kit, struct context *ctx)
+static void test_plain_calls_fill_a_small_budget_to_the_last_token(struct testkit *kit,
+                                                                   struct context *ctx)
 {
     struct ledger *ledger = orchestrator_ledger(kit->o);
     struct ledger_path path = open_path(kit, ledger, ctx, uuid_new(kit->clock, kit->random), 1000);
@@ -365,7 +388,8 @@ static void test_plain_calls_fill_a_small_budget_to_the_last_token(struct testki
     ledger_close_path(ledger, &path);
 }
 
-static void test_a_plain_call_beyond_its_reservation_is_an_overdraft(struct testkit *kit, struct context *ctx)
+static void test_a_plain_call_beyond_its_reservation_is_an_overdraft(struct testkit *kit,
+                                                                     struct context *ctx)
 {
     struct ledger *ledger = orchestrator_ledger(kit->o);
     uuid session_id = uuid_new(kit->clock, kit->random);
@@ -382,7 +406,8 @@ static void test_a_plain_call_beyond_its_reservation_is_an_overdraft(struct test
 }
 
 static enum commit_outcome told_outcome;
-static enum commit_outcome before_commit(void *owner, struct context *ctx, const struct batch *batch)
+static enum commit_outcome before_commit(void *owner, struct context *ctx,
+                                         const struct batch *batch)
 {
     (void) owner;
     (void) ctx;
@@ -404,7 +429,8 @@ static void test_a_lease_that_was_not_stored_is_no_lease(struct testkit *kit, st
     ledger_close_path(ledger, &path);
 }
 
-static void test_a_lease_of_unknown_outcome_stays_set_aside_until_the_next_start(struct testkit *kit, struct context *ctx)
+static void test_a_lease_of_unknown_outcome_stays_set_aside_until_the_next_start(
+    struct testkit *kit, struct context *ctx)
 {
     static const enum commit_outcome outcomes[] = {COMMIT_APPLIED_BUT_FAIL, COMMIT_LOST};
     static const int64_t forfeited[] = {100, 0};
@@ -415,7 +441,8 @@ static void test_a_lease_of_unknown_outcome_stays_set_aside_until_the_next_start
         struct ledger_path path = open_path(kit, ledger, ctx, session_id, 1000);
         struct error e = {0};
         told_outcome = outcomes[i];
-        memory_store_set_hooks(kit->store, (struct memory_store_hooks){.before_commit = before_commit});
+        memory_store_set_hooks(kit->store,
+                               (struct memory_store_hooks){.before_commit = before_commit});
         assert_false(ledger_reserve_plain(ledger, ctx, &path, tokens(100), &e));
         memory_store_set_hooks(kit->store, (struct memory_store_hooks){0});
         assert_int_equal(e.reason, REASON_OUTCOME_UNKNOWN);
@@ -430,7 +457,8 @@ static void test_a_lease_of_unknown_outcome_stays_set_aside_until_the_next_start
     }
 }
 
-static void test_what_a_crash_leaves_of_leases_is_forfeited_at_each_level_by_itself(struct testkit *kit, struct context *ctx)
+static void test_what_a_crash_leaves_of_leases_is_forfeited_at_each_level_by_itself(
+    struct testkit *kit, struct context *ctx)
 {
     struct ledger *ledger = orchestrator_ledger(kit->o);
     uuid session_id = uuid_new(kit->clock, kit->random);
@@ -443,7 +471,8 @@ static void test_what_a_crash_leaves_of_leases_is_forfeited_at_each_level_by_its
     int64_t of_session = stored_leased(kit, ctx, ACCOUNT_SESSION, subject);
     int64_t of_user = stored_leased(kit, ctx, ACCOUNT_USER, S("ada"));
     assert_true(of_session >= 300 && of_user >= 300);
-    struct ledger *again = ledger_create(kit->store, kit->clock, kit->random); /* the node died with both calls out */
+    struct ledger *again =
+        ledger_create(kit->store, kit->clock, kit->random); /* the node died with both calls out */
     assert_true(ledger_recover(again, ctx, &e));
     assert_int_equal(stored_leased(kit, ctx, ACCOUNT_SESSION, subject), 0);
     assert_int_equal(stored_leased(kit, ctx, ACCOUNT_USER, S("ada")), 0);
@@ -457,7 +486,8 @@ static void test_what_a_crash_leaves_of_leases_is_forfeited_at_each_level_by_its
     ledger_close_path(ledger, &path);
 }
 
-static void test_a_limit_set_while_plain_calls_are_out_leaves_nothing_behind(struct testkit *kit, struct context *ctx)
+static void test_a_limit_set_while_plain_calls_are_out_leaves_nothing_behind(struct testkit *kit,
+                                                                             struct context *ctx)
 {
     struct ledger *ledger = orchestrator_ledger(kit->o);
     struct ledger_path path = open_path(kit, ledger, ctx, UUID_NONE, 0);
@@ -467,7 +497,8 @@ static void test_a_limit_set_while_plain_calls_are_out_leaves_nothing_behind(str
     for (size_t i = 0; i < ARRAY_COUNT(limits); i++) {
         assert_true(ledger_reserve_plain(ledger, ctx, &path, tokens(100), &e));
         assert_true(ledger_reserve_plain(ledger, ctx, &path, tokens(100), &e));
-        assert_true(set_limit(kit, ledger, ctx, ACCOUNT_USER, S("ada"), limits[i])); /* between the call and its end */
+        assert_true(set_limit(kit, ledger, ctx, ACCOUNT_USER, S("ada"),
+                              limits[i])); /* between the call and its end */
         ledger_settle_plain(ledger, &path, &settlement);
         assert_true(ledger_reserve_plain(ledger, ctx, &path, tokens(100), &e));
         ledger_settle_plain(ledger, &path, &settlement);
@@ -499,7 +530,8 @@ static void test_runs_and_plain_calls_share_one_limit(struct testkit *kit, struc
 
 /* ---- verification ---- */
 
-static void test_verify_names_the_account_whose_row_was_changed(struct testkit *kit, struct context *ctx)
+static void test_verify_names_the_account_whose_row_was_changed(struct testkit *kit,
+                                                                struct context *ctx)
 {
     struct ledger *ledger = orchestrator_ledger(kit->o);
     struct ledger_path path = open_path(kit, ledger, ctx, uuid_new(kit->clock, kit->random), 1000);
@@ -521,7 +553,8 @@ static void test_verify_names_the_account_whose_row_was_changed(struct testkit *
     ledger_close_path(ledger, &path);
 }
 
-static void test_costs_are_written_with_money_as_text_and_unlimited_as_null(struct testkit *kit, struct context *ctx)
+static void test_costs_are_written_with_money_as_text_and_unlimited_as_null(struct testkit *kit,
+                                                                            struct context *ctx)
 {
     (void) kit;
     struct strbuf text;
@@ -529,7 +562,8 @@ static void test_costs_are_written_with_money_as_text_and_unlimited_as_null(stru
     strbuf_init(&text, ctx->arena, 1000);
     json_writer_init(&w, &text);
     cost_write_json(&w, (cost){5, COST_UNLIMITED, 9007199254740993ll, 0});
-    assert_true(str_equal(strbuf_str(&text), S("{\"tokens\":5,\"time_ms\":null,\"cost_nanousd\":\"9007199254740993\",\"tool_calls\":0}")));
+    assert_true(str_equal(strbuf_str(&text), S("{\"tokens\":5,\"time_ms\":null,\"cost_nanousd\":"
+                                               "\"9007199254740993\",\"tool_calls\":0}")));
 }
 
 /* ---- together ---- */
@@ -580,13 +614,17 @@ static enum commit_outcome slow_commit(void *owner, struct context *ctx, const s
     return random_below(crowd->kit->random, 20) == 0 ? COMMIT_FAIL : COMMIT_OK;
 }
 
-static void test_sixty_four_coroutines_never_pass_the_limit(struct testkit *kit, struct context *ctx)
+static void test_sixty_four_coroutines_never_pass_the_limit(struct testkit *kit,
+                                                            struct context *ctx)
 {
-    struct crowd crowd = {.kit = kit, .ledger = orchestrator_ledger(kit->o), .session_id = uuid_new(kit->clock, kit->random)};
+    struct crowd crowd = {.kit = kit,
+                          .ledger = orchestrator_ledger(kit->o),
+                          .session_id = uuid_new(kit->clock, kit->random)};
     struct group group;
     struct error e;
     crowd.path = open_path(kit, crowd.ledger, ctx, crowd.session_id, CROWD_LIMIT);
-    memory_store_set_hooks(kit->store, (struct memory_store_hooks){.owner = &crowd, .before_commit = slow_commit});
+    memory_store_set_hooks(
+        kit->store, (struct memory_store_hooks){.owner = &crowd, .before_commit = slow_commit});
     group_init(&group, ctx);
     for (int i = 0; i < COROUTINES; i++)
         assert_true(group_start(&group, "caller", plain_caller, &crowd, &e));
@@ -594,7 +632,8 @@ static void test_sixty_four_coroutines_never_pass_the_limit(struct testkit *kit,
     memory_store_set_hooks(kit->store, (struct memory_store_hooks){0});
     assert_true(crowd.refused > 0 && crowd.made > COROUTINES);
     assert_int_equal(view(crowd.ledger, &crowd.path, ACCOUNT_SESSION).reserved.tokens, 0);
-    assert_int_equal(stored_leased(kit, ctx, ACCOUNT_SESSION, uuid_str(ctx->arena, crowd.session_id)), 0);
+    assert_int_equal(
+        stored_leased(kit, ctx, ACCOUNT_SESSION, uuid_str(ctx->arena, crowd.session_id)), 0);
     assert_verified(kit, crowd.ledger, ctx);
     ledger_close_path(crowd.ledger, &crowd.path);
 }
@@ -615,7 +654,8 @@ struct thread_caller {
     int thread, number;
 };
 
-static void call_once(struct thread_world *world, struct context *ctx, int64_t amount, bool is_plain)
+static void call_once(struct thread_world *world, struct context *ctx, int64_t amount,
+                      bool is_plain)
 {
     struct ledger *ledger = world->crowd.ledger;
     const struct ledger_path *path = &world->crowd.path;
@@ -648,7 +688,8 @@ static void thread_caller(void *argument)
     struct context ctx;
     context_init(&ctx, loop_scheduler(world->loops[caller->thread]), arena, DEADLINE_NONE);
     for (int i = 0; i < ROUNDS; i++)
-        call_once(world, &ctx, 1 + (caller->number * 37 + i * 11) % 200, (caller->number + i) % 3 != 0);
+        call_once(world, &ctx, 1 + (caller->number * 37 + i * 11) % 200,
+                  (caller->number + i) % 3 != 0);
     context_deinit(&ctx);
     if (atomic_fetch_sub(&world->live[caller->thread], 1) == 1)
         loop_stop(world->loops[caller->thread]);
@@ -664,7 +705,8 @@ static void start_callers(struct thread_world *world, struct thread_caller *call
         for (int i = 0; i < CALLERS_EACH; i++) {
             struct thread_caller *caller = &callers[t * CALLERS_EACH + i];
             *caller = (struct thread_caller){world, t, t * CALLERS_EACH + i};
-            ensure(coroutine_start(loop_scheduler(world->loops[t]), "caller", thread_caller, caller, &e));
+            ensure(coroutine_start(loop_scheduler(world->loops[t]), "caller", thread_caller, caller,
+                                   &e));
         }
     }
     for (int t = 0; t < THREADS; t++)
@@ -678,19 +720,22 @@ static void start_callers(struct thread_world *world, struct thread_caller *call
 static void test_four_threads_never_pass_the_limit(struct testkit *kit, struct context *ctx)
 {
     static struct thread_caller callers[THREADS * CALLERS_EACH];
-    struct store *store = memory_store_create(clock_system(), random_system(), (struct memory_store_hooks){0}, S("t"));
+    struct store *store = memory_store_create(clock_system(), random_system(),
+                                              (struct memory_store_hooks){0}, S("t"));
     struct ledger *ledger = ledger_create(store, clock_system(), random_system());
     struct store *simulated = kit->store;
     kit->store = store;
     struct thread_world *world = calloc(1, sizeof *world);
     ensure(world != NULL);
-    world->crowd = (struct crowd){.kit = kit, .ledger = ledger, .session_id = uuid_new(clock_system(), random_system())};
+    world->crowd = (struct crowd){
+        .kit = kit, .ledger = ledger, .session_id = uuid_new(clock_system(), random_system())};
     world->crowd.path = open_path(kit, ledger, ctx, world->crowd.session_id, CROWD_LIMIT);
     start_callers(world, callers);
     assert_int_equal(world->made + world->refused, THREADS * CALLERS_EACH * ROUNDS);
     assert_true(world->made > 0 && world->refused > 0);
     assert_int_equal(view(ledger, &world->crowd.path, ACCOUNT_SESSION).reserved.tokens, 0);
-    assert_int_equal(stored_leased(kit, ctx, ACCOUNT_SESSION, uuid_str(ctx->arena, world->crowd.session_id)), 0);
+    assert_int_equal(
+        stored_leased(kit, ctx, ACCOUNT_SESSION, uuid_str(ctx->arena, world->crowd.session_id)), 0);
     assert_verified(kit, ledger, ctx);
     ledger_close_path(ledger, &world->crowd.path);
     ledger_destroy(ledger);

@@ -1,15 +1,16 @@
-#include "orchestrator/orchestrator_internal.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "orchestrator/orchestrator_internal.h"
 #include "orchestrator/run_internal.h"
 #include <stdatomic.h>
 #include <stdlib.h>
 
 /* ---- life ---- */
 
-bool orchestrator_create(const struct orchestrator_parts *parts, struct orchestrator **out, struct error *e)
+bool orchestrator_create(const struct orchestrator_parts *parts, struct orchestrator **out,
+                         struct error *e)
 {
     ensure(parts->lane_count > 0 && parts->settings != NULL);
     if (catalog_count(parts->settings->catalog) == 0)
@@ -101,7 +102,8 @@ void orchestrator_reconfigure(struct orchestrator *o, struct settings *give_sett
 
 size_t lane_of_session(const struct orchestrator *o, uuid session_id)
 {
-    return (size_t) (str_hash(str_of((const char *) session_id.bytes, sizeof session_id.bytes), 0) % o->parts.lane_count);
+    return (size_t) (str_hash(str_of((const char *) session_id.bytes, sizeof session_id.bytes), 0) %
+                     o->parts.lane_count);
 }
 
 struct hop {
@@ -136,7 +138,8 @@ static void hop_there(void *argument)
 {
     struct hop *hop = argument;
     struct error e = {0};
-    if (!coroutine_start(hop->o->parts.lanes[hop->lane].scheduler, "lane_call", hop_coroutine, hop, &e))
+    if (!coroutine_start(hop->o->parts.lanes[hop->lane].scheduler, "lane_call", hop_coroutine, hop,
+                         &e))
         ensure(!"a lane is out of coroutines");
 }
 
@@ -148,10 +151,14 @@ static size_t lane_of_scheduler(const struct orchestrator *o, const struct sched
     unreachable_state();
 }
 
-void lane_call(struct orchestrator *o, size_t lane, struct context *ctx, void (*fn)(struct context *ctx, void *argument),
-               void *argument)
+void lane_call(struct orchestrator *o, size_t lane, struct context *ctx,
+               void (*fn)(struct context *ctx, void *argument), void *argument)
 {
-    struct hop hop = {.o = o, .lane = lane, .home = lane_of_scheduler(o, ctx->scheduler), .caller = ctx, .fn = fn,
+    struct hop hop = {.o = o,
+                      .lane = lane,
+                      .home = lane_of_scheduler(o, ctx->scheduler),
+                      .caller = ctx,
+                      .fn = fn,
                       .argument = argument};
     if (hop.home == lane) {
         fn(ctx, argument);
@@ -170,8 +177,8 @@ void lane_call(struct orchestrator *o, size_t lane, struct context *ctx, void (*
 /* ---- recovery ---- */
 
 /* Goes on with every run of one status; a run that waits is looked at too: its approval may have been decided. */
-static bool recover_status(struct orchestrator *o, struct context *ctx, enum run_status status, size_t *resumed,
-                           struct error *e)
+static bool recover_status(struct orchestrator *o, struct context *ctx, enum run_status status,
+                           size_t *resumed, struct error *e)
 {
     struct query query = query_of(TABLE_AGENT_RUNS);
     query_where_text(&query, AGENT_RUNS_STATUS, str_from_cstr(run_status_name(status)));
@@ -191,12 +198,15 @@ static bool recover_status(struct orchestrator *o, struct context *ctx, enum run
     }
 }
 
-bool orchestrator_recover(struct orchestrator *o, struct context *ctx, size_t *resumed, struct error *e)
+bool orchestrator_recover(struct orchestrator *o, struct context *ctx, size_t *resumed,
+                          struct error *e)
 {
     *resumed = 0;
     atomic_fetch_add(&o->recovering, 1); /* nobody goes on before all are counted */
-    bool ok = ledger_recover(o->ledger, ctx, e) && recover_status(o, ctx, RUN_PENDING, resumed, e) &&
-              recover_status(o, ctx, RUN_RUNNING, resumed, e) && recover_status(o, ctx, RUN_WAITING, resumed, e);
+    bool ok = ledger_recover(o->ledger, ctx, e) &&
+              recover_status(o, ctx, RUN_PENDING, resumed, e) &&
+              recover_status(o, ctx, RUN_RUNNING, resumed, e) &&
+              recover_status(o, ctx, RUN_WAITING, resumed, e);
     atomic_fetch_sub(&o->recovering, 1);
     while (ok && atomic_load(&o->recovering) > 0)
         ok = context_sleep_ms(ctx, RUN_RECOVERY_POLL_MS, e);
@@ -219,16 +229,19 @@ static void drain_lane(struct context *ctx, void *argument)
     struct error e = {0};
     struct context patient; /* the caller's own deadline must not cut the clean-up short */
     context_init(&patient, ctx->scheduler, ctx->arena, DEADLINE_NONE);
-    while (lane->run_count > 0 && condition_wait_until(&lane->became_idle, &patient, drain->deadline_ns, &e))
+    while (lane->run_count > 0 &&
+           condition_wait_until(&lane->became_idle, &patient, drain->deadline_ns, &e))
         continue;
-    LIST_EACH(node, &lane->runs) {
+    LIST_EACH(node, &lane->runs)
+    {
         struct run *run = LIST_ITEM(node, struct run, link);
         run->is_draining = true;
         context_cancel(&run->ctx);
     }
     struct error late = {0};
     int64_t give_up_ns = drain->deadline_ns + 5000000000ll;
-    while (lane->run_count > 0 && condition_wait_until(&lane->became_idle, &patient, give_up_ns, &late))
+    while (lane->run_count > 0 &&
+           condition_wait_until(&lane->became_idle, &patient, give_up_ns, &late))
         continue;
     lane->is_closed = true; /* a request that was in work may still start or wake a run */
     context_deinit(&patient);
@@ -243,7 +256,8 @@ static void let_posts_pass(struct orchestrator *o, struct context *ctx)
     context_init(&patient, ctx->scheduler, ctx->arena, DEADLINE_NONE);
     batch_init(&nothing, ctx->arena, UUID_NONE);
     if (!store_commit(o->parts.store, &patient, &nothing, &e))
-        LOG_WARN("orchestrator", S("the store did not take its last batch"), LOG_STR("error.message", str_from_cstr(e.message)));
+        LOG_WARN("orchestrator", S("the store did not take its last batch"),
+                 LOG_STR("error.message", str_from_cstr(e.message)));
     context_deinit(&patient);
 }
 
@@ -257,6 +271,7 @@ bool orchestrator_drain(struct orchestrator *o, struct context *ctx, struct erro
     let_posts_pass(o, ctx);
     size_t left = orchestrator_active_runs(o);
     if (left > 0)
-        return error_set(e, REASON_TIMEOUT, "%zu runs did not stop in time; they resume at the next start", left);
+        return error_set(e, REASON_TIMEOUT,
+                         "%zu runs did not stop in time; they resume at the next start", left);
     return true;
 }

@@ -31,12 +31,12 @@ struct lane {
 
 /* The part of the configuration that SIGHUP swaps. */
 struct settings {
-    struct catalog *catalog;         /* owned by the snapshot */
-    struct agent_set *agents;        /* owned by the snapshot */
-    cost session_budget;             /* default: 200,000 tokens, 3,600 s, money and calls unlimited */
-    int64_t session_expiry_ms;       /* idle; 0: never */
+    struct catalog *catalog;   /* owned by the snapshot */
+    struct agent_set *agents;  /* owned by the snapshot */
+    cost session_budget;       /* default: 200,000 tokens, 3,600 s, money and calls unlimited */
+    int64_t session_expiry_ms; /* idle; 0: never */
     int64_t approval_expiry_ms;
-    int64_t call_timeout_ms;         /* of one model call, total: 120 s */
+    int64_t call_timeout_ms; /* of one model call, total: 120 s */
     int64_t session_files_bytes_max;
     _Atomic int references;
 };
@@ -51,13 +51,14 @@ struct orchestrator_parts {
     struct random *random;
     struct lane *lanes;
     size_t lane_count;
-    str node;                        /* this node's name: writer of its sessions */
-    str data_dir;                    /* session files live in data_dir/files */
-    struct settings *settings;       /* first snapshot, given away */
+    str node;                  /* this node's name: writer of its sessions */
+    str data_dir;              /* session files live in data_dir/files */
+    struct settings *settings; /* first snapshot, given away */
 };
 struct orchestrator;
 
-must_check bool orchestrator_create(const struct orchestrator_parts *parts, struct orchestrator **out, struct error *e);
+must_check bool orchestrator_create(const struct orchestrator_parts *parts,
+                                    struct orchestrator **out, struct error *e);
 void orchestrator_destroy(struct orchestrator *o);
 /* Swaps the snapshot (given away); the old one goes when its last user does. */
 void orchestrator_reconfigure(struct orchestrator *o, struct settings *give_settings);
@@ -68,77 +69,94 @@ struct ledger *orchestrator_ledger(struct orchestrator *o);
 struct journal_hub *orchestrator_hub(struct orchestrator *o);
 
 /* At start, on a coroutine: recovers leases and goes on with every run that is not final.  Gives how many. */
-may_suspend bool orchestrator_recover(struct orchestrator *o, struct context *ctx, size_t *resumed, struct error *e);
+may_suspend bool orchestrator_recover(struct orchestrator *o, struct context *ctx, size_t *resumed,
+                                      struct error *e);
 /* Refuses new runs (REASON_DRAINING), waits for those in work until ctx's deadline; the rest resume at the next start. */
 may_suspend bool orchestrator_drain(struct orchestrator *o, struct context *ctx, struct error *e);
 size_t orchestrator_active_runs(struct orchestrator *o);
 
 /* ---- sessions ---- */
 struct session_request {
-    str user_id;             /* empty: the caller; another one needs SCOPE_ACT_AS */
-    str agent;               /* empty: assistant */
-    cost budget;             /* caller's; only lowers the ceiling; COST_UNLIMITED: not said */
+    str user_id;                  /* empty: the caller; another one needs SCOPE_ACT_AS */
+    str agent;                    /* empty: assistant */
+    cost budget;                  /* caller's; only lowers the ceiling; COST_UNLIMITED: not said */
     str policy_context, metadata; /* JSON text or empty */
 };
-may_suspend bool session_create(struct orchestrator *o, struct context *ctx, const struct principal *principal,
-                                const struct session_request *request, struct record *out, struct error *e);
+may_suspend bool session_create(struct orchestrator *o, struct context *ctx,
+                                const struct principal *principal,
+                                const struct session_request *request, struct record *out,
+                                struct error *e);
 /* NOT_FOUND for sessions of another tenant, and of another user unless operator or admin. */
-may_suspend bool session_get(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid session_id,
-                             struct record *out, struct error *e);
-may_suspend bool session_list(struct orchestrator *o, struct context *ctx, const struct principal *principal, str cursor,
-                              size_t limit, struct records *out, struct error *e);
-may_suspend bool session_close(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid session_id,
-                               struct error *e);
+may_suspend bool session_get(struct orchestrator *o, struct context *ctx,
+                             const struct principal *principal, uuid session_id, struct record *out,
+                             struct error *e);
+may_suspend bool session_list(struct orchestrator *o, struct context *ctx,
+                              const struct principal *principal, str cursor, size_t limit,
+                              struct records *out, struct error *e);
+may_suspend bool session_close(struct orchestrator *o, struct context *ctx,
+                               const struct principal *principal, uuid session_id, struct error *e);
 /* {limit, spent, reserved, remaining}, each a cost, as JSON text. */
-may_suspend bool session_budget_json(struct orchestrator *o, struct context *ctx, const struct principal *principal,
-                                     uuid session_id, str *out, struct error *e);
+may_suspend bool session_budget_json(struct orchestrator *o, struct context *ctx,
+                                     const struct principal *principal, uuid session_id, str *out,
+                                     struct error *e);
 
 /* ---- runs ---- */
 struct run_request {
     uuid session_id;
-    str content;             /* plain text of the user's message */
-    str parts;               /* JSON array of parts (OpenAI content parts) when it is more than text; or empty */
-    str model;               /* empty: the agent's */
-    const struct prompt_message *history; /* compatible routes: the caller's own earlier turns, put before the message */
+    str content; /* plain text of the user's message */
+    str parts; /* JSON array of parts (OpenAI content parts) when it is more than text; or empty */
+    str model; /* empty: the agent's */
+    const struct prompt_message
+        *history; /* compatible routes: the caller's own earlier turns, put before the message */
     size_t history_count;
 };
 /* Durable when it returns.  Policy is asked (run.start) first.  REASON_SESSION_BUSY while another run of the session is live. */
-may_suspend bool run_start(struct orchestrator *o, struct context *ctx, const struct principal *principal,
-                           const struct run_request *request, uuid *run_id, struct error *e);
-may_suspend bool run_get(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid run_id,
-                         struct record *out, struct error *e);
-may_suspend bool run_list(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid session_id,
-                          str cursor, size_t limit, struct records *out, struct error *e); /* session UUID_NONE: all */
-may_suspend bool run_cancel(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid run_id,
-                            struct error *e);
+may_suspend bool run_start(struct orchestrator *o, struct context *ctx,
+                           const struct principal *principal, const struct run_request *request,
+                           uuid *run_id, struct error *e);
+may_suspend bool run_get(struct orchestrator *o, struct context *ctx,
+                         const struct principal *principal, uuid run_id, struct record *out,
+                         struct error *e);
+may_suspend bool run_list(struct orchestrator *o, struct context *ctx,
+                          const struct principal *principal, uuid session_id, str cursor,
+                          size_t limit, struct records *out,
+                          struct error *e); /* session UUID_NONE: all */
+may_suspend bool run_cancel(struct orchestrator *o, struct context *ctx,
+                            const struct principal *principal, uuid run_id, struct error *e);
 /* Run as JSON: id, session_id, status, agent, model, cost, trace_id, error {type, message}, times, last_seq. */
 void run_write_json(struct json_writer *w, const struct record *run);
 
 /* ---- approvals ---- */
-may_suspend bool approval_list(struct orchestrator *o, struct context *ctx, const struct principal *principal, str status,
-                               str cursor, size_t limit, struct records *out, struct error *e);
-may_suspend bool approval_get(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid approval_id,
+may_suspend bool approval_list(struct orchestrator *o, struct context *ctx,
+                               const struct principal *principal, str status, str cursor,
+                               size_t limit, struct records *out, struct error *e);
+may_suspend bool approval_get(struct orchestrator *o, struct context *ctx,
+                              const struct principal *principal, uuid approval_id,
                               struct record *out, struct error *e);
 struct approval_decision {
     uuid approval_id;
     bool is_approve;
-    str digest;              /* must equal the approval's: STALE_DIGEST otherwise */
+    str digest; /* must equal the approval's: STALE_DIGEST otherwise */
     str reason;
 };
 /* SELF_APPROVAL for the user or requester of the run and for keys they own or made. */
-may_suspend bool approval_decide(struct orchestrator *o, struct context *ctx, const struct principal *principal,
+may_suspend bool approval_decide(struct orchestrator *o, struct context *ctx,
+                                 const struct principal *principal,
                                  const struct approval_decision *decision, struct error *e);
 /* Ends what nobody decided in time and wakes its runs; main calls it every 30 s on a coroutine. */
-may_suspend bool approvals_expire(struct orchestrator *o, struct context *ctx, size_t *expired, struct error *e);
+may_suspend bool approvals_expire(struct orchestrator *o, struct context *ctx, size_t *expired,
+                                  struct error *e);
 
 /* ---- one governed call without a run ---- */
 /* POST /api/v1/tools/{name}/invoke: policy, budget (of the session when given), execution, audit. */
 struct tool_invocation {
     str name, version, input;
-    uuid session_id;         /* UUID_NONE: none */
+    uuid session_id; /* UUID_NONE: none */
 };
-may_suspend bool tool_invoke(struct orchestrator *o, struct context *ctx, const struct principal *principal,
-                             const struct tool_invocation *invocation, struct tool_result *out, str *version, struct error *e);
+may_suspend bool tool_invoke(struct orchestrator *o, struct context *ctx,
+                             const struct principal *principal,
+                             const struct tool_invocation *invocation, struct tool_result *out,
+                             str *version, struct error *e);
 
 /*
  * A plain model call (compatible routes): policy and reservation before, settlement after.
@@ -161,35 +179,45 @@ struct plain_call {
 };
 struct plain_request {
     str model;
-    uuid session_id;               /* UUID_NONE: no session */
+    uuid session_id; /* UUID_NONE: no session */
     int64_t input_tokens_bound;
-    int64_t max_output_tokens;     /* 0: not said */
-    int64_t choices;               /* n, at least 1 */
+    int64_t max_output_tokens; /* 0: not said */
+    int64_t choices;           /* n, at least 1 */
 };
-may_suspend bool plain_call_begin(struct orchestrator *o, struct context *ctx, const struct principal *principal,
-                                  const struct plain_request *request, struct plain_call *out, struct error *e);
+may_suspend bool plain_call_begin(struct orchestrator *o, struct context *ctx,
+                                  const struct principal *principal,
+                                  const struct plain_request *request, struct plain_call *out,
+                                  struct error *e);
 bool plain_call_next_target(struct orchestrator *o, struct plain_call *call);
 /* usage NULL or not reported: settled by the reservation (interrupted) or `estimated_output` when >= 0.  Never waits. */
-void plain_call_end(struct orchestrator *o, struct plain_call *call, const struct usage *usage, int64_t estimated_output,
-                    const struct error *failure);
+void plain_call_end(struct orchestrator *o, struct plain_call *call, const struct usage *usage,
+                    int64_t estimated_output, const struct error *failure);
 
 /* ---- session files ---- */
 struct file_upload;
-may_suspend bool file_upload_begin(struct orchestrator *o, struct context *ctx, const struct principal *principal,
-                                   uuid session_id, str name, str content_type, int64_t content_length,
+may_suspend bool file_upload_begin(struct orchestrator *o, struct context *ctx,
+                                   const struct principal *principal, uuid session_id, str name,
+                                   str content_type, int64_t content_length,
                                    struct file_upload **out, struct error *e);
-may_suspend bool file_upload_write(struct file_upload *upload, struct context *ctx, str bytes, struct error *e); /* QUOTA */
-may_suspend bool file_upload_finish(struct file_upload *upload, struct context *ctx, struct record *out, struct error *e);
+may_suspend bool file_upload_write(struct file_upload *upload, struct context *ctx, str bytes,
+                                   struct error *e); /* QUOTA */
+may_suspend bool file_upload_finish(struct file_upload *upload, struct context *ctx,
+                                    struct record *out, struct error *e);
 void file_upload_abort(struct file_upload *upload); /* NULL is fine */
-may_suspend bool file_list(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid session_id,
-                           struct records *out, struct error *e);
+may_suspend bool file_list(struct orchestrator *o, struct context *ctx,
+                           const struct principal *principal, uuid session_id, struct records *out,
+                           struct error *e);
 struct file_download;
-may_suspend bool file_download_begin(struct orchestrator *o, struct context *ctx, const struct principal *principal,
-                                     uuid session_id, str name, struct file_download **out, struct record *row, struct error *e);
+may_suspend bool file_download_begin(struct orchestrator *o, struct context *ctx,
+                                     const struct principal *principal, uuid session_id, str name,
+                                     struct file_download **out, struct record *row,
+                                     struct error *e);
 /* empty at the end; borrowed until the next call */
-may_suspend bool file_download_read(struct file_download *download, struct context *ctx, str *piece, struct error *e);
+may_suspend bool file_download_read(struct file_download *download, struct context *ctx, str *piece,
+                                    struct error *e);
 void file_download_end(struct file_download *download);
-may_suspend bool file_remove(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid session_id,
-                             str name, struct error *e);
+may_suspend bool file_remove(struct orchestrator *o, struct context *ctx,
+                             const struct principal *principal, uuid session_id, str name,
+                             struct error *e);
 
 #endif

@@ -42,7 +42,8 @@ static void decide(struct policy *base, struct context *ctx, const struct policy
     if (is_denied(kit, input->action) || is_denied(kit, input->tool_name))
         return;
     bool is_guarded = str_equal(input->tool_category, S("system"));
-    bool is_approved = !str_is_empty(input->approver) && !str_equal(input->approver, input->user_id);
+    bool is_approved =
+        !str_is_empty(input->approver) && !str_equal(input->approver, input->user_id);
     out->verdict = is_guarded && !is_approved ? POLICY_NEEDS_APPROVAL : POLICY_ALLOW;
 }
 
@@ -130,7 +131,8 @@ static bool next(struct reply_stream *base, struct context *ctx, struct delta *o
     at -= text != NULL;
     if (at < reply->call_count * 2) {
         const struct fake_call *call = &reply->calls[at / 2];
-        *out = (struct delta){.kind = at % 2 ? DELTA_TOOL_ARGUMENTS : DELTA_TOOL_CALL, .index = at / 2};
+        *out = (struct delta){.kind = at % 2 ? DELTA_TOOL_ARGUMENTS : DELTA_TOOL_CALL,
+                              .index = at / 2};
         if (at % 2) {
             out->text = str_from_cstr(call->arguments);
         } else {
@@ -139,7 +141,8 @@ static bool next(struct reply_stream *base, struct context *ctx, struct delta *o
         }
         return true;
     }
-    *out = (struct delta){.kind = DELTA_END, .finish = reply->call_count ? FINISH_TOOL_CALLS : FINISH_STOP};
+    *out = (struct delta){.kind = DELTA_END,
+                          .finish = reply->call_count ? FINISH_TOOL_CALLS : FINISH_STOP};
     out->usage = reply->usage;
     return true;
 }
@@ -169,7 +172,8 @@ static bool stream(struct provider *base, struct context *ctx, const struct prom
 {
     struct fake_provider *provider = (struct fake_provider *) base;
     struct testkit *kit = provider->kit;
-    struct fake_reply reply = {.usage = {.input_tokens = 10, .output_tokens = 5, .is_reported = true}};
+    struct fake_reply reply = {
+        .usage = {.input_tokens = 10, .output_tokens = 5, .is_reported = true}};
     kit->model_calls++;
     kit->fallback_calls += provider == kit->fallback;
     note_prompt(kit, prompt);
@@ -186,8 +190,8 @@ static bool stream(struct provider *base, struct context *ctx, const struct prom
     return true;
 }
 
-static bool complete(struct provider *base, struct context *ctx, const struct prompt *prompt, struct reply *out,
-                     struct error *e)
+static bool complete(struct provider *base, struct context *ctx, const struct prompt *prompt,
+                     struct reply *out, struct error *e)
 {
     (void) base;
     (void) ctx;
@@ -196,8 +200,8 @@ static bool complete(struct provider *base, struct context *ctx, const struct pr
     return error_set(e, REASON_PROVIDER_INVALID, "the fake provider only streams");
 }
 
-static bool forward(struct provider *base, struct context *ctx, str path, str body, struct http_exchange **out,
-                    struct error *e)
+static bool forward(struct provider *base, struct context *ctx, str path, str body,
+                    struct http_exchange **out, struct error *e)
 {
     (void) base;
     (void) ctx;
@@ -207,7 +211,8 @@ static bool forward(struct provider *base, struct context *ctx, str path, str bo
     return error_set(e, REASON_PROVIDER_INVALID, "the fake provider forwards nothing");
 }
 
-static bool models(struct provider *base, struct context *ctx, str **names, size_t *count, struct error *e)
+static bool models(struct provider *base, struct context *ctx, str **names, size_t *count,
+                   struct error *e)
 {
     (void) base;
     (void) ctx;
@@ -266,8 +271,10 @@ static void write_manifest(const char *dir, size_t i)
     snprintf(path, sizeof path, "%s/%s", dir, manifests[i].name);
     ensure(mkdir(path, 0700) == 0);
     snprintf(text, sizeof text,
-             "name: %s\nversion: 1.0.0\ncategory: %s\nauthor: test\nabi: nexus-export\nmodule: tool.wasm\n%s"
-             "limits: {fuel: 1000000, memory: 1MB, time: 10s, output: 64KB}\npermissions: {}\ndescription: fake\n"
+             "name: %s\nversion: 1.0.0\ncategory: %s\nauthor: test\nabi: nexus-export\nmodule: "
+             "tool.wasm\n%s"
+             "limits: {fuel: 1000000, memory: 1MB, time: 10s, output: 64KB}\npermissions: "
+             "{}\ndescription: fake\n"
              "input: {type: object}\noutput: {type: object}\n",
              manifests[i].name, manifests[i].category, manifests[i].flags);
     write_file(dir, manifests[i].name, "tool.wasm", "not run");
@@ -292,7 +299,8 @@ static struct registry *make_registry(void)
     ensure(mkdtemp(dir) != NULL);
     for (size_t i = 0; i < FAKE_TOOLS; i++)
         write_manifest(dir, i);
-    ensure(registry_create(&(struct registry_options){.tool_dir = str_from_cstr(dir)}, &registry, &e));
+    ensure(
+        registry_create(&(struct registry_options){.tool_dir = str_from_cstr(dir)}, &registry, &e));
     for (size_t i = 0; i < FAKE_TOOLS; i++)
         remove_manifest(dir, i);
     rmdir(dir);
@@ -331,13 +339,16 @@ static struct settings *make_settings(struct testkit *kit)
 {
     struct settings *settings = calloc(1, sizeof *settings);
     struct error e;
-    struct model_price price = {.is_known = true, .input_picousd_per_token = 1000, .output_picousd_per_token = 2000};
+    struct model_price price = {
+        .is_known = true, .input_picousd_per_token = 1000, .output_picousd_per_token = 2000};
     struct model_target targets[] = {
         {.provider = &kit->provider->base, .model = S("fake"), .weight = 1, .price = price},
         {.provider = &kit->fallback->base, .model = S("fake"), .weight = 1, .price = price},
     };
-    struct model model = {.name = S("fake"), .targets = targets, .target_count = 1, .max_output_tokens = 300};
-    struct model pair = {.name = S("pair"), .targets = targets, .target_count = 2, .max_output_tokens = 300};
+    struct model model = {
+        .name = S("fake"), .targets = targets, .target_count = 1, .max_output_tokens = 300};
+    struct model pair = {
+        .name = S("pair"), .targets = targets, .target_count = 2, .max_output_tokens = 300};
     ensure(settings != NULL);
     *settings = kit->defaults;
     settings->catalog = catalog_create();
@@ -461,7 +472,8 @@ static void run_body(void *argument)
     context_deinit(&ctx);
 }
 
-void testkit_begin(struct testkit *kit, void (*fn)(struct context *ctx, void *argument), void *argument)
+void testkit_begin(struct testkit *kit, void (*fn)(struct context *ctx, void *argument),
+                   void *argument)
 {
     struct body *body = malloc(sizeof *body);
     struct error e;
@@ -470,7 +482,8 @@ void testkit_begin(struct testkit *kit, void (*fn)(struct context *ctx, void *ar
     ensure(coroutine_start(kit->scheduler, "test", run_body, body, &e));
 }
 
-void testkit_do(struct testkit *kit, void (*fn)(struct context *ctx, void *argument), void *argument)
+void testkit_do(struct testkit *kit, void (*fn)(struct context *ctx, void *argument),
+                void *argument)
 {
     testkit_begin(kit, fn, argument);
     if (kit->loop)
@@ -504,13 +517,17 @@ static struct testkit *make(struct loop *loop)
     kit->loop = loop;
     kit->random = loop ? random_system() : random_seeded_create(7);
     kit->clock = loop ? clock_system() : clock_manual_create(1700000000000000ll, 1000000000ll);
-    kit->store = memory_store_create(kit->clock, kit->random, (struct memory_store_hooks){0}, S("test"));
+    kit->store =
+        memory_store_create(kit->clock, kit->random, (struct memory_store_hooks){0}, S("test"));
     kit->registry = make_registry();
     kit->arena = arena_create(256u << 20);
     kit->tenant_id = uuid_new(kit->clock, kit->random);
     kit->other_tenant_id = uuid_new(kit->clock, kit->random);
     kit->defaults = (struct settings){
-        .session_budget = {.tokens = 200000, .time_ms = 3600000, .cost_nanousd = COST_UNLIMITED, .tool_calls = COST_UNLIMITED},
+        .session_budget = {.tokens = 200000,
+                           .time_ms = 3600000,
+                           .cost_nanousd = COST_UNLIMITED,
+                           .tool_calls = COST_UNLIMITED},
         .approval_expiry_ms = 600000,
         .call_timeout_ms = 60000,
         .session_files_bytes_max = 1000,
@@ -620,7 +637,8 @@ struct fake_tool *testkit_tool(struct testkit *kit, const char *name)
     unreachable_state();
 }
 
-struct principal testkit_principal(const struct testkit *kit, const char *user, enum role_level level)
+struct principal testkit_principal(const struct testkit *kit, const char *user,
+                                   enum role_level level)
 {
     static const char *const roles[] = {"viewer", "user", "operator", "admin"};
     return (struct principal){
@@ -632,17 +650,19 @@ struct principal testkit_principal(const struct testkit *kit, const char *user, 
     };
 }
 
-uuid testkit_session(struct testkit *kit, struct context *ctx, const struct principal *principal, cost budget)
+uuid testkit_session(struct testkit *kit, struct context *ctx, const struct principal *principal,
+                     cost budget)
 {
     struct record session;
     struct error e = {0};
-    if (!session_create(kit->o, ctx, principal, &(struct session_request){.budget = budget}, &session, &e))
+    if (!session_create(kit->o, ctx, principal, &(struct session_request){.budget = budget},
+                        &session, &e))
         fail_msg("%s", e.message);
     return record_uuid(&session, SESSIONS_ID);
 }
 
-uuid testkit_start(struct testkit *kit, struct context *ctx, const struct principal *principal, uuid session_id,
-                   const char *content)
+uuid testkit_start(struct testkit *kit, struct context *ctx, const struct principal *principal,
+                   uuid session_id, const char *content)
 {
     uuid run_id = UUID_NONE;
     struct error e = {0};
@@ -690,13 +710,15 @@ str testkit_history(struct testkit *kit, struct context *ctx, uuid run_id)
         if (!run_state_apply(&state, &events.items[i], &e))
             fail_msg("%s", e.message);
         if (events.items[i].type != EVENT_MODEL_DELTA)
-            strbuf_printf(&text, "%s%s", text.len ? " " : "", event_type_name(events.items[i].type));
+            strbuf_printf(&text, "%s%s", text.len ? " " : "",
+                          event_type_name(events.items[i].type));
     }
     strbuf_add_char(&text, 0);
     return str_slice(strbuf_str(&text), 0, text.len - 1);
 }
 
-const struct json *testkit_event(struct testkit *kit, struct context *ctx, uuid run_id, enum event_type type)
+const struct json *testkit_event(struct testkit *kit, struct context *ctx, uuid run_id,
+                                 enum event_type type)
 {
     struct events events = read_all(kit, ctx, run_id);
     for (size_t i = events.count; i > 0; i--)
@@ -717,7 +739,8 @@ void testkit_check_ledger(struct testkit *kit, struct context *ctx, uuid session
     record_set_uuid(&key, SESSIONS_ID, session_id);
     assert_true(store_get(kit->store, ctx, kit->tenant_id, &key, &session, &e));
     assert_true(session_budget_read(record_text(&session, SESSIONS_BUDGET), &limits.session, &e));
-    assert_true(ledger_open_path(ledger, ctx, kit->tenant_id, record_text(&session, SESSIONS_USER_ID), session_id, UUID_NONE,
+    assert_true(ledger_open_path(ledger, ctx, kit->tenant_id,
+                                 record_text(&session, SESSIONS_USER_ID), session_id, UUID_NONE,
                                  limits, &path, &e));
     for (int level = 0; level < ACCOUNT_LEVEL_COUNT; level++)
         assert_true(cost_is_zero(ledger_view(ledger, &path, (enum account_level) level).reserved));

@@ -28,21 +28,21 @@ struct fake_call {
     const char *name, *arguments;
 };
 struct fake_reply {
-    const char *text;               /* NULL: no text when there are calls, else "done" */
+    const char *text; /* NULL: no text when there are calls, else "done" */
     struct fake_call calls[FAKE_CALLS_MAX];
     int call_count;
-    int64_t delay_ms;               /* before the stream opens */
-    int64_t pause_ms;               /* before each piece */
-    enum error_reason refusal;      /* instead of a stream; NONE: none */
-    enum error_reason cut;          /* after the first piece */
-    struct usage usage;             /* is_reported false: the provider is silent about it */
+    int64_t delay_ms;          /* before the stream opens */
+    int64_t pause_ms;          /* before each piece */
+    enum error_reason refusal; /* instead of a stream; NONE: none */
+    enum error_reason cut;     /* after the first piece */
+    struct usage usage;        /* is_reported false: the provider is silent about it */
 };
 struct fake_tool {
     const char *name;
-    int64_t delay_ms, after_ms;     /* before the effect happens, and until the answer arrives */
-    enum error_reason failure;      /* told after the effect happened */
+    int64_t delay_ms, after_ms; /* before the effect happens, and until the answer arrives */
+    enum error_reason failure;  /* told after the effect happened */
     const char *output;
-    int begun, effects;             /* counted */
+    int begun, effects; /* counted */
 };
 
 struct testkit {
@@ -51,12 +51,13 @@ struct testkit {
     struct store *store;
     struct registry *registry;
     struct arena *arena;
-    struct settings defaults;       /* what each incarnation's settings begin with; catalog and agents are made anew */
+    struct settings
+        defaults; /* what each incarnation's settings begin with; catalog and agents are made anew */
     uuid tenant_id, other_tenant_id;
     int incarnation;
     char node[16], data_dir[64];
 
-    struct loop *loop;              /* NULL: simulated */
+    struct loop *loop; /* NULL: simulated */
     struct scheduler *scheduler;
     struct lane lane;
     struct orchestrator *o;
@@ -72,12 +73,12 @@ struct testkit {
     /* what the parts have seen, on `arena` */
     int model_calls, fallback_calls, decisions;
     size_t prompt_messages, prompt_tools;
-    str prompt_last;                /* text of the last message of the newest prompt */
-    str prompt_last_result;         /* of the last tool result in it */
+    str prompt_last;        /* text of the last message of the newest prompt */
+    str prompt_last_result; /* of the last tool result in it */
     int64_t prompt_max_output_tokens;
     str tool_input, tool_user, tool_effect_key;
     size_t tool_files;
-    str denied[4];                  /* actions or tools that the policy denies */
+    str denied[4]; /* actions or tools that the policy denies */
     str policy_role, policy_user;
 };
 
@@ -95,17 +96,28 @@ struct testkit_case {
     void (*script)(struct testkit *kit);
     bool is_on_loop;
 };
-#define TESTKIT_BODY(fn) {.name = #fn, .body = fn}
-#define TESTKIT_LOOP_BODY(fn) {.name = #fn, .body = fn, .is_on_loop = true}
-#define TESTKIT_SCRIPT(fn) {.name = #fn, .script = fn}
+#define TESTKIT_BODY(fn)                                                                           \
+    {                                                                                              \
+        .name = #fn, .body = fn                                                                    \
+    }
+#define TESTKIT_LOOP_BODY(fn)                                                                      \
+    {                                                                                              \
+        .name = #fn, .body = fn, .is_on_loop = true                                                \
+    }
+#define TESTKIT_SCRIPT(fn)                                                                         \
+    {                                                                                              \
+        .name = #fn, .script = fn                                                                  \
+    }
 int testkit_main(const struct testkit_case *cases, size_t count);
 
 /* Runs body on a coroutine until it has returned and (simulated) nothing moves any more. */
-void testkit_do(struct testkit *kit, void (*body)(struct context *ctx, void *argument), void *argument);
+void testkit_do(struct testkit *kit, void (*body)(struct context *ctx, void *argument),
+                void *argument);
 /* Simulated only: moves time on by this much. */
 void testkit_run_ms(struct testkit *kit, int64_t ms);
 /* Simulated only: starts body and comes back at once; testkit_run_ms moves it. */
-void testkit_begin(struct testkit *kit, void (*body)(struct context *ctx, void *argument), void *argument);
+void testkit_begin(struct testkit *kit, void (*body)(struct context *ctx, void *argument),
+                   void *argument);
 /* Simulated only: the node dies and starts again, with recovery.  What is alive is thrown away with its store's copy. */
 void testkit_crash(struct testkit *kit);
 /* The same without recovery: nothing goes on by itself. */
@@ -114,17 +126,20 @@ void testkit_crash_only(struct testkit *kit);
 void testkit_reply(struct testkit *kit, struct fake_reply reply);
 struct fake_tool *testkit_tool(struct testkit *kit, const char *name);
 
-struct principal testkit_principal(const struct testkit *kit, const char *user, enum role_level level);
+struct principal testkit_principal(const struct testkit *kit, const char *user,
+                                   enum role_level level);
 /* A session of its own with this budget (COST_LIMITLESS: the defaults). */
-uuid testkit_session(struct testkit *kit, struct context *ctx, const struct principal *principal, cost budget);
-uuid testkit_start(struct testkit *kit, struct context *ctx, const struct principal *principal, uuid session_id,
-                   const char *content);
+uuid testkit_session(struct testkit *kit, struct context *ctx, const struct principal *principal,
+                     cost budget);
+uuid testkit_start(struct testkit *kit, struct context *ctx, const struct principal *principal,
+                   uuid session_id, const char *content);
 struct record testkit_run(struct testkit *kit, struct context *ctx, uuid run_id);
 str testkit_status(struct testkit *kit, struct context *ctx, uuid run_id);
 /* The types of a run's events joined by a space, deltas left out; checks that numbers have no gap and that it folds. */
 str testkit_history(struct testkit *kit, struct context *ctx, uuid run_id);
 /* The newest event of a type; fails the test when there is none. */
-const struct json *testkit_event(struct testkit *kit, struct context *ctx, uuid run_id, enum event_type type);
+const struct json *testkit_event(struct testkit *kit, struct context *ctx, uuid run_id,
+                                 enum event_type type);
 /* spent = sum of entries for every account, and nothing is reserved: what must hold at rest. */
 void testkit_check_ledger(struct testkit *kit, struct context *ctx, uuid session_id);
 

@@ -5,8 +5,8 @@
 #include "base/limits.h"
 #include "orchestrator/orchestrator_internal.h"
 
-static bool decide(struct orchestrator *o, struct context *ctx, struct plain_call *call, uuid session_id, str policy_context,
-                   struct error *e)
+static bool decide(struct orchestrator *o, struct context *ctx, struct plain_call *call,
+                   uuid session_id, str policy_context, struct error *e)
 {
     struct policy_input input = {
         .action = S("model.call"),
@@ -26,7 +26,8 @@ static bool decide(struct orchestrator *o, struct context *ctx, struct plain_cal
     call->policy_rule = decision.rule;
     if (decision.verdict == POLICY_ALLOW)
         return true;
-    return error_set(e, REASON_POLICY_DENIED, "the policy does not allow a call of model \"" STR_FMT "\": " STR_FMT,
+    return error_set(e, REASON_POLICY_DENIED,
+                     "the policy does not allow a call of model \"" STR_FMT "\": " STR_FMT,
                      STR_ARG(call->model->name), STR_ARG(decision.reason));
 }
 
@@ -35,37 +36,48 @@ static bool bound_cost(struct plain_call *call, const struct settings *settings,
                        const struct plain_request *request, struct error *e)
 {
     int64_t choices = request->choices > 0 ? request->choices : 1;
-    int64_t output = request->max_output_tokens > 0 ? request->max_output_tokens : call->model->max_output_tokens;
+    int64_t output = request->max_output_tokens > 0 ? request->max_output_tokens
+                                                    : call->model->max_output_tokens;
     if (output > call->model->max_output_tokens)
         output = call->model->max_output_tokens;
     call->input_bound = request->input_tokens_bound;
-    int64_t room = remaining.tokens == COST_UNLIMITED ? INT64_MAX : (remaining.tokens - call->input_bound) / choices;
+    int64_t room = remaining.tokens == COST_UNLIMITED
+                       ? INT64_MAX
+                       : (remaining.tokens - call->input_bound) / choices;
     if (room < (output < RUN_OUTPUT_TOKENS_MIN ? output : RUN_OUTPUT_TOKENS_MIN))
-        return error_set(e, REASON_BUDGET,
-                         "the call needs %lld tokens of input and at least %lld of output, %lld are left in the budget",
-                         (long long) call->input_bound, (long long) (output < RUN_OUTPUT_TOKENS_MIN ? output : RUN_OUTPUT_TOKENS_MIN),
-                         (long long) remaining.tokens);
+        return error_set(
+            e, REASON_BUDGET,
+            "the call needs %lld tokens of input and at least %lld of output, %lld are left in the "
+            "budget",
+            (long long) call->input_bound,
+            (long long) (output < RUN_OUTPUT_TOKENS_MIN ? output : RUN_OUTPUT_TOKENS_MIN),
+            (long long) remaining.tokens);
     call->is_lowered = room < output;
     call->max_output_tokens = call->is_lowered ? room : output;
     if (remaining.cost_nanousd != COST_UNLIMITED && !call->target->price.is_known)
-        return error_set(e, REASON_BUDGET, "model \"" STR_FMT "\" has no price and the budget limits money; give it a `price` in the configuration",
-                         STR_ARG(call->model->name));
+        return error_set(
+            e, REASON_BUDGET,
+            "model \"" STR_FMT
+            "\" has no price and the budget limits money; give it a `price` in the configuration",
+            STR_ARG(call->model->name));
     int64_t time_ms = settings->call_timeout_ms;
     if (remaining.time_ms != COST_UNLIMITED && remaining.time_ms / 8 < time_ms)
         time_ms = remaining.time_ms / 8 > 1000 ? remaining.time_ms / 8 : 1000;
     call->reserved = (cost){
         .tokens = call->input_bound + call->max_output_tokens * choices,
         .time_ms = time_ms,
-        .cost_nanousd = price_bound_nanousd(&call->target->price, call->input_bound, call->max_output_tokens * choices),
+        .cost_nanousd = price_bound_nanousd(&call->target->price, call->input_bound,
+                                            call->max_output_tokens * choices),
     };
     return true;
 }
 
-static bool begin(struct orchestrator *o, struct context *ctx, const struct plain_request *request, struct plain_call *call,
-                  struct error *e)
+static bool begin(struct orchestrator *o, struct context *ctx, const struct plain_request *request,
+                  struct plain_call *call, struct error *e)
 {
     str policy_context = STR_NONE;
-    if (!session_open_path(o, ctx, &call->principal, request->session_id, &call->path, &policy_context, e))
+    if (!session_open_path(o, ctx, &call->principal, request->session_id, &call->path,
+                           &policy_context, e))
         return false;
     cost remaining = ledger_remaining(o->ledger, &call->path);
     if (decide(o, ctx, call, request->session_id, policy_context, e) &&
@@ -76,17 +88,20 @@ static bool begin(struct orchestrator *o, struct context *ctx, const struct plai
     return false;
 }
 
-bool plain_call_begin(struct orchestrator *o, struct context *ctx, const struct principal *principal,
-                      const struct plain_request *request, struct plain_call *out, struct error *e)
+bool plain_call_begin(struct orchestrator *o, struct context *ctx,
+                      const struct principal *principal, const struct plain_request *request,
+                      struct plain_call *out, struct error *e)
 {
-    *out = (struct plain_call){.principal = *principal, .id = uuid_new(o->parts.clock, o->parts.random)};
+    *out = (struct plain_call){.principal = *principal,
+                               .id = uuid_new(o->parts.clock, o->parts.random)};
     if (principal->level < ROLE_LEVEL_USER)
         return error_set(e, REASON_DENIED, "a viewer may not call models");
     out->settings = orchestrator_acquire(o);
     out->model = catalog_find(out->settings->catalog, request->model);
     bool ok = out->model || catalog_error_unknown(out->settings->catalog, request->model, e);
     if (ok && !plain_call_next_target(o, out))
-        ok = error_set(e, REASON_UNKNOWN_MODEL, "model \"" STR_FMT "\" has no target", STR_ARG(request->model));
+        ok = error_set(e, REASON_UNKNOWN_MODEL, "model \"" STR_FMT "\" has no target",
+                       STR_ARG(request->model));
     ok = ok && begin(o, ctx, request, out, e);
     out->started_ns = context_now_ns(ctx);
     if (!ok)
@@ -96,11 +111,13 @@ bool plain_call_begin(struct orchestrator *o, struct context *ctx, const struct 
 
 bool plain_call_next_target(struct orchestrator *o, struct plain_call *call)
 {
-    const struct model_target *target = catalog_pick(call->model, call->tried, o->parts.random, &call->target_index);
+    const struct model_target *target =
+        catalog_pick(call->model, call->tried, o->parts.random, &call->target_index);
     if (!target)
         return false;
     /* The reservation was made at the first target's price: a dearer fallback would not be covered by it. */
-    if (call->target && price_bound_nanousd(&target->price, call->input_bound, call->reserved.tokens - call->input_bound) >
+    if (call->target && price_bound_nanousd(&target->price, call->input_bound,
+                                            call->reserved.tokens - call->input_bound) >
                             call->reserved.cost_nanousd)
         return false;
     call->tried |= (uint64_t) 1 << call->target_index;
@@ -108,8 +125,8 @@ bool plain_call_next_target(struct orchestrator *o, struct plain_call *call)
     return true;
 }
 
-static str settlement_details(struct arena *arena, const struct plain_call *call, const struct usage *usage,
-                              const struct error *failure)
+static str settlement_details(struct arena *arena, const struct plain_call *call,
+                              const struct usage *usage, const struct error *failure)
 {
     struct strbuf text;
     struct json_writer w;
@@ -126,13 +143,14 @@ static str settlement_details(struct arena *arena, const struct plain_call *call
     return strbuf_str(&text);
 }
 
-static void count(struct orchestrator *o, const struct plain_call *call, const struct usage *usage, int64_t elapsed_ns,
-                  const struct error *failure)
+static void count(struct orchestrator *o, const struct plain_call *call, const struct usage *usage,
+                  int64_t elapsed_ns, const struct error *failure)
 {
     struct metrics *metrics = o->parts.metrics;
     str model = call->model->name;
     str outcome = failure ? str_from_cstr(error_problem(failure->reason)) : S("ok");
-    metrics_add(metrics, METRIC_MODEL_CALLS, 1, (str[]){model, call->target->provider->name, outcome}, 3);
+    metrics_add(metrics, METRIC_MODEL_CALLS, 1,
+                (str[]){model, call->target->provider->name, outcome}, 3);
     metrics_observe(metrics, METRIC_MODEL_DURATION, (double) elapsed_ns / 1e9, &model, 1);
     metrics_add(metrics, METRIC_MODEL_TOKENS, usage->input_tokens, (str[]){model, S("input")}, 2);
     metrics_add(metrics, METRIC_MODEL_TOKENS, usage->output_tokens, (str[]){model, S("output")}, 2);
@@ -144,11 +162,12 @@ static void count(struct orchestrator *o, const struct plain_call *call, const s
     }
     str status = failure ? S("failed") : S("completed");
     metrics_add(metrics, METRIC_AGENT_REQUESTS, 1, (str[]){session, S("model"), status}, 3);
-    metrics_observe(metrics, METRIC_AGENT_REQUEST_DURATION, (double) elapsed_ns / 1e9, (str[]){S("model")}, 1);
+    metrics_observe(metrics, METRIC_AGENT_REQUEST_DURATION, (double) elapsed_ns / 1e9,
+                    (str[]){S("model")}, 1);
 }
 
-void plain_call_end(struct orchestrator *o, struct plain_call *call, const struct usage *usage, int64_t estimated_output,
-                    const struct error *failure)
+void plain_call_end(struct orchestrator *o, struct plain_call *call, const struct usage *usage,
+                    int64_t estimated_output, const struct error *failure)
 {
     struct usage used = {0};
     const char *basis = "reserved";
@@ -167,7 +186,8 @@ void plain_call_end(struct orchestrator *o, struct plain_call *call, const struc
             .tokens = used.input_tokens + used.output_tokens,
             .cost_nanousd = price_nanousd(&call->target->price, &used),
         };
-    spent.time_ms = elapsed_ns / 1000000 < call->reserved.time_ms ? elapsed_ns / 1000000 : call->reserved.time_ms;
+    spent.time_ms = elapsed_ns / 1000000 < call->reserved.time_ms ? elapsed_ns / 1000000
+                                                                  : call->reserved.time_ms;
     OWNED(arena) arena = arena_create(0);
     ledger_settle_plain(o->ledger, &call->path,
                         &(struct settlement){

@@ -12,11 +12,15 @@
 
 static struct plain_request request_of(const char *model, uuid session_id)
 {
-    return (struct plain_request){.model = str_from_cstr(model), .session_id = session_id, .input_tokens_bound = 100, .choices = 1};
+    return (struct plain_request){.model = str_from_cstr(model),
+                                  .session_id = session_id,
+                                  .input_tokens_bound = 100,
+                                  .choices = 1};
 }
 
-static enum error_reason begin(struct testkit *kit, struct context *ctx, const struct principal *principal,
-                               struct plain_request request, struct plain_call *call)
+static enum error_reason begin(struct testkit *kit, struct context *ctx,
+                               const struct principal *principal, struct plain_request request,
+                               struct plain_call *call)
 {
     struct error e = {0};
     (void) !context_sleep_ms(ctx, 2, &e); /* so that the entries' ids are in order */
@@ -34,10 +38,12 @@ static struct record newest_entry(struct testkit *kit, struct context *ctx)
     return rows.items[0];
 }
 
-static void assert_entry(struct testkit *kit, struct context *ctx, const char *basis, int64_t tokens)
+static void assert_entry(struct testkit *kit, struct context *ctx, const char *basis,
+                         int64_t tokens)
 {
     struct record row = newest_entry(kit, ctx);
-    if (!str_equal(record_text(&row, LEDGER_BASIS), str_from_cstr(basis)) || record_integer(&row, LEDGER_TOKENS) != tokens)
+    if (!str_equal(record_text(&row, LEDGER_BASIS), str_from_cstr(basis)) ||
+        record_integer(&row, LEDGER_TOKENS) != tokens)
         fail_msg(STR_FMT " %lld, wanted %s %lld", STR_ARG(record_text(&row, LEDGER_BASIS)),
                  (long long) record_integer(&row, LEDGER_TOKENS), basis, (long long) tokens);
 }
@@ -50,7 +56,8 @@ static uuid session_with(struct testkit *kit, struct context *ctx, int64_t token
     return testkit_session(kit, ctx, &ada, budget);
 }
 
-static void test_what_the_provider_reports_settles_the_call(struct testkit *kit, struct context *ctx)
+static void test_what_the_provider_reports_settles_the_call(struct testkit *kit,
+                                                            struct context *ctx)
 {
     struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
     uuid session_id = session_with(kit, ctx, 10000);
@@ -70,7 +77,8 @@ static void test_what_the_provider_reports_settles_the_call(struct testkit *kit,
     testkit_check_ledger(kit, ctx, session_id);
 }
 
-static void test_without_a_report_the_estimate_or_else_the_reservation_counts(struct testkit *kit, struct context *ctx)
+static void test_without_a_report_the_estimate_or_else_the_reservation_counts(struct testkit *kit,
+                                                                              struct context *ctx)
 {
     struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
     uuid session_id = session_with(kit, ctx, 10000);
@@ -90,7 +98,8 @@ static void test_without_a_report_the_estimate_or_else_the_reservation_counts(st
     testkit_check_ledger(kit, ctx, session_id);
 }
 
-static void test_a_provider_that_passes_the_reservation_is_an_overdraft(struct testkit *kit, struct context *ctx)
+static void test_a_provider_that_passes_the_reservation_is_an_overdraft(struct testkit *kit,
+                                                                        struct context *ctx)
 {
     struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
     uuid session_id = session_with(kit, ctx, 10000);
@@ -102,7 +111,8 @@ static void test_a_provider_that_passes_the_reservation_is_an_overdraft(struct t
     testkit_check_ledger(kit, ctx, session_id);
 }
 
-static void test_the_output_is_lowered_to_what_fits_for_every_choice(struct testkit *kit, struct context *ctx)
+static void test_the_output_is_lowered_to_what_fits_for_every_choice(struct testkit *kit,
+                                                                     struct context *ctx)
 {
     struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
     struct plain_request request = request_of("fake", session_with(kit, ctx, 500));
@@ -127,13 +137,16 @@ static void test_the_output_is_lowered_to_what_fits_for_every_choice(struct test
 
 static void test_what_is_refused_leaves_no_reservation(struct testkit *kit, struct context *ctx)
 {
-    struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER), eve = testkit_principal(kit, "eve", ROLE_LEVEL_USER);
+    struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER),
+                     eve = testkit_principal(kit, "eve", ROLE_LEVEL_USER);
     struct principal viewer = testkit_principal(kit, "ada", ROLE_LEVEL_VIEWER);
     uuid poor = session_with(kit, ctx, 115), rich = session_with(kit, ctx, 10000);
     struct plain_call call;
     struct error e;
-    assert_int_equal(begin(kit, ctx, &ada, request_of("fake", poor), &call), REASON_BUDGET); /* 16 tokens of output at least */
-    assert_int_equal(begin(kit, ctx, &ada, request_of("nonsense", rich), &call), REASON_UNKNOWN_MODEL);
+    assert_int_equal(begin(kit, ctx, &ada, request_of("fake", poor), &call),
+                     REASON_BUDGET); /* 16 tokens of output at least */
+    assert_int_equal(begin(kit, ctx, &ada, request_of("nonsense", rich), &call),
+                     REASON_UNKNOWN_MODEL);
     assert_int_equal(begin(kit, ctx, &eve, request_of("fake", rich), &call), REASON_NOT_FOUND);
     assert_int_equal(begin(kit, ctx, &viewer, request_of("fake", rich), &call), REASON_DENIED);
     kit->denied[0] = S("model.call");
@@ -171,7 +184,8 @@ static void call_many(struct context *ctx, void *argument)
     struct plain_call call;
     struct error ignored;
     for (int i = 0; i < 5; i++) {
-        enum error_reason reason = begin(crowd->kit, ctx, &ada, request_of("fake", crowd->session_id), &call);
+        enum error_reason reason =
+            begin(crowd->kit, ctx, &ada, request_of("fake", crowd->session_id), &call);
         assert_true(reason == REASON_NONE || reason == REASON_BUDGET);
         *(reason == REASON_NONE ? &crowd->made : &crowd->refused) += 1;
         (void) !context_sleep_ms(ctx, 20, &ignored);
@@ -180,7 +194,8 @@ static void call_many(struct context *ctx, void *argument)
     }
 }
 
-static void test_sixty_four_at_once_on_one_session_never_pass_its_budget(struct testkit *kit, struct context *ctx)
+static void test_sixty_four_at_once_on_one_session_never_pass_its_budget(struct testkit *kit,
+                                                                         struct context *ctx)
 {
     struct crowd crowd = {.kit = kit, .session_id = session_with(kit, ctx, 5000)};
     struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);

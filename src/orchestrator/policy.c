@@ -12,7 +12,8 @@ const char *policy_verdict_name(enum policy_verdict verdict)
     return "deny";
 }
 
-void policy_decide(struct policy *policy, struct context *ctx, const struct policy_input *input, struct policy_decision *out)
+void policy_decide(struct policy *policy, struct context *ctx, const struct policy_input *input,
+                   struct policy_decision *out)
 {
     *out = (struct policy_decision){.verdict = POLICY_DENY};
     policy->ops->decide(policy, ctx, input, out);
@@ -75,7 +76,8 @@ static void put_session(struct json_writer *w, const struct policy_input *input)
 
 const str policy_hypothetical_approver = S_INIT("\x01somebody else");
 
-str policy_input_json(struct arena *arena, const struct policy_input *input, bool hypothetical_approval)
+str policy_input_json(struct arena *arena, const struct policy_input *input,
+                      bool hypothetical_approval)
 {
     struct strbuf text;
     struct json_writer w;

@@ -20,33 +20,36 @@
 #include "runtime/context.h"
 
 enum policy_verdict { POLICY_DENY, POLICY_ALLOW, POLICY_NEEDS_APPROVAL };
-const char *policy_verdict_name(enum policy_verdict verdict); /* "deny", "allow", "needs_approval" */
+const char *policy_verdict_name(
+    enum policy_verdict verdict); /* "deny", "allow", "needs_approval" */
 
 struct policy_input {
     str action;                /* run.start, model.call, tool.call, memory.read, output */
     str resource;              /* agent, model, tool ... name */
     str user_id, role, tenant; /* tenant: id text */
-    str tool_name, tool_version, tool_category; /* tool.call only: else empty and `tool` is absent */
-    uuid session_id;           /* UUID_NONE: no session */
-    cost remaining;            /* tightest remainder over all levels, less reservations, before this call's own */
-    str policy_context;        /* JSON text of the session or empty: input.session.policy_context */
-    str arguments;             /* JSON text or empty */
-    str approver;              /* not empty: a verified approval of this digest by this person */
-    bool skips_rule;           /* the caller shows no rule: finding its name costs as much as deciding */
+    str tool_name, tool_version,
+        tool_category; /* tool.call only: else empty and `tool` is absent */
+    uuid session_id;   /* UUID_NONE: no session */
+    cost
+        remaining; /* tightest remainder over all levels, less reservations, before this call's own */
+    str policy_context; /* JSON text of the session or empty: input.session.policy_context */
+    str arguments;      /* JSON text or empty */
+    str approver;       /* not empty: a verified approval of this digest by this person */
+    bool skips_rule;    /* the caller shows no rule: finding its name costs as much as deciding */
 };
 struct policy_decision {
     enum policy_verdict verdict;
-    str reason;                /* one sentence, on ctx's arena */
-    str rule;                  /* "example.rego:5 allow" : the rule that decided, or "default" */
-    str version;               /* short digest of the policy set */
+    str reason;  /* one sentence, on ctx's arena */
+    str rule;    /* "example.rego:5 allow" : the rule that decided, or "default" */
+    str version; /* short digest of the policy set */
 };
 
 struct policy;
 struct policy_ops {
     const char *name;
     /* Never fails: what goes wrong is a DENY with the reason. */
-    may_suspend_void void (*decide)(struct policy *policy, struct context *ctx, const struct policy_input *input,
-                                    struct policy_decision *out);
+    may_suspend_void void (*decide)(struct policy *policy, struct context *ctx,
+                                    const struct policy_input *input, struct policy_decision *out);
     /* Blocking.  Reads the sources again; on failure the old one stays. */
     bool (*reload)(struct policy *policy, struct error *e);
     void (*destroy)(struct policy *policy);
@@ -54,22 +57,25 @@ struct policy_ops {
 struct policy {
     const struct policy_ops *ops;
 };
-void policy_decide(struct policy *policy, struct context *ctx, const struct policy_input *input, struct policy_decision *out);
+void policy_decide(struct policy *policy, struct context *ctx, const struct policy_input *input,
+                   struct policy_decision *out);
 bool policy_reload(struct policy *policy, struct error *e);
 void policy_destroy(struct policy *policy);
 
 /* Somebody who is certainly not the caller: no real user has a control character in the name. */
 extern const str policy_hypothetical_approver;
 /* The input document as JSON, for engines, explanations and tests.  hypothetical: as if another person had approved. */
-str policy_input_json(struct arena *arena, const struct policy_input *input, bool hypothetical_approval);
+str policy_input_json(struct arena *arena, const struct policy_input *input,
+                      bool hypothetical_approval);
 
 struct policy_rego_options {
-    str dir;                   /* every *.rego below it, and data.json */
-    int64_t time_limit_ms;     /* 0: 50 */
-    bool has_no_memo;          /* every question is interpreted: for tests that compare */
+    str dir;               /* every *.rego below it, and data.json */
+    int64_t time_limit_ms; /* 0: 50 */
+    bool has_no_memo;      /* every question is interpreted: for tests that compare */
 };
 /* Blocking.  REASON_CONFIG with file, line, column when a module is broken or allow is not defined. */
-must_check bool policy_rego_create(const struct policy_rego_options *options, struct policy **out, struct error *e);
+must_check bool policy_rego_create(const struct policy_rego_options *options, struct policy **out,
+                                   struct error *e);
 str policy_rego_version(struct policy *policy, struct arena *arena);
 
 /* How its questions were answered, since the engine was created. */

@@ -4,13 +4,16 @@
 
 #include <stdlib.h>
 
-static void decide(struct policy *policy, struct context *ctx, const struct policy_input *input, struct policy_decision *out)
+static void decide(struct policy *policy, struct context *ctx, const struct policy_input *input,
+                   struct policy_decision *out)
 {
     (void) policy;
     (void) ctx;
     (void) input;
-    *out = (struct policy_decision){
-        .verdict = POLICY_ALLOW, .reason = S("the policy is off"), .rule = S("policy off"), .version = S("off")};
+    *out = (struct policy_decision){.verdict = POLICY_ALLOW,
+                                    .reason = S("the policy is off"),
+                                    .rule = S("policy off"),
+                                    .version = S("off")};
 }
 
 static bool reload(struct policy *policy, struct error *e)
@@ -25,7 +28,8 @@ static void destroy(struct policy *policy)
     free(policy);
 }
 
-static const struct policy_ops off_ops = {.name = "off", .decide = decide, .reload = reload, .destroy = destroy};
+static const struct policy_ops off_ops = {
+    .name = "off", .decide = decide, .reload = reload, .destroy = destroy};
 
 struct policy *policy_off_create(void)
 {

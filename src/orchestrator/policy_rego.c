@@ -17,7 +17,12 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { POLICY_FILES_MAX = 256, POLICY_FILE_BYTES_MAX = 1 << 20, POLICY_TIME_LIMIT_MS = 50, POLICY_ATTEMPTS = 3 };
+enum {
+    POLICY_FILES_MAX = 256,
+    POLICY_FILE_BYTES_MAX = 1 << 20,
+    POLICY_TIME_LIMIT_MS = 50,
+    POLICY_ATTEMPTS = 3
+};
 
 static const struct native_text allow_rule = {"data.nexus.agent.policy.allow", 29};
 
@@ -32,7 +37,7 @@ struct policy_set {
 
 struct policy_rego {
     struct policy base;
-    pthread_mutex_t lock;    /* of the pointer, never held while evaluating */
+    pthread_mutex_t lock; /* of the pointer, never held while evaluating */
     struct policy_set *set;
     char *dir;
     int64_t time_limit_ms;
@@ -74,7 +79,8 @@ static bool read_file(struct arena *arena, const char *path, str *out, struct er
 static int by_name(const void *a, const void *b)
 {
     const struct native_rego_module *left = a, *right = b;
-    return str_compare(str_of(left->name.data, left->name.bytes), str_of(right->name.data, right->name.bytes));
+    return str_compare(str_of(left->name.data, left->name.bytes),
+                       str_of(right->name.data, right->name.bytes));
 }
 
 static bool read_entry(struct sources *sources, const char *dir, str name, struct error *e)
@@ -83,7 +89,8 @@ static bool read_entry(struct sources *sources, const char *dir, str name, struc
     bool is_data = str_equal(name, S("data.json"));
     if (!is_module && !is_data)
         return true;
-    char *path = str_to_cstr(sources->arena, str_printf(sources->arena, "%s/" STR_FMT, dir, STR_ARG(name)));
+    char *path =
+        str_to_cstr(sources->arena, str_printf(sources->arena, "%s/" STR_FMT, dir, STR_ARG(name)));
     str text = STR_NONE;
     if (!read_file(sources->arena, path, &text, e))
         return false;
@@ -102,7 +109,9 @@ static bool read_folder(struct sources *sources, const char *dir, struct error *
 {
     DIR *folder = opendir(dir);
     if (!folder)
-        return error_set(e, REASON_CONFIG, "policy folder %s: %s; set policy.dir in the configuration", dir, strerror(errno));
+        return error_set(e, REASON_CONFIG,
+                         "policy folder %s: %s; set policy.dir in the configuration", dir,
+                         strerror(errno));
     bool ok = true;
     for (struct dirent *entry; ok && (entry = readdir(folder));)
         ok = read_entry(sources, dir, str_from_cstr(entry->d_name), e);
@@ -145,14 +154,16 @@ static void set_release(struct policy_set *set)
 static bool try_set(struct policy_set *set, const char *dir, struct error *e)
 {
     char *value = NULL, *message = NULL;
-    enum native_status status =
-        native_rego_eval(set->rego, allow_rule, (struct native_text){"{}", 2}, 1000000000ull, &value, &message);
+    enum native_status status = native_rego_eval(
+        set->rego, allow_rule, (struct native_text){"{}", 2}, 1000000000ull, &value, &message);
     native_string_free(value);
     bool ok = status == NATIVE_OK || status == NATIVE_UNDEFINED;
     if (status == NATIVE_NOT_FOUND)
-        error_set(e, REASON_CONFIG, "%s: no module of package nexus.agent.policy defines the rule allow", dir);
+        error_set(e, REASON_CONFIG,
+                  "%s: no module of package nexus.agent.policy defines the rule allow", dir);
     else if (!ok)
-        error_set(e, REASON_CONFIG, "%s: %s", dir, message ? message : "the policy cannot be evaluated");
+        error_set(e, REASON_CONFIG, "%s: %s", dir,
+                  message ? message : "the policy cannot be evaluated");
     native_string_free(message);
     return ok;
 }
@@ -169,8 +180,9 @@ static void analyse(struct policy_set *set, struct arena *arena, bool has_memo)
     char *text = NULL, *message = NULL;
     const struct json *inputs, *path;
     struct error ignored;
-    bool is_known = native_rego_inputs(set->rego, &text, &message) == NATIVE_OK &&
-                    json_parse(arena, str_from_cstr(text), (struct json_limits){0}, &inputs, &ignored);
+    bool is_known =
+        native_rego_inputs(set->rego, &text, &message) == NATIVE_OK &&
+        json_parse(arena, str_from_cstr(text), (struct json_limits){0}, &inputs, &ignored);
     native_string_free(text);
     native_string_free(message);
     set->reads_approval = !is_known;
@@ -196,8 +208,10 @@ static bool compile(const char *dir, bool has_memo, struct policy_set **out, str
     ensure(set != NULL);
     set->references = 1;
     char *message = NULL;
-    if (native_rego_create(sources->modules, sources->count, sources->data, &set->rego, &message) != NATIVE_OK) {
-        error_set(e, REASON_CONFIG, "%s/%s", dir, message ? message : "the policy does not compile");
+    if (native_rego_create(sources->modules, sources->count, sources->data, &set->rego, &message) !=
+        NATIVE_OK) {
+        error_set(e, REASON_CONFIG, "%s/%s", dir,
+                  message ? message : "the policy does not compile");
         native_string_free(message);
         free(set);
         return false;
@@ -244,7 +258,8 @@ static void find_rule_on_stack(void *argument)
 {
     struct evaluation *v = argument;
     char *json = NULL, *message = NULL;
-    if (native_rego_explain(v->set->rego, allow_rule, text_of(v->input), v->limit_ns, &json, &message) != NATIVE_OK) {
+    if (native_rego_explain(v->set->rego, allow_rule, text_of(v->input), v->limit_ns, &json,
+                            &message) != NATIVE_OK) {
         native_string_free(message);
         return;
     }
@@ -256,7 +271,8 @@ static void find_rule_on_stack(void *argument)
     const struct json *first = json_at(list, 0);
     v->is_rule_known = true;
     if (first)
-        v->rule = str_printf(v->arena, STR_FMT ":%lld allow%s", STR_ARG(json_str_or(first, S("module"), S("?"))),
+        v->rule = str_printf(v->arena, STR_FMT ":%lld allow%s",
+                             STR_ARG(json_str_or(first, S("module"), S("?"))),
                              (long long) json_i64_or(first, S("line"), 0),
                              json_bool_or(first, S("is_default"), false) ? " (default)" : "");
 }
@@ -274,8 +290,10 @@ static enum native_status evaluate_fairly(struct evaluation *v, char **value, ch
 {
     for (int attempt = 1;; attempt++) {
         uint64_t began_ns = thread_cpu_ns();
-        enum native_status status = native_rego_eval(v->set->rego, allow_rule, text_of(v->input), v->limit_ns, value, message);
-        if (status != NATIVE_TIMEOUT || attempt == POLICY_ATTEMPTS || thread_cpu_ns() - began_ns > v->limit_ns / 2)
+        enum native_status status = native_rego_eval(v->set->rego, allow_rule, text_of(v->input),
+                                                     v->limit_ns, value, message);
+        if (status != NATIVE_TIMEOUT || attempt == POLICY_ATTEMPTS ||
+            thread_cpu_ns() - began_ns > v->limit_ns / 2)
             return status;
         native_string_free(*message);
         *message = NULL;
@@ -295,8 +313,8 @@ static void evaluate_on_stack(void *argument)
         native_string_free(value);
 }
 
-static bool evaluate(struct policy_rego *policy, struct context *ctx, const struct policy_set *set, str input,
-                     struct evaluation *out)
+static bool evaluate(struct policy_rego *policy, struct context *ctx, const struct policy_set *set,
+                     str input, struct evaluation *out)
 {
     *out = (struct evaluation){
         .set = set,
@@ -309,7 +327,8 @@ static bool evaluate(struct policy_rego *policy, struct context *ctx, const stru
 }
 
 /* False: the rule could not be found in time; the decision stands without. */
-static bool name_rule(struct evaluation *v, const struct policy_input *input, struct policy_decision *out)
+static bool name_rule(struct evaluation *v, const struct policy_input *input,
+                      struct policy_decision *out)
 {
     if (input->skips_rule)
         return true;
@@ -320,8 +339,8 @@ static bool name_rule(struct evaluation *v, const struct policy_input *input, st
 }
 
 /* False: what came out is not to be remembered, because no decision could be had (then the reason is set) or not all of it. */
-static bool judge(struct policy_rego *policy, struct context *ctx, const struct policy_set *set, const struct policy_input *input,
-                  struct policy_decision *out)
+static bool judge(struct policy_rego *policy, struct context *ctx, const struct policy_set *set,
+                  const struct policy_input *input, struct policy_decision *out)
 {
     struct evaluation now, then;
     str document = policy_input_json(ctx->arena, input, false);
@@ -331,7 +350,8 @@ static bool judge(struct policy_rego *policy, struct context *ctx, const struct 
     }
     bool is_allowed = evaluate(policy, ctx, set, document, &now);
     if (!str_is_empty(now.failure)) {
-        out->reason = str_printf(ctx->arena, "no decision could be had: " STR_FMT, STR_ARG(str_slice(now.failure, 0, 300)));
+        out->reason = str_printf(ctx->arena, "no decision could be had: " STR_FMT,
+                                 STR_ARG(str_slice(now.failure, 0, 300)));
         return false;
     }
     if (is_allowed)
@@ -345,26 +365,31 @@ static bool judge(struct policy_rego *policy, struct context *ctx, const struct 
     return name_rule(&now, input, out) && str_is_empty(then.failure);
 }
 
-static str reason_of(struct arena *arena, const struct policy_input *input, const struct policy_decision *decision)
+static str reason_of(struct arena *arena, const struct policy_input *input,
+                     const struct policy_decision *decision)
 {
     switch (decision->verdict) {
     case POLICY_ALLOW:
-        return input->skips_rule ? S("allowed") : str_printf(arena, "allowed by " STR_FMT, STR_ARG(decision->rule));
+        return input->skips_rule
+                   ? S("allowed")
+                   : str_printf(arena, "allowed by " STR_FMT, STR_ARG(decision->rule));
     case POLICY_NEEDS_APPROVAL:
         if (input->skips_rule)
             return S("it needs the approval of another person");
-        return str_printf(arena, STR_FMT " allows it once another person has approved", STR_ARG(decision->rule));
-    case POLICY_DENY:
-        break;
+        return str_printf(arena, STR_FMT " allows it once another person has approved",
+                          STR_ARG(decision->rule));
+    case POLICY_DENY: break;
     }
-    return str_printf(arena, "no rule allows " STR_FMT " for role " STR_FMT, STR_ARG(input->action), STR_ARG(input->role));
+    return str_printf(arena, "no rule allows " STR_FMT " for role " STR_FMT, STR_ARG(input->action),
+                      STR_ARG(input->role));
 }
 
 /* From memory, else by the engine.  A question takes a good part of a small stack, so it is on the arena. */
-static void answer(struct policy_rego *policy, struct context *ctx, const struct policy_set *set, const struct policy_input *input,
-                   struct policy_decision *out)
+static void answer(struct policy_rego *policy, struct context *ctx, const struct policy_set *set,
+                   const struct policy_input *input, struct policy_decision *out)
 {
-    struct policy_question *question = set->memo ? arena_alloc_raw(ctx->arena, sizeof *question) : NULL;
+    struct policy_question *question =
+        set->memo ? arena_alloc_raw(ctx->arena, sizeof *question) : NULL;
     if (question && !policy_reads_ask(set->reads, ctx->arena, input, question))
         question = NULL;
     if (!question) {
@@ -381,7 +406,8 @@ static void answer(struct policy_rego *policy, struct context *ctx, const struct
         policy_memo_keep(set->memo, question, !input->skips_rule, out);
 }
 
-static void decide(struct policy *base, struct context *ctx, const struct policy_input *input, struct policy_decision *out)
+static void decide(struct policy *base, struct context *ctx, const struct policy_input *input,
+                   struct policy_decision *out)
 {
     struct policy_rego *policy = (struct policy_rego *) base;
     struct policy_set *set = acquire(policy);
@@ -423,13 +449,15 @@ static const struct policy_ops rego_ops = {
     .destroy = destroy,
 };
 
-bool policy_rego_create(const struct policy_rego_options *options, struct policy **out, struct error *e)
+bool policy_rego_create(const struct policy_rego_options *options, struct policy **out,
+                        struct error *e)
 {
     struct policy_rego *policy = calloc(1, sizeof *policy);
     ensure(policy != NULL);
     policy->base.ops = &rego_ops;
     policy->has_no_memo = options->has_no_memo;
-    policy->time_limit_ms = options->time_limit_ms > 0 ? options->time_limit_ms : POLICY_TIME_LIMIT_MS;
+    policy->time_limit_ms =
+        options->time_limit_ms > 0 ? options->time_limit_ms : POLICY_TIME_LIMIT_MS;
     pthread_mutex_init(&policy->lock, NULL);
     policy->dir = malloc(options->dir.len + 1);
     ensure(policy->dir != NULL);

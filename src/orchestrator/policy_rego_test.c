@@ -21,25 +21,26 @@ enum { RELOADS = 5, DECISIONS = 200, DECIDERS = 3 };
 enum { RELOADS = 30, DECISIONS = 2000, DECIDERS = 3 };
 #endif
 
-static const char example[] = "package nexus.agent.policy\n"
-                              "\n"
-                              "default allow = false\n"
-                              "\n"
-                              "allow {\n"
-                              "    input.user.role == \"user\"\n"
-                              "    input.tool.category in [\"http\", \"text_processing\", \"data_analysis\"]\n"
-                              "    input.session.budget.tokens > 1000\n"
-                              "}\n"
-                              "\n"
-                              "allow {\n"
-                              "    input.user.role == \"admin\"\n"
-                              "}\n"
-                              "\n"
-                              "allow {\n"
-                              "    input.tool.category == \"system\"\n"
-                              "    input.approval.status == \"approved\"\n"
-                              "    input.approval.approver != input.user.id\n"
-                              "}\n";
+static const char example[] =
+    "package nexus.agent.policy\n"
+    "\n"
+    "default allow = false\n"
+    "\n"
+    "allow {\n"
+    "    input.user.role == \"user\"\n"
+    "    input.tool.category in [\"http\", \"text_processing\", \"data_analysis\"]\n"
+    "    input.session.budget.tokens > 1000\n"
+    "}\n"
+    "\n"
+    "allow {\n"
+    "    input.user.role == \"admin\"\n"
+    "}\n"
+    "\n"
+    "allow {\n"
+    "    input.tool.category == \"system\"\n"
+    "    input.approval.status == \"approved\"\n"
+    "    input.approval.approver != input.user.id\n"
+    "}\n";
 
 struct fixture {
     struct arena *arena;
@@ -65,9 +66,11 @@ static void remove_policy(const struct fixture *fixture, const char *name)
     unlink(path);
 }
 
-static bool open_dir(struct fixture *fixture, const char *dir, int64_t time_limit_ms, struct error *e)
+static bool open_dir(struct fixture *fixture, const char *dir, int64_t time_limit_ms,
+                     struct error *e)
 {
-    struct policy_rego_options options = {.dir = str_from_cstr(dir), .time_limit_ms = time_limit_ms};
+    struct policy_rego_options options = {.dir = str_from_cstr(dir),
+                                          .time_limit_ms = time_limit_ms};
     return policy_rego_create(&options, &fixture->policy, e);
 }
 
@@ -90,7 +93,8 @@ static int set_up(void **state)
     struct fixture *fixture = calloc(1, sizeof *fixture);
     ensure(fixture != NULL);
     fixture->arena = arena_create(256u << 20);
-    fixture->scheduler = scheduler_create(clock_system(), random_system(), (struct scheduler_hooks){0});
+    fixture->scheduler =
+        scheduler_create(clock_system(), random_system(), (struct scheduler_hooks){0});
     context_init(&fixture->ctx, fixture->scheduler, fixture->arena, DEADLINE_NONE);
     snprintf(fixture->dir, sizeof fixture->dir, "/tmp/nexus-policy-XXXXXX");
     ensure(mkdtemp(fixture->dir) != NULL);
@@ -151,12 +155,14 @@ static struct policy_decision decide(struct fixture *fixture, const struct polic
     return decision;
 }
 
-static void assert_verdict(struct fixture *fixture, const struct policy_input *input, enum policy_verdict wanted)
+static void assert_verdict(struct fixture *fixture, const struct policy_input *input,
+                           enum policy_verdict wanted)
 {
     struct policy_decision decision = decide(fixture, input);
     if (decision.verdict != wanted)
-        fail_msg(STR_FMT " " STR_FMT " " STR_FMT " %lld: %s, wanted %s (" STR_FMT ")", STR_ARG(input->action), STR_ARG(input->role),
-                 STR_ARG(input->tool_category), (long long) input->remaining.tokens, policy_verdict_name(decision.verdict),
+        fail_msg(STR_FMT " " STR_FMT " " STR_FMT " %lld: %s, wanted %s (" STR_FMT ")",
+                 STR_ARG(input->action), STR_ARG(input->role), STR_ARG(input->tool_category),
+                 (long long) input->remaining.tokens, policy_verdict_name(decision.verdict),
                  policy_verdict_name(wanted), STR_ARG(decision.reason));
     assert_false(str_is_empty(decision.reason));
     assert_false(str_is_empty(decision.rule));
@@ -186,12 +192,18 @@ static void test_the_example_alone_decides_as_it_reads(void **state)
         int64_t tokens;
         enum policy_verdict verdict;
     } cases[] = {
-        {"user", "http", 1001, POLICY_ALLOW},          {"user", "text_processing", 1001, POLICY_ALLOW},
-        {"user", "data_analysis", 5000, POLICY_ALLOW}, {"user", "http", 1000, POLICY_DENY},
-        {"user", "http", 0, POLICY_DENY},              {"user", "code", 5000, POLICY_DENY},
-        {"user", "system", 5000, POLICY_NEEDS_APPROVAL}, {"user", "system", 0, POLICY_NEEDS_APPROVAL},
-        {"viewer", "http", 5000, POLICY_DENY},         {"viewer", "system", 5000, POLICY_NEEDS_APPROVAL},
-        {"admin", "system", 0, POLICY_ALLOW},          {"admin", "anything", 0, POLICY_ALLOW},
+        {"user", "http", 1001, POLICY_ALLOW},
+        {"user", "text_processing", 1001, POLICY_ALLOW},
+        {"user", "data_analysis", 5000, POLICY_ALLOW},
+        {"user", "http", 1000, POLICY_DENY},
+        {"user", "http", 0, POLICY_DENY},
+        {"user", "code", 5000, POLICY_DENY},
+        {"user", "system", 5000, POLICY_NEEDS_APPROVAL},
+        {"user", "system", 0, POLICY_NEEDS_APPROVAL},
+        {"viewer", "http", 5000, POLICY_DENY},
+        {"viewer", "system", 5000, POLICY_NEEDS_APPROVAL},
+        {"admin", "system", 0, POLICY_ALLOW},
+        {"admin", "anything", 0, POLICY_ALLOW},
         {"", "http", 5000, POLICY_DENY},
     };
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
@@ -215,9 +227,11 @@ static void test_the_rule_that_decided_is_named_with_its_line(void **state)
 
 /* ---- the shipped set ---- */
 
-static enum policy_verdict expected(const char *role, const char *category, int64_t tokens, bool has_approval)
+static enum policy_verdict expected(const char *role, const char *category, int64_t tokens,
+                                    bool has_approval)
 {
-    bool is_system = strcmp(category, "system") == 0, is_work = !is_system && strcmp(category, "other") != 0;
+    bool is_system = strcmp(category, "system") == 0,
+         is_work = !is_system && strcmp(category, "other") != 0;
     bool is_worker = strcmp(role, "user") == 0 || strcmp(role, "operator") == 0;
     if (strcmp(role, "admin") == 0)
         return POLICY_ALLOW;
@@ -229,7 +243,8 @@ static enum policy_verdict expected(const char *role, const char *category, int6
 static void test_the_shipped_set_over_roles_categories_budgets_and_approvals(void **state)
 {
     static const char *const roles[] = {"admin", "operator", "user", "viewer", "nobody"};
-    static const char *const categories[] = {"http", "text_processing", "data_analysis", "code", "time", "memory", "system", "other"};
+    static const char *const categories[] = {"http", "text_processing", "data_analysis", "code",
+                                             "time", "memory",          "system",        "other"};
     static const int64_t tokens[] = {0, 1000, 1001, COST_UNLIMITED};
     struct fixture *fixture = *state;
     open_shipped(fixture);
@@ -239,7 +254,8 @@ static void test_the_shipped_set_over_roles_categories_budgets_and_approvals(voi
                 for (int has_approval = 0; has_approval < 2; has_approval++) {
                     struct policy_input input = tool_call(roles[r], categories[c], tokens[t]);
                     input.approver = has_approval ? S("bob") : STR_NONE;
-                    assert_verdict(fixture, &input, expected(roles[r], categories[c], tokens[t], has_approval));
+                    assert_verdict(fixture, &input,
+                                   expected(roles[r], categories[c], tokens[t], has_approval));
                 }
 }
 
@@ -281,12 +297,16 @@ static void test_an_input_without_an_approval_has_no_such_member(void **state)
     struct policy_input input = tool_call("user", "system", 5000);
     const struct json *document;
     struct error e;
-    assert_true(json_parse(fixture->arena, policy_input_json(fixture->arena, &input, false), (struct json_limits){0}, &document, &e));
+    assert_true(json_parse(fixture->arena, policy_input_json(fixture->arena, &input, false),
+                           (struct json_limits){0}, &document, &e));
     assert_null(json_get(document, S("approval")));
     assert_null(json_path(document, S("/session/id")));
-    assert_true(json_parse(fixture->arena, policy_input_json(fixture->arena, &input, true), (struct json_limits){0}, &document, &e));
-    assert_true(str_equal(json_str_or(json_get(document, S("approval")), S("status"), STR_NONE), S("approved")));
-    assert_false(str_equal(json_str_or(json_get(document, S("approval")), S("approver"), STR_NONE), input.user_id));
+    assert_true(json_parse(fixture->arena, policy_input_json(fixture->arena, &input, true),
+                           (struct json_limits){0}, &document, &e));
+    assert_true(str_equal(json_str_or(json_get(document, S("approval")), S("status"), STR_NONE),
+                          S("approved")));
+    assert_false(str_equal(json_str_or(json_get(document, S("approval")), S("approver"), STR_NONE),
+                           input.user_id));
 }
 
 static void test_the_input_carries_every_member_of_the_contract(void **state)
@@ -298,14 +318,23 @@ static void test_the_input_carries_every_member_of_the_contract(void **state)
     input.policy_context = S("{\"team\":\"blue\"}");
     input.arguments = S("{\"url\":\"x\"}");
     input.approver = S("bob");
-    assert_true(json_parse(fixture->arena, policy_input_json(fixture->arena, &input, false), (struct json_limits){0}, &document, &e));
+    assert_true(json_parse(fixture->arena, policy_input_json(fixture->arena, &input, false),
+                           (struct json_limits){0}, &document, &e));
     static const struct {
         const char *path, *text;
     } members[] = {
-        {"/action", "tool.call"},     {"/resource", "t"},          {"/user/id", "ada"},
-        {"/user/role", "user"},       {"/user/tenant", "acme"},    {"/tool/name", "t"},
-        {"/tool/version", "1.0.0"},   {"/tool/category", "http"},  {"/session/policy_context/team", "blue"},
-        {"/arguments/url", "x"},      {"/approval/approver", "bob"}, {"/approval/status", "approved"},
+        {"/action", "tool.call"},
+        {"/resource", "t"},
+        {"/user/id", "ada"},
+        {"/user/role", "user"},
+        {"/user/tenant", "acme"},
+        {"/tool/name", "t"},
+        {"/tool/version", "1.0.0"},
+        {"/tool/category", "http"},
+        {"/session/policy_context/team", "blue"},
+        {"/arguments/url", "x"},
+        {"/approval/approver", "bob"},
+        {"/approval/status", "approved"},
     };
     for (size_t i = 0; i < ARRAY_COUNT(members); i++) {
         str text = STR_NONE;
@@ -313,9 +342,11 @@ static void test_the_input_carries_every_member_of_the_contract(void **state)
         assert_true(str_equal(text, str_from_cstr(members[i].text)));
     }
     int64_t tokens = 0;
-    assert_true(json_to_i64(json_path(document, S("/session/budget/tokens")), &tokens) && tokens == 77);
+    assert_true(json_to_i64(json_path(document, S("/session/budget/tokens")), &tokens) &&
+                tokens == 77);
     input = action_of("model.call", "user");
-    assert_true(json_parse(fixture->arena, policy_input_json(fixture->arena, &input, false), (struct json_limits){0}, &document, &e));
+    assert_true(json_parse(fixture->arena, policy_input_json(fixture->arena, &input, false),
+                           (struct json_limits){0}, &document, &e));
     assert_null(json_get(document, S("tool")));
 }
 
@@ -338,8 +369,10 @@ static void test_a_broken_folder_keeps_the_old_set_and_tells_the_place(void **st
     write_policy(fixture, "a.rego", example);
     open_written(fixture, 1000);
     str version = policy_rego_version(fixture->policy, fixture->arena);
-    assert_refused(fixture, "package nexus.agent.policy\n\nallow {\n    input.user.role == \n}\n", "b.rego:5:1");
-    assert_refused(fixture, "package nexus.agent.policy\nallow { undefined_function(1) }\n", "b.rego:2:");
+    assert_refused(fixture, "package nexus.agent.policy\n\nallow {\n    input.user.role == \n}\n",
+                   "b.rego:5:1");
+    assert_refused(fixture, "package nexus.agent.policy\nallow { undefined_function(1) }\n",
+                   "b.rego:2:");
     assert_refused(fixture, "this is not rego\n", "b.rego:1:");
     write_policy(fixture, "data.json", "{\"a\":");
     struct error e = {0};
@@ -374,7 +407,9 @@ static void test_a_reload_takes_the_new_rules_and_data_and_has_a_new_version(voi
     str version = policy_rego_version(fixture->policy, fixture->arena);
     struct policy_input input = tool_call("viewer", "http", 0);
     assert_verdict(fixture, &input, POLICY_DENY);
-    write_policy(fixture, "b.rego", "package nexus.agent.policy\nimport rego.v1\nallow if input.user.role in data.friends\n");
+    write_policy(
+        fixture, "b.rego",
+        "package nexus.agent.policy\nimport rego.v1\nallow if input.user.role in data.friends\n");
     write_policy(fixture, "data.json", "{\"friends\":[\"viewer\"]}");
     write_policy(fixture, "c_test.rego", "this is a test of theirs and not loaded");
     assert_true(policy_reload(fixture->policy, &e));
@@ -389,9 +424,11 @@ static void test_no_decision_to_be_had_is_a_denial_that_says_why(void **state)
     write_policy(fixture, "a.rego",
                  "package nexus.agent.policy\nimport rego.v1\ndefault allow := false\n"
                  "allow if {\n    input.tool.category == \"slow\"\n"
-                 "    x := [a | some i in numbers.range(1, 3000); some j in numbers.range(1, 3000); a := i * j]\n    count(x) > 0\n}\n"
+                 "    x := [a | some i in numbers.range(1, 3000); some j in numbers.range(1, "
+                 "3000); a := i * j]\n    count(x) > 0\n}\n"
                  "allow := \"yes\" if input.tool.category == \"text\"\n"
-                 "allow if input.tool.category == \"twice\"\nallow := false if input.tool.category == \"twice\"\n");
+                 "allow if input.tool.category == \"twice\"\nallow := false if input.tool.category "
+                 "== \"twice\"\n");
     open_written(fixture, 20);
     struct policy_input input = tool_call("user", "slow", 5000);
     struct policy_decision decision = decide(fixture, &input);
@@ -426,11 +463,13 @@ struct deciding {
 static void *decide_many(void *argument)
 {
     struct deciding *deciding = argument;
-    struct scheduler *scheduler = scheduler_create(clock_system(), random_system(), (struct scheduler_hooks){0});
+    struct scheduler *scheduler =
+        scheduler_create(clock_system(), random_system(), (struct scheduler_hooks){0});
     struct arena *arena = arena_create(256u << 20);
     struct context ctx;
     context_init(&ctx, scheduler, arena, DEADLINE_NONE);
-    struct policy_input allowed = tool_call("user", "http", 5000), denied = tool_call("user", "http", 5);
+    struct policy_input allowed = tool_call("user", "http", 5000),
+                        denied = tool_call("user", "http", 5);
     for (int i = 0; i < DECISIONS && !atomic_load(&deciding->is_over); i++) {
         struct policy_decision decision;
         policy_decide(deciding->fixture->policy, &ctx, &allowed, &decision);
@@ -455,7 +494,8 @@ static void test_threads_decide_while_the_set_is_reloaded(void **state)
     for (int i = 0; i < DECIDERS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, decide_many, &deciding), 0);
     for (int i = 0; i < RELOADS; i++) {
-        write_policy(deciding.fixture, "b.rego", i % 2 ? "package nexus.agent.policy\nallow { input.x == 1 }\n" : "broken");
+        write_policy(deciding.fixture, "b.rego",
+                     i % 2 ? "package nexus.agent.policy\nallow { input.x == 1 }\n" : "broken");
         assert_int_equal(policy_reload(deciding.fixture->policy, &e), i % 2);
     }
     atomic_store(&deciding.is_over, true);

@@ -17,10 +17,10 @@ struct principal {
     uuid tenant_id;
     str user_id;
     str caller_id;
-    str role;              /* "admin" ... */
+    str role; /* "admin" ... */
     enum role_level level;
-    unsigned scopes;       /* enum scope bits */
-    uuid key_id;           /* the API key, UUID_NONE otherwise */
+    unsigned scopes; /* enum scope bits */
+    uuid key_id;     /* the API key, UUID_NONE otherwise */
     str ip_address, user_agent, request_id;
 };
 

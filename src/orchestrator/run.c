@@ -41,7 +41,8 @@ static bool own_session(struct run *run, int64_t *epoch, struct error *e)
         *epoch = record_integer(&run->session, SESSIONS_OWNER_EPOCH);
         return true;
     }
-    return store_claim(parts->store, &run->shield, run->tenant_id, run->session_id, parts->node, epoch, e);
+    return store_claim(parts->store, &run->shield, run->tenant_id, run->session_id, parts->node,
+                       epoch, e);
 }
 
 static bool fold_journal(struct run *run, struct error *e)
@@ -49,14 +50,15 @@ static bool fold_journal(struct run *run, struct error *e)
     run_state_init(&run->state, run->arena);
     for (;;) {
         struct events events;
-        if (!journal_read(run->o->parts.store, &run->shield, run->tenant_id, run->run_id, run->state.last_seq,
-                          STORE_PAGE_MAX, &events, e))
+        if (!journal_read(run->o->parts.store, &run->shield, run->tenant_id, run->run_id,
+                          run->state.last_seq, STORE_PAGE_MAX, &events, e))
             return false;
         for (size_t i = 0; i < events.count; i++)
             if (!run_state_apply(&run->state, &events.items[i], e))
                 return false;
         if (events.count < STORE_PAGE_MAX)
-            return run->state.last_seq > 0 || error_set(e, REASON_CORRUPT, "the run has no journal");
+            return run->state.last_seq > 0 ||
+                   error_set(e, REASON_CORRUPT, "the run has no journal");
     }
 }
 
@@ -64,7 +66,8 @@ static bool find_definition(struct run *run, struct error *e)
 {
     run->agent = agent_set_find(run->settings->agents, run->state.agent);
     if (!run->agent)
-        return error_set(e, REASON_NOT_FOUND, "agent \"" STR_FMT "\" is not configured any more", STR_ARG(run->state.agent));
+        return error_set(e, REASON_NOT_FOUND, "agent \"" STR_FMT "\" is not configured any more",
+                         STR_ARG(run->state.agent));
     run->model = catalog_find(run->settings->catalog, run->state.model);
     return run->model || catalog_error_unknown(run->settings->catalog, run->state.model, e);
 }
@@ -74,8 +77,8 @@ static bool open_accounts(struct run *run, struct error *e)
     struct ledger_limits limits = {.run = COST_LIMITLESS};
     if (!session_budget_read(record_text(&run->session, SESSIONS_BUDGET), &limits.session, e))
         return error_wrap(e, "budget of the session");
-    if (!ledger_open_path(run->o->ledger, &run->shield, run->tenant_id, run->principal.user_id, run->session_id, UUID_NONE,
-                          limits, &run->path, e))
+    if (!ledger_open_path(run->o->ledger, &run->shield, run->tenant_id, run->principal.user_id,
+                          run->session_id, UUID_NONE, limits, &run->path, e))
         return false;
     run->path.run_id = run->run_id;
     run->has_path = true;
@@ -86,12 +89,14 @@ static bool open_accounts(struct run *run, struct error *e)
 static bool load_identity(struct run *run, str metadata, struct error *e)
 {
     const struct json *tree = NULL;
-    if (!str_is_empty(metadata) && !json_parse(run->turn, metadata, (struct json_limits){0}, &tree, e))
+    if (!str_is_empty(metadata) &&
+        !json_parse(run->turn, metadata, (struct json_limits){0}, &tree, e))
         return error_wrap(e, "metadata of the run");
     run->principal.role = json_str_or(tree, S("role"), run->principal.role);
     run->principal.caller_id = json_str_or(tree, S("caller_id"), run->principal.caller_id);
     return role_level_parse(run->principal.role, &run->principal.level) ||
-           error_set(e, REASON_CORRUPT, "run with the unknown role \"" STR_FMT "\"", STR_ARG(run->principal.role));
+           error_set(e, REASON_CORRUPT, "run with the unknown role \"" STR_FMT "\"",
+                     STR_ARG(run->principal.role));
 }
 
 static bool load_run_row(struct run *run, struct error *e)
@@ -122,10 +127,12 @@ static bool is_resumption(const struct run *run, int64_t epoch)
 static bool load(struct run *run, struct error *e)
 {
     int64_t epoch = 0;
-    if (!load_session(run, e) || !load_run_row(run, e) || !own_session(run, &epoch, e) || !fold_journal(run, e))
+    if (!load_session(run, e) || !load_run_row(run, e) || !own_session(run, &epoch, e) ||
+        !fold_journal(run, e))
         return false;
     if (run->has_path)
-        run_ledger_reconcile(run); /* also for a final run: its last commit may have been applied without our knowing */
+        run_ledger_reconcile(
+            run); /* also for a final run: its last commit may have been applied without our knowing */
     if (run_status_is_final(run->state.status))
         return true;
     if (!run->has_path) {
@@ -134,8 +141,9 @@ static bool load(struct run *run, struct error *e)
         run_ledger_reconcile(run);
     }
     journal_writer_deinit(&run->journal);
-    journal_writer_init(&run->journal, run->o->parts.store, run->o->hub, run->o->parts.clock, &run->state, run->tenant_id,
-                        run->session_id, run->run_id, run->o->parts.node, epoch);
+    journal_writer_init(&run->journal, run->o->parts.store, run->o->hub, run->o->parts.clock,
+                        &run->state, run->tenant_id, run->session_id, run->run_id,
+                        run->o->parts.node, epoch);
     if (is_resumption(run, epoch)) {
         struct json_writer *w = journal_event(&run->journal, EVENT_RUN_RESUMED);
         json_put_i64(w, S("epoch"), epoch);
@@ -178,19 +186,23 @@ static void write_final_rows(struct run *run, enum run_status status, const stru
     record_set_text(row, AGENT_RUNS_COST, cost_text(run));
     if (failure) {
         record_set_text(row, AGENT_RUNS_ERROR, str_from_cstr(error_problem(failure->reason)));
-        record_set_text(row, AGENT_RUNS_ERROR_MESSAGE, str_copy(run->turn, str_from_cstr(failure->message)));
+        record_set_text(row, AGENT_RUNS_ERROR_MESSAGE,
+                        str_copy(run->turn, str_from_cstr(failure->message)));
     }
     struct record *session = journal_row(&run->journal, WRITE_UPDATE, TABLE_SESSIONS);
     record_set_uuid(session, SESSIONS_ID, run->session_id);
     record_set_null(session, SESSIONS_LIVE_RUN_ID);
     record_set_integer(session, SESSIONS_UPDATED_AT, now_us);
-    audit_add(&run->journal.batch, run->o->parts.clock, run->o->parts.random, &run->principal,
-              &(struct audit_entry){
-                  .action = status == RUN_COMPLETED ? S("run.complete") : status == RUN_FAILED ? S("run.fail") : S("run.cancel"),
-                  .resource_type = S("run"),
-                  .resource_id = uuid_str(run->turn, run->run_id),
-                  .details = str_printf(run->turn, "{\"cost\":" STR_FMT "}", STR_ARG(cost_text(run))),
-              });
+    audit_add(
+        &run->journal.batch, run->o->parts.clock, run->o->parts.random, &run->principal,
+        &(struct audit_entry){
+            .action = status == RUN_COMPLETED ? S("run.complete")
+                      : status == RUN_FAILED  ? S("run.fail")
+                                              : S("run.cancel"),
+            .resource_type = S("run"),
+            .resource_id = uuid_str(run->turn, run->run_id),
+            .details = str_printf(run->turn, "{\"cost\":" STR_FMT "}", STR_ARG(cost_text(run))),
+        });
 }
 
 static void put_cost(struct run *run, struct json_writer *w)
@@ -206,7 +218,8 @@ static bool complete(struct run *run, struct error *e)
     json_put_str(w, S("finish"), run->state.finish);
     put_cost(run, w);
     if (run->is_degraded && str_equal(run->state.finish, S("length")))
-        json_put_str(w, S("degraded"), S("budget: the answer was cut at the tokens that were left"));
+        json_put_str(w, S("degraded"),
+                     S("budget: the answer was cut at the tokens that were left"));
     write_final_rows(run, RUN_COMPLETED, NULL);
     return run_flush(run, "run_completed", e);
 }
@@ -278,7 +291,8 @@ static void journal_cancelling(struct run *run)
     journal_close_event(&run->journal);
 }
 
-static bool do_command(struct run *run, struct run_command command, bool *is_parked, struct error *e)
+static bool do_command(struct run *run, struct run_command command, bool *is_parked,
+                       struct error *e)
 {
     switch (command.kind) {
     case RUN_DO_NOTHING: return true;
@@ -296,7 +310,8 @@ static bool do_command(struct run *run, struct run_command command, bool *is_par
 /* A failure that is not the run's own: the store did not take an append, or this node is fenced out. */
 static bool is_store_failure(const struct error *e)
 {
-    return e->reason == REASON_STORE || e->reason == REASON_OUTCOME_UNKNOWN || e->reason == REASON_DISK_FULL || e->reason == REASON_CONFLICT ||
+    return e->reason == REASON_STORE || e->reason == REASON_OUTCOME_UNKNOWN ||
+           e->reason == REASON_DISK_FULL || e->reason == REASON_CONFLICT ||
            e->reason == REASON_OVERLOADED_HERE;
 }
 
@@ -308,7 +323,10 @@ static enum outcome settle_failure(struct run *run, const struct error *failure)
         return OUTCOME_DROPPED;
     if (run->is_draining)
         return OUTCOME_DROPPED;
-    if (is_store_failure(failure) || run->journal.failure.code != ERROR_OK || failure->reason == REASON_CORRUPT)
+    const struct error *unwritable = &run->journal.failure;
+    if (unwritable->code != ERROR_OK && !is_store_failure(unwritable))
+        run->fatal = *unwritable; /* the same step would fail the same way again */
+    if (is_store_failure(failure) || unwritable->code != ERROR_OK)
         return OUTCOME_RELOAD;
     if (failure->code == ERROR_CANCELLED && run->is_cancel_asked)
         return OUTCOME_FINAL; /* not yet: the loop appends run.cancelled next */
@@ -331,9 +349,17 @@ static enum outcome work(struct run *run)
             return OUTCOME_DROPPED;
         e = (struct error){0};
         arena_mark mark = arena_save(run->turn);
-        bool ok = do_command(run, command, &is_parked, &e);
+        bool is_recovery =
+            command.kind == RUN_DO_LOSE_ATTEMPT || command.kind == RUN_DO_RECOVER_CALL;
+        bool ok = run->fatal.code != ERROR_OK && !is_recovery
+                      ? error_copy(&e, &run->fatal)
+                      : do_command(run, command, &is_parked, &e);
+        if (ok && run->journal.failure.code !=
+                      ERROR_OK) /* the state did not move: the next command would be the same */
+            ok = error_copy(&e, &run->journal.failure);
         if (ok && arena_is_over(run->arena))
-            ok = error_set(&e, REASON_LIMIT, "the run's conversation is over %u bytes", RUN_ARENA_BYTES_MAX);
+            ok = error_set(&e, REASON_LIMIT, "the run's conversation is over %u bytes",
+                           RUN_ARENA_BYTES_MAX);
         if (!ok) {
             enum outcome outcome = settle_failure(run, &e);
             if (outcome != OUTCOME_FINAL)
@@ -341,30 +367,68 @@ static enum outcome work(struct run *run)
         }
         if (is_parked)
             return OUTCOME_PARKED;
-        if (!journal_has_pending(&run->journal))
+        if (!journal_has_pending(&run->journal)) {
             arena_rewind(run->turn, mark);
+            run->retry_ms = RUN_STORE_RETRY_MS; /* the store takes appends again */
+        }
     }
     return OUTCOME_FINAL;
+}
+
+/*
+ * The journal does not fold: nothing can be appended to it any more.  The rows say so and the session is free again; the events stay as
+ * they are, for whoever looks into it.
+ */
+static void bury(struct run *run, const struct error *failure)
+{
+    struct batch batch;
+    struct error e = {0};
+    batch_init(&batch, run->turn, run->tenant_id);
+    struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_AGENT_RUNS);
+    record_set_uuid(row, AGENT_RUNS_ID, run->run_id);
+    record_set_text(row, AGENT_RUNS_STATUS, str_from_cstr(run_status_name(RUN_FAILED)));
+    record_set_integer(row, AGENT_RUNS_COMPLETED_AT, clock_unix_us(run->o->parts.clock));
+    record_set_text(row, AGENT_RUNS_ERROR, str_from_cstr(error_problem(REASON_CORRUPT)));
+    record_set_text(row, AGENT_RUNS_ERROR_MESSAGE,
+                    str_copy(run->turn, str_from_cstr(failure->message)));
+    row = batch_add(&batch, WRITE_UPDATE, TABLE_SESSIONS);
+    record_set_uuid(row, SESSIONS_ID, run->session_id);
+    record_set_null(row, SESSIONS_LIVE_RUN_ID);
+    batch_where_uuid(&batch, SESSIONS_LIVE_RUN_ID, run->run_id);
+    if (!store_commit(run->o->parts.store, &run->shield, &batch, &e))
+        LOG_ERROR("orchestrator.run", S("the end of a broken run was not stored"), &e);
+}
+
+/* A load failed: is it worth another try?  If not, says so and leaves the run as it can be left. */
+static bool is_worth_another(struct run *run, const struct error *failure)
+{
+    bool is_broken = failure->reason == REASON_CORRUPT;
+    if (!is_broken && failure->reason != REASON_FENCED && failure->code != ERROR_NOT_FOUND)
+        return true;
+    LOG_ERROR("orchestrator.run", S("run dropped"), failure,
+              LOG_STR("nexus.run.id", uuid_str(run->turn, run->run_id)));
+    if (is_broken)
+        bury(run, failure);
+    return false;
 }
 
 /* The store failed an append: what is in memory may be ahead of the journal.  Wait a little, load it again, go on. */
 static bool reload(struct run *run)
 {
-    int64_t delay_ms = RUN_STORE_RETRY_MS;
     for (;;) {
         struct error e = {0}, woken = {0};
-        if (run->is_draining || !context_sleep_ms(&run->shield, delay_ms, &woken))
+        if (run->is_draining || !context_sleep_ms(&run->shield, run->retry_ms, &woken))
             return false;
-        delay_ms = delay_ms * 2 < RUN_STORE_RETRY_MAX_MS ? delay_ms * 2 : RUN_STORE_RETRY_MAX_MS;
+        run->retry_ms =
+            run->retry_ms * 2 < RUN_STORE_RETRY_MAX_MS ? run->retry_ms * 2 : RUN_STORE_RETRY_MAX_MS;
         arena_reset(run->turn);
+        arena_reset(run->arena);
         run->messages = NULL;
-        run->message_count = run->message_capacity = 0;
+        run->message_count = run->message_capacity = run->offered_count = 0;
         if (load(run, &e))
             return true;
-        if (e.reason == REASON_FENCED || e.reason == REASON_CORRUPT || e.code == ERROR_NOT_FOUND) {
-            LOG_ERROR("orchestrator.run", S("run dropped"), &e, LOG_STR("nexus.run.id", uuid_str(run->turn, run->run_id)));
+        if (!is_worth_another(run, &e))
             return false;
-        }
     }
 }
 
@@ -373,7 +437,8 @@ static void count_outcome(struct run *run)
     struct metrics *metrics = run->o->parts.metrics;
     double seconds = (double) (clock_unix_us(run->o->parts.clock) - run->started_us) / 1e6;
     str status = str_from_cstr(run_status_name(run->state.status)), agent = run->state.agent;
-    metrics_add(metrics, METRIC_AGENT_REQUESTS, 1, (str[]){uuid_str(run->turn, run->session_id), agent, status}, 3);
+    metrics_add(metrics, METRIC_AGENT_REQUESTS, 1,
+                (str[]){uuid_str(run->turn, run->session_id), agent, status}, 3);
     metrics_observe(metrics, METRIC_AGENT_REQUEST_DURATION, seconds, &agent, 1);
 }
 
@@ -386,7 +451,8 @@ static void write_utilization(struct run *run)
         int64_t limit = *cost_field(&view.limit, i);
         if (limit == COST_UNLIMITED || limit <= 0)
             continue;
-        metrics_set(run->o->parts.metrics, METRIC_BUDGET_UTILIZATION, (double) *cost_field(&used, i) / (double) limit,
+        metrics_set(run->o->parts.metrics, METRIC_BUDGET_UTILIZATION,
+                    (double) *cost_field(&used, i) / (double) limit,
                     (str[]){session, str_from_cstr(cost_field_name(i))}, 2);
     }
 }
@@ -397,7 +463,8 @@ static void wait_for_others(struct run *run)
     struct error never = {0};
     run->is_recovering = false;
     atomic_fetch_sub(&run->o->recovering, 1);
-    while (atomic_load(&run->o->recovering) > 0 && context_sleep_ms(&run->shield, RUN_RECOVERY_POLL_MS, &never))
+    while (atomic_load(&run->o->recovering) > 0 &&
+           context_sleep_ms(&run->shield, RUN_RECOVERY_POLL_MS, &never))
         continue;
 }
 
@@ -407,10 +474,8 @@ static void run_main(struct context *unused, struct run *run)
     struct error e = {0};
     enum outcome outcome = OUTCOME_RELOAD;
     bool is_loaded = load(run, &e);
-    if (!is_loaded && e.reason != REASON_FENCED && e.reason != REASON_CORRUPT && e.code != ERROR_NOT_FOUND)
+    if (!is_loaded && is_worth_another(run, &e))
         is_loaded = reload(run);
-    else if (!is_loaded)
-        LOG_ERROR("orchestrator.run", S("run cannot be loaded"), &e, LOG_STR("nexus.run.id", uuid_str(run->turn, run->run_id)));
     if (run->is_recovering)
         wait_for_others(run);
     while (is_loaded && outcome == OUTCOME_RELOAD) {
@@ -428,7 +493,8 @@ static void run_main(struct context *unused, struct run *run)
 
 /* ---- life and death ---- */
 
-static struct run *run_create(struct orchestrator *o, size_t lane, uuid tenant_id, uuid session_id, uuid run_id)
+static struct run *run_create(struct orchestrator *o, size_t lane, uuid tenant_id, uuid session_id,
+                              uuid run_id)
 {
     struct run *run = calloc(1, sizeof *run);
     ensure(run != NULL);
@@ -437,7 +503,9 @@ static struct run *run_create(struct orchestrator *o, size_t lane, uuid tenant_i
     run->tenant_id = tenant_id;
     run->session_id = session_id;
     run->run_id = run_id;
+    run->keep = arena_create(0);
     run->arena = arena_create(RUN_ARENA_BYTES_MAX);
+    run->retry_ms = RUN_STORE_RETRY_MS;
     run->turn = arena_create(RUN_ARENA_BYTES_MAX);
     run->settings = orchestrator_acquire(o);
     run->tools = registry_acquire(o->parts.registry);
@@ -473,6 +541,7 @@ static void run_destroy(struct run *run)
     orchestrator_release(run->settings);
     arena_destroy(run->turn);
     arena_destroy(run->arena);
+    arena_destroy(run->keep);
     free(run);
 }
 
@@ -498,7 +567,8 @@ struct spawn {
 
 static struct run *find_run(struct lane_state *lane, uuid run_id)
 {
-    LIST_EACH(node, &lane->runs) {
+    LIST_EACH(node, &lane->runs)
+    {
         struct run *run = LIST_ITEM(node, struct run, link);
         if (uuid_equal(run->run_id, run_id))
             return run;
@@ -510,7 +580,7 @@ static void mark_cancelled(struct run *run, const struct spawn *spawn)
 {
     if (run->is_cancel_asked)
         return;
-    run->cancelled_by = str_copy(run->arena, str_of(spawn->by, spawn->by_bytes));
+    run->cancelled_by = str_copy(run->keep, str_of(spawn->by, spawn->by_bytes));
     run->is_cancel_asked = true;
     context_cancel(&run->ctx);
 }
@@ -554,19 +624,28 @@ static void post_spawn(struct orchestrator *o, struct spawn spawn)
 
 void run_spawn(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id)
 {
-    post_spawn(o, (struct spawn){.o = o, .tenant_id = tenant_id, .session_id = session_id, .run_id = run_id});
+    post_spawn(o, (struct spawn){
+                      .o = o, .tenant_id = tenant_id, .session_id = session_id, .run_id = run_id});
 }
 
 void run_spawn_recovering(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id)
 {
     atomic_fetch_add(&o->recovering, 1);
-    post_spawn(o, (struct spawn){
-                      .o = o, .tenant_id = tenant_id, .session_id = session_id, .run_id = run_id, .is_recovering = true});
+    post_spawn(o, (struct spawn){.o = o,
+                                 .tenant_id = tenant_id,
+                                 .session_id = session_id,
+                                 .run_id = run_id,
+                                 .is_recovering = true});
 }
 
-void run_spawn_cancelled(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id, str cancelled_by)
+void run_spawn_cancelled(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id,
+                         str cancelled_by)
 {
-    struct spawn spawn = {.o = o, .tenant_id = tenant_id, .session_id = session_id, .run_id = run_id, .is_cancel = true};
+    struct spawn spawn = {.o = o,
+                          .tenant_id = tenant_id,
+                          .session_id = session_id,
+                          .run_id = run_id,
+                          .is_cancel = true};
     str by = str_cut_utf8(cancelled_by, sizeof spawn.by);
     memcpy(spawn.by, by.ptr, by.len);
     spawn.by_bytes = by.len;

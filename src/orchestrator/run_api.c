@@ -18,7 +18,7 @@ struct start {
     struct record session;
     const struct agent_definition *agent;
     const struct model *model;
-    str role;               /* the lower of the session's and the caller's */
+    str role; /* the lower of the session's and the caller's */
     struct policy_input input;
     struct policy_decision decision;
     uuid run_id, message_id;
@@ -31,8 +31,10 @@ static bool check_session(struct start *s, struct error *e)
     if (!session_check_open(s->o, s->ctx, &s->session, e))
         return false;
     if (record_has(&s->session, SESSIONS_LIVE_RUN_ID))
-        return error_set(e, REASON_SESSION_BUSY, "run " STR_FMT " is live in this session; wait for it or cancel it",
-                         STR_ARG(uuid_str(s->ctx->arena, record_uuid(&s->session, SESSIONS_LIVE_RUN_ID))));
+        return error_set(
+            e, REASON_SESSION_BUSY,
+            "run " STR_FMT " is live in this session; wait for it or cancel it",
+            STR_ARG(uuid_str(s->ctx->arena, record_uuid(&s->session, SESSIONS_LIVE_RUN_ID))));
     return true;
 }
 
@@ -41,9 +43,11 @@ static bool find_definition(struct start *s, struct error *e)
     str agent = record_text(&s->session, SESSIONS_AGENT);
     s->agent = agent_set_find(s->settings->agents, str_is_empty(agent) ? S("assistant") : agent);
     if (!s->agent)
-        return error_set(e, REASON_NOT_FOUND, "agent \"" STR_FMT "\" is not configured any more", STR_ARG(agent));
+        return error_set(e, REASON_NOT_FOUND, "agent \"" STR_FMT "\" is not configured any more",
+                         STR_ARG(agent));
     str name = str_is_empty(s->request->model) ? s->agent->model : s->request->model;
-    s->model = str_is_empty(name) ? catalog_default(s->settings->catalog) : catalog_find(s->settings->catalog, name);
+    s->model = str_is_empty(name) ? catalog_default(s->settings->catalog)
+                                  : catalog_find(s->settings->catalog, name);
     return s->model || catalog_error_unknown(s->settings->catalog, name, e);
 }
 
@@ -61,8 +65,8 @@ static bool decide(struct start *s, struct error *e)
     struct ledger_path path;
     str user_id = record_text(&s->session, SESSIONS_USER_ID);
     if (!session_budget_read(record_text(&s->session, SESSIONS_BUDGET), &limits.session, e) ||
-        !ledger_open_path(s->o->ledger, s->ctx, s->principal->tenant_id, user_id, s->request->session_id, UUID_NONE, limits,
-                          &path, e))
+        !ledger_open_path(s->o->ledger, s->ctx, s->principal->tenant_id, user_id,
+                          s->request->session_id, UUID_NONE, limits, &path, e))
         return false;
     s->input = (struct policy_input){
         .action = S("run.start"),
@@ -77,10 +81,12 @@ static bool decide(struct start *s, struct error *e)
     ledger_close_path(s->o->ledger, &path);
     policy_decide(s->o->parts.policy, s->ctx, &s->input, &s->decision);
     metrics_add(s->o->parts.metrics, METRIC_POLICY_DECISIONS, 1,
-                (str[]){s->input.action, str_from_cstr(policy_verdict_name(s->decision.verdict))}, 2);
+                (str[]){s->input.action, str_from_cstr(policy_verdict_name(s->decision.verdict))},
+                2);
     if (s->decision.verdict == POLICY_ALLOW)
         return true;
-    return error_set(e, REASON_POLICY_DENIED, "the policy does not allow a run of agent \"" STR_FMT "\": " STR_FMT,
+    return error_set(e, REASON_POLICY_DENIED,
+                     "the policy does not allow a run of agent \"" STR_FMT "\": " STR_FMT,
                      STR_ARG(s->agent->name), STR_ARG(s->decision.reason));
 }
 
@@ -91,7 +97,8 @@ static bool own_session(struct start *s, struct error *e)
         s->epoch = record_integer(&s->session, SESSIONS_OWNER_EPOCH);
         return true;
     }
-    return store_claim(parts->store, s->ctx, s->principal->tenant_id, s->request->session_id, parts->node, &s->epoch, e);
+    return store_claim(parts->store, s->ctx, s->principal->tenant_id, s->request->session_id,
+                       parts->node, &s->epoch, e);
 }
 
 /* ---- the first append ---- */
@@ -200,8 +207,8 @@ static void add_history_message(struct start *s, const struct prompt_message *me
     json_put_str(&w, S("call_id"), call_id);
     json_put_str(&w, S("name"), name);
     json_object_end(&w);
-    add_message(s, uuid_new(s->o->parts.clock, s->o->parts.random), str_from_cstr(role_name(message->role)),
-                strbuf_str(&content), strbuf_str(&parts));
+    add_message(s, uuid_new(s->o->parts.clock, s->o->parts.random),
+                str_from_cstr(role_name(message->role)), strbuf_str(&content), strbuf_str(&parts));
 }
 
 static void add_run_row(struct start *s)
@@ -213,7 +220,8 @@ static void add_run_row(struct start *s)
     record_set_uuid(row, AGENT_RUNS_SESSION_ID, s->request->session_id);
     record_set_text(row, AGENT_RUNS_STATUS, S("running"));
     record_set_integer(row, AGENT_RUNS_STARTED_AT, s->now_us);
-    record_set_text(row, AGENT_RUNS_COST, S("{\"tokens\":0,\"time_ms\":0,\"cost_nanousd\":\"0\",\"tool_calls\":0}"));
+    record_set_text(row, AGENT_RUNS_COST,
+                    S("{\"tokens\":0,\"time_ms\":0,\"cost_nanousd\":\"0\",\"tool_calls\":0}"));
     record_set_text(row, AGENT_RUNS_TRACE_ID, str_hex(s->ctx->arena, trace, sizeof trace));
     record_set_text(row, AGENT_RUNS_AGENT, s->agent->name);
     record_set_text(row, AGENT_RUNS_MODEL, s->model->name);
@@ -264,7 +272,8 @@ static bool commit_start(struct start *s, struct error *e)
     if (store_commit(s->o->parts.store, s->ctx, &s->batch, e))
         return true;
     if (e->reason == REASON_CONFLICT)
-        return error_set(e, REASON_SESSION_BUSY, "another run of this session has just begun; wait for it or cancel it");
+        return error_set(e, REASON_SESSION_BUSY,
+                         "another run of this session has just begun; wait for it or cancel it");
     return false;
 }
 
@@ -306,8 +315,8 @@ bool run_start(struct orchestrator *o, struct context *ctx, const struct princip
 
 /* ---- looking ---- */
 
-bool run_get(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid run_id, struct record *out,
-             struct error *e)
+bool run_get(struct orchestrator *o, struct context *ctx, const struct principal *principal,
+             uuid run_id, struct record *out, struct error *e)
 {
     struct record key = record_of(TABLE_AGENT_RUNS);
     record_set_uuid(&key, AGENT_RUNS_ID, run_id);
@@ -315,13 +324,14 @@ bool run_get(struct orchestrator *o, struct context *ctx, const struct principal
         !principal_sees_user(principal, record_text(out, AGENT_RUNS_USER_ID))) {
         if (e->code != ERROR_OK && e->code != ERROR_NOT_FOUND)
             return false;
-        return error_set(e, REASON_NOT_FOUND, "there is no run " STR_FMT, STR_ARG(uuid_str(ctx->arena, run_id)));
+        return error_set(e, REASON_NOT_FOUND, "there is no run " STR_FMT,
+                         STR_ARG(uuid_str(ctx->arena, run_id)));
     }
     return true;
 }
 
-bool run_list(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid session_id, str cursor,
-              size_t limit, struct records *out, struct error *e)
+bool run_list(struct orchestrator *o, struct context *ctx, const struct principal *principal,
+              uuid session_id, str cursor, size_t limit, struct records *out, struct error *e)
 {
     struct query query = query_of(TABLE_AGENT_RUNS);
     if (principal->level < ROLE_LEVEL_OPERATOR)
@@ -334,7 +344,8 @@ bool run_list(struct orchestrator *o, struct context *ctx, const struct principa
     return store_list(o->parts.store, ctx, principal->tenant_id, &query, out, e);
 }
 
-bool run_cancel(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid run_id, struct error *e)
+bool run_cancel(struct orchestrator *o, struct context *ctx, const struct principal *principal,
+                uuid run_id, struct error *e)
 {
     struct record run;
     enum run_status status;
@@ -342,9 +353,11 @@ bool run_cancel(struct orchestrator *o, struct context *ctx, const struct princi
         return false;
     if (principal->level < ROLE_LEVEL_USER)
         return error_set(e, REASON_DENIED, "a viewer may not cancel runs");
-    if (run_status_parse(record_text(&run, AGENT_RUNS_STATUS), &status) && run_status_is_final(status))
+    if (run_status_parse(record_text(&run, AGENT_RUNS_STATUS), &status) &&
+        run_status_is_final(status))
         return error_set(e, REASON_CONFLICT, "the run is already %s", run_status_name(status));
-    run_spawn_cancelled(o, principal->tenant_id, record_uuid(&run, AGENT_RUNS_SESSION_ID), run_id, principal->user_id);
+    run_spawn_cancelled(o, principal->tenant_id, record_uuid(&run, AGENT_RUNS_SESSION_ID), run_id,
+                        principal->user_id);
     return true;
 }
 

@@ -28,10 +28,12 @@ struct run {
     size_t lane;
     uuid tenant_id, session_id, run_id;
 
-    struct arena *arena;             /* lifetime of this coroutine */
-    struct arena *turn;              /* rewound after each step */
-    struct context ctx;              /* of the run: cancelled by cancel and drain */
-    struct context shield;           /* never cancelled: appends that must be made anyway */
+    struct arena *keep;    /* lifetime of this coroutine: the share of the ledger, who cancelled */
+    struct arena *arena;   /* what was loaded or heard since: emptied by a reload */
+    struct arena *turn;    /* rewound after each step */
+    struct context ctx;    /* of the run: cancelled by cancel and drain */
+    struct context shield; /* never cancelled: appends that must be made anyway */
+    int64_t retry_ms;      /* of the next reload */
     bool is_woken, is_cancel_asked, is_draining, is_recovering;
     str cancelled_by;
 
@@ -39,10 +41,10 @@ struct run {
     const struct agent_definition *agent;
     const struct registry_snapshot *tools;
     const struct model *model;
-    uint64_t tried_targets;          /* of this step */
+    uint64_t tried_targets; /* of this step */
 
-    struct record session;           /* on arena */
-    struct principal principal;      /* whose run it is, from the session's row */
+    struct record session;      /* on arena */
+    struct principal principal; /* whose run it is, from the session's row */
     str policy_context;
     int64_t started_us, started_ns;
     trace_context trace;
@@ -54,9 +56,11 @@ struct run {
 
     struct prompt_message *messages; /* on arena: the whole conversation so far */
     size_t message_count, message_capacity;
-    struct tool_spec *offered;       /* tools the policy may allow */
+    struct tool_spec *offered; /* tools the policy may allow */
     size_t offered_count;
-    bool is_degraded;                /* an answer was cut by the budget */
+    bool is_degraded; /* an answer was cut by the budget */
+    struct error
+        fatal; /* what the journal cannot hold: the run ends with it once it is reconciled */
 
     struct held_reservation *held;
     size_t held_count, held_capacity;
@@ -72,9 +76,11 @@ may_suspend bool run_fail(struct run *run, const struct error *failure, struct e
 may_suspend bool run_prompt_load(struct run *run, struct error *e);
 void run_prompt_add(struct run *run, struct prompt_message message);
 /* The tool's answer as the model sees it. */
-struct prompt_message run_prompt_tool_result(struct arena *arena, str call_id, str name, str content, bool is_error);
+struct prompt_message run_prompt_tool_result(struct arena *arena, str call_id, str name,
+                                             str content, bool is_error);
 str run_prompt_error_content(struct arena *arena, const struct error *e);
-void run_message_row(struct record *row, struct run *run, uuid id, enum role role, str content, int64_t tokens, str parts);
+void run_message_row(struct record *row, struct run *run, uuid id, enum role role, str content,
+                     int64_t tokens, str parts);
 
 /* ---- run_model.c ---- */
 may_suspend bool run_model_step(struct run *run, struct error *e);
@@ -91,13 +97,15 @@ may_suspend bool run_tools_abandon(struct run *run, struct error *e);
 may_suspend bool run_tools_offer(struct run *run, struct error *e); /* fills run->offered */
 
 /* ---- run_policy.c ---- */
-void run_decide(struct run *run, struct context *ctx, const struct policy_input *partial, struct policy_decision *out);
-void run_journal_decision(struct run *run, const struct policy_input *input, const struct policy_decision *decision,
-                          uuid tool_call_id);
+void run_decide(struct run *run, struct context *ctx, const struct policy_input *partial,
+                struct policy_decision *out);
+void run_journal_decision(struct run *run, const struct policy_input *input,
+                          const struct policy_decision *decision, uuid tool_call_id);
 
 /* ---- run_ledger.c ---- */
 /* Reserves in the ledger and appends budget.reserved; gives the reservation's id.  REASON_BUDGET: nothing has changed. */
-must_check bool run_reserve(struct run *run, const char *purpose, uuid tool_call_id, cost amount, uuid *id, struct error *e);
+must_check bool run_reserve(struct run *run, const char *purpose, uuid tool_call_id, cost amount,
+                            uuid *id, struct error *e);
 /* Appends budget.settled and the ledger's rows.  `used` may pass the reservation (booked as overdraft). */
 void run_settle(struct run *run, uuid reservation_id, const struct settlement *settlement);
 /* After a flush succeeded: nothing is unsure any more. */

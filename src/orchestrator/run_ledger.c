@@ -13,7 +13,7 @@ static void hold(struct run *run, uuid id, cost amount)
 {
     if (run->held_count == run->held_capacity) {
         size_t capacity = run->held_capacity ? run->held_capacity * 2 : 8;
-        run->held = arena_grow(run->arena, run->held, run->held_capacity * sizeof *run->held,
+        run->held = arena_grow(run->keep, run->held, run->held_capacity * sizeof *run->held,
                                capacity * sizeof *run->held);
         run->held_capacity = capacity;
     }
@@ -33,7 +33,8 @@ static void unhold(struct run *run, struct held_reservation *held)
     *held = run->held[--run->held_count];
 }
 
-bool run_reserve(struct run *run, const char *purpose, uuid tool_call_id, cost amount, uuid *id, struct error *e)
+bool run_reserve(struct run *run, const char *purpose, uuid tool_call_id, cost amount, uuid *id,
+                 struct error *e)
 {
     struct ledger *ledger = run->o->ledger;
     if (!ledger_reserve(ledger, &run->path, amount, e))
@@ -66,7 +67,7 @@ void run_settle(struct run *run, uuid reservation_id, const struct settlement *s
     ledger_settle(run->o->ledger, &run->path, settlement, &run->journal.batch);
     if (run->unsure_count == run->unsure_capacity) {
         size_t capacity = run->unsure_capacity ? run->unsure_capacity * 2 : 8;
-        run->unsure = arena_grow(run->arena, run->unsure, run->unsure_capacity * sizeof *run->unsure,
+        run->unsure = arena_grow(run->keep, run->unsure, run->unsure_capacity * sizeof *run->unsure,
                                  capacity * sizeof *run->unsure);
         run->unsure_capacity = capacity;
     }

@@ -20,12 +20,12 @@ struct attempt {
     cost reserved;
     uuid reservation_id;
     int number, step;
-    struct part *parts;      /* gathered answer, on the turn arena */
+    struct part *parts; /* gathered answer, on the turn arena */
     size_t part_count, part_capacity;
     struct strbuf text, reasoning;
     struct strbuf arguments[RUN_TOOL_CALLS_PARALLEL_MAX];
-    struct strbuf pending;   /* text not journaled yet */
-    struct timer timer;      /* flushes `pending` */
+    struct strbuf pending; /* text not journaled yet */
+    struct timer timer;    /* flushes `pending` */
     int64_t output_bytes, posted_ns;
     struct error post_failure;
 };
@@ -35,13 +35,15 @@ struct attempt {
 static bool choose_target(struct attempt *a, struct error *e)
 {
     struct run *run = a->run;
-    a->target = catalog_pick(run->model, run->tried_targets, run->o->parts.random, &a->target_index);
+    a->target =
+        catalog_pick(run->model, run->tried_targets, run->o->parts.random, &a->target_index);
     if (!a->target) { /* all tried once: begin again, the attempts are bounded */
         run->tried_targets = 0;
         a->target = catalog_pick(run->model, 0, run->o->parts.random, &a->target_index);
     }
     if (!a->target)
-        return error_set(e, REASON_UNKNOWN_MODEL, "model \"" STR_FMT "\" has no target", STR_ARG(run->model->name));
+        return error_set(e, REASON_UNKNOWN_MODEL, "model \"" STR_FMT "\" has no target",
+                         STR_ARG(run->model->name));
     run->tried_targets |= (uint64_t) 1 << a->target_index;
     return true;
 }
@@ -55,19 +57,25 @@ static bool bound_cost(struct attempt *a, cost remaining, struct error *e)
     if (agent->max_output_tokens > 0 && agent->max_output_tokens < output)
         output = agent->max_output_tokens;
     a->input_bound = prompt_input_tokens_bound(&a->prompt);
-    int64_t room = remaining.tokens == COST_UNLIMITED ? INT64_MAX : remaining.tokens - a->input_bound;
+    int64_t room =
+        remaining.tokens == COST_UNLIMITED ? INT64_MAX : remaining.tokens - a->input_bound;
     if (room < RUN_OUTPUT_TOKENS_MIN)
         return error_set(e, REASON_BUDGET,
-                         "the next model call needs %lld tokens of input and at least %d of output, %lld are left; raise the "
+                         "the next model call needs %lld tokens of input and at least %d of "
+                         "output, %lld are left; raise the "
                          "session's token budget or start a new session",
-                         (long long) a->input_bound, RUN_OUTPUT_TOKENS_MIN, (long long) remaining.tokens);
+                         (long long) a->input_bound, RUN_OUTPUT_TOKENS_MIN,
+                         (long long) remaining.tokens);
     if (room < output) {
         output = room;
         run->is_degraded = true;
     }
     if (remaining.cost_nanousd != COST_UNLIMITED && !a->target->price.is_known)
-        return error_set(e, REASON_BUDGET, "model \"" STR_FMT "\" has no price and the budget limits money; give it a `price` in the configuration",
-                         STR_ARG(run->model->name));
+        return error_set(
+            e, REASON_BUDGET,
+            "model \"" STR_FMT
+            "\" has no price and the budget limits money; give it a `price` in the configuration",
+            STR_ARG(run->model->name));
     /* An eighth of the time that is left, within [1 s, call timeout]: parallel calls each find room. */
     int64_t time_ms = run->settings->call_timeout_ms;
     if (remaining.time_ms != COST_UNLIMITED && remaining.time_ms / 8 < time_ms)
@@ -90,7 +98,8 @@ static bool decide(struct attempt *a, struct error *e)
     run_journal_decision(run, &input, &decision, UUID_NONE);
     if (decision.verdict == POLICY_ALLOW)
         return true;
-    return error_set(e, REASON_POLICY_DENIED, "the policy does not allow a call of model \"" STR_FMT "\": " STR_FMT,
+    return error_set(e, REASON_POLICY_DENIED,
+                     "the policy does not allow a call of model \"" STR_FMT "\": " STR_FMT,
                      STR_ARG(run->model->name), STR_ARG(decision.reason));
 }
 
@@ -163,11 +172,16 @@ static void add_text(struct attempt *a, str piece)
 static bool add_call(struct attempt *a, const struct delta *delta, struct error *e)
 {
     struct arena *arena = a->run->turn;
-    if (delta->index < 0 || delta->index >= RUN_TOOL_CALLS_PARALLEL_MAX || (size_t) delta->index > a->part_count)
-        return error_set(e, REASON_PROVIDER_PROTOCOL, "the model asked for more than %d tool calls at once",
+    if (delta->index < 0 || delta->index >= RUN_TOOL_CALLS_PARALLEL_MAX ||
+        (size_t) delta->index > a->part_count)
+        return error_set(e, REASON_PROVIDER_PROTOCOL,
+                         "the model asked for more than %d tool calls at once",
                          RUN_TOOL_CALLS_PARALLEL_MAX);
     if ((size_t) delta->index < a->part_count)
         return true;
+    if (delta->name.len > RUN_CALL_NAME_BYTES_MAX || delta->call_id.len > RUN_CALL_NAME_BYTES_MAX)
+        return error_set(e, REASON_PROVIDER_PROTOCOL,
+                         "the name or id of a tool call is over %u bytes", RUN_CALL_NAME_BYTES_MAX);
     a->parts[a->part_count++] = (struct part){
         .kind = PART_TOOL_CALL,
         .call_id = str_copy(arena, delta->call_id),
@@ -186,19 +200,22 @@ static bool take_delta(struct attempt *a, const struct delta *delta, struct erro
     case DELTA_TOOL_CALL: return add_call(a, delta, e);
     case DELTA_TOOL_ARGUMENTS:
         if (delta->index < 0 || (size_t) delta->index >= a->part_count)
-            return error_set(e, REASON_PROVIDER_PROTOCOL, "the provider sent arguments of a tool call that has not begun");
+            return error_set(e, REASON_PROVIDER_PROTOCOL,
+                             "the provider sent arguments of a tool call that has not begun");
         strbuf_add(&a->arguments[delta->index], delta->text);
         break;
     case DELTA_END: break;
     }
     if (strbuf_is_over(&a->text) || strbuf_is_over(&a->reasoning))
-        return error_set(e, REASON_TOO_LARGE, "the model's answer is over %u bytes", MESSAGE_BYTES_MAX);
+        return error_set(e, REASON_TOO_LARGE, "the model's answer is over %u bytes",
+                         MESSAGE_BYTES_MAX);
     if (a->post_failure.code != ERROR_OK)
         return error_copy(e, &a->post_failure);
     return true;
 }
 
-static bool pull(struct attempt *a, struct context *ctx, struct reply_stream *stream, struct delta *end, struct error *e)
+static bool pull(struct attempt *a, struct context *ctx, struct reply_stream *stream,
+                 struct delta *end, struct error *e)
 {
     for (;;) {
         struct delta delta = {0};
@@ -218,7 +235,8 @@ static bool call_provider(struct attempt *a, struct delta *end, struct error *e)
     context_init_child(&call, &run->ctx, context_deadline_in(&run->ctx, a->reserved.time_ms));
     call.arena = run->turn;
     OWNED(reply_stream) stream = NULL;
-    bool ok = provider_stream(a->target->provider, &call, &a->prompt, &stream, e) && pull(a, &call, stream, end, e);
+    bool ok = provider_stream(a->target->provider, &call, &a->prompt, &stream, e) &&
+              pull(a, &call, stream, end, e);
     timer_disarm(run->ctx.scheduler, &a->timer);
     if (ok || a->part_count == 0)
         post_delta(a);
@@ -263,7 +281,8 @@ static void settle(struct attempt *a, struct usage usage, const char *basis)
         .details = usage_details(a, &usage),
     };
     if (settlement.used.time_ms > a->reserved.time_ms)
-        settlement.used.time_ms = a->reserved.time_ms; /* the deadline is checked late by a scheduler turn at most */
+        settlement.used.time_ms =
+            a->reserved.time_ms; /* the deadline is checked late by a scheduler turn at most */
     run_settle(run, a->reservation_id, &settlement);
 }
 
@@ -271,9 +290,10 @@ static void count_call(struct attempt *a, const struct usage *usage, str outcome
 {
     struct metrics *metrics = a->run->o->parts.metrics;
     str model = a->run->model->name;
-    metrics_add(metrics, METRIC_MODEL_CALLS, 1, (str[]){model, a->target->provider->name, outcome}, 3);
-    metrics_observe(metrics, METRIC_MODEL_DURATION, (double) (context_now_ns(&a->run->shield) - a->started_ns) / 1e9,
-                    &model, 1);
+    metrics_add(metrics, METRIC_MODEL_CALLS, 1, (str[]){model, a->target->provider->name, outcome},
+                3);
+    metrics_observe(metrics, METRIC_MODEL_DURATION,
+                    (double) (context_now_ns(&a->run->shield) - a->started_ns) / 1e9, &model, 1);
     metrics_add(metrics, METRIC_MODEL_TOKENS, usage->input_tokens, (str[]){model, S("input")}, 2);
     metrics_add(metrics, METRIC_MODEL_TOKENS, usage->output_tokens, (str[]){model, S("output")}, 2);
     metrics_add(metrics, METRIC_MODEL_COST, price_nanousd(&a->target->price, usage), &model, 1);
@@ -306,8 +326,8 @@ static str write_parts(struct attempt *a, const uuid *ids)
     return strbuf_str(&text);
 }
 
-static void journal_completed(struct attempt *a, const struct delta *end, const struct usage *usage, uuid message_id,
-                              const uuid *ids)
+static void journal_completed(struct attempt *a, const struct delta *end, const struct usage *usage,
+                              uuid message_id, const uuid *ids)
 {
     struct run *run = a->run;
     struct json_writer *w = journal_event(&run->journal, EVENT_MODEL_COMPLETED);
@@ -344,8 +364,8 @@ static void remember_answer(struct attempt *a)
     struct prompt_message message = {.role = ROLE_ASSISTANT};
     message.parts = ARENA_ARRAY(run->arena, struct part, a->part_count + 2);
     if (a->reasoning.len > 0)
-        message.parts[message.part_count++] =
-            (struct part){.kind = PART_REASONING, .text = str_copy(run->arena, strbuf_str(&a->reasoning))};
+        message.parts[message.part_count++] = (struct part){
+            .kind = PART_REASONING, .text = str_copy(run->arena, strbuf_str(&a->reasoning))};
     if (a->text.len > 0)
         message.parts[message.part_count++] =
             (struct part){.kind = PART_TEXT, .text = str_copy(run->arena, strbuf_str(&a->text))};
@@ -362,7 +382,8 @@ static void remember_answer(struct attempt *a)
 /* Without a report: what was sent at most, and one token per byte that came: an upper bound. */
 static struct usage estimate(const struct attempt *a)
 {
-    int64_t output = a->output_bytes < a->prompt.max_output_tokens ? a->output_bytes : a->prompt.max_output_tokens;
+    int64_t output = a->output_bytes < a->prompt.max_output_tokens ? a->output_bytes
+                                                                   : a->prompt.max_output_tokens;
     return (struct usage){.input_tokens = a->input_bound, .output_tokens = output};
 }
 
@@ -379,8 +400,8 @@ static void complete_attempt(struct attempt *a, const struct delta *end)
     struct usage usage = end->usage.is_reported ? end->usage : estimate(a);
     uuid message_id = uuid_new(run->o->parts.clock, run->o->parts.random);
     journal_completed(a, end, &usage, message_id, ids);
-    run_message_row(journal_row(&run->journal, WRITE_INSERT, TABLE_MESSAGES), run, message_id, ROLE_ASSISTANT,
-                    strbuf_str(&a->text), usage.output_tokens, write_parts(a, ids));
+    run_message_row(journal_row(&run->journal, WRITE_INSERT, TABLE_MESSAGES), run, message_id,
+                    ROLE_ASSISTANT, strbuf_str(&a->text), usage.output_tokens, write_parts(a, ids));
     settle(a, usage, end->usage.is_reported ? "reported" : "estimated");
     count_call(a, &usage, S("ok"));
     remember_answer(a);
@@ -391,8 +412,9 @@ static void complete_attempt(struct attempt *a, const struct delta *end)
 static bool was_refused(const struct attempt *a, const struct error *failure)
 {
     return a->output_bytes == 0 &&
-           (failure->reason == REASON_PROVIDER_RATE_LIMITED || failure->reason == REASON_PROVIDER_QUOTA ||
-            failure->reason == REASON_PROVIDER_AUTH || failure->reason == REASON_PROVIDER_INVALID ||
+           (failure->reason == REASON_PROVIDER_RATE_LIMITED ||
+            failure->reason == REASON_PROVIDER_QUOTA || failure->reason == REASON_PROVIDER_AUTH ||
+            failure->reason == REASON_PROVIDER_INVALID ||
             failure->reason == REASON_PROVIDER_OVERLOADED);
 }
 
@@ -413,8 +435,10 @@ static void fail_attempt(struct attempt *a, const struct error *failure, bool wi
 static int64_t backoff_ms(struct run *run, const struct error *failure)
 {
     if (failure->retry_after_ms > 0)
-        return failure->retry_after_ms < RUN_MODEL_BACKOFF_MAX_MS ? failure->retry_after_ms : RUN_MODEL_BACKOFF_MAX_MS;
-    int64_t ceiling = RUN_MODEL_BACKOFF_MS << (run->state.failed_in_a_row < 6 ? run->state.failed_in_a_row : 6);
+        return failure->retry_after_ms < RUN_MODEL_BACKOFF_MAX_MS ? failure->retry_after_ms
+                                                                  : RUN_MODEL_BACKOFF_MAX_MS;
+    int64_t ceiling = RUN_MODEL_BACKOFF_MS
+                      << (run->state.failed_in_a_row < 6 ? run->state.failed_in_a_row : 6);
     return ceiling / 2 + (int64_t) random_below(run->o->parts.random, (uint64_t) ceiling / 2 + 1);
 }
 
@@ -422,7 +446,8 @@ static bool handle_failure(struct attempt *a, const struct error *failure, struc
 {
     struct run *run = a->run;
     bool is_ours = run->ctx.is_cancelled || context_now_ns(&run->shield) >= run->ctx.deadline_ns;
-    bool will_retry = !is_ours && error_may_retry(failure) && run->state.failed_in_a_row + 1 < RUN_MODEL_ATTEMPTS_MAX;
+    bool will_retry = !is_ours && error_may_retry(failure) &&
+                      run->state.failed_in_a_row + 1 < RUN_MODEL_ATTEMPTS_MAX;
     if (run->is_draining) /* the next start counts this attempt as lost */
         return error_copy(e, failure);
     fail_attempt(a, failure, will_retry);
@@ -460,7 +485,9 @@ bool run_model_step(struct run *run, struct error *e)
     struct attempt *a = ARENA_NEW(run->turn, struct attempt);
     start_attempt(a, run);
     if (run->state.step >= run->agent->steps_max)
-        return error_set(e, REASON_LIMIT, "the run reached its %d model calls without a final answer", run->agent->steps_max);
+        return error_set(e, REASON_LIMIT,
+                         "the run reached its %d model calls without a final answer",
+                         run->agent->steps_max);
     if (!choose_target(a, e))
         return false;
     a->prompt.model = a->target->model;
@@ -481,7 +508,8 @@ bool run_model_step(struct run *run, struct error *e)
 
 bool run_model_lose_attempt(struct run *run, struct error *e)
 {
-    struct open_reservation *open = run_state_reservation(&run->state, run->state.model_reservation_id);
+    struct open_reservation *open =
+        run_state_reservation(&run->state, run->state.model_reservation_id);
     if (!open)
         return error_set(e, REASON_CORRUPT, "the model call in flight has no open reservation");
     cost reserved = open->amount;
@@ -489,12 +517,16 @@ bool run_model_lose_attempt(struct run *run, struct error *e)
     json_put_i64(w, S("attempt"), run->state.attempt);
     json_put_i64(w, S("step"), run->state.step + 1);
     json_put_str(w, S("error"), S("interrupted"));
-    json_put_str(w, S("message"), S("the node stopped while the call was in flight; it counts at its reservation"));
+    json_put_str(w, S("message"),
+                 S("the node stopped while the call was in flight; it counts at its reservation"));
     json_put_bool(w, S("will_retry"), true);
     journal_close_event(&run->journal);
     run_settle(run, run->state.model_reservation_id,
-               &(struct settlement){
-                   .reserved = reserved, .used = reserved, .kind = "model", .basis = "reserved", .model = run->state.model});
+               &(struct settlement){.reserved = reserved,
+                                    .used = reserved,
+                                    .kind = "model",
+                                    .basis = "reserved",
+                                    .model = run->state.model});
     run->state.failed_in_a_row = 0; /* an interruption is not the provider's failure */
     return true;
 }

@@ -1,6 +1,7 @@
 #include "orchestrator/run_internal.h"
 
-void run_decide(struct run *run, struct context *ctx, const struct policy_input *partial, struct policy_decision *out)
+void run_decide(struct run *run, struct context *ctx, const struct policy_input *partial,
+                struct policy_decision *out)
 {
     struct policy_input input = *partial;
     input.user_id = run->principal.user_id;
@@ -14,11 +15,12 @@ void run_decide(struct run *run, struct context *ctx, const struct policy_input 
     struct metrics *metrics = run->o->parts.metrics;
     metrics_add(metrics, METRIC_POLICY_DECISIONS, 1,
                 (str[]){input.action, str_from_cstr(policy_verdict_name(out->verdict))}, 2);
-    metrics_observe(metrics, METRIC_POLICY_DURATION, (double) (context_now_ns(ctx) - started_ns) / 1e9, NULL, 0);
+    metrics_observe(metrics, METRIC_POLICY_DURATION,
+                    (double) (context_now_ns(ctx) - started_ns) / 1e9, NULL, 0);
 }
 
-void run_journal_decision(struct run *run, const struct policy_input *input, const struct policy_decision *decision,
-                          uuid tool_call_id)
+void run_journal_decision(struct run *run, const struct policy_input *input,
+                          const struct policy_decision *decision, uuid tool_call_id)
 {
     struct json_writer *w = journal_event(&run->journal, EVENT_POLICY_DECIDED);
     json_put_str(w, S("action"), input->action);

@@ -6,7 +6,8 @@
 
 /* ---- what is written ---- */
 
-void run_message_row(struct record *row, struct run *run, uuid id, enum role role, str content, int64_t tokens, str parts)
+void run_message_row(struct record *row, struct run *run, uuid id, enum role role, str content,
+                     int64_t tokens, str parts)
 {
     record_set_uuid(row, MESSAGES_ID, id);
     record_set_uuid(row, MESSAGES_SESSION_ID, run->session_id);
@@ -25,8 +26,9 @@ void run_prompt_add(struct run *run, struct prompt_message message)
 {
     if (run->message_count == run->message_capacity) {
         size_t capacity = run->message_capacity ? run->message_capacity * 2 : 16;
-        run->messages = arena_grow(run->arena, run->messages, run->message_capacity * sizeof message,
-                                   capacity * sizeof message);
+        run->messages =
+            arena_grow(run->arena, run->messages, run->message_capacity * sizeof message,
+                       capacity * sizeof message);
         run->message_capacity = capacity;
     }
     run->messages[run->message_count++] = message;
@@ -39,11 +41,13 @@ static struct prompt_message one_part(struct arena *arena, enum role role, struc
     return (struct prompt_message){.role = role, .parts = parts, .part_count = 1};
 }
 
-struct prompt_message run_prompt_tool_result(struct arena *arena, str call_id, str name, str content, bool is_error)
+struct prompt_message run_prompt_tool_result(struct arena *arena, str call_id, str name,
+                                             str content, bool is_error)
 {
     str text = str_copy(arena, str_cut_utf8(content, TOOL_RESULT_BYTES_MAX));
     if (text.len < content.len)
-        text = str_printf(arena, STR_FMT "\n[cut: the whole result has %zu bytes]", STR_ARG(text), content.len);
+        text = str_printf(arena, STR_FMT "\n[cut: the whole result has %zu bytes]", STR_ARG(text),
+                          content.len);
     return one_part(arena, ROLE_TOOL,
                     (struct part){
                         .kind = PART_TOOL_RESULT,
@@ -87,7 +91,8 @@ static struct prompt_message read_assistant(struct run *run, str content, const 
             .opaque = str_copy(arena, json_str_or(extra, S("reasoning_opaque"), STR_NONE)),
         };
     if (!str_is_empty(content))
-        message.parts[message.part_count++] = (struct part){.kind = PART_TEXT, .text = str_copy(arena, content)};
+        message.parts[message.part_count++] =
+            (struct part){.kind = PART_TEXT, .text = str_copy(arena, content)};
     struct json_iter it = json_iter(calls);
     const struct json *call;
     while (json_next(&it, NULL, &call))
@@ -101,7 +106,8 @@ static struct prompt_message read_assistant(struct run *run, str content, const 
 }
 
 /* {"content": [OpenAI content parts]} of a user's row. */
-static never_inline bool read_user_parts(struct run *run, str role, const struct json *parts, struct error *e)
+static never_inline bool read_user_parts(struct run *run, str role, const struct json *parts,
+                                         struct error *e)
 {
     struct strbuf text;
     struct json_writer w;
@@ -125,22 +131,26 @@ static never_inline bool read_user_parts(struct run *run, str role, const struct
 }
 
 /* The result of one call as its row tells it; calls without an end are told as such, so that pairs stay whole. */
-static never_inline void add_result_of_row(struct run *run, str call_id, str name, const struct record *row)
+static never_inline void add_result_of_row(struct run *run, str call_id, str name,
+                                           const struct record *row)
 {
     str status = row ? record_text(row, TOOL_CALLS_STATUS) : S("unknown");
     if (str_equal(status, S("succeeded"))) {
-        run_prompt_add(run, run_prompt_tool_result(run->arena, call_id, name, record_text(row, TOOL_CALLS_OUTPUT), false));
+        run_prompt_add(run, run_prompt_tool_result(run->arena, call_id, name,
+                                                   record_text(row, TOOL_CALLS_OUTPUT), false));
         return;
     }
     struct error failure = {0};
     str message = row ? record_text(row, TOOL_CALLS_ERROR_MESSAGE) : STR_NONE;
     error_set(&failure, REASON_TOOL_FAILED, STR_FMT ": " STR_FMT, STR_ARG(status),
               STR_ARG(str_is_empty(message) ? S("no result") : message));
-    run_prompt_add(run, run_prompt_tool_result(run->arena, call_id, name,
-                                               run_prompt_error_content(run->arena, &failure), true));
+    run_prompt_add(run,
+                   run_prompt_tool_result(run->arena, call_id, name,
+                                          run_prompt_error_content(run->arena, &failure), true));
 }
 
-static never_inline bool add_results(struct run *run, const struct json *calls, bool is_last_answer, struct error *e)
+static never_inline bool add_results(struct run *run, const struct json *calls, bool is_last_answer,
+                                     struct error *e)
 {
     struct json_iter it = json_iter(calls);
     const struct json *item;
@@ -154,11 +164,12 @@ static never_inline bool add_results(struct run *run, const struct json *calls, 
         struct record key = record_of(TABLE_TOOL_CALLS), row;
         struct error missing = {0};
         record_set_uuid(&key, TOOL_CALLS_ID, id);
-        bool has_row = store_get(run->o->parts.store, &run->shield, run->tenant_id, &key, &row, &missing);
+        bool has_row =
+            store_get(run->o->parts.store, &run->shield, run->tenant_id, &key, &row, &missing);
         if (!has_row && missing.code != ERROR_NOT_FOUND)
             return error_copy(e, &missing);
-        add_result_of_row(run, json_str_or(item, S("call_id"), STR_NONE), json_str_or(item, S("name"), STR_NONE),
-                          has_row ? &row : NULL);
+        add_result_of_row(run, json_str_or(item, S("call_id"), STR_NONE),
+                          json_str_or(item, S("name"), STR_NONE), has_row ? &row : NULL);
     }
     return true;
 }
@@ -171,8 +182,8 @@ static bool add_row(struct run *run, const struct record *row, struct error *e)
         return error_set(e, REASON_CORRUPT, "message with the unknown role \"" STR_FMT "\"",
                          STR_ARG(record_text(row, MESSAGES_ROLE)));
     const struct json *extra = NULL;
-    if (record_has(row, MESSAGES_PARTS) &&
-        !json_parse(run->turn, record_text(row, MESSAGES_PARTS), (struct json_limits){0}, &extra, e))
+    if (record_has(row, MESSAGES_PARTS) && !json_parse(run->turn, record_text(row, MESSAGES_PARTS),
+                                                       (struct json_limits){0}, &extra, e))
         return false;
     const struct json *parts = json_get(extra, S("content"));
     if (role == ROLE_ASSISTANT) {
@@ -182,18 +193,22 @@ static bool add_row(struct run *run, const struct record *row, struct error *e)
                add_results(run, json_get(extra, S("tool_calls")), is_last, e);
     }
     if (role == ROLE_TOOL) {
-        run_prompt_add(run, run_prompt_tool_result(run->arena, json_str_or(extra, S("call_id"), STR_NONE),
-                                                   json_str_or(extra, S("name"), STR_NONE), content, false));
+        run_prompt_add(
+            run, run_prompt_tool_result(run->arena, json_str_or(extra, S("call_id"), STR_NONE),
+                                        json_str_or(extra, S("name"), STR_NONE), content, false));
         return true;
     }
     if (parts)
         return read_user_parts(run, str_from_cstr(role_name(role)), parts, e);
-    run_prompt_add(run, one_part(run->arena, role, (struct part){.kind = PART_TEXT, .text = str_copy(run->arena, content)}));
+    run_prompt_add(
+        run, one_part(run->arena, role,
+                      (struct part){.kind = PART_TEXT, .text = str_copy(run->arena, content)}));
     return true;
 }
 
 /* The newest messages of the session, oldest first: a page at a time from the end, at most RUN_HISTORY_MESSAGES_MAX. */
-static never_inline bool load_rows(struct run *run, struct record *rows, size_t *count, struct error *e)
+static never_inline bool load_rows(struct run *run, struct record *rows, size_t *count,
+                                   struct error *e)
 {
     struct query query = query_of(TABLE_MESSAGES);
     query_where_uuid(&query, MESSAGES_SESSION_ID, run->session_id);
@@ -201,7 +216,9 @@ static never_inline bool load_rows(struct run *run, struct record *rows, size_t 
     *count = 0;
     while (*count < RUN_HISTORY_MESSAGES_MAX) {
         struct records page;
-        query.limit = RUN_HISTORY_MESSAGES_MAX - *count < STORE_PAGE_MAX ? RUN_HISTORY_MESSAGES_MAX - *count : STORE_PAGE_MAX;
+        query.limit = RUN_HISTORY_MESSAGES_MAX - *count < STORE_PAGE_MAX
+                          ? RUN_HISTORY_MESSAGES_MAX - *count
+                          : STORE_PAGE_MAX;
         if (!store_list(run->o->parts.store, &run->shield, run->tenant_id, &query, &page, e))
             return false;
         for (size_t i = 0; i < page.count; i++)
@@ -223,14 +240,17 @@ static never_inline bool add_system(struct run *run, struct error *e)
         return false;
     for (size_t i = 0; i < files.count; i++) {
         const struct record *file = &files.items[i];
-        strbuf_printf(&text, STR_FMT STR_FMT " (%lld bytes, " STR_FMT ")", STR_ARG(i == 0 ? S("\n\nFiles in this session: ") : S(", ")),
+        strbuf_printf(&text, STR_FMT STR_FMT " (%lld bytes, " STR_FMT ")",
+                      STR_ARG(i == 0 ? S("\n\nFiles in this session: ") : S(", ")),
                       STR_ARG(record_text(file, SESSION_FILES_NAME)),
                       (long long) record_integer(file, SESSION_FILES_BYTES),
-                      STR_ARG(record_has(file, SESSION_FILES_CONTENT_TYPE) ? record_text(file, SESSION_FILES_CONTENT_TYPE)
-                                                                          : S("application/octet-stream")));
+                      STR_ARG(record_has(file, SESSION_FILES_CONTENT_TYPE)
+                                  ? record_text(file, SESSION_FILES_CONTENT_TYPE)
+                                  : S("application/octet-stream")));
     }
     if (text.len > 0)
-        run_prompt_add(run, one_part(run->arena, ROLE_SYSTEM, (struct part){.kind = PART_TEXT, .text = strbuf_str(&text)}));
+        run_prompt_add(run, one_part(run->arena, ROLE_SYSTEM,
+                                     (struct part){.kind = PART_TEXT, .text = strbuf_str(&text)}));
     return true;
 }
 
@@ -242,7 +262,8 @@ bool run_prompt_load(struct run *run, struct error *e)
     if (!add_system(run, e) || !load_rows(run, rows, &count, e))
         return false;
     /* A conversation that was cut must not begin with a tool's answer to a question that is no longer there. */
-    while (count > 0 && count == RUN_HISTORY_MESSAGES_MAX && str_equal(record_text(&rows[count - 1], MESSAGES_ROLE), S("tool")))
+    while (count > 0 && count == RUN_HISTORY_MESSAGES_MAX &&
+           str_equal(record_text(&rows[count - 1], MESSAGES_ROLE), S("tool")))
         count--;
     for (size_t i = count; i > 0; i--)
         if (!add_row(run, &rows[i - 1], e))

@@ -48,11 +48,13 @@ static void check_cancelled_tool(struct context *ctx, void *unused)
     (void) unused;
     assert_at_rest(ctx, "cancelled");
     assert_int_equal(testkit_tool(scene.kit, "pay")->effects, 1);
-    assert_member(ctx, EVENT_TOOL_COMPLETED, "status", "unknown"); /* it happened, but nobody told us */
+    assert_member(ctx, EVENT_TOOL_COMPLETED, "status",
+                  "unknown"); /* it happened, but nobody told us */
     assert_int_equal(scene.kit->model_calls, 1);
 }
 
-static void test_a_cancel_reaches_a_tool_call_in_flight_and_tells_that_its_effect_is_unknown(struct testkit *kit)
+static void test_a_cancel_reaches_a_tool_call_in_flight_and_tells_that_its_effect_is_unknown(
+    struct testkit *kit)
 {
     scene_start(kit);
     testkit_tool(kit, "pay")->after_ms = 9000;
@@ -73,7 +75,8 @@ static void find_approval(struct context *ctx, void *unused)
     struct records rows;
     struct error e;
     assert_str(testkit_status(scene.kit, ctx, scene.run_id), "waiting");
-    assert_int_equal(orchestrator_active_runs(scene.kit->o), 0); /* a run that waits holds nothing */
+    assert_int_equal(orchestrator_active_runs(scene.kit->o),
+                     0); /* a run that waits holds nothing */
     testkit_check_ledger(scene.kit, ctx, scene.session_id);
     assert_true(approval_list(scene.kit->o, ctx, &boss, S("pending"), STR_NONE, 10, &rows, &e));
     assert_int_equal(rows.count, 1);
@@ -115,7 +118,8 @@ static void wait_for_approval(struct testkit *kit)
 static void check_approved(struct context *ctx, void *unused)
 {
     (void) unused;
-    assert_history(ctx, WAITED " run.resumed approval.decided" TOOL TOOL_ENDED INTENT ANSWERED " run.completed");
+    assert_history(ctx, WAITED " run.resumed approval.decided" TOOL TOOL_ENDED INTENT ANSWERED
+                               " run.completed");
     assert_at_rest(ctx, "completed");
     assert_int_equal(testkit_tool(scene.kit, "wipe")->effects, 1);
     assert_member(ctx, EVENT_APPROVAL_DECIDED, "approver", "bob");
@@ -148,10 +152,12 @@ static void test_an_approval_that_comes_days_later_after_a_restart_goes_on(struc
 static void check_denied(struct context *ctx, void *unused)
 {
     (void) unused;
-    assert_history(ctx, WAITED " run.resumed approval.decided tool.completed" INTENT ANSWERED " run.completed");
+    assert_history(ctx, WAITED " run.resumed approval.decided tool.completed" INTENT ANSWERED
+                               " run.completed");
     assert_at_rest(ctx, "completed");
     assert_int_equal(testkit_tool(scene.kit, "wipe")->begun, 0);
-    assert_true(str_find(scene.kit->prompt_last_result, S("denied by bob: because")) != STR_NOT_FOUND);
+    assert_true(str_find(scene.kit->prompt_last_result, S("denied by bob: because")) !=
+                STR_NOT_FOUND);
 }
 
 static void test_a_denied_call_is_told_to_the_model(struct testkit *kit)
@@ -206,14 +212,16 @@ static void test_a_run_that_waits_can_be_cancelled(struct testkit *kit)
 static void check_lost_attempt(struct context *ctx, void *unused)
 {
     (void) unused;
-    assert_history(ctx, BEGUN INTENT " run.resumed model.failed budget.settled" INTENT ANSWERED " run.completed");
+    assert_history(ctx, BEGUN INTENT " run.resumed model.failed budget.settled" INTENT ANSWERED
+                                     " run.completed");
     assert_at_rest(ctx, "completed");
     assert_member(ctx, EVENT_MODEL_FAILED, "error", "interrupted");
     assert_int_equal(json_i64_or(event(ctx, EVENT_MODEL_COMPLETED), S("attempt"), 0), 2);
     assert_int_equal(scene.kit->model_calls, 2);
 }
 
-static void test_a_model_call_lost_in_a_crash_is_settled_at_its_reservation_and_made_again(struct testkit *kit)
+static void test_a_model_call_lost_in_a_crash_is_settled_at_its_reservation_and_made_again(
+    struct testkit *kit)
 {
     scene_start(kit);
     testkit_reply(kit, (struct fake_reply){.delay_ms = 5000});
@@ -244,7 +252,8 @@ static void check_unknown(struct context *ctx, void *unused)
     assert_true(str_find(scene.kit->prompt_last_result, S("not known")) != STR_NOT_FOUND);
 }
 
-static void test_an_effect_that_may_have_happened_before_a_crash_is_unknown_and_not_repeated(struct testkit *kit)
+static void test_an_effect_that_may_have_happened_before_a_crash_is_unknown_and_not_repeated(
+    struct testkit *kit)
 {
     crash_in_tool(kit, "pay");
     testkit_do(kit, check_unknown, NULL);
@@ -260,7 +269,8 @@ static void check_repeated(struct context *ctx, void *unused)
                str_to_cstr(ctx->arena, scene.kit->tool_effect_key));
 }
 
-static void test_a_pure_or_idempotent_call_is_repeated_after_a_crash_under_the_same_key(struct testkit *kit)
+static void test_a_pure_or_idempotent_call_is_repeated_after_a_crash_under_the_same_key(
+    struct testkit *kit)
 {
     crash_in_tool(kit, "notify");
     testkit_do(kit, check_repeated, NULL);
@@ -315,12 +325,14 @@ static void test_a_store_that_fails_commits_in_any_way_ends_no_run(struct testki
             scene_start(kit);
             kit->reply_count = kit->reply_next = 0;
             testkit_tool(kit, "pay")->effects = 0;
-            testkit_reply(kit, (struct fake_reply){.calls = {{"pay", "{}"}}, .call_count = 1, .delay_ms = 100});
+            testkit_reply(kit, (struct fake_reply){
+                                   .calls = {{"pay", "{}"}}, .call_count = 1, .delay_ms = 100});
             testkit_begin(kit, scene_begin, NULL);
             testkit_run_ms(kit, 30 * skip);
             failure_kind = kinds[kind];
             failures_left = 1 + skip;
-            memory_store_set_hooks(kit->store, (struct memory_store_hooks){.before_commit = fail_some});
+            memory_store_set_hooks(kit->store,
+                                   (struct memory_store_hooks){.before_commit = fail_some});
             testkit_run_ms(kit, 60000);
             memory_store_set_hooks(kit->store, (struct memory_store_hooks){0});
             testkit_do(kit, check_failing_store, NULL);
@@ -332,7 +344,8 @@ static void usurp(struct context *ctx, void *unused)
     (void) unused;
     int64_t epoch;
     struct error e;
-    assert_true(store_claim(scene.kit->store, ctx, scene.kit->tenant_id, scene.session_id, S("another-node"), &epoch, &e));
+    assert_true(store_claim(scene.kit->store, ctx, scene.kit->tenant_id, scene.session_id,
+                            S("another-node"), &epoch, &e));
     assert_true(epoch > 1);
 }
 
@@ -348,7 +361,8 @@ static void check_fenced(struct context *ctx, void *unused)
 static void test_a_writer_that_was_fenced_out_stops_and_writes_nothing(struct testkit *kit)
 {
     scene_start(kit);
-    testkit_reply(kit, (struct fake_reply){.calls = {{"pay", "{}"}}, .call_count = 1, .delay_ms = 1000});
+    testkit_reply(kit,
+                  (struct fake_reply){.calls = {{"pay", "{}"}}, .call_count = 1, .delay_ms = 1000});
     testkit_begin(kit, scene_begin, NULL);
     testkit_run_ms(kit, 100);
     testkit_begin(kit, usurp, NULL);
@@ -396,7 +410,8 @@ static void drain_then_spawn(struct context *ctx, void *unused)
     context_deinit(&soon);
     run_spawn(scene.kit->o, scene.kit->tenant_id, scene.session_id, scene.run_id);
     assert_true(context_sleep_ms(ctx, 100, &e));
-    assert_int_equal(orchestrator_active_runs(scene.kit->o), 0); /* or orchestrator_destroy meets a live run */
+    assert_int_equal(orchestrator_active_runs(scene.kit->o),
+                     0); /* or orchestrator_destroy meets a live run */
     assert_str(testkit_status(scene.kit, ctx, scene.run_id), "running");
 }
 
@@ -416,14 +431,17 @@ int main(void)
 {
     static const struct testkit_case cases[] = {
         TESTKIT_SCRIPT(test_a_cancel_reaches_a_model_call_in_flight),
-        TESTKIT_SCRIPT(test_a_cancel_reaches_a_tool_call_in_flight_and_tells_that_its_effect_is_unknown),
+        TESTKIT_SCRIPT(
+            test_a_cancel_reaches_a_tool_call_in_flight_and_tells_that_its_effect_is_unknown),
         TESTKIT_SCRIPT(test_a_run_waits_for_an_approval_and_goes_on),
         TESTKIT_SCRIPT(test_an_approval_that_comes_days_later_after_a_restart_goes_on),
         TESTKIT_SCRIPT(test_a_denied_call_is_told_to_the_model),
         TESTKIT_SCRIPT(test_an_approval_that_nobody_gives_expires_and_the_run_goes_on),
         TESTKIT_SCRIPT(test_a_run_that_waits_can_be_cancelled),
-        TESTKIT_SCRIPT(test_a_model_call_lost_in_a_crash_is_settled_at_its_reservation_and_made_again),
-        TESTKIT_SCRIPT(test_an_effect_that_may_have_happened_before_a_crash_is_unknown_and_not_repeated),
+        TESTKIT_SCRIPT(
+            test_a_model_call_lost_in_a_crash_is_settled_at_its_reservation_and_made_again),
+        TESTKIT_SCRIPT(
+            test_an_effect_that_may_have_happened_before_a_crash_is_unknown_and_not_repeated),
         TESTKIT_SCRIPT(test_a_pure_or_idempotent_call_is_repeated_after_a_crash_under_the_same_key),
         TESTKIT_SCRIPT(test_a_crash_before_the_first_step_loses_nothing),
         TESTKIT_SCRIPT(test_a_store_that_fails_commits_in_any_way_ends_no_run),

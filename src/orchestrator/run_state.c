@@ -74,7 +74,8 @@ static bool read_id(const struct reader *r, const char *member, uuid *out)
 static bool read_cost(const struct reader *r, const char *member, cost *out)
 {
     cost read;
-    if (!cost_read_json(json_get(r->event->data, str_from_cstr(member)), &read) || !cost_fits((cost){0}, read))
+    if (!cost_read_json(json_get(r->event->data, str_from_cstr(member)), &read) ||
+        !cost_fits((cost){0}, read))
         return broken(r, "its amount is no cost");
     *out = read;
     return true;
@@ -91,7 +92,8 @@ static bool read_call(const struct reader *r, struct call **out)
     if (!read_id(r, "tool_call_id", &id))
         return false;
     *out = run_state_call(r->state, id);
-    return *out != NULL || broken(r, "it names a tool call that the last model answer did not ask for");
+    return *out != NULL ||
+           broken(r, "it names a tool call that the last model answer did not ask for");
 }
 
 /*
@@ -170,9 +172,9 @@ static bool apply_budget_reserved(const struct reader *r)
     }
     if (state->reservation_count == state->reservation_capacity) {
         size_t capacity = state->reservation_capacity ? state->reservation_capacity * 2 : 4;
-        state->reservations =
-            arena_grow(state->arena, state->reservations, state->reservation_capacity * sizeof reservation,
-                       capacity * sizeof reservation);
+        state->reservations = arena_grow(state->arena, state->reservations,
+                                         state->reservation_capacity * sizeof reservation,
+                                         capacity * sizeof reservation);
         state->reservation_capacity = capacity;
     }
     state->reservations[state->reservation_count++] = reservation;
@@ -227,10 +229,12 @@ static bool apply_model_requested(const struct reader *r)
 
 static bool attempt_is_in_flight(const struct reader *r)
 {
-    return r->state->model_in_flight && json_i64_or(r->event->data, S("attempt"), 0) == r->state->attempt;
+    return r->state->model_in_flight &&
+           json_i64_or(r->event->data, S("attempt"), 0) == r->state->attempt;
 }
 
-static bool read_asked_call(const struct reader *r, const struct json *item, struct call *calls, size_t count)
+static bool read_asked_call(const struct reader *r, const struct json *item, struct call *calls,
+                            size_t count)
 {
     struct call *call = &calls[count];
     if (!uuid_parse(json_str_or(item, S("tool_call_id"), STR_NONE), &call->id))

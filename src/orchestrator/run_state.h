@@ -34,7 +34,7 @@ enum call_state {
 };
 struct call {
     uuid id;
-    str call_id;          /* the model's */
+    str call_id; /* the model's */
     str name;
     enum call_state state;
     int attempts;
@@ -42,7 +42,7 @@ struct call {
     str approver;
     uuid reservation_id;
     str effect_key;
-    str status;           /* of tool.completed: succeeded, failed, denied, unknown */
+    str status; /* of tool.completed: succeeded, failed, denied, unknown */
 };
 struct open_reservation {
     uuid id;
@@ -52,32 +52,33 @@ struct open_reservation {
 };
 
 struct run_state {
-    struct arena *arena;  /* where strings and arrays live: longer than the events' own trees */
+    struct arena *arena; /* where strings and arrays live: longer than the events' own trees */
     enum run_status status;
     int64_t last_seq;
     str agent, model, user_id;
     uuid question_id, answer_id;
     bool is_cancelling;
     str cancelled_by;
-    int step;             /* model calls completed */
-    int attempt;          /* newest model attempt, over all steps */
+    int step;    /* model calls completed */
+    int attempt; /* newest model attempt, over all steps */
     bool model_in_flight;
     uuid model_reservation_id;
-    int failed_in_a_row;  /* failed attempts of this step */
-    bool step_is_final;   /* the last model.completed asked for no tool */
+    int failed_in_a_row; /* failed attempts of this step */
+    bool step_is_final;  /* the last model.completed asked for no tool */
     str finish;
-    struct call *calls;   /* of the last step, in the model's order */
+    struct call *calls; /* of the last step, in the model's order */
     size_t call_count;
     int64_t tool_calls_total;
     struct open_reservation *reservations;
     size_t reservation_count, reservation_capacity;
-    cost spent;           /* sum of settlements */
+    cost spent; /* sum of settlements */
     int64_t epoch;
     str error, error_message;
 };
 
 void run_state_init(struct run_state *state, struct arena *arena);
-must_check bool run_state_apply(struct run_state *state, const struct event *event, struct error *e);
+must_check bool run_state_apply(struct run_state *state, const struct event *event,
+                                struct error *e);
 
 enum run_command_kind {
     RUN_DO_NOTHING,      /* final */
@@ -87,7 +88,7 @@ enum run_command_kind {
     RUN_DO_WAIT,         /* for approvals */
     RUN_DO_MODEL,        /* the next model call */
     RUN_DO_COMPLETE,
-    RUN_DO_CANCEL,       /* append run.cancelled */
+    RUN_DO_CANCEL, /* append run.cancelled */
 };
 struct run_command {
     enum run_command_kind kind;

@@ -19,27 +19,32 @@ struct snapshot {
 
 static void take_snapshot(const struct run_state *state, struct snapshot *out)
 {
-    ensure(state->call_count <= RUN_TOOL_CALLS_PARALLEL_MAX && state->reservation_count <= EVENTS_MAX);
+    ensure(state->call_count <= RUN_TOOL_CALLS_PARALLEL_MAX &&
+           state->reservation_count <= EVENTS_MAX);
     memcpy(&out->state, state, sizeof *state);
     if (state->call_count > 0)
         memcpy(out->calls, state->calls, state->call_count * sizeof *state->calls);
     if (state->reservation_count > 0)
-        memcpy(out->reservations, state->reservations, state->reservation_count * sizeof *state->reservations);
+        memcpy(out->reservations, state->reservations,
+               state->reservation_count * sizeof *state->reservations);
 }
 
 static void check_unchanged(const struct snapshot *before, const struct run_state *state)
 {
     ensure(memcmp(&before->state, state, sizeof *state) == 0);
-    ensure(state->call_count == 0 || memcmp(before->calls, state->calls, state->call_count * sizeof *state->calls) == 0);
+    ensure(state->call_count == 0 ||
+           memcmp(before->calls, state->calls, state->call_count * sizeof *state->calls) == 0);
     ensure(state->reservation_count == 0 ||
-           memcmp(before->reservations, state->reservations, state->reservation_count * sizeof *state->reservations) == 0);
+           memcmp(before->reservations, state->reservations,
+                  state->reservation_count * sizeof *state->reservations) == 0);
 }
 
 static void check_rules(const struct run_state *before, const struct run_state *state)
 {
     ensure(state->last_seq == before->last_seq + 1);
     ensure(!run_status_is_final(before->status));
-    ensure(state->attempt >= before->attempt && state->step >= before->step && state->epoch >= before->epoch);
+    ensure(state->attempt >= before->attempt && state->step >= before->step &&
+           state->epoch >= before->epoch);
     ensure(cost_fits(before->spent, state->spent) && cost_fits((cost){0}, state->spent));
     for (size_t i = 0; i < state->reservation_count; i++)
         ensure(cost_fits((cost){0}, state->reservations[i].amount));
@@ -49,7 +54,8 @@ static void check_rules(const struct run_state *before, const struct run_state *
         ensure((command.kind == RUN_DO_RECOVER_CALL) == (command.call != NULL));
         return;
     }
-    ensure(command.kind == RUN_DO_NOTHING && state->reservation_count == 0 && !state->model_in_flight);
+    ensure(command.kind == RUN_DO_NOTHING && state->reservation_count == 0 &&
+           !state->model_in_flight);
 }
 
 static bool read_event(struct arena *arena, str line, int64_t seq, struct event *out)

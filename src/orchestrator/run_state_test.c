@@ -16,13 +16,15 @@
 #define APPROVAL "\"approval_id\":\"" ID(9) "\""
 #define AMOUNT "\"amount\":{\"tokens\":100,\"time_ms\":10,\"cost_nanousd\":\"7\",\"tool_calls\":0}"
 
-#define STARTED "{" MESSAGE ",\"agent\":\"assistant\",\"model\":\"fast\",\"user_id\":\"ada\",\"epoch\":3}"
+#define STARTED                                                                                    \
+    "{" MESSAGE ",\"agent\":\"assistant\",\"model\":\"fast\",\"user_id\":\"ada\",\"epoch\":3}"
 #define RESERVED "{\"for\":\"model\"," RESERVATION(2) "," AMOUNT "}"
 #define REQUESTED "{\"attempt\":1," RESERVATION(2) "}"
 #define ANSWERED "{\"attempt\":1," MESSAGE ",\"finish\":\"stop\",\"tool_calls\":[]}"
-#define ASKED_TWO                                                                                                     \
-    "{\"attempt\":1," MESSAGE ",\"finish\":\"tool_calls\",\"tool_calls\":[{" CALL(5) ",\"call_id\":\"a\","            \
-    "\"name\":\"pay\"},{" CALL(6) ",\"call_id\":\"b\",\"name\":\"wipe\"}]}"
+#define ASKED_TWO                                                                                  \
+    "{\"attempt\":1," MESSAGE ",\"finish\":\"tool_calls\",\"tool_calls\":[{" CALL(                 \
+        5) ",\"call_id\":\"a\","                                                                   \
+           "\"name\":\"pay\"},{" CALL(6) ",\"call_id\":\"b\",\"name\":\"wipe\"}]}"
 #define SETTLED(n) "{" RESERVATION(n) "," AMOUNT "}"
 #define RESERVED_TOOL "{\"for\":\"tool\"," RESERVATION(3) "," CALL(5) "," AMOUNT "}"
 #define INTENDED "{" CALL(5) ",\"attempt\":1,\"effect_key\":\"k\"," RESERVATION(3) "}"
@@ -85,7 +87,8 @@ static void take_snapshot(const struct run_state *state, struct snapshot *out)
     if (state->call_count > 0)
         memcpy(out->calls, state->calls, state->call_count * sizeof *state->calls);
     if (state->reservation_count > 0)
-        memcpy(out->reservations, state->reservations, state->reservation_count * sizeof *state->reservations);
+        memcpy(out->reservations, state->reservations,
+               state->reservation_count * sizeof *state->reservations);
 }
 
 static void refuse_event(struct history *history, const struct event *event, const char *why)
@@ -182,7 +185,8 @@ static const struct {
 } golden[] = {
     {EVENT_RUN_STARTED, STARTED, RUN_RUNNING, RUN_DO_MODEL},
     {EVENT_MESSAGE_ADDED, "{" MESSAGE ",\"role\":\"user\"}", RUN_RUNNING, RUN_DO_MODEL},
-    {EVENT_POLICY_DECIDED, "{\"action\":\"run.start\",\"verdict\":\"allow\"}", RUN_RUNNING, RUN_DO_MODEL},
+    {EVENT_POLICY_DECIDED, "{\"action\":\"run.start\",\"verdict\":\"allow\"}", RUN_RUNNING,
+     RUN_DO_MODEL},
     {EVENT_BUDGET_RESERVED, RESERVED, RUN_RUNNING, RUN_DO_MODEL},
     {EVENT_MODEL_REQUESTED, REQUESTED, RUN_RUNNING, RUN_DO_LOSE_ATTEMPT},
     {EVENT_MODEL_DELTA, "{\"attempt\":1,\"text\":\"hm\"}", RUN_RUNNING, RUN_DO_LOSE_ATTEMPT},
@@ -191,8 +195,9 @@ static const struct {
     {EVENT_BUDGET_RESERVED, RESERVED, RUN_RUNNING, RUN_DO_MODEL},
     {EVENT_MODEL_REQUESTED, "{\"attempt\":2," RESERVATION(2) "}", RUN_RUNNING, RUN_DO_LOSE_ATTEMPT},
     {EVENT_MODEL_COMPLETED,
-     "{\"attempt\":2," MESSAGE ",\"finish\":\"tool_calls\",\"tool_calls\":[{" CALL(5) ",\"call_id\":\"a\",\"name\":\"pay\"},"
-     "{" CALL(6) ",\"call_id\":\"b\",\"name\":\"wipe\"}]}",
+     "{\"attempt\":2," MESSAGE ",\"finish\":\"tool_calls\",\"tool_calls\":[{" CALL(
+         5) ",\"call_id\":\"a\",\"name\":\"pay\"},"
+            "{" CALL(6) ",\"call_id\":\"b\",\"name\":\"wipe\"}]}",
      RUN_RUNNING, RUN_DO_CALLS},
     {EVENT_BUDGET_SETTLED, SETTLED(2), RUN_RUNNING, RUN_DO_CALLS},
     {EVENT_BUDGET_RESERVED, RESERVED_TOOL, RUN_RUNNING, RUN_DO_CALLS},
@@ -203,14 +208,16 @@ static const struct {
     {EVENT_RUN_WAITING, "{\"approvals\":[\"" ID(9) "\"]}", RUN_WAITING, RUN_DO_WAIT},
     {EVENT_RUN_RESUMED, "{\"epoch\":4,\"node\":\"b\"}", RUN_RUNNING, RUN_DO_WAIT},
     {EVENT_APPROVAL_DECIDED, APPROVED, RUN_RUNNING, RUN_DO_CALLS},
-    {EVENT_BUDGET_RESERVED, "{\"for\":\"tool\"," RESERVATION(4) "," CALL(6) "," AMOUNT "}", RUN_RUNNING, RUN_DO_CALLS},
-    {EVENT_TOOL_INTENDED, "{" CALL(6) ",\"attempt\":1,\"effect_key\":\"w\"," RESERVATION(4) "}", RUN_RUNNING,
-     RUN_DO_RECOVER_CALL},
+    {EVENT_BUDGET_RESERVED, "{\"for\":\"tool\"," RESERVATION(4) "," CALL(6) "," AMOUNT "}",
+     RUN_RUNNING, RUN_DO_CALLS},
+    {EVENT_TOOL_INTENDED, "{" CALL(6) ",\"attempt\":1,\"effect_key\":\"w\"," RESERVATION(4) "}",
+     RUN_RUNNING, RUN_DO_RECOVER_CALL},
     {EVENT_TOOL_COMPLETED, TOOL_DONE(6), RUN_RUNNING, RUN_DO_MODEL},
     {EVENT_BUDGET_SETTLED, SETTLED(4), RUN_RUNNING, RUN_DO_MODEL},
     {EVENT_BUDGET_RESERVED, RESERVED, RUN_RUNNING, RUN_DO_MODEL},
     {EVENT_MODEL_REQUESTED, "{\"attempt\":3," RESERVATION(2) "}", RUN_RUNNING, RUN_DO_LOSE_ATTEMPT},
-    {EVENT_MODEL_COMPLETED, "{\"attempt\":3," MESSAGE ",\"finish\":\"stop\"}", RUN_RUNNING, RUN_DO_COMPLETE},
+    {EVENT_MODEL_COMPLETED, "{\"attempt\":3," MESSAGE ",\"finish\":\"stop\"}", RUN_RUNNING,
+     RUN_DO_COMPLETE},
     {EVENT_BUDGET_SETTLED, SETTLED(2), RUN_RUNNING, RUN_DO_COMPLETE},
     {EVENT_RUN_COMPLETED, "{" MESSAGE "}", RUN_COMPLETED, RUN_DO_NOTHING},
 };
@@ -233,7 +240,8 @@ static void test_the_golden_journal_folds_and_tells_what_is_next_at_each_event(v
     assert_int_equal(s->reservation_count, 0);
     assert_int_equal(s->spent.tokens, 500);
     assert_int_equal(s->spent.cost_nanousd, 35);
-    assert_true(str_equal(s->agent, S("assistant")) && str_equal(s->model, S("fast")) && str_equal(s->user_id, S("ada")));
+    assert_true(str_equal(s->agent, S("assistant")) && str_equal(s->model, S("fast")) &&
+                str_equal(s->user_id, S("ada")));
     assert_true(str_equal(s->finish, S("stop")));
 }
 
@@ -301,7 +309,8 @@ static void test_a_denied_approval_leaves_the_end_of_the_call_to_its_own_event(v
     struct history *history = *state;
     ask_for_two_tools(history);
     take(history, EVENT_APPROVAL_REQUESTED, APPROVAL_ASKED);
-    take(history, EVENT_APPROVAL_DECIDED, "{" APPROVAL "," CALL(6) ",\"decision\":\"denied\",\"approver\":\"bob\"}");
+    take(history, EVENT_APPROVAL_DECIDED,
+         "{" APPROVAL "," CALL(6) ",\"decision\":\"denied\",\"approver\":\"bob\"}");
     assert_int_equal(history->state.calls[1].state, CALL_AWAITING);
     take(history, EVENT_TOOL_COMPLETED, "{" CALL(6) ",\"status\":\"denied\"}");
     assert_int_equal(history->state.calls[1].state, CALL_DONE);
@@ -312,7 +321,8 @@ static void test_a_repeated_call_counts_once_and_rises_by_attempt(void **state)
 {
     struct history *history = *state;
     intend_first(history);
-    take(history, EVENT_TOOL_INTENDED, "{" CALL(5) ",\"attempt\":2,\"effect_key\":\"k\"," RESERVATION(3) "}");
+    take(history, EVENT_TOOL_INTENDED,
+         "{" CALL(5) ",\"attempt\":2,\"effect_key\":\"k\"," RESERVATION(3) "}");
     assert_int_equal(history->state.tool_calls_total, 1);
     assert_int_equal(history->state.calls[0].attempts, 2);
 }
@@ -370,7 +380,8 @@ static void test_nothing_but_a_start_begins_a_run_and_only_once(void **state)
 
 static void test_nothing_follows_the_end(void **state)
 {
-    static const char *const ends[][2] = {{"{" MESSAGE "}", ""}, {"{\"error\":\"x\"}", ""}, {"{}", ""}};
+    static const char *const ends[][2] = {
+        {"{" MESSAGE "}", ""}, {"{\"error\":\"x\"}", ""}, {"{}", ""}};
     (void) state;
     for (int end = 0; end < 3; end++) {
         struct history *history = NULL;
@@ -421,14 +432,17 @@ static void test_reservations_are_made_once_settled_once_and_are_costs(void **st
     start(history);
     refuse(history, EVENT_BUDGET_RESERVED, "{\"for\":\"model\"," AMOUNT "}", "an id is missing");
     refuse(history, EVENT_BUDGET_RESERVED, "{\"for\":\"model\"," RESERVATION(2) "}", "no cost");
-    refuse(history, EVENT_BUDGET_RESERVED, "{\"for\":\"model\"," RESERVATION(2) ",\"amount\":{\"tokens\":-1}}", "no cost");
-    refuse(history, EVENT_BUDGET_RESERVED, "{\"for\":\"model\"," RESERVATION(2) ",\"amount\":{\"tokens\":\"many\"}}", "no cost");
+    refuse(history, EVENT_BUDGET_RESERVED,
+           "{\"for\":\"model\"," RESERVATION(2) ",\"amount\":{\"tokens\":-1}}", "no cost");
+    refuse(history, EVENT_BUDGET_RESERVED,
+           "{\"for\":\"model\"," RESERVATION(2) ",\"amount\":{\"tokens\":\"many\"}}", "no cost");
     refuse(history, EVENT_BUDGET_RESERVED, RESERVED_TOOL, "did not ask for");
     take(history, EVENT_BUDGET_RESERVED, RESERVED);
     refuse(history, EVENT_BUDGET_RESERVED, RESERVED, "exists already");
     refuse(history, EVENT_BUDGET_SETTLED, SETTLED(3), "unknown or already settled");
     refuse(history, EVENT_BUDGET_SETTLED, "{" RESERVATION(2) "}", "no cost");
-    refuse(history, EVENT_BUDGET_SETTLED, "{" RESERVATION(2) ",\"amount\":{\"tokens\":-5}}", "no cost");
+    refuse(history, EVENT_BUDGET_SETTLED, "{" RESERVATION(2) ",\"amount\":{\"tokens\":-5}}",
+           "no cost");
     take(history, EVENT_BUDGET_SETTLED, SETTLED(2));
     refuse(history, EVENT_BUDGET_SETTLED, SETTLED(2), "unknown or already settled");
 }
@@ -437,7 +451,8 @@ static void test_a_tool_call_has_one_open_reservation_at_most(void **state)
 {
     struct history *history = *state;
     intend_first(history);
-    refuse(history, EVENT_BUDGET_RESERVED, "{\"for\":\"tool\"," RESERVATION(4) "," CALL(5) "," AMOUNT "}",
+    refuse(history, EVENT_BUDGET_RESERVED,
+           "{\"for\":\"tool\"," RESERVATION(4) "," CALL(5) "," AMOUNT "}",
            "has an open reservation");
 }
 
@@ -447,7 +462,9 @@ static void test_many_reservations_are_kept(void **state)
     start(history);
     for (int i = 0; i < 40; i++) {
         char data[256];
-        snprintf(data, sizeof data, "{\"for\":\"model\",\"reservation_id\":\"00000000-0000-7000-8000-0000000000%02d\"," AMOUNT "}",
+        snprintf(data, sizeof data,
+                 "{\"for\":\"model\",\"reservation_id\":\"00000000-0000-7000-8000-0000000000%"
+                 "02d\"," AMOUNT "}",
                  i + 10);
         take(history, EVENT_BUDGET_RESERVED, data);
     }
@@ -463,10 +480,12 @@ static void test_one_model_attempt_is_in_flight_at_most_and_attempts_rise(void *
     refuse(history, EVENT_MODEL_FAILED, FAILED, "no such attempt");
     take(history, EVENT_BUDGET_RESERVED, RESERVED);
     refuse(history, EVENT_MODEL_REQUESTED, "{" RESERVATION(2) "}", "does not rise");
-    refuse(history, EVENT_MODEL_REQUESTED, "{\"attempt\":4294967297," RESERVATION(2) "}", "does not rise");
+    refuse(history, EVENT_MODEL_REQUESTED, "{\"attempt\":4294967297," RESERVATION(2) "}",
+           "does not rise");
     refuse(history, EVENT_MODEL_REQUESTED, "{\"attempt\":1}", "an id is missing");
     take(history, EVENT_MODEL_REQUESTED, REQUESTED);
-    refuse(history, EVENT_MODEL_REQUESTED, "{\"attempt\":2," RESERVATION(2) "}", "another model call");
+    refuse(history, EVENT_MODEL_REQUESTED, "{\"attempt\":2," RESERVATION(2) "}",
+           "another model call");
     refuse(history, EVENT_MODEL_COMPLETED, "{\"attempt\":2," MESSAGE "}", "no such attempt");
     refuse(history, EVENT_MODEL_FAILED, "{\"attempt\":2}", "no such attempt");
     take(history, EVENT_MODEL_FAILED, FAILED);
@@ -479,15 +498,19 @@ static void test_an_answer_with_broken_calls_changes_nothing(void **state)
     start(history);
     call_model(history);
     refuse(history, EVENT_MODEL_COMPLETED, "{\"attempt\":1}", "an id is missing");
-    refuse(history, EVENT_MODEL_COMPLETED, "{\"attempt\":1," MESSAGE ",\"tool_calls\":[{" CALL(5) "},{\"name\":\"x\"}]}", "no id");
-    refuse(history, EVENT_MODEL_COMPLETED, "{\"attempt\":1," MESSAGE ",\"tool_calls\":[{" CALL(5) "},{" CALL(5) "}]}", "same id");
+    refuse(history, EVENT_MODEL_COMPLETED,
+           "{\"attempt\":1," MESSAGE ",\"tool_calls\":[{" CALL(5) "},{\"name\":\"x\"}]}", "no id");
+    refuse(history, EVENT_MODEL_COMPLETED,
+           "{\"attempt\":1," MESSAGE ",\"tool_calls\":[{" CALL(5) "},{" CALL(5) "}]}", "same id");
     struct strbuf many;
     strbuf_init(&many, history->arena, 4096);
     strbuf_add(&many, S("{\"attempt\":1," MESSAGE ",\"tool_calls\":["));
     for (int i = 0; i < 17; i++)
-        strbuf_printf(&many, "%s{\"tool_call_id\":\"00000000-0000-7000-8000-0000000000%02d\"}", i ? "," : "", i);
+        strbuf_printf(&many, "%s{\"tool_call_id\":\"00000000-0000-7000-8000-0000000000%02d\"}",
+                      i ? "," : "", i);
     strbuf_add(&many, S("]}"));
-    refuse(history, EVENT_MODEL_COMPLETED, str_to_cstr(history->arena, strbuf_str(&many)), "too many");
+    refuse(history, EVENT_MODEL_COMPLETED, str_to_cstr(history->arena, strbuf_str(&many)),
+           "too many");
     take(history, EVENT_MODEL_COMPLETED, ASKED_TWO);
 }
 
@@ -509,7 +532,8 @@ static void test_a_tool_call_moves_only_forward(void **state)
     take(history, EVENT_MODEL_COMPLETED, ASKED_TWO);
     refuse(history, EVENT_TOOL_INTENDED, "{\"tool_call_id\":\"5\"}", "an id is missing");
     refuse(history, EVENT_TOOL_INTENDED, "{" CALL(5) ",\"attempt\":0}", "already intended");
-    refuse(history, EVENT_TOOL_INTENDED, "{" CALL(5) ",\"attempt\":4294967297}", "already intended");
+    refuse(history, EVENT_TOOL_INTENDED, "{" CALL(5) ",\"attempt\":4294967297}",
+           "already intended");
     take(history, EVENT_TOOL_INTENDED, INTENDED);
     refuse(history, EVENT_TOOL_INTENDED, INTENDED, "already intended");
     take(history, EVENT_TOOL_COMPLETED, TOOL_DONE(5));
@@ -524,10 +548,13 @@ static void test_approvals_are_asked_for_once_and_decided_by_someone(void **stat
     refuse(history, EVENT_APPROVAL_REQUESTED, "{" CALL(6) "}", "an id is missing");
     refuse(history, EVENT_APPROVAL_DECIDED, APPROVED, "no such approval");
     take(history, EVENT_APPROVAL_REQUESTED, APPROVAL_ASKED);
-    refuse(history, EVENT_APPROVAL_REQUESTED, "{\"approval_id\":\"" ID(8) "\"," CALL(6) "}", "past its decision");
+    refuse(history, EVENT_APPROVAL_REQUESTED, "{\"approval_id\":\"" ID(8) "\"," CALL(6) "}",
+           "past its decision");
     refuse(history, EVENT_TOOL_INTENDED, "{" CALL(6) ",\"attempt\":1}", "waits for its approval");
-    refuse(history, EVENT_APPROVAL_DECIDED, "{\"approval_id\":\"" ID(8) "\"," CALL(6) ",\"decision\":\"approved\"}", "no such");
-    refuse(history, EVENT_APPROVAL_DECIDED, "{" APPROVAL "," CALL(6) ",\"decision\":\"approved\"}", "without an approver");
+    refuse(history, EVENT_APPROVAL_DECIDED,
+           "{\"approval_id\":\"" ID(8) "\"," CALL(6) ",\"decision\":\"approved\"}", "no such");
+    refuse(history, EVENT_APPROVAL_DECIDED, "{" APPROVAL "," CALL(6) ",\"decision\":\"approved\"}",
+           "without an approver");
     take(history, EVENT_APPROVAL_DECIDED, APPROVED);
     assert_int_equal(history->state.calls[1].state, CALL_APPROVED);
     assert_true(str_equal(history->state.calls[1].approver, S("bob")));
@@ -537,7 +564,8 @@ static void test_approvals_are_asked_for_once_and_decided_by_someone(void **stat
 static void test_a_cost_reads_back_and_null_is_unlimited(void **state)
 {
     struct history *history = *state;
-    struct event event = event_of(history, EVENT_MESSAGE_ADDED, "{\"tokens\":null,\"cost_nanousd\":\"9007199254740993\"}");
+    struct event event = event_of(history, EVENT_MESSAGE_ADDED,
+                                  "{\"tokens\":null,\"cost_nanousd\":\"9007199254740993\"}");
     cost read;
     assert_true(cost_read_json(event.data, &read));
     assert_true(read.tokens == COST_UNLIMITED);

@@ -9,6 +9,7 @@
 
 #include "base/arena.h"
 #include "base/ensure.h"
+#include "base/limits.h"
 
 /* ---- the straight way ---- */
 
@@ -20,7 +21,8 @@ static void check_answer(struct context *ctx, void *unused)
     struct record run = testkit_run(scene.kit, ctx, scene.run_id);
     const struct json *spent;
     struct error e;
-    assert_true(json_parse(ctx->arena, record_text(&run, AGENT_RUNS_COST), (struct json_limits){0}, &spent, &e));
+    assert_true(json_parse(ctx->arena, record_text(&run, AGENT_RUNS_COST), (struct json_limits){0},
+                           &spent, &e));
     assert_int_equal(json_i64_or(spent, S("tokens"), 0), 15);
     assert_str(json_str_or(spent, S("cost_nanousd"), STR_NONE), "20"); /* 10 x 1 + 5 x 2 nano-USD */
     assert_member(ctx, EVENT_RUN_COMPLETED, "finish", "stop");
@@ -38,12 +40,14 @@ static void test_a_question_is_answered(struct testkit *kit)
 static void check_tools(struct context *ctx, void *unused)
 {
     (void) unused;
-    assert_history(ctx, BEGUN INTENT ANSWERED TOOL TOOL TOOL_ENDED TOOL_ENDED INTENT ANSWERED " run.completed");
+    assert_history(ctx, BEGUN INTENT ANSWERED TOOL TOOL TOOL_ENDED TOOL_ENDED INTENT ANSWERED
+                   " run.completed");
     assert_at_rest(ctx, "completed");
     assert_int_equal(testkit_tool(scene.kit, "lookup")->effects, 1);
     assert_int_equal(testkit_tool(scene.kit, "pay")->effects, 1);
     assert_str(scene.kit->prompt_last_result, "{\"ok\":true}");
-    assert_int_equal(scene.kit->prompt_messages, 5); /* system, question, answer with calls, two results */
+    assert_int_equal(scene.kit->prompt_messages,
+                     5); /* system, question, answer with calls, two results */
     struct query query = query_of(TABLE_TOOL_CALLS);
     struct records rows;
     struct error e;
@@ -61,7 +65,8 @@ static void test_tools_run_beside_each_other_and_their_results_reach_the_model(s
     scene_start(kit);
     testkit_tool(kit, "lookup")->delay_ms = 50;
     testkit_tool(kit, "pay")->delay_ms = 80;
-    testkit_reply(kit, (struct fake_reply){.calls = {{"lookup", "{\"q\":1}"}, {"pay", "{}"}}, .call_count = 2});
+    testkit_reply(kit, (struct fake_reply){.calls = {{"lookup", "{\"q\":1}"}, {"pay", "{}"}},
+                                           .call_count = 2});
     int64_t started_ns = clock_monotonic_ns(kit->clock);
     testkit_do(kit, scene_begin, NULL);
     assert_true(clock_monotonic_ns(kit->clock) - started_ns < 130 * 1000000ll);
@@ -93,15 +98,18 @@ static void check_tool_errors(struct context *ctx, void *unused)
     assert_int_equal(scene.kit->model_calls, 2);
 }
 
-static void test_a_tool_that_fails_is_denied_unknown_or_called_wrongly_is_told_to_the_model(struct testkit *kit)
+static void test_a_tool_that_fails_is_denied_unknown_or_called_wrongly_is_told_to_the_model(
+    struct testkit *kit)
 {
     scene_start(kit);
     kit->denied[0] = S("notify");
     testkit_tool(kit, "lookup")->failure = REASON_TOOL_FAILED;
-    testkit_reply(kit, (struct fake_reply){
-                           .calls = {{"lookup", "{}"}, {"notify", "{}"}, {"nonsense", "{}"}, {"pay", "{\"a\":"}},
-                           .call_count = 4,
-                       });
+    testkit_reply(
+        kit,
+        (struct fake_reply){
+            .calls = {{"lookup", "{}"}, {"notify", "{}"}, {"nonsense", "{}"}, {"pay", "{\"a\":"}},
+            .call_count = 4,
+        });
     testkit_do(kit, scene_begin, NULL);
     testkit_do(kit, check_tool_errors, NULL);
 }
@@ -122,7 +130,8 @@ static void test_arguments_too_deep_to_approve_end_that_call_alone(struct testki
     scene_start(kit);
     memset(deep_arguments, '[', 64);
     memset(deep_arguments + 64, ']', 64);
-    testkit_reply(kit, (struct fake_reply){.calls = {{"pay", "{}"}, {"wipe", deep_arguments}}, .call_count = 2});
+    testkit_reply(kit, (struct fake_reply){.calls = {{"pay", "{}"}, {"wipe", deep_arguments}},
+                                           .call_count = 2});
     testkit_begin(kit, scene_begin, NULL);
     testkit_run_ms(kit, 60000);
     testkit_do(kit, check_deep, NULL);
@@ -133,8 +142,9 @@ static void test_arguments_too_deep_to_approve_end_that_call_alone(struct testki
 static void check_retries(struct context *ctx, void *unused)
 {
     (void) unused;
-    assert_history(ctx, BEGUN INTENT " model.failed budget.settled" INTENT " model.failed budget.settled" INTENT ANSWERED
-                              " run.completed");
+    assert_history(ctx,
+                   BEGUN INTENT " model.failed budget.settled" INTENT
+                                " model.failed budget.settled" INTENT ANSWERED " run.completed");
     assert_at_rest(ctx, "completed");
     assert_int_equal(scene.kit->model_calls, 3);
     const struct json *failed = event(ctx, EVENT_MODEL_FAILED);
@@ -160,7 +170,8 @@ static void check_gives_up(struct context *ctx, void *unused)
     assert_member(ctx, EVENT_RUN_FAILED, "error", "overloaded");
 }
 
-static void test_after_four_failures_in_a_row_the_run_fails_with_the_providers_class(struct testkit *kit)
+static void test_after_four_failures_in_a_row_the_run_fails_with_the_providers_class(
+    struct testkit *kit)
 {
     scene_start(kit);
     for (int i = 0; i < 4; i++)
@@ -207,7 +218,8 @@ static void begin_on_pair(struct context *ctx, void *unused)
     struct error e = {0};
     scene.user = testkit_principal(scene.kit, "ada", ROLE_LEVEL_USER);
     scene.session_id = testkit_session(scene.kit, ctx, &scene.user, COST_LIMITLESS);
-    struct run_request request = {.session_id = scene.session_id, .content = S("q"), .model = S("pair")};
+    struct run_request request = {
+        .session_id = scene.session_id, .content = S("q"), .model = S("pair")};
     assert_true(run_start(scene.kit->o, ctx, &scene.user, &request, &scene.run_id, &e));
 }
 
@@ -265,6 +277,31 @@ static void test_more_tool_calls_at_once_than_allowed_are_a_broken_answer(struct
     testkit_do(kit, check_too_many_calls, NULL);
 }
 
+static void check_named_call(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_at_rest(ctx, "completed");
+    assert_int_equal(scene.kit->model_calls,
+                     2); /* at the bound: a tool that is not there, told to the model */
+}
+
+static void test_the_name_of_a_tool_call_has_a_bound(struct testkit *kit)
+{
+    char name[RUN_CALL_NAME_BYTES_MAX + 2];
+    memset(name, 'n', sizeof name);
+    name[RUN_CALL_NAME_BYTES_MAX] = 0;
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.calls = {{name, "{}"}}, .call_count = 1});
+    testkit_do(kit, scene_begin, NULL);
+    testkit_do(kit, check_named_call, NULL);
+
+    name[RUN_CALL_NAME_BYTES_MAX] = 'n';
+    name[RUN_CALL_NAME_BYTES_MAX + 1] = 0;
+    testkit_reply(kit, (struct fake_reply){.calls = {{name, "{}"}}, .call_count = 1});
+    testkit_do(kit, scene_begin, NULL);
+    testkit_do(kit, check_too_many_calls, NULL);
+}
+
 static char huge_text[(1 << 20) + 4096];
 
 static void check_huge(struct context *ctx, void *unused)
@@ -274,11 +311,14 @@ static void check_huge(struct context *ctx, void *unused)
     assert_int_equal(scene.kit->model_calls, 1);
 }
 
-static void test_an_answer_in_one_piece_larger_than_an_event_is_journaled_in_several(struct testkit *kit)
+static void test_an_answer_in_one_piece_larger_than_an_event_is_journaled_in_several(
+    struct testkit *kit)
 {
     scene_start(kit);
     memset(huge_text, 'x', sizeof huge_text - 1);
-    testkit_reply(kit, (struct fake_reply){.text = huge_text, .usage = {.input_tokens = 10, .output_tokens = 5, .is_reported = true}});
+    testkit_reply(kit, (struct fake_reply){
+                           .text = huge_text,
+                           .usage = {.input_tokens = 10, .output_tokens = 5, .is_reported = true}});
     testkit_begin(kit, scene_begin, NULL);
     testkit_run_ms(kit, 60000);
     testkit_do(kit, check_huge, NULL);
@@ -315,7 +355,8 @@ static void begin_modest(struct context *ctx, void *unused)
     (void) unused;
     const struct json *reserved = json_get(event(ctx, EVENT_BUDGET_RESERVED), S("amount"));
     cost budget = COST_LIMITLESS;
-    budget.tokens = json_i64_or(reserved, S("tokens"), 0) - 200; /* the same question again, 100 tokens of output are left */
+    budget.tokens = json_i64_or(reserved, S("tokens"), 0) -
+                    200; /* the same question again, 100 tokens of output are left */
     scene_begin_with(ctx, budget);
 }
 
@@ -354,13 +395,15 @@ static void check_call_limit(struct context *ctx, void *unused)
     query_where_text(&query, TOOL_CALLS_STATUS, S("failed"));
     assert_true(store_list(scene.kit->store, ctx, scene.kit->tenant_id, &query, &rows, &e));
     assert_int_equal(rows.count, 1);
-    assert_true(str_find(record_text(&rows.items[0], TOOL_CALLS_ERROR_MESSAGE), S("tool_calls needed 1, left 0")) != STR_NOT_FOUND);
+    assert_true(str_find(record_text(&rows.items[0], TOOL_CALLS_ERROR_MESSAGE),
+                         S("tool_calls needed 1, left 0")) != STR_NOT_FOUND);
 }
 
 static void test_tool_calls_past_the_limit_are_refused_and_told_to_the_model(struct testkit *kit)
 {
     scene_start(kit);
-    testkit_reply(kit, (struct fake_reply){.calls = {{"pay", "{\"n\":1}"}, {"pay", "{\"n\":2}"}}, .call_count = 2});
+    testkit_reply(kit, (struct fake_reply){.calls = {{"pay", "{\"n\":1}"}, {"pay", "{\"n\":2}"}},
+                                           .call_count = 2});
     testkit_do(kit, begin_without_calls, NULL);
     testkit_do(kit, check_call_limit, NULL);
 }
@@ -376,7 +419,8 @@ static void start_denied(struct context *ctx, void *unused)
     struct run_request request = {.session_id = scene.session_id, .content = S("q")};
     assert_false(run_start(scene.kit->o, ctx, &scene.user, &request, &run_id, &e));
     assert_int_equal(e.reason, REASON_POLICY_DENIED);
-    assert_true(run_list(scene.kit->o, ctx, &scene.user, scene.session_id, STR_NONE, 10, &runs, &e));
+    assert_true(
+        run_list(scene.kit->o, ctx, &scene.user, scene.session_id, STR_NONE, 10, &runs, &e));
     assert_int_equal(runs.count, 0);
 }
 
@@ -423,7 +467,9 @@ static void start_second(struct context *ctx, void *unused)
 static void test_a_session_with_a_live_run_takes_no_other(struct testkit *kit)
 {
     scene_start(kit);
-    testkit_reply(kit, (struct fake_reply){.delay_ms = 1000, .usage = {.input_tokens = 10, .output_tokens = 5, .is_reported = true}});
+    testkit_reply(kit, (struct fake_reply){
+                           .delay_ms = 1000,
+                           .usage = {.input_tokens = 10, .output_tokens = 5, .is_reported = true}});
     testkit_begin(kit, scene_begin, NULL);
     testkit_run_ms(kit, 100);
     testkit_begin(kit, start_second, NULL);
@@ -436,7 +482,8 @@ int main(void)
     static const struct testkit_case cases[] = {
         TESTKIT_SCRIPT(test_a_question_is_answered),
         TESTKIT_SCRIPT(test_tools_run_beside_each_other_and_their_results_reach_the_model),
-        TESTKIT_SCRIPT(test_a_tool_that_fails_is_denied_unknown_or_called_wrongly_is_told_to_the_model),
+        TESTKIT_SCRIPT(
+            test_a_tool_that_fails_is_denied_unknown_or_called_wrongly_is_told_to_the_model),
         TESTKIT_SCRIPT(test_arguments_too_deep_to_approve_end_that_call_alone),
         TESTKIT_SCRIPT(test_a_provider_that_limits_and_one_that_is_cut_are_tried_again),
         TESTKIT_SCRIPT(test_after_four_failures_in_a_row_the_run_fails_with_the_providers_class),
@@ -445,6 +492,7 @@ int main(void)
         TESTKIT_SCRIPT(test_the_next_target_is_tried_at_once),
         TESTKIT_SCRIPT(test_an_agent_that_never_comes_to_an_end_is_ended),
         TESTKIT_SCRIPT(test_more_tool_calls_at_once_than_allowed_are_a_broken_answer),
+        TESTKIT_SCRIPT(test_the_name_of_a_tool_call_has_a_bound),
         TESTKIT_SCRIPT(test_an_answer_in_one_piece_larger_than_an_event_is_journaled_in_several),
         TESTKIT_SCRIPT(test_a_call_that_does_not_fit_is_refused_before_it_is_made),
         TESTKIT_SCRIPT(test_the_output_is_lowered_to_what_is_left),

@@ -19,7 +19,8 @@ const struct json *event(struct context *ctx, enum event_type type)
     return testkit_event(scene.kit, ctx, scene.run_id, type);
 }
 
-void assert_member(struct context *ctx, enum event_type type, const char *member, const char *wanted)
+void assert_member(struct context *ctx, enum event_type type, const char *member,
+                   const char *wanted)
 {
     assert_str(json_str_or(event(ctx, type), str_from_cstr(member), STR_NONE), wanted);
 }
@@ -44,7 +45,8 @@ void scene_begin(struct context *ctx, void *unused)
 
 void assert_at_rest(struct context *ctx, const char *status)
 {
-    struct record key = record_of(TABLE_SESSIONS), session, run = testkit_run(scene.kit, ctx, scene.run_id);
+    struct record key = record_of(TABLE_SESSIONS), session,
+                  run = testkit_run(scene.kit, ctx, scene.run_id);
     struct error e;
     record_set_uuid(&key, SESSIONS_ID, scene.session_id);
     assert_true(store_get(scene.kit->store, ctx, scene.kit->tenant_id, &key, &session, &e));

@@ -27,7 +27,8 @@ void scene_begin(struct context *ctx, void *unused);
 
 void assert_str(str got, const char *wanted);
 const struct json *event(struct context *ctx, enum event_type type); /* the newest of the run */
-void assert_member(struct context *ctx, enum event_type type, const char *member, const char *wanted);
+void assert_member(struct context *ctx, enum event_type type, const char *member,
+                   const char *wanted);
 void assert_history(struct context *ctx, const char *wanted);
 /* The session is free, the accounts add up, and the run's row says what its journal says. */
 void assert_at_rest(struct context *ctx, const char *status);

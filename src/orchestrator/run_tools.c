@@ -41,7 +41,8 @@ static bool agent_has_tool(const struct agent_definition *agent, const struct to
         if (str_equal(agent->tools[i], S("*")))
             return true;
         str_cut(agent->tools[i], '@', &name, &range);
-        if (str_equal(name, tool->name) && (str_is_empty(range) || semver_satisfies(tool->version, range)))
+        if (str_equal(name, tool->name) &&
+            (str_is_empty(range) || semver_satisfies(tool->version, range)))
             return true;
     }
     return false;
@@ -77,8 +78,8 @@ bool run_tools_offer(struct run *run, struct error *e)
                    &decision);
         if (decision.verdict == POLICY_DENY)
             continue;
-        run->offered[run->offered_count++] =
-            (struct tool_spec){.name = tool->name, .description = tool->description, .parameters = tool->input_schema};
+        run->offered[run->offered_count++] = (struct tool_spec){
+            .name = tool->name, .description = tool->description, .parameters = tool->input_schema};
     }
     return true;
 }
@@ -122,7 +123,8 @@ static void add_result_message(struct planned *p)
     struct run *run = p->run;
     bool is_error = p->failure.code != ERROR_OK;
     str content = is_error ? run_prompt_error_content(run->turn, &p->failure) : p->result.output;
-    run_prompt_add(run, run_prompt_tool_result(run->arena, p->call->call_id, p->call->name, content, is_error));
+    run_prompt_add(run, run_prompt_tool_result(run->arena, p->call->call_id, p->call->name, content,
+                                               is_error));
 }
 
 static void write_call_row(struct planned *p, enum write_op op, str status)
@@ -155,14 +157,16 @@ static void update_call_row(struct planned *p, str status)
     if (p->failure.code == ERROR_OK)
         record_set_text(row, TOOL_CALLS_OUTPUT, p->result.output);
     else
-        record_set_text(row, TOOL_CALLS_ERROR_MESSAGE, str_copy(run->turn, str_from_cstr(p->failure.message)));
+        record_set_text(row, TOOL_CALLS_ERROR_MESSAGE,
+                        str_copy(run->turn, str_from_cstr(p->failure.message)));
 }
 
 static void count_call(struct planned *p, const char *outcome)
 {
     struct metrics *metrics = p->run->o->parts.metrics;
     metrics_add(metrics, METRIC_TOOL_CALLS, 1, (str[]){p->call->name, str_from_cstr(outcome)}, 2);
-    metrics_observe(metrics, METRIC_TOOL_DURATION, (double) p->result.latency_us / 1e6, &p->call->name, 1);
+    metrics_observe(metrics, METRIC_TOOL_DURATION, (double) p->result.latency_us / 1e6,
+                    &p->call->name, 1);
 }
 
 /* A call that never ran: refused, unknown tool, over budget, denied by a person. */
@@ -174,7 +178,8 @@ static void end_unrun(struct planned *p, const char *status, bool has_row)
     else {
         write_call_row(p, WRITE_INSERT, str_from_cstr(status));
         struct record *row = &p->run->journal.batch.writes[p->run->journal.batch.count - 1].record;
-        record_set_text(row, TOOL_CALLS_ERROR_MESSAGE, str_copy(p->run->turn, str_from_cstr(p->failure.message)));
+        record_set_text(row, TOOL_CALLS_ERROR_MESSAGE,
+                        str_copy(p->run->turn, str_from_cstr(p->failure.message)));
     }
     add_result_message(p);
     count_call(p, status);
@@ -188,7 +193,8 @@ static void end_run(struct planned *p, const char *status, const char *basis, co
     journal_tool_completed(p, status);
     update_call_row(p, str_from_cstr(status));
     run_settle(run, p->reservation_id,
-               &(struct settlement){.reserved = p->reserved, .used = used, .kind = "tool", .basis = basis});
+               &(struct settlement){
+                   .reserved = p->reserved, .used = used, .kind = "tool", .basis = basis});
     add_result_message(p);
     count_call(p, status);
     p->is_settled = true;
@@ -196,7 +202,8 @@ static void end_run(struct planned *p, const char *status, const char *basis, co
 
 static cost used_by(const struct planned *p)
 {
-    int64_t time_ms = p->result.latency_ms < p->reserved.time_ms ? p->result.latency_ms : p->reserved.time_ms;
+    int64_t time_ms =
+        p->result.latency_ms < p->reserved.time_ms ? p->result.latency_ms : p->reserved.time_ms;
     return (cost){.tool_calls = 1, .time_ms = time_ms};
 }
 
@@ -206,8 +213,9 @@ static cost used_by(const struct planned *p)
    writer's is not. */
 static str effect_key(struct run *run, const struct planned *p)
 {
-    str content = str_printf(run->turn, STR_FMT "|" STR_FMT "|" STR_FMT "|" STR_FMT, STR_ARG(id_text(run, run->run_id)),
-                             STR_ARG(id_text(run, p->call->id)), STR_ARG(p->tool->name), STR_ARG(p->arguments));
+    str content = str_printf(run->turn, STR_FMT "|" STR_FMT "|" STR_FMT "|" STR_FMT,
+                             STR_ARG(id_text(run, run->run_id)), STR_ARG(id_text(run, p->call->id)),
+                             STR_ARG(p->tool->name), STR_ARG(p->arguments));
     return digest_hex(run->arena, digest_sha256(content));
 }
 
@@ -222,7 +230,8 @@ static void request_approval(struct planned *p, const struct policy_decision *de
     struct run *run = p->run;
     str subject, digest_text;
     if (!approval_digest(run->turn,
-                         &(struct approval_subject){run->tenant_id, run->run_id, p->call->id, p->tool, p->arguments},
+                         &(struct approval_subject){run->tenant_id, run->run_id, p->call->id,
+                                                    p->tool, p->arguments},
                          &subject, &digest_text, &p->failure)) {
         plan_failed(p, false);
         return;
@@ -306,14 +315,16 @@ static void plan_call(struct planned *p)
     p->arguments = arguments_of(run, p->call);
     p->tool = find_tool(run, p->call->name);
     if (!p->tool) {
-        error_set(&p->failure, REASON_NOT_FOUND, "there is no tool \"" STR_FMT "\" for this agent; use one of the tools offered",
+        error_set(&p->failure, REASON_NOT_FOUND,
+                  "there is no tool \"" STR_FMT "\" for this agent; use one of the tools offered",
                   STR_ARG(p->call->name));
         plan_failed(p, has_row);
         return;
     }
     const struct json *parsed;
     if (!json_parse(run->turn, p->arguments, (struct json_limits){0}, &parsed, &p->failure)) {
-        error_wrap(&p->failure, "the arguments of tool \"" STR_FMT "\" are no JSON object", STR_ARG(p->tool->name));
+        error_wrap(&p->failure, "the arguments of tool \"" STR_FMT "\" are no JSON object",
+                   STR_ARG(p->tool->name));
         plan_failed(p, has_row);
         return;
     }
@@ -334,7 +345,8 @@ static void plan_call(struct planned *p)
         return;
     }
     if (decision.verdict != POLICY_ALLOW) {
-        error_set(&p->failure, REASON_POLICY_DENIED, "the policy does not allow tool \"" STR_FMT "\": " STR_FMT,
+        error_set(&p->failure, REASON_POLICY_DENIED,
+                  "the policy does not allow tool \"" STR_FMT "\": " STR_FMT,
                   STR_ARG(p->tool->name), STR_ARG(decision.reason));
         plan_failed(p, has_row);
         return;
@@ -379,7 +391,8 @@ static void run_call(struct context *ctx, void *argument)
     if (ok)
         ok = executor_execute(run->o->parts.executor, &call, &request, &p->result, &p->failure);
     if (ok)
-        p->result.output = str_copy(run->turn, p->result.output); /* the child's arena goes with it */
+        p->result.output =
+            str_copy(run->turn, p->result.output); /* the child's arena goes with it */
     p->result.log = STR_NONE;
     context_deinit(&call);
     p->is_running = false;
@@ -392,7 +405,8 @@ static bool is_effect_unknown(const struct planned *p)
 {
     if (p->failure.code == ERROR_OK || !tool_has_effect(p->tool))
         return false;
-    return p->failure.code == ERROR_CANCELLED || p->failure.code == ERROR_TIMEOUT || p->failure.reason == REASON_TIME_LIMIT;
+    return p->failure.code == ERROR_CANCELLED || p->failure.code == ERROR_TIMEOUT ||
+           p->failure.reason == REASON_TIME_LIMIT;
 }
 
 static void settle_finished(struct planned *planned, size_t count)
@@ -401,7 +415,9 @@ static void settle_finished(struct planned *planned, size_t count)
         struct planned *p = &planned[i];
         if (!p->is_done || p->is_settled)
             continue;
-        const char *status = p->failure.code == ERROR_OK ? "succeeded" : is_effect_unknown(p) ? "unknown" : "failed";
+        const char *status = p->failure.code == ERROR_OK ? "succeeded"
+                             : is_effect_unknown(p)      ? "unknown"
+                                                         : "failed";
         end_run(p, status, "reported", used_by(p));
     }
 }
@@ -412,6 +428,14 @@ static size_t count_running(const struct planned *planned, size_t count)
     for (size_t i = 0; i < count; i++)
         running += planned[i].is_running;
     return running;
+}
+
+static bool has_news(const struct planned *planned, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (planned[i].is_done && !planned[i].is_settled)
+            return true;
+    return false;
 }
 
 /* Starts what stands as an intent and journals each end as it comes; joins all before it returns. */
@@ -437,7 +461,10 @@ static bool run_intended(struct run *run, struct planned *planned, size_t count,
         settle_finished(planned, count);
         ok = run_flush(run, "tool_completed", e);
         struct error never;
-        if (ok && count_running(planned, count) > 0 && !condition_wait(&changed, &run->shield, &never))
+        if (!ok ||
+            has_news(planned, count)) /* ended during the flush: nobody wakes us for it again */
+            continue;
+        if (count_running(planned, count) > 0 && !condition_wait(&changed, &run->shield, &never))
             unreachable_state(); /* the shield has neither deadline nor cancel */
     }
     if (!ok)
@@ -467,7 +494,8 @@ bool run_tools_step(struct run *run, struct error *e)
 
 static bool may_repeat(const struct tool *tool)
 {
-    if (FAULT("plant.double-effect")) /* a bug put in on purpose: it repeats what may have happened */
+    if (FAULT(
+            "plant.double-effect")) /* a bug put in on purpose: it repeats what may have happened */
         return tool != NULL;
     return tool && (tool->is_pure || tool->is_idempotent);
 }
@@ -484,7 +512,8 @@ bool run_tools_recover(struct run *run, struct call *call, struct error *e)
     p->reserved = open->amount;
     if (!may_repeat(p->tool) || run->is_cancel_asked) {
         error_set(&p->failure, REASON_UNAVAILABLE,
-                  "the node stopped while \"" STR_FMT "\" was running: whether it happened is not known; look before you repeat it",
+                  "the node stopped while \"" STR_FMT
+                  "\" was running: whether it happened is not known; look before you repeat it",
                   STR_ARG(call->name));
         end_run(p, "unknown", "reserved", p->reserved);
         return true;
@@ -495,7 +524,8 @@ bool run_tools_recover(struct run *run, struct call *call, struct error *e)
 
 /* ---- approvals ---- */
 
-static void journal_approval(struct run *run, const struct call *call, const char *decision, str approver)
+static void journal_approval(struct run *run, const struct call *call, const char *decision,
+                             str approver)
 {
     struct json_writer *w = journal_event(&run->journal, EVENT_APPROVAL_DECIDED);
     json_put_str(w, S("approval_id"), id_text(run, call->approval_id));
@@ -507,27 +537,34 @@ static void journal_approval(struct run *run, const struct call *call, const cha
 }
 
 /* The person approved this digest; does it still cover what would run? */
-static bool digest_still_fits(struct run *run, const struct call *call, const struct record *row, struct error *failure)
+static bool digest_still_fits(struct run *run, const struct call *call, const struct record *row,
+                              struct error *failure)
 {
     str subject, digest_text;
     const struct tool *tool = find_tool(run, call->name);
     if (!tool)
         return error_set(failure, REASON_STALE_DIGEST, "the approved tool is no longer there");
     if (!approval_digest(run->turn,
-                         &(struct approval_subject){run->tenant_id, run->run_id, call->id, tool, arguments_of(run, call)},
+                         &(struct approval_subject){run->tenant_id, run->run_id, call->id, tool,
+                                                    arguments_of(run, call)},
                          &subject, &digest_text, failure))
         return false;
     if (!str_equal(digest_text, record_text(row, APPROVALS_DIGEST)))
         return error_set(failure, REASON_STALE_DIGEST,
-                         "the tool, its permissions or its arguments have changed since the approval was asked for");
+                         "the tool, its permissions or its arguments have changed since the "
+                         "approval was asked for");
     return true;
 }
 
-static bool end_refused(struct run *run, struct call *call, const char *decision, const struct record *row,
-                        const struct error *why)
+static bool end_refused(struct run *run, struct call *call, const char *decision,
+                        const struct record *row, const struct error *why)
 {
-    struct planned p = {.run = run, .call = call, .tool = find_tool(run, call->name), .arguments = arguments_of(run, call)};
-    str approver = record_text(row, APPROVALS_APPROVER), reason = record_text(row, APPROVALS_REASON);
+    struct planned p = {.run = run,
+                        .call = call,
+                        .tool = find_tool(run, call->name),
+                        .arguments = arguments_of(run, call)};
+    str approver = record_text(row, APPROVALS_APPROVER),
+        reason = record_text(row, APPROVALS_REASON);
     journal_approval(run, call, decision, approver);
     if (why)
         p.failure = *why;
@@ -605,7 +642,10 @@ bool run_tools_abandon(struct run *run, struct error *e)
             continue;
         if (call->state == CALL_AWAITING && !expire_approval(run, call, e))
             return false;
-        struct planned p = {.run = run, .call = call, .tool = find_tool(run, call->name), .arguments = arguments_of(run, call)};
+        struct planned p = {.run = run,
+                            .call = call,
+                            .tool = find_tool(run, call->name),
+                            .arguments = arguments_of(run, call)};
         error_set(&p.failure, REASON_CANCELLED, "the run ended before the call was made");
         end_unrun(&p, "failed", has_row);
     }

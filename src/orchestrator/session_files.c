@@ -23,11 +23,15 @@ enum { FILE_PIECE_BYTES = 256 << 10, FILE_NAME_BYTES_MAX = 255, PATH_BYTES = 409
 static bool name_is_lawful(str name, struct error *e)
 {
     bool is_dots = str_equal(name, S(".")) || str_equal(name, S(".."));
-    bool is_lawful = name.len > 0 && name.len <= FILE_NAME_BYTES_MAX && !is_dots && str_is_utf8(name);
+    bool is_lawful =
+        name.len > 0 && name.len <= FILE_NAME_BYTES_MAX && !is_dots && str_is_utf8(name);
     for (size_t i = 0; is_lawful && i < name.len; i++)
-        is_lawful = name.ptr[i] != '/' && name.ptr[i] != '\\' && (unsigned char) name.ptr[i] >= 0x20 && name.ptr[i] != 0x7f;
-    return is_lawful || error_set(e, REASON_SCHEMA, "a file name is 1 to %d bytes of UTF-8 without / \\ or control characters",
-                                  FILE_NAME_BYTES_MAX);
+        is_lawful = name.ptr[i] != '/' && name.ptr[i] != '\\' &&
+                    (unsigned char) name.ptr[i] >= 0x20 && name.ptr[i] != 0x7f;
+    return is_lawful ||
+           error_set(e, REASON_SCHEMA,
+                     "a file name is 1 to %d bytes of UTF-8 without / \\ or control characters",
+                     FILE_NAME_BYTES_MAX);
 }
 
 static bool errno_error(struct error *e, int code, const char *what)
@@ -38,13 +42,14 @@ static bool errno_error(struct error *e, int code, const char *what)
 
 static str absolute_path(struct arena *arena, const struct orchestrator *o, str relative)
 {
-    return str_printf(arena, STR_FMT "/files/" STR_FMT, STR_ARG(o->parts.data_dir), STR_ARG(relative));
+    return str_printf(arena, STR_FMT "/files/" STR_FMT, STR_ARG(o->parts.data_dir),
+                      STR_ARG(relative));
 }
 
 /* ---- rows ---- */
 
-bool session_file_rows(struct orchestrator *o, struct context *ctx, uuid tenant_id, uuid session_id, struct records *out,
-                       struct error *e)
+bool session_file_rows(struct orchestrator *o, struct context *ctx, uuid tenant_id, uuid session_id,
+                       struct records *out, struct error *e)
 {
     struct query query = query_of(TABLE_SESSION_FILES);
     query_where_uuid(&query, SESSION_FILES_SESSION_ID, session_id);
@@ -54,7 +59,8 @@ bool session_file_rows(struct orchestrator *o, struct context *ctx, uuid tenant_
         struct records page;
         if (!store_list(o->parts.store, ctx, tenant_id, &query, &page, e))
             return false;
-        items = arena_grow(ctx->arena, items, count * sizeof *items, (count + page.count) * sizeof *items);
+        items = arena_grow(ctx->arena, items, count * sizeof *items,
+                           (count + page.count) * sizeof *items);
         for (size_t i = 0; i < page.count; i++)
             items[count++] = page.items[i];
         if (str_is_empty(page.next_cursor))
@@ -65,8 +71,8 @@ bool session_file_rows(struct orchestrator *o, struct context *ctx, uuid tenant_
     return true;
 }
 
-static bool find_row(struct orchestrator *o, struct context *ctx, uuid tenant_id, uuid session_id, str name,
-                     struct record *out, struct error *e)
+static bool find_row(struct orchestrator *o, struct context *ctx, uuid tenant_id, uuid session_id,
+                     str name, struct record *out, struct error *e)
 {
     struct record key = record_of(TABLE_SESSION_FILES);
     record_set_uuid(&key, SESSION_FILES_SESSION_ID, session_id);
@@ -78,8 +84,8 @@ static bool find_row(struct orchestrator *o, struct context *ctx, uuid tenant_id
     return error_set(e, REASON_NOT_FOUND, "the session has no file \"" STR_FMT "\"", STR_ARG(name));
 }
 
-bool file_list(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid session_id,
-               struct records *out, struct error *e)
+bool file_list(struct orchestrator *o, struct context *ctx, const struct principal *principal,
+               uuid session_id, struct records *out, struct error *e)
 {
     struct record session;
     return session_get(o, ctx, principal, session_id, &session, e) &&
@@ -88,7 +94,8 @@ bool file_list(struct orchestrator *o, struct context *ctx, const struct princip
 
 /* ---- for tool calls ---- */
 
-static bool resolve(void *owner, struct context *ctx, str name, str *path, int64_t *bytes, struct error *e)
+static bool resolve(void *owner, struct context *ctx, str name, str *path, int64_t *bytes,
+                    struct error *e)
 {
     struct session_files *files = owner;
     struct record row;
@@ -137,7 +144,8 @@ static void open_on_pool(void *argument)
             return;
         }
     }
-    work->upload->fd = open(work->upload->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    work->upload->fd =
+        open(work->upload->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (work->upload->fd < 0)
         work->code = errno;
 }
@@ -170,7 +178,8 @@ static void sync_on_pool(void *argument)
         work->code = errno;
 }
 
-static bool on_pool(struct context *ctx, void (*fn)(void *argument), struct file_work *work, const char *what, struct error *e)
+static bool on_pool(struct context *ctx, void (*fn)(void *argument), struct file_work *work,
+                    const char *what, struct error *e)
 {
     if (!blocking_call(ctx, fn, work, e))
         return false;
@@ -178,12 +187,14 @@ static bool on_pool(struct context *ctx, void (*fn)(void *argument), struct file
 }
 
 /* What the session may still store; a file that is replaced gives its bytes back. */
-static bool find_room(struct file_upload *upload, struct context *ctx, const struct settings *settings, struct error *e)
+static bool find_room(struct file_upload *upload, struct context *ctx,
+                      const struct settings *settings, struct error *e)
 {
     struct records rows;
     int64_t used = 0;
     bool replaces = false;
-    if (!session_file_rows(upload->o, ctx, upload->principal.tenant_id, upload->session_id, &rows, e))
+    if (!session_file_rows(upload->o, ctx, upload->principal.tenant_id, upload->session_id, &rows,
+                           e))
         return false;
     for (size_t i = 0; i < rows.count; i++) {
         if (str_equal(record_text(&rows.items[i], SESSION_FILES_NAME), str_from_cstr(upload->name)))
@@ -192,15 +203,18 @@ static bool find_room(struct file_upload *upload, struct context *ctx, const str
             used += record_integer(&rows.items[i], SESSION_FILES_BYTES);
     }
     if (!replaces && rows.count >= SESSION_FILE_COUNT_MAX)
-        return error_set(e, REASON_QUOTA, "the session holds %d files already; delete one", SESSION_FILE_COUNT_MAX);
+        return error_set(e, REASON_QUOTA, "the session holds %d files already; delete one",
+                         SESSION_FILE_COUNT_MAX);
     upload->room = settings->session_files_bytes_max - used;
     return true;
 }
 
 static bool room_error(const struct file_upload *upload, struct error *e)
 {
-    return error_set(e, REASON_QUOTA, "the file does not fit: the session's quota leaves %lld bytes; delete files or raise it",
-                     (long long) (upload->room > 0 ? upload->room : 0));
+    return error_set(
+        e, REASON_QUOTA,
+        "the file does not fit: the session's quota leaves %lld bytes; delete files or raise it",
+        (long long) (upload->room > 0 ? upload->room : 0));
 }
 
 static char *copy_text(str text)
@@ -216,16 +230,20 @@ static void name_path(struct file_upload *upload, struct context *ctx)
 {
     struct arena *arena = ctx->arena;
     uuid id = uuid_new(upload->o->parts.clock, upload->o->parts.random);
-    str relative = str_printf(arena, STR_FMT "/" STR_FMT "/" STR_FMT, STR_ARG(uuid_str(arena, upload->principal.tenant_id)),
-                              STR_ARG(uuid_str(arena, upload->session_id)), STR_ARG(uuid_str(arena, id)));
+    str relative =
+        str_printf(arena, STR_FMT "/" STR_FMT "/" STR_FMT,
+                   STR_ARG(uuid_str(arena, upload->principal.tenant_id)),
+                   STR_ARG(uuid_str(arena, upload->session_id)), STR_ARG(uuid_str(arena, id)));
     str path = absolute_path(arena, upload->o, relative);
     ensure(path.len < PATH_BYTES);
     memcpy(upload->relative, relative.ptr, relative.len);
     memcpy(upload->path, path.ptr, path.len);
 }
 
-bool file_upload_begin(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid session_id, str name,
-                       str content_type, int64_t content_length, struct file_upload **out, struct error *e)
+bool file_upload_begin(struct orchestrator *o, struct context *ctx,
+                       const struct principal *principal, uuid session_id, str name,
+                       str content_type, int64_t content_length, struct file_upload **out,
+                       struct error *e)
 {
     struct record session;
     if (principal->level < ROLE_LEVEL_USER)
@@ -235,7 +253,8 @@ bool file_upload_begin(struct orchestrator *o, struct context *ctx, const struct
         return false;
     struct file_upload *upload = calloc(1, sizeof *upload);
     ensure(upload != NULL);
-    *upload = (struct file_upload){.o = o, .principal = *principal, .session_id = session_id, .fd = -1};
+    *upload =
+        (struct file_upload){.o = o, .principal = *principal, .session_id = session_id, .fd = -1};
     upload->name = copy_text(name);
     upload->content_type = copy_text(str_slice(content_type, 0, 255));
     upload->digest = digest_stream_create();
@@ -270,7 +289,8 @@ static void unlink_on_pool(void *argument)
     (void) unlink(argument);
 }
 
-static bool commit_row(struct file_upload *upload, struct context *ctx, struct record *out, struct error *e)
+static bool commit_row(struct file_upload *upload, struct context *ctx, struct record *out,
+                       struct error *e)
 {
     struct orchestrator *o = upload->o;
     struct batch batch;
@@ -279,9 +299,11 @@ static bool commit_row(struct file_upload *upload, struct context *ctx, struct r
     record_set_uuid(row, SESSION_FILES_SESSION_ID, upload->session_id);
     record_set_text(row, SESSION_FILES_NAME, str_copy(ctx->arena, str_from_cstr(upload->name)));
     record_set_integer(row, SESSION_FILES_BYTES, upload->bytes);
-    record_set_text(row, SESSION_FILES_DIGEST, digest_hex(ctx->arena, digest_stream_finish(upload->digest)));
+    record_set_text(row, SESSION_FILES_DIGEST,
+                    digest_hex(ctx->arena, digest_stream_finish(upload->digest)));
     if (upload->content_type[0])
-        record_set_text(row, SESSION_FILES_CONTENT_TYPE, str_copy(ctx->arena, str_from_cstr(upload->content_type)));
+        record_set_text(row, SESSION_FILES_CONTENT_TYPE,
+                        str_copy(ctx->arena, str_from_cstr(upload->content_type)));
     record_set_text(row, SESSION_FILES_PATH, str_copy(ctx->arena, str_from_cstr(upload->relative)));
     record_set_integer(row, SESSION_FILES_CREATED_AT, clock_unix_us(o->parts.clock));
     *out = *row;
@@ -303,20 +325,23 @@ static bool still_fits(struct file_upload *upload, struct context *ctx, struct e
     return ok;
 }
 
-bool file_upload_finish(struct file_upload *upload, struct context *ctx, struct record *out, struct error *e)
+bool file_upload_finish(struct file_upload *upload, struct context *ctx, struct record *out,
+                        struct error *e)
 {
     struct file_work work = {.upload = upload};
     struct record old;
     struct error missing = {0};
-    bool replaces = find_row(upload->o, ctx, upload->principal.tenant_id, upload->session_id, str_from_cstr(upload->name), &old,
-                             &missing);
+    bool replaces = find_row(upload->o, ctx, upload->principal.tenant_id, upload->session_id,
+                             str_from_cstr(upload->name), &old, &missing);
     if (!on_pool(ctx, sync_on_pool, &work, "store the file", e) || !still_fits(upload, ctx, e) ||
         !commit_row(upload, ctx, out, e)) {
         file_upload_abort(upload);
         return false;
     }
     if (replaces) {
-        char *old_path = str_to_cstr(ctx->arena, absolute_path(ctx->arena, upload->o, record_text(&old, SESSION_FILES_PATH)));
+        char *old_path =
+            str_to_cstr(ctx->arena, absolute_path(ctx->arena, upload->o,
+                                                  record_text(&old, SESSION_FILES_PATH)));
         struct error ignored; /* a file left behind harms nothing but space */
         (void) !blocking_call(ctx, unlink_on_pool, old_path, &ignored);
     }
@@ -366,7 +391,8 @@ static void read_on_pool(void *argument)
     download->code = download->got < 0 ? errno : 0;
 }
 
-bool file_download_begin(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid session_id, str name,
+bool file_download_begin(struct orchestrator *o, struct context *ctx,
+                         const struct principal *principal, uuid session_id, str name,
                          struct file_download **out, struct record *row, struct error *e)
 {
     struct record session;
@@ -390,7 +416,8 @@ bool file_download_begin(struct orchestrator *o, struct context *ctx, const stru
     return false;
 }
 
-bool file_download_read(struct file_download *download, struct context *ctx, str *piece, struct error *e)
+bool file_download_read(struct file_download *download, struct context *ctx, str *piece,
+                        struct error *e)
 {
     if (!blocking_call(ctx, read_on_pool, download, e))
         return false;
@@ -410,8 +437,8 @@ void file_download_end(struct file_download *download)
     free(download);
 }
 
-bool file_remove(struct orchestrator *o, struct context *ctx, const struct principal *principal, uuid session_id, str name,
-                 struct error *e)
+bool file_remove(struct orchestrator *o, struct context *ctx, const struct principal *principal,
+                 uuid session_id, str name, struct error *e)
 {
     struct record session, row;
     if (principal->level < ROLE_LEVEL_USER)
@@ -430,7 +457,8 @@ bool file_remove(struct orchestrator *o, struct context *ctx, const struct princ
                                     .resource_id = uuid_str(ctx->arena, session_id)});
     if (!store_commit(o->parts.store, ctx, &batch, e))
         return false;
-    char *path = str_to_cstr(ctx->arena, absolute_path(ctx->arena, o, record_text(&row, SESSION_FILES_PATH)));
+    char *path = str_to_cstr(ctx->arena,
+                             absolute_path(ctx->arena, o, record_text(&row, SESSION_FILES_PATH)));
     struct error ignored;
     (void) !blocking_call(ctx, unlink_on_pool, path, &ignored);
     return true;

@@ -18,8 +18,8 @@
 
 /* The quota of a kit's session is 1000 bytes. */
 
-static bool put(struct testkit *kit, struct context *ctx, const struct principal *principal, uuid session_id, str name, str text,
-                struct record *row, struct error *e)
+static bool put(struct testkit *kit, struct context *ctx, const struct principal *principal,
+                uuid session_id, str name, str text, struct record *row, struct error *e)
 {
     struct file_upload *upload = NULL;
     *e = (struct error){0};
@@ -36,7 +36,8 @@ static bool put(struct testkit *kit, struct context *ctx, const struct principal
     return file_upload_finish(upload, ctx, row, e);
 }
 
-static str get(struct testkit *kit, struct context *ctx, const struct principal *principal, uuid session_id, str name)
+static str get(struct testkit *kit, struct context *ctx, const struct principal *principal,
+               uuid session_id, str name)
 {
     struct file_download *download;
     struct record row;
@@ -78,7 +79,8 @@ static str repeated(struct context *ctx, char c, size_t count)
     return str_of(text, count);
 }
 
-static size_t listed(struct testkit *kit, struct context *ctx, const struct principal *principal, uuid session_id)
+static size_t listed(struct testkit *kit, struct context *ctx, const struct principal *principal,
+                     uuid session_id)
 {
     struct records rows;
     struct error e;
@@ -97,9 +99,11 @@ static void test_a_file_comes_back_as_it_was_sent(struct testkit *kit, struct co
     str text = repeated(ctx, 'x', 777);
     assert_true(put(kit, ctx, &ada, id, S("w\xc3\xa4rme 2.csv"), text, &row, &e));
     assert_true(str_equal(get(kit, ctx, &ada, id, S("w\xc3\xa4rme 2.csv")), text));
-    assert_true(str_equal(record_text(&row, SESSION_FILES_DIGEST), digest_hex(ctx->arena, digest_sha256(text))));
+    assert_true(str_equal(record_text(&row, SESSION_FILES_DIGEST),
+                          digest_hex(ctx->arena, digest_sha256(text))));
     assert_true(str_equal(record_text(&row, SESSION_FILES_CONTENT_TYPE), S("text/csv")));
-    assert_true(str_find(record_text(&row, SESSION_FILES_PATH), S("rme")) == STR_NOT_FOUND); /* names never become paths */
+    assert_true(str_find(record_text(&row, SESSION_FILES_PATH), S("rme")) ==
+                STR_NOT_FOUND); /* names never become paths */
     assert_true(put(kit, ctx, &ada, id, S("empty"), S(""), &row, &e));
     assert_int_equal(get(kit, ctx, &ada, id, S("empty")).len, 0);
     assert_int_equal(listed(kit, ctx, &ada, id), 2);
@@ -114,20 +118,23 @@ static void test_a_file_comes_back_as_it_was_sent(struct testkit *kit, struct co
     assert_int_equal(status.st_mode & 0777, 0600);
 }
 
-static void test_a_file_that_is_replaced_leaves_nothing_behind(struct testkit *kit, struct context *ctx)
+static void test_a_file_that_is_replaced_leaves_nothing_behind(struct testkit *kit,
+                                                               struct context *ctx)
 {
     struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
     uuid id = testkit_session(kit, ctx, &ada, COST_LIMITLESS);
     struct record row;
     struct error e;
     for (int i = 0; i < 5; i++) /* each gives the bytes of the one before back to the quota */
-        assert_true(put(kit, ctx, &ada, id, S("a"), repeated(ctx, (char) ('a' + i), 900), &row, &e));
+        assert_true(
+            put(kit, ctx, &ada, id, S("a"), repeated(ctx, (char) ('a' + i), 900), &row, &e));
     assert_int_equal(get(kit, ctx, &ada, id, S("a")).ptr[0], 'e');
     assert_int_equal(listed(kit, ctx, &ada, id), 1);
     assert_int_equal(files_on_disk(kit), 1);
 }
 
-static void test_a_reader_of_a_file_that_is_replaced_reads_the_old_one_whole(struct testkit *kit, struct context *ctx)
+static void test_a_reader_of_a_file_that_is_replaced_reads_the_old_one_whole(struct testkit *kit,
+                                                                             struct context *ctx)
 {
     struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
     uuid id = testkit_session(kit, ctx, &ada, COST_LIMITLESS);
@@ -144,7 +151,8 @@ static void test_a_reader_of_a_file_that_is_replaced_reads_the_old_one_whole(str
     assert_true(str_equal(get(kit, ctx, &ada, id, S("a")), S("new one")));
 }
 
-static void test_the_quota_holds_at_its_bound_and_one_past_it(struct testkit *kit, struct context *ctx)
+static void test_the_quota_holds_at_its_bound_and_one_past_it(struct testkit *kit,
+                                                              struct context *ctx)
 {
     struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
     uuid id = testkit_session(kit, ctx, &ada, COST_LIMITLESS);
@@ -158,12 +166,14 @@ static void test_the_quota_holds_at_its_bound_and_one_past_it(struct testkit *ki
     assert_false(put(kit, ctx, &ada, id, S("c"), S("x"), &row, &e));
     assert_non_null(strstr(e.message, "leaves 0 bytes"));
     e = (struct error){0};
-    assert_false(file_upload_begin(kit->o, ctx, &ada, id, S("c"), STR_NONE, 1, &upload, &e)); /* told ahead */
+    assert_false(file_upload_begin(kit->o, ctx, &ada, id, S("c"), STR_NONE, 1, &upload,
+                                   &e)); /* told ahead */
     assert_int_equal(e.reason, REASON_QUOTA);
     assert_int_equal(files_on_disk(kit), 2);
 }
 
-static void test_two_uploads_at_once_do_not_pass_the_quota_together(struct testkit *kit, struct context *ctx)
+static void test_two_uploads_at_once_do_not_pass_the_quota_together(struct testkit *kit,
+                                                                    struct context *ctx)
 {
     struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
     uuid id = testkit_session(kit, ctx, &ada, COST_LIMITLESS);
@@ -181,7 +191,8 @@ static void test_two_uploads_at_once_do_not_pass_the_quota_together(struct testk
     assert_int_equal(files_on_disk(kit), 1);
 }
 
-static void test_an_aborted_upload_leaves_neither_row_nor_file(struct testkit *kit, struct context *ctx)
+static void test_an_aborted_upload_leaves_neither_row_nor_file(struct testkit *kit,
+                                                               struct context *ctx)
 {
     struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
     uuid id = testkit_session(kit, ctx, &ada, COST_LIMITLESS);
@@ -196,7 +207,8 @@ static void test_an_aborted_upload_leaves_neither_row_nor_file(struct testkit *k
     assert_int_equal(files_on_disk(kit), 0);
 }
 
-static void test_a_full_disk_is_told_as_one_and_leaves_the_old_file(struct testkit *kit, struct context *ctx)
+static void test_a_full_disk_is_told_as_one_and_leaves_the_old_file(struct testkit *kit,
+                                                                    struct context *ctx)
 {
     struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
     uuid id = testkit_session(kit, ctx, &ada, COST_LIMITLESS);
@@ -215,8 +227,9 @@ static void test_names_that_are_no_names_are_refused(struct testkit *kit, struct
 {
     struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
     uuid id = testkit_session(kit, ctx, &ada, COST_LIMITLESS);
-    const str names[] = {S(""),        S("."),         S(".."),   S("a/b"), S("/etc/passwd"), S("..\\x"),
-                         S("a\0b"),    S("a\nb"),      S("\x7f"), S("\xff"), repeated(ctx, 'x', 256)};
+    const str names[] = {
+        S(""),     S("."),    S(".."),   S("a/b"),  S("/etc/passwd"),       S("..\\x"),
+        S("a\0b"), S("a\nb"), S("\x7f"), S("\xff"), repeated(ctx, 'x', 256)};
     struct record row;
     struct error e;
     for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
@@ -228,7 +241,8 @@ static void test_names_that_are_no_names_are_refused(struct testkit *kit, struct
     assert_int_equal(files_on_disk(kit), 2);
 }
 
-static void assert_out_of_reach(struct testkit *kit, struct context *ctx, const struct principal *who, uuid id)
+static void assert_out_of_reach(struct testkit *kit, struct context *ctx,
+                                const struct principal *who, uuid id)
 {
     struct file_upload *upload;
     struct file_download *download;
@@ -245,8 +259,10 @@ static void assert_out_of_reach(struct testkit *kit, struct context *ctx, const 
 
 static void test_others_and_other_tenants_reach_no_file(struct testkit *kit, struct context *ctx)
 {
-    struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER), eve = testkit_principal(kit, "eve", ROLE_LEVEL_USER);
-    struct principal foreign = testkit_principal(kit, "ada", ROLE_LEVEL_ADMIN), viewer = testkit_principal(kit, "ada", ROLE_LEVEL_VIEWER);
+    struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER),
+                     eve = testkit_principal(kit, "eve", ROLE_LEVEL_USER);
+    struct principal foreign = testkit_principal(kit, "ada", ROLE_LEVEL_ADMIN),
+                     viewer = testkit_principal(kit, "ada", ROLE_LEVEL_VIEWER);
     uuid id = testkit_session(kit, ctx, &ada, COST_LIMITLESS);
     struct record row;
     struct error e;
@@ -254,7 +270,8 @@ static void test_others_and_other_tenants_reach_no_file(struct testkit *kit, str
     assert_true(put(kit, ctx, &ada, id, S("a"), S("secret"), &row, &e));
     assert_out_of_reach(kit, ctx, &eve, id);
     assert_out_of_reach(kit, ctx, &foreign, id);
-    assert_false(put(kit, ctx, &viewer, id, S("b"), S("x"), &row, &e)); /* a viewer reads and no more */
+    assert_false(
+        put(kit, ctx, &viewer, id, S("b"), S("x"), &row, &e)); /* a viewer reads and no more */
     assert_int_equal(e.reason, REASON_DENIED);
     assert_false(file_remove(kit->o, ctx, &viewer, id, S("a"), &e));
     assert_true(str_equal(get(kit, ctx, &viewer, id, S("a")), S("secret")));

@@ -21,7 +21,8 @@ static void test_a_budget_reads_back_in_its_units(struct testkit *kit, struct co
         cost limit;
     } lawful[] = {
         {"{}", {COST_UNLIMITED, COST_UNLIMITED, COST_UNLIMITED, COST_UNLIMITED}},
-        {"{\"tokens\":10000,\"time_seconds\":3600}", {10000, 3600000, COST_UNLIMITED, COST_UNLIMITED}},
+        {"{\"tokens\":10000,\"time_seconds\":3600}",
+         {10000, 3600000, COST_UNLIMITED, COST_UNLIMITED}},
         {"{\"tokens\":null,\"tool_calls\":0}", {COST_UNLIMITED, COST_UNLIMITED, COST_UNLIMITED, 0}},
         {"{\"cost_usd\":\"2.50\"}", {COST_UNLIMITED, COST_UNLIMITED, 2500000000, COST_UNLIMITED}},
         {"{\"cost_usd\":2.5}", {COST_UNLIMITED, COST_UNLIMITED, 2500000000, COST_UNLIMITED}},
@@ -37,7 +38,8 @@ static void test_a_budget_reads_back_in_its_units(struct testkit *kit, struct co
     }
 }
 
-static void test_a_budget_that_makes_no_sense_names_its_member(struct testkit *kit, struct context *ctx)
+static void test_a_budget_that_makes_no_sense_names_its_member(struct testkit *kit,
+                                                               struct context *ctx)
 {
     (void) kit;
     (void) ctx;
@@ -70,8 +72,8 @@ static void test_a_budget_that_makes_no_sense_names_its_member(struct testkit *k
 
 /* ---- opening ---- */
 
-static bool create(struct testkit *kit, struct context *ctx, const struct principal *principal, struct session_request request,
-                   struct record *out, struct error *e)
+static bool create(struct testkit *kit, struct context *ctx, const struct principal *principal,
+                   struct session_request request, struct record *out, struct error *e)
 {
     *e = (struct error){0};
     if (request.budget.tokens == 0)
@@ -79,19 +81,22 @@ static bool create(struct testkit *kit, struct context *ctx, const struct princi
     return session_create(kit->o, ctx, principal, &request, out, e);
 }
 
-static void test_a_new_session_is_active_owned_and_has_the_default_budget(struct testkit *kit, struct context *ctx)
+static void test_a_new_session_is_active_owned_and_has_the_default_budget(struct testkit *kit,
+                                                                          struct context *ctx)
 {
     struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
     struct record session, stored;
     struct error e;
-    assert_true(create(kit, ctx, &ada, (struct session_request){.metadata = S("{\"m\":1}")}, &session, &e));
+    assert_true(
+        create(kit, ctx, &ada, (struct session_request){.metadata = S("{\"m\":1}")}, &session, &e));
     assert_true(session_get(kit->o, ctx, &ada, record_uuid(&session, SESSIONS_ID), &stored, &e));
     assert_true(str_equal(record_text(&stored, SESSIONS_STATUS), S("active")));
     assert_true(str_equal(record_text(&stored, SESSIONS_USER_ID), S("ada")));
     assert_true(str_equal(record_text(&stored, SESSIONS_REQUESTED_BY), S("ada")));
     assert_true(str_equal(record_text(&stored, SESSIONS_ROLE), S("user")));
     assert_true(str_equal(record_text(&stored, SESSIONS_AGENT), S("assistant")));
-    assert_true(str_equal(record_text(&stored, SESSIONS_BUDGET), S("{\"tokens\":200000,\"time_seconds\":3600}")));
+    assert_true(str_equal(record_text(&stored, SESSIONS_BUDGET),
+                          S("{\"tokens\":200000,\"time_seconds\":3600}")));
     assert_true(str_equal(record_text(&stored, SESSIONS_METADATA), S("{\"m\":1}")));
     assert_int_equal(record_integer(&stored, SESSIONS_OWNER_EPOCH), 1);
 }
@@ -104,18 +109,24 @@ static void test_a_callers_budget_only_lowers_the_ceiling(struct testkit *kit, s
     str budget;
     cost asked = {500, COST_UNLIMITED, 2500000000, 999};
     assert_true(create(kit, ctx, &ada, (struct session_request){.budget = asked}, &session, &e));
-    assert_true(str_equal(record_text(&session, SESSIONS_BUDGET),
-                          S("{\"tokens\":500,\"time_seconds\":3600,\"cost_usd\":\"2.50\",\"tool_calls\":999}")) ||
-                str_find(record_text(&session, SESSIONS_BUDGET), S("\"cost_usd\":\"2.5")) != STR_NOT_FOUND);
-    assert_true(session_budget_json(kit->o, ctx, &ada, record_uuid(&session, SESSIONS_ID), &budget, &e));
-    assert_true(str_starts_with(budget, S("{\"limit\":{\"tokens\":500,\"time_ms\":3600000,\"cost_nanousd\":\"2500000000\",\"tool_calls\":999},"
+    assert_true(
+        str_equal(
+            record_text(&session, SESSIONS_BUDGET),
+            S("{\"tokens\":500,\"time_seconds\":3600,\"cost_usd\":\"2.50\",\"tool_calls\":999}")) ||
+        str_find(record_text(&session, SESSIONS_BUDGET), S("\"cost_usd\":\"2.5")) != STR_NOT_FOUND);
+    assert_true(
+        session_budget_json(kit->o, ctx, &ada, record_uuid(&session, SESSIONS_ID), &budget, &e));
+    assert_true(str_starts_with(budget, S("{\"limit\":{\"tokens\":500,\"time_ms\":3600000,\"cost_"
+                                          "nanousd\":\"2500000000\",\"tool_calls\":999},"
                                           "\"spent\":{\"tokens\":0,")));
     asked = (cost){900000, COST_UNLIMITED, COST_UNLIMITED, COST_UNLIMITED};
     assert_true(create(kit, ctx, &ada, (struct session_request){.budget = asked}, &session, &e));
-    assert_true(str_equal(record_text(&session, SESSIONS_BUDGET), S("{\"tokens\":200000,\"time_seconds\":3600}")));
+    assert_true(str_equal(record_text(&session, SESSIONS_BUDGET),
+                          S("{\"tokens\":200000,\"time_seconds\":3600}")));
 }
 
-static void test_acting_for_another_user_needs_the_scope_and_gives_a_users_rights(struct testkit *kit, struct context *ctx)
+static void test_acting_for_another_user_needs_the_scope_and_gives_a_users_rights(
+    struct testkit *kit, struct context *ctx)
 {
     struct principal root = testkit_principal(kit, "root", ROLE_LEVEL_ADMIN);
     struct session_request for_ada = {.user_id = S("ada")};
@@ -130,11 +141,13 @@ static void test_acting_for_another_user_needs_the_scope_and_gives_a_users_right
     assert_true(str_equal(record_text(&session, SESSIONS_REQUESTED_BY), S("root")));
     assert_true(str_equal(record_text(&session, SESSIONS_ROLE), S("user")));
     root.scopes = 0;
-    assert_true(create(kit, ctx, &root, (struct session_request){.user_id = S("root")}, &session, &e)); /* oneself: no scope */
+    assert_true(create(kit, ctx, &root, (struct session_request){.user_id = S("root")}, &session,
+                       &e)); /* oneself: no scope */
     assert_true(str_equal(record_text(&session, SESSIONS_ROLE), S("admin")));
 }
 
-static void test_both_identities_of_an_acting_caller_are_audited(struct testkit *kit, struct context *ctx)
+static void test_both_identities_of_an_acting_caller_are_audited(struct testkit *kit,
+                                                                 struct context *ctx)
 {
     struct principal root = testkit_principal(kit, "root", ROLE_LEVEL_ADMIN);
     struct query query = query_of(TABLE_AUDIT_LOGS);
@@ -142,17 +155,20 @@ static void test_both_identities_of_an_acting_caller_are_audited(struct testkit 
     struct records rows;
     struct error e;
     root.scopes = SCOPE_ACT_AS;
-    assert_true(create(kit, ctx, &root, (struct session_request){.user_id = S("ada")}, &session, &e));
+    assert_true(
+        create(kit, ctx, &root, (struct session_request){.user_id = S("ada")}, &session, &e));
     query_where_text(&query, AUDIT_LOGS_ACTION, S("session.create"));
     assert_true(store_list(kit->store, ctx, kit->tenant_id, &query, &rows, &e));
     assert_int_equal(rows.count, 1);
     assert_true(str_equal(record_text(&rows.items[0], AUDIT_LOGS_USER_ID), S("ada")));
-    assert_true(str_find(record_text(&rows.items[0], AUDIT_LOGS_DETAILS), S("\"acting_principal\":\"root\"")) != STR_NOT_FOUND);
+    assert_true(str_find(record_text(&rows.items[0], AUDIT_LOGS_DETAILS),
+                         S("\"acting_principal\":\"root\"")) != STR_NOT_FOUND);
 }
 
 static void test_what_cannot_be_opened(struct testkit *kit, struct context *ctx)
 {
-    struct principal viewer = testkit_principal(kit, "eve", ROLE_LEVEL_VIEWER), ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
+    struct principal viewer = testkit_principal(kit, "eve", ROLE_LEVEL_VIEWER),
+                     ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
     char long_name[257];
     struct record session;
     struct error e;
@@ -160,10 +176,13 @@ static void test_what_cannot_be_opened(struct testkit *kit, struct context *ctx)
     long_name[256] = 0;
     assert_false(create(kit, ctx, &viewer, (struct session_request){0}, &session, &e));
     assert_int_equal(e.reason, REASON_DENIED);
-    assert_false(create(kit, ctx, &ada, (struct session_request){.agent = S("nobody")}, &session, &e));
+    assert_false(
+        create(kit, ctx, &ada, (struct session_request){.agent = S("nobody")}, &session, &e));
     assert_int_equal(e.reason, REASON_NOT_FOUND);
     ada.scopes = SCOPE_ACT_AS;
-    assert_false(create(kit, ctx, &ada, (struct session_request){.user_id = str_from_cstr(long_name)}, &session, &e));
+    assert_false(create(kit, ctx, &ada,
+                        (struct session_request){.user_id = str_from_cstr(long_name)}, &session,
+                        &e));
     assert_int_equal(e.reason, REASON_SCHEMA);
 }
 
@@ -178,8 +197,9 @@ static void test_who_sees_which_session(struct testkit *kit, struct context *ctx
         enum role_level level;
         bool sees;
     } cases[] = {
-        {"ada", ROLE_LEVEL_USER, true},      {"ada", ROLE_LEVEL_VIEWER, true},  {"eve", ROLE_LEVEL_USER, false},
-        {"eve", ROLE_LEVEL_VIEWER, false},   {"eve", ROLE_LEVEL_OPERATOR, true}, {"eve", ROLE_LEVEL_ADMIN, true},
+        {"ada", ROLE_LEVEL_USER, true},     {"ada", ROLE_LEVEL_VIEWER, true},
+        {"eve", ROLE_LEVEL_USER, false},    {"eve", ROLE_LEVEL_VIEWER, false},
+        {"eve", ROLE_LEVEL_OPERATOR, true}, {"eve", ROLE_LEVEL_ADMIN, true},
     };
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
         struct principal principal = testkit_principal(kit, cases[i].user, cases[i].level);
@@ -190,17 +210,20 @@ static void test_who_sees_which_session(struct testkit *kit, struct context *ctx
         assert_int_equal(session_get(kit->o, ctx, &principal, id, &session, &e), cases[i].sees);
         assert_int_equal(e.reason, cases[i].sees ? REASON_NONE : REASON_NOT_FOUND);
         e = (struct error){0};
-        assert_int_equal(session_budget_json(kit->o, ctx, &principal, id, &budget, &e), cases[i].sees);
+        assert_int_equal(session_budget_json(kit->o, ctx, &principal, id, &budget, &e),
+                         cases[i].sees);
         assert_true(session_list(kit->o, ctx, &principal, STR_NONE, 10, &list, &e));
         assert_int_equal(list.count, cases[i].sees);
     }
 }
 
-static void test_another_tenants_admin_sees_nothing_and_reaches_nothing(struct testkit *kit, struct context *ctx)
+static void test_another_tenants_admin_sees_nothing_and_reaches_nothing(struct testkit *kit,
+                                                                        struct context *ctx)
 {
     struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
     struct principal foreign = testkit_principal(kit, "ada", ROLE_LEVEL_ADMIN);
-    uuid id = testkit_session(kit, ctx, &ada, COST_LIMITLESS), run_id = testkit_start(kit, ctx, &ada, id, "q"), other;
+    uuid id = testkit_session(kit, ctx, &ada, COST_LIMITLESS),
+         run_id = testkit_start(kit, ctx, &ada, id, "q"), other;
     struct run_request request = {.session_id = id, .content = S("q")};
     struct record row;
     struct records rows;
@@ -216,7 +239,8 @@ static void test_another_tenants_admin_sees_nothing_and_reaches_nothing(struct t
     for (size_t i = 0; i < ARRAY_COUNT(e); i++)
         assert_int_equal(e[i].reason, REASON_NOT_FOUND);
     assert_true(session_list(kit->o, ctx, &foreign, STR_NONE, 10, &rows, &e[0]) && rows.count == 0);
-    assert_true(run_list(kit->o, ctx, &foreign, UUID_NONE, STR_NONE, 10, &rows, &e[0]) && rows.count == 0);
+    assert_true(run_list(kit->o, ctx, &foreign, UUID_NONE, STR_NONE, 10, &rows, &e[0]) &&
+                rows.count == 0);
     assert_true(run_list(kit->o, ctx, &foreign, id, STR_NONE, 10, &rows, &e[0]) && rows.count == 0);
 }
 
@@ -273,11 +297,14 @@ static void test_an_expired_session_takes_no_run(struct testkit *kit)
     testkit_do(kit, expire_body, kit);
 }
 
-static void test_a_run_has_the_lower_role_of_session_and_caller(struct testkit *kit, struct context *ctx)
+static void test_a_run_has_the_lower_role_of_session_and_caller(struct testkit *kit,
+                                                                struct context *ctx)
 {
-    struct principal admin = testkit_principal(kit, "ada", ROLE_LEVEL_ADMIN), user = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
+    struct principal admin = testkit_principal(kit, "ada", ROLE_LEVEL_ADMIN),
+                     user = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
     struct error e;
-    uuid opened_by_admin = testkit_session(kit, ctx, &admin, COST_LIMITLESS), opened_by_user = testkit_session(kit, ctx, &user, COST_LIMITLESS);
+    uuid opened_by_admin = testkit_session(kit, ctx, &admin, COST_LIMITLESS),
+         opened_by_user = testkit_session(kit, ctx, &user, COST_LIMITLESS);
     testkit_start(kit, ctx, &user, opened_by_admin, "q");
     assert_true(str_equal(kit->policy_role, S("user")));
     testkit_start(kit, ctx, &admin, opened_by_user, "q");

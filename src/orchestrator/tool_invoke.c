@@ -8,7 +8,9 @@
 /* The tool's own time limit speaks first, so that its end has its name; a budget that allows less is a deadline. */
 int64_t tool_deadline_ns(struct context *ctx, const struct tool *tool, int64_t reserved_ms)
 {
-    return context_deadline_in(ctx, reserved_ms < tool->limits.time_ms ? reserved_ms : reserved_ms + TOOL_DEADLINE_GRACE_MS);
+    return context_deadline_in(ctx, reserved_ms < tool->limits.time_ms
+                                        ? reserved_ms
+                                        : reserved_ms + TOOL_DEADLINE_GRACE_MS);
 }
 
 struct invocation {
@@ -45,11 +47,14 @@ static bool decide(struct invocation *i, struct error *e)
     if (decision.verdict == POLICY_ALLOW)
         return true;
     if (decision.verdict == POLICY_NEEDS_APPROVAL)
-        return error_set(e, REASON_NEEDS_APPROVAL,
-                         "tool \"" STR_FMT "\" needs an approval, which only a run can wait for; ask an agent to use it: " STR_FMT,
-                         STR_ARG(i->tool->name), STR_ARG(decision.reason));
-    return error_set(e, REASON_POLICY_DENIED, "the policy does not allow tool \"" STR_FMT "\": " STR_FMT, STR_ARG(i->tool->name),
-                     STR_ARG(decision.reason));
+        return error_set(
+            e, REASON_NEEDS_APPROVAL,
+            "tool \"" STR_FMT
+            "\" needs an approval, which only a run can wait for; ask an agent to use it: " STR_FMT,
+            STR_ARG(i->tool->name), STR_ARG(decision.reason));
+    return error_set(e, REASON_POLICY_DENIED,
+                     "the policy does not allow tool \"" STR_FMT "\": " STR_FMT,
+                     STR_ARG(i->tool->name), STR_ARG(decision.reason));
 }
 
 static bool execute(struct invocation *i, struct tool_result *out, struct error *e)
@@ -83,9 +88,11 @@ static bool execute(struct invocation *i, struct tool_result *out, struct error 
     return ok;
 }
 
-static void finish(struct invocation *i, const struct tool_result *result, const struct error *failure)
+static void finish(struct invocation *i, const struct tool_result *result,
+                   const struct error *failure)
 {
-    int64_t time_ms = result->latency_ms < i->reserved.time_ms ? result->latency_ms : i->reserved.time_ms;
+    int64_t time_ms =
+        result->latency_ms < i->reserved.time_ms ? result->latency_ms : i->reserved.time_ms;
     ledger_settle_plain(i->o->ledger, &i->path,
                         &(struct settlement){.reserved = i->reserved,
                                              .used = {.tool_calls = 1, .time_ms = time_ms},
@@ -98,24 +105,28 @@ static void finish(struct invocation *i, const struct tool_result *result, const
                   .action = S("tool.invoke"),
                   .resource_type = S("tool"),
                   .resource_id = i->tool->name,
-                  .details = str_printf(i->ctx->arena, "{\"version\":\"" STR_FMT "\",\"outcome\":\"%s\"}", STR_ARG(i->tool->version),
-                                        failure ? error_problem(failure->reason) : "ok"),
+                  .details = str_printf(
+                      i->ctx->arena, "{\"version\":\"" STR_FMT "\",\"outcome\":\"%s\"}",
+                      STR_ARG(i->tool->version), failure ? error_problem(failure->reason) : "ok"),
               });
     struct error ignored;
     if (!store_submit(i->o->parts.store, &batch, &ignored))
         metrics_add(i->o->parts.metrics, METRIC_STORE_COMMITS, 1, (str[]){S("refused")}, 1);
     str outcome = failure ? str_from_cstr(error_problem(failure->reason)) : S("succeeded");
     metrics_add(i->o->parts.metrics, METRIC_TOOL_CALLS, 1, (str[]){i->tool->name, outcome}, 2);
-    metrics_observe(i->o->parts.metrics, METRIC_TOOL_DURATION, (double) result->latency_us / 1e6, (str[]){i->tool->name}, 1);
+    metrics_observe(i->o->parts.metrics, METRIC_TOOL_DURATION, (double) result->latency_us / 1e6,
+                    (str[]){i->tool->name}, 1);
 }
 
 static bool invoke(struct invocation *i, struct tool_result *out, struct error *e)
 {
-    const struct json *parsed; /* the text goes into the policy's input as it is, so it must be one JSON value and no more */
+    const struct json *
+        parsed; /* the text goes into the policy's input as it is, so it must be one JSON value and no more */
     if (!json_parse(i->ctx->arena, i->request->input, (struct json_limits){0}, &parsed, e))
         return error_wrap(e, "input of tool \"" STR_FMT "\"", STR_ARG(i->tool->name));
     i->role = i->principal->role;
-    if (!session_open_path(i->o, i->ctx, i->principal, i->request->session_id, &i->path, &i->policy_context, e))
+    if (!session_open_path(i->o, i->ctx, i->principal, i->request->session_id, &i->path,
+                           &i->policy_context, e))
         return false;
     i->reserved = (cost){.tool_calls = 1, .time_ms = i->tool->limits.time_ms};
     bool ok = decide(i, e) && ledger_reserve_plain(i->o->ledger, i->ctx, &i->path, i->reserved, e);
@@ -128,7 +139,8 @@ static bool invoke(struct invocation *i, struct tool_result *out, struct error *
 }
 
 bool tool_invoke(struct orchestrator *o, struct context *ctx, const struct principal *principal,
-                 const struct tool_invocation *invocation, struct tool_result *out, str *version, struct error *e)
+                 const struct tool_invocation *invocation, struct tool_result *out, str *version,
+                 struct error *e)
 {
     const struct registry_snapshot *tools = registry_acquire(o->parts.registry);
     struct invocation i = {.o = o, .ctx = ctx, .principal = principal, .request = invocation};
@@ -137,8 +149,10 @@ bool tool_invoke(struct orchestrator *o, struct context *ctx, const struct princ
     if (principal->level < ROLE_LEVEL_USER)
         ok = error_set(e, REASON_DENIED, "a viewer may not invoke tools");
     else if (!i.tool)
-        ok = error_set(e, REASON_NOT_FOUND, "there is no tool \"" STR_FMT "\"%s" STR_FMT "; see GET /api/v1/tools",
-                       STR_ARG(invocation->name), str_is_empty(invocation->version) ? "" : " at version ",
+        ok = error_set(e, REASON_NOT_FOUND,
+                       "there is no tool \"" STR_FMT "\"%s" STR_FMT "; see GET /api/v1/tools",
+                       STR_ARG(invocation->name),
+                       str_is_empty(invocation->version) ? "" : " at version ",
                        STR_ARG(invocation->version));
     else
         ok = invoke(&i, out, e);

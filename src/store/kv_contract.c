@@ -128,7 +128,7 @@ static int close_fixture(void **state)
     static void test_##body(void **state)                                                          \
     {                                                                                              \
         (void) state;                                                                              \
-        store_testkit_run(body, NULL);                                                                   \
+        store_testkit_run(body, NULL);                                                             \
     }
 IN_COROUTINE(values_come_back_until_they_expire)
 IN_COROUTINE(a_lock_is_held_by_one_until_it_expires)

@@ -748,7 +748,7 @@ static int close_fixture(void **state)
     static void test_##body(void **state)                                                          \
     {                                                                                              \
         (void) state;                                                                              \
-        store_testkit_run(body, NULL);                                                                   \
+        store_testkit_run(body, NULL);                                                             \
     }
 IN_COROUTINE(rows_come_back_as_they_went)
 IN_COROUTINE(defaults_of_the_spec_are_filled_in)

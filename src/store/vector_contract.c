@@ -153,7 +153,7 @@ static int close_fixture(void **state)
     static void test_##body(void **state)                                                          \
     {                                                                                              \
         (void) state;                                                                              \
-        store_testkit_run(body, NULL);                                                                   \
+        store_testkit_run(body, NULL);                                                             \
     }
 IN_COROUTINE(the_nearest_come_first)
 IN_COROUTINE(equal_scores_are_ordered_by_id)

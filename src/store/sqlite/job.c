@@ -1,6 +1,7 @@
 #include "store/sqlite/job_internal.h"
 
 #include "base/ensure.h"
+#include "base/limits.h"
 #include <errno.h>
 #include <time.h>
 
@@ -23,6 +24,24 @@ void job_queue_deinit(struct job_queue *queue)
     pthread_mutex_destroy(&queue->lock);
 }
 
+static int64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t) now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static bool is_urgent(const struct job *job)
+{
+    return job->finish == NULL;
+}
+
+/* Worth a transaction now: somebody waits, or it is full. */
+static bool is_due(const struct job_queue *queue)
+{
+    return queue->urgent_count > 0 || queue->rows >= STORE_BATCH_ROWS_MAX || queue->is_closed;
+}
+
 bool job_queue_put(struct job_queue *queue, struct job *job, struct error *e)
 {
     pthread_mutex_lock(&queue->lock);
@@ -32,9 +51,15 @@ bool job_queue_put(struct job_queue *queue, struct job *job, struct error *e)
         job->next = NULL;
         *queue->last = job;
         queue->last = &job->next;
+        bool was_empty = queue->count == 0, was_due = is_due(queue);
         queue->count++;
         queue->bytes += job->bytes;
-        pthread_cond_signal(&queue->changed);
+        queue->rows += job->row_count;
+        queue->urgent_count += is_urgent(job);
+        if (was_empty && !is_urgent(job))
+            queue->oldest_ns = now_ns();
+        if (is_urgent(job) || was_empty || (!was_due && is_due(queue)))
+            pthread_cond_signal(&queue->changed);
     }
     pthread_mutex_unlock(&queue->lock);
     if (is_closed)
@@ -43,30 +68,32 @@ bool job_queue_put(struct job_queue *queue, struct job *job, struct error *e)
            error_set(e, REASON_OVERLOADED_HERE, "the store has too much work queued: try again");
 }
 
-static struct timespec monotonic_in(int ms)
+static bool wait_until(struct job_queue *queue, int64_t until_ns)
 {
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += ms / 1000;
-    at.tv_nsec += (long) (ms % 1000) * 1000000;
-    if (at.tv_nsec >= 1000000000) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000;
-    }
-    return at;
+    struct timespec at = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};
+    return pthread_cond_timedwait(&queue->changed, &queue->lock, &at) != ETIMEDOUT;
+}
+
+/* What nobody waits for may stay a while; only the writer gets such jobs, and it is alone. */
+static void let_gather(struct job_queue *queue)
+{
+    while (queue->first && !is_due(queue) &&
+           wait_until(queue, queue->oldest_ns + STORE_SUBMIT_DELAY_MS * INT64_C(1000000)))
+        ;
 }
 
 enum take job_queue_take(struct job_queue *queue, size_t rows_max, int idle_ms, struct job **out)
 {
-    struct timespec until = monotonic_in(idle_ms < 0 ? 0 : idle_ms);
+    int64_t until_ns = now_ns() + (int64_t) (idle_ms < 0 ? 0 : idle_ms) * 1000000;
     enum take result = TAKE_JOBS;
     pthread_mutex_lock(&queue->lock);
     while (!queue->first && !queue->is_closed && result == TAKE_JOBS) {
         if (idle_ms < 0)
             pthread_cond_wait(&queue->changed, &queue->lock);
-        else if (pthread_cond_timedwait(&queue->changed, &queue->lock, &until) == ETIMEDOUT)
+        else if (!wait_until(queue, until_ns))
             result = TAKE_IDLE;
     }
+    let_gather(queue);
     if (queue->first)
         result = TAKE_JOBS;
     else if (queue->is_closed)
@@ -77,12 +104,16 @@ enum take job_queue_take(struct job_queue *queue, size_t rows_max, int idle_ms, 
         rows += (*end)->row_count;
         queue->count--;
         queue->bytes -= (*end)->bytes;
+        queue->rows -= (*end)->row_count;
+        queue->urgent_count -= is_urgent(*end);
     }
     *out = queue->first;
     queue->first = *end;
     *end = NULL;
     if (!queue->first)
         queue->last = &queue->first;
+    else if (!is_due(queue))
+        queue->oldest_ns = now_ns();
     pthread_mutex_unlock(&queue->lock);
     return result;
 }

@@ -46,7 +46,9 @@ struct job_queue {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct job *first, **last;
-    size_t count, bytes;
+    size_t count, bytes, rows;
+    size_t urgent_count; /* jobs that somebody waits for */
+    int64_t oldest_ns; /* when the first of those that nobody waits for came into an empty queue */
     size_t count_max, bytes_max;
     bool is_closed;
 };
@@ -57,7 +59,8 @@ must_check bool job_queue_put(struct job_queue *queue, struct job *job, struct e
 enum take { TAKE_JOBS, TAKE_IDLE, TAKE_CLOSED };
 /*
  * The oldest jobs, together at most `rows_max` rows (but at least one job). Waits; TAKE_IDLE after
- * idle_ms (-1: never) without any.
+ * idle_ms (-1: never) without any.  Jobs that nobody waits for stay up to STORE_SUBMIT_DELAY_MS, to
+ * share a transaction: until somebody's commit comes, or enough rows for one transaction.
  */
 enum take job_queue_take(struct job_queue *queue, size_t rows_max, int idle_ms, struct job **out);
 void job_queue_close(struct job_queue *queue); /* what is in it is still served */

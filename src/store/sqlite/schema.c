@@ -110,7 +110,11 @@ static void write_indexes(struct strbuf *out, enum table table)
         strbuf_printf(out, "CREATE INDEX %s_%s ON %s (tenant_id, %s", def->name, name, def->name,
                       name);
         write_keys(out, def, i);
-        strbuf_add(out, S(");\n"));
+        strbuf_add_char(out, ')');
+        /* Rows without a value are never looked for by it: they need no place in the index. */
+        if (!(def->columns[i].flags & (COLUMN_KEY | COLUMN_REQUIRED)))
+            strbuf_printf(out, " WHERE %s IS NOT NULL", name);
+        strbuf_add(out, S(";\n"));
     }
 }
 
