@@ -169,7 +169,7 @@ def handler_of(provider: FakeProvider) -> type:
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             call = Call(time.monotonic(), self.path, dict(self.headers), body)
-            if self.headers.get("Authorization") != f"Bearer {provider.KEY}":
+            if provider.KEY and self.headers.get("Authorization") != f"Bearer {provider.KEY}":
                 with provider.lock:
                     provider.calls.append(call)
                 return self.fail(Fail(401, "Incorrect API key provided", "invalid_request_error", "invalid_api_key"))
