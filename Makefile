@@ -30,7 +30,7 @@ sim: setup                      ## simulate: SEEDS=1000 SEED_BASE=1, PLANT=name 
 
 bench:                          ## what it costs, beside nginx
 	@scripts/setup --bench
-	@scripts/build release
+	@scripts/build release nexus toolbox benchmarks
 	@scripts/bench
 
 fuzz: setup                     ## each fuzz target for FUZZ_SECONDS=60

@@ -207,6 +207,7 @@ static void test_an_aborted_upload_leaves_neither_row_nor_file(struct testkit *k
     assert_int_equal(files_on_disk(kit), 0);
 }
 
+#ifdef NEXUS_FAULTS
 static void test_a_full_disk_is_told_as_one_and_leaves_the_old_file(struct testkit *kit,
                                                                     struct context *ctx)
 {
@@ -222,6 +223,7 @@ static void test_a_full_disk_is_told_as_one_and_leaves_the_old_file(struct testk
     assert_true(str_equal(get(kit, ctx, &ada, id, S("a")), S("old")));
     assert_int_equal(files_on_disk(kit), 1);
 }
+#endif
 
 static void test_names_that_are_no_names_are_refused(struct testkit *kit, struct context *ctx)
 {
@@ -303,7 +305,9 @@ int main(void)
         TESTKIT_LOOP_BODY(test_the_quota_holds_at_its_bound_and_one_past_it),
         TESTKIT_LOOP_BODY(test_two_uploads_at_once_do_not_pass_the_quota_together),
         TESTKIT_LOOP_BODY(test_an_aborted_upload_leaves_neither_row_nor_file),
+#ifdef NEXUS_FAULTS
         TESTKIT_LOOP_BODY(test_a_full_disk_is_told_as_one_and_leaves_the_old_file),
+#endif
         TESTKIT_LOOP_BODY(test_names_that_are_no_names_are_refused),
         TESTKIT_LOOP_BODY(test_others_and_other_tenants_reach_no_file),
         TESTKIT_LOOP_BODY(test_a_removed_file_is_gone),
