@@ -135,3 +135,22 @@ def test_a_new_tool_permission_is_in_force_after_sighup(start, upstream):
     nexus.reload()
     nexus.wait_for_log("were read again")
     assert nexus.admin.invoke("http_request", {"url": upstream.url}).status_code == 200
+
+
+def test_session_files_stay_where_they_are_over_many_reloads(start):
+    nexus = start()
+    session = nexus.admin.open_session()
+    nexus.admin.upload(session, "before.txt", b"kept")
+    for round in range(4):
+        talk = f"/ZZZZ{round}" * 2000  # what the freed configuration's memory would be filled with
+        nexus.write_config({"agents": [{"name": f"agent{round}", "instructions": talk}]})
+        nexus.reload()
+        deadline = time.monotonic() + 20
+        while not any(agent["name"] == f"agent{round}" for agent in nexus.admin.get("/api/v1/agents").json()["items"]):
+            assert time.monotonic() < deadline, "the reload was not taken over"
+            time.sleep(0.05)
+        nexus.admin.upload(session, f"during{round}.txt", b"new")
+    assert nexus.admin.get(f"/api/v1/sessions/{session}/files/before.txt").content == b"kept"
+    assert nexus.admin.get(f"/api/v1/sessions/{session}/files/during3.txt").content == b"new"
+    stored = [path for path in (nexus.data / "files").rglob("*") if path.is_file()]
+    assert len(stored) == 5, "a file was stored elsewhere"
