@@ -75,10 +75,10 @@ static void test_label_values_are_escaped_and_cut(void **state)
     struct metrics *metrics = metrics_create();
     char longer[300];
     memset(longer, 'x', sizeof longer);
-    metrics_add(metrics, METRIC_LOG_LINES, 1, (str[]){S("a\"b\\c\nd")}, 1);
-    metrics_add(metrics, METRIC_LOG_LINES, 1, (str[]){str_of(longer, sizeof longer)}, 1);
+    metrics_add(metrics, METRIC_STORE_COMMITS, 1, (str[]){S("a\"b\\c\nd")}, 1);
+    metrics_add(metrics, METRIC_STORE_COMMITS, 1, (str[]){str_of(longer, sizeof longer)}, 1);
     str text = written(arena, metrics);
-    assert_has(text, "nexus_log_lines_total{level=\"a\\\"b\\\\c\\nd\"} 1\n");
+    assert_has(text, "nexus_store_commits_total{outcome=\"a\\\"b\\\\c\\nd\"} 1\n");
     assert_int_equal(str_find(text, str_of(longer, METRIC_LABEL_BYTES_MAX + 1)), STR_NOT_FOUND);
     metrics_destroy(metrics);
 }
@@ -89,10 +89,11 @@ static void test_series_past_the_bound_fold_into_other(void **state)
     OWNED(arena) arena = arena_create(0);
     struct metrics *metrics = metrics_create();
     for (size_t i = 0; i < METRIC_SERIES_MAX + 5; i++)
-        metrics_add(metrics, METRIC_LOG_LINES, 1, (str[]){str_printf(arena, "level%zu", i)}, 1);
+        metrics_add(metrics, METRIC_STORE_COMMITS, 1, (str[]){str_printf(arena, "outcome%zu", i)},
+                    1);
     str text = written(arena, metrics);
-    assert_has(text, "nexus_log_lines_total{level=\"other\"} 5\n");
-    assert_has(text, "nexus_log_lines_total{level=\"level0\"} 1\n");
+    assert_has(text, "nexus_store_commits_total{outcome=\"other\"} 5\n");
+    assert_has(text, "nexus_store_commits_total{outcome=\"outcome0\"} 1\n");
     metrics_destroy(metrics);
 }
 

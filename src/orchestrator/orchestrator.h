@@ -173,7 +173,6 @@ struct plain_call {
     cost reserved;
     int64_t input_bound, max_output_tokens, started_ns;
     bool is_lowered;
-    str policy_rule;
     struct principal principal;
     uuid id;
 };

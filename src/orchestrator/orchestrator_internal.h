@@ -24,7 +24,6 @@ struct orchestrator {
     struct settings *settings;
     struct lane_state *lanes;
     _Atomic size_t active_runs;
-    _Atomic size_t waiting_runs;
     _Atomic bool is_draining;
     _Atomic size_t
         recovering; /* runs of the last start whose journal is not loaded yet: nothing reserves before they have */

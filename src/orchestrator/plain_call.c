@@ -23,7 +23,6 @@ static bool decide(struct orchestrator *o, struct context *ctx, struct plain_cal
     policy_decide(o->parts.policy, ctx, &input, &decision);
     metrics_add(o->parts.metrics, METRIC_POLICY_DECISIONS, 1,
                 (str[]){input.action, str_from_cstr(policy_verdict_name(decision.verdict))}, 2);
-    call->policy_rule = decision.rule;
     if (decision.verdict == POLICY_ALLOW)
         return true;
     return error_set(e, REASON_POLICY_DENIED,
