@@ -2,6 +2,7 @@
 
 #include "base/ensure.h"
 #include <errno.h>
+#include <stdatomic.h>
 #include <sys/random.h>
 #include <time.h>
 
@@ -75,7 +76,7 @@ struct clock *clock_system(void)
 struct random *random_system(void)
 {
     static const struct random_ops ops = {.fill = system_fill};
-    static struct random random = {&ops};
+    static struct random random = {.ops = &ops};
     return &random;
 }
 
@@ -112,6 +113,15 @@ uint64_t random_below(struct random *random, uint64_t bound)
 uuid uuid_new(struct clock *clock, struct random *random)
 {
     uint8_t bytes[10];
+    uint64_t now_us = (uint64_t) clock_unix_us(clock);
+    uint64_t now = now_us / 1000 << 12 | now_us % 1000 * 4096 / 1000;
+    uint64_t newest = atomic_load_explicit(&random->newest_id, memory_order_relaxed), next;
+    do
+        next = now > newest ? now : newest + 1;
+    while (!atomic_compare_exchange_weak_explicit(&random->newest_id, &newest, next,
+                                                  memory_order_relaxed, memory_order_relaxed));
     random->ops->fill(random, bytes, sizeof bytes);
-    return uuid_make(clock_unix_us(clock) / 1000, bytes);
+    bytes[0] = (uint8_t) (next >> 8 & 0x0f);
+    bytes[1] = (uint8_t) next;
+    return uuid_make((int64_t) (next >> 12), bytes);
 }

@@ -25,6 +25,7 @@ struct random_ops {
 };
 struct random {
     const struct random_ops *ops;
+    _Atomic uint64_t newest_id; /* of uuid_new: milliseconds and a part of one, 12 bits */
 };
 
 struct clock *clock_system(void);
@@ -34,6 +35,7 @@ int64_t clock_unix_us(struct clock *clock);
 int64_t clock_monotonic_ns(struct clock *clock);
 uint64_t random_u64(struct random *random);
 uint64_t random_below(struct random *random, uint64_t bound); /* uniform in [0, bound); bound > 0 */
+/* UUIDv7; ids of one `random` rise strictly, also within a microsecond (RFC 9562, 6.2, method 3). */
 uuid uuid_new(struct clock *clock, struct random *random);
 
 #endif

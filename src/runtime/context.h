@@ -20,6 +20,7 @@ struct arena;
 typedef struct {
     uint8_t trace_id[16];
     uint8_t span_id[8];
+    uint8_t parent_id[8]; /* of the span that called; all zero: none */
     bool is_sampled;
 } trace_context;
 
