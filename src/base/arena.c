@@ -326,7 +326,8 @@ void *arena_resize_raw(struct arena *arena, void *old, size_t old_bytes, size_t 
     if (new_bytes <= old_bytes)
         return old;
     void *moved = alloc(arena, new_bytes, false);
-    memcpy(moved, old, old_bytes);
+    if (old_bytes > 0)
+        memcpy(moved, old, old_bytes);
     return moved;
 }
 

@@ -63,16 +63,27 @@
 #define HTTP_LINGER_MS 2000
 #define HTTP_HALF_CLOSE_GRACE_MS 2000
 #define HTTP_ACCEPTS_PER_TURN 64
-#define HTTP_BUFFERS_SPARE_MAX 256  /* kept per loop and size */
+#define HTTP_BUFFERS_SPARE_MAX 256 /* kept per loop: small ones */
+#define HTTP_BUFFERS_LARGE_SPARE_MAX 32
 #define HTTP_REQUESTS_SPARE_MAX 256 /* kept per loop */
 #define HTTP_DRAIN_CUT_MS 5000      /* for handlers to notice that they were cut */
 #define HTTP_INTERIM_ANSWERS_MAX 8
-#define HTTP_EXCHANGES_SPARE_MAX 256 /* kept per client */
+#define HTTP_EXCHANGES_SPARE_MAX 256      /* kept per client */
+#define HTTP_RELAY_READ_BYTES (32u << 10) /* of an upstream's body, at once */
+#define HTTP_RELAY_HIGH_BYTES (32u << 10) /* wait for a relay's client: its upstream is not read */
+#define HTTP_RELAY_LOW_BYTES (8u << 10)   /* it is read again */
+#define HTTP_RELAY_OUTPUT_BYTES_MAX                                                                \
+    (1u << 20) /* wait for a relay's client whose owner writes more than it was given */
+#define HTTP_RELAY_TAIL_MS                                                                         \
+    20 /* for the end of a finished relay's upstream body, so that its connection is kept */
 #define DNS_CACHE_ENTRIES_MAX 1024
 #define DNS_CACHE_MS 30000
 #define DNS_CACHE_FAILURE_MS 2000
 #define DNS_ADDRESSES_MAX 8
 #define TLS_SESSIONS_MAX 256
+#define TLS_HANDSHAKE_TIMEOUT_MS 5000
+#define TLS_HANDSHAKES_MAX 1024 /* going on at once, per loop; further clients are closed */
+#define TLS_TICKET_SECONDS 7200 /* how long a client may resume its session */
 #define EGRESS_REDIRECTS_MAX 5
 #define EGRESS_PATTERNS_MAX 1024
 #define SSE_EVENT_BYTES_MAX (1u << 20)
@@ -81,6 +92,13 @@
 #define UPSTREAM_IDLE_TIMEOUT_MS 60000
 #define UPSTREAM_POOL_IDLE_MAX 512
 #define UPSTREAM_POOL_IDLE_MS 30000
+
+/* observe */
+#define TRACE_BATCH_BYTES_MAX (2u << 20) /* finished spans that wait for the exporter */
+#define TRACE_SPAN_BYTES_MAX (80u << 10) /* all attributes at their length, escaped */
+#define TRACE_TEXT_BYTES_MAX 512u        /* of one attribute */
+#define TRACE_EXPORT_MS 1000
+#define TRACE_EXPORT_TIMEOUT_MS 10000
 
 /* store */
 #define STORE_BATCH_ROWS_MAX 500
@@ -129,13 +147,71 @@
 #define PROVIDER_RETRY_AFTER_MS_MAX (24ll * 3600 * 1000)
 #define PROVIDER_TAIL_WAIT_MS                                                                      \
     20 /* for the end of a stream's body after [DONE], so that the connection is kept */
+#define ANTHROPIC_OPEN_BLOCKS_MAX                                                                  \
+    72 /* of one streamed answer at once: every tool call and a few more */
 #define MODEL_TARGETS_MAX 64
-#define UNKNOWN_MODEL_NAMES_MAX 20 /* listed in the error */
+#define ROUTER_ATTEMPTS_MAX 64   /* of one call, all targets and keys together */
+#define ROUTER_RETRIES_DEFAULT 2 /* further attempts on a target that failed */
+#define ROUTER_RETRIES_MAX 10
+#define ROUTER_WAIT_MS_MAX 5000 /* before one attempt; a longer Retry-After is the caller's */
+#define ROUTER_BACKOFF_MS 250   /* ceiling of the first back-off; doubles */
+#define ROUTER_BACKOFF_MS_MAX 4000
+#define ROUTER_RETRY_MILLI 200 /* of a retry each call of a target earns */
+#define ROUTER_RETRY_MILLI_MAX 10000
+#define ROUTER_RETRY_FLOOR_MS 1000 /* one retry in that time is free */
+#define ROUTER_HEDGE_MILLI 50      /* of a hedge each call of a target earns */
+#define ROUTER_HEDGE_MILLI_MAX 5000
+#define ROUTER_LATENCY_BUCKETS 136 /* eighths of an octave, 1 ms .. 131 s */
+#define ROUTER_LATENCY_SAMPLES_MIN 20
+#define ROUTER_LATENCY_SAMPLES_MAX 1024 /* then all counts are halved */
+#define ROUTER_BREAKER_BUCKETS 10
+#define ROUTER_BREAKER_BUCKET_MS 3000
+#define ROUTER_BREAKER_CALLS_MIN 20 /* in the window, before a share counts */
+#define ROUTER_BREAKER_FAILED_PER_MILLE 500
+#define ROUTER_BREAKER_FAILURES_IN_ROW 5
+#define ROUTER_BREAKER_OPEN_MS 5000 /* the first time; doubles */
+#define ROUTER_BREAKER_OPEN_MS_MAX 60000
+#define ROUTER_BREAKER_PROBES 2
+#define ROUTER_BREAKER_RAMP_MS 10000
+#define ROUTER_BLAMED_MS                                                                           \
+    30000 /* a caller's own deadline that is shorter says nothing of a target */
+#define ROUTER_KEY_LIMITED_MS 1000 /* a 429 that says nothing; doubles */
+#define ROUTER_KEY_LIMITED_MS_MAX 60000
+#define ROUTER_KEY_REFUSED_MS (2 * 60 * 1000) /* 401, 403, no quota; doubles */
+#define ROUTER_KEY_REFUSED_MS_MAX (30 * 60 * 1000)
+#define ROUTER_KEY_ALONE_MS_MAX 30000 /* the only key of a provider is asked again that soon */
+#define PRICE_ENTRIES_MAX 5000        /* of all price lists together */
+#define UNKNOWN_MODEL_NAMES_MAX 20    /* listed in the error */
 #define DISCOVER_LOCAL_TIMEOUT_MS 300
 #define DISCOVER_REMOTE_TIMEOUT_MS 3000
 #define OFFLINE_SCRIPT_BYTES_MAX (256u << 10)
 #define OFFLINE_SCRIPT_STEPS_MAX 256
 #define OFFLINE_SLEEP_MS_MAX 60000
+
+/* llm: response cache and embeddings */
+#define RESPONSE_CACHE_BYTES_DEFAULT (64u << 20)
+#define RESPONSE_CACHE_BYTES_MIN (64u << 10)
+#define RESPONSE_CACHE_ENTRY_BYTES_MAX (1u << 20) /* a longer answer is not kept */
+#define RESPONSE_CACHE_SHARDS_MAX 16u
+#define RESPONSE_CACHE_WAITERS_MAX 256u /* for one answer in the making */
+#define RESPONSE_CACHE_WAIT_MS 30000    /* then a follower makes its own call */
+#define RESPONSE_CACHE_TTL_MS_MAX (366ll * 24 * 3600 * 1000)
+#define SEMANTIC_SCOPE_ENTRIES_MAX 512u    /* questions of one scope; the oldest makes room */
+#define SEMANTIC_TEXT_BYTES_MAX (8u << 10) /* a longer question is not compared */
+#define SEMANTIC_EMBED_MS 200   /* for the question's vector; past it the lookup is a miss */
+#define SEMANTIC_BYTES_SHARE 4u /* the index may take this part of the cache's bytes besides */
+#define EMBED_INPUTS_MAX 2048u  /* of one caller, and of one upstream call */
+#define EMBED_DIMENSION_MAX VECTOR_DIMENSION_MAX
+#define EMBED_BATCH_TOKENS_MAX 300000 /* of one upstream call, by the upper bound */
+#define EMBED_BATCH_WAIT_MS 5 /* of the oldest text in a batch while another call is in flight */
+#define EMBED_BATCH_QUEUE_MAX 65536u /* texts that wait on one loop */
+#define EMBED_BATCH_GROUPS_MAX 1024u /* of one loop */
+#define EMBED_BATCH_CALLS_MAX 64u    /* upstream calls of one group at a time */
+#define EMBED_CALL_TIMEOUT_MS 120000 /* of one upstream call, whatever its callers would wait */
+#define EMBED_ANSWER_BYTES_MAX (96u << 20)
+#define EMBED_ARENA_BYTES_MAX                                                                      \
+    (512u << 20) /* one upstream call: its texts, the answer, its tree, the vectors */
+#define EMBED_REPLY_PIECE_BYTES (64u << 10) /* an answer is written in pieces of about this size */
 
 /* orchestrator */
 #define LEDGER_ACCOUNTS_MAX 100000
@@ -144,9 +220,25 @@
 #define POLICY_MEMO_ARGUMENTS_BYTES_MAX                                                            \
     (64u << 10) /* nor is a call with longer arguments or policy context */
 #define LEDGER_ACCOUNT_IDLE_MS 60000
-#define LEDGER_LEASE_CALLS_AHEAD 4
+#define LEDGER_LEASE_CALLS_AHEAD 4 /* at first; doubled while a lease is used up within a second */
+#define LEDGER_LEASE_CALLS_MAX 256
+#define LEDGER_LEASE_IDLE_MS 1000 /* a lease that nobody draws on is given back */
+#define USAGE_FLUSH_MS 50         /* what calls came to waits this long in memory at most */
+#define USAGE_CHUNK_RECORDS 1000  /* one tenant's; then it is written at once */
+#define USAGE_CHUNK_RECORDS_MAX                                                                    \
+    20000 /* while the store takes nothing; sums go on, lines are dropped */
+#define USAGE_WRITE_TRIES_MAX 10
+#define USAGE_RETRY_MS 500
+#define USAGE_NAME_BYTES_MAX 512u  /* of a model, provider or user in a record */
+#define USAGE_SCAN_CHUNKS_MAX 200  /* read for one page of calls */
+#define USAGE_FIND_CHUNKS_MAX 2000 /* read to find one call */
+#define USAGE_PAGE_CHUNKS 8
+#define USAGE_GROUPS_MAX 10000 /* of one report */
+#define USAGE_COMMENT_BYTES_MAX 2000u
 #define RUN_STEPS_MAX 64
 #define RUN_TOOL_CALLS_PARALLEL_MAX 16
+#define RUN_CLIENT_TOOLS_BYTES_MAX (256u << 10) /* definitions that a caller brings */
+#define RUN_CLIENT_RESULT_WAIT_MS (3600ll * 1000)
 #define RUN_CALL_NAME_BYTES_MAX 1024u /* a tool's name or a call's id as a model gives them */
 #define RUN_MODEL_ATTEMPTS_MAX 4
 #define RUN_MODEL_BACKOFF_MS 250
@@ -212,6 +304,25 @@
 #define METRIC_SERIES_MAX 1000u /* of one family; the rest is "other" */
 #define METRIC_LABEL_BYTES_MAX 128u
 
+/* llm, content filter */
+#define GUARD_CHANNELS_MAX 256u    /* texts that one streamed answer may be writing at a time */
+#define GUARD_NUMBER_BYTES_MAX 64u /* of a number in arguments; longer ones are read as text */
+
+/* filter */
+#define FILTER_HOLD_BYTES_MAX 256u  /* held back of one text */
+#define FILTER_MATCH_BYTES_MAX 250u /* that room less what is looked at behind a match */
+#define FILTER_GOING_ON_BYTES 64u /* a match that ends so near to it, and can go on, is going on */
+#define FILTER_SLICE_BYTES 4096u  /* scanned at once */
+#define FILTER_USER_RULES_MAX 128u
+#define FILTER_RULES_MAX 256u
+#define FILTER_RULE_NAME_BYTES_MAX 64u
+#define FILTER_PATTERN_BYTES_MAX 4096u
+#define FILTER_PATTERN_DEPTH_MAX 32u
+#define FILTER_REPEAT_MAX 512
+#define FILTER_PROGRAM_MAX 4096u
+#define FILTER_HOLD_STATES_MAX 8192u /* of one automaton; more rules make several */
+#define FILTER_HOLDS_MAX 16u
+
 /* gateway */
 #define GATEWAY_JSON_BODY_BYTES_MAX (4u << 20)
 #define GATEWAY_CHAT_BODY_BYTES_MAX (16u << 20)
@@ -228,8 +339,35 @@
 #define GATEWAY_REAUTHORISE_MS                                                                     \
     3000 /* an open stream; with KEY_CACHE_MS under the 5 s that a revoked key may live */
 #define GATEWAY_USAGE_ROWS_MAX 200000u /* ledger rows one usage report reads */
+#define CALL_HELD_BYTES_MAX                                                                        \
+    (32u << 10) /* of a stream before its first content: past it no other attempt can step in */
+#define CALL_KEEP_MS 10000          /* to store an answer before its last event goes out */
+#define CALL_HEDGES_MAX 1           /* further attempts beside a slow one */
+#define CALL_TRAVEL_BYTES_MAX 4096u /* header fields of a caller that go on to an equal dialect */
 #define KEY_CACHE_MS 1500
 #define KEY_CACHE_SLOTS 4096u
+#define KEY_MODELS_BYTES_MAX 2048 /* names that one key may ask for, together */
+#define KEY_MODEL_NAME_BYTES_MAX 255
+#define KEY_ROTATION_OVERLAP_S_MAX                                                                 \
+    (7 * 24 * 3600)        /* the old text of a rotated key stays good at most */
 #define KEY_BYTES_MAX 128u /* of a presented key */
+
+/* llm and gateway: OpenAI Responses */
+#define RESPONSES_OUTPUT_ITEMS_MAX 128 /* of one answer */
+#define RESPONSES_HOSTED_TOOL_TOKENS                                                               \
+    16384                            /* what a hosted tool may add to the input, in a reservation */
+#define RESPONSES_FILE_TOKENS 131072 /* a file named by id or URL, in a reservation */
+#define RESPONSES_CHAIN_MAX 512u     /* answers that one follow-up builds on */
+#define RESPONSES_CHAIN_BYTES_MAX GATEWAY_CHAT_BODY_BYTES_MAX
+#define RESPONSES_INPUT_BYTES_MAX (4u << 20)    /* of one turn, to be stored */
+#define RESPONSES_DOCUMENT_BYTES_MAX (4u << 20) /* of one answer, to be stored */
+#define RESPONSES_ID_BYTES_MAX 200u
+#define RESPONSES_EXPIRY_MS (30ll * 24 * 3600 * 1000)
+#define RESPONSES_KEEP_MS 10000   /* for the commit; a client that has gone does not end it */
+#define RESPONSES_PURGE_EVERY 256 /* answers stored between two looks for expired ones */
+#define RESPONSES_PURGE_ROWS 200u /* removed in one look */
+#define RESPONSES_ITEMS_PAGE_MAX 100
+#define RESPONSES_ITEMS_PAGE_DEFAULT 20
+#define RESPONSES_FORWARD_MS 10000 /* for a provider to delete its copy */
 
 #endif
