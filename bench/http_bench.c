@@ -5,15 +5,17 @@
  *      bench_http_bench echo  PORT [LOOPS]              answers every POST with its own body
  *      bench_http_bench proxy PORT UPSTREAM_PORT [LOOPS] forwards everything to
  *      127.0.0.1:UPSTREAM_PORT, streams as they come
+ *      bench_http_bench relay PORT UPSTREAM_PORT [LOOPS] the same, streams without a coroutine
  *
+ * With CERT_FILE KEY_FILE behind LOOPS the server speaks TLS.
  * Ends at SIGTERM or SIGINT after a drain.  Measure from outside (wrk, or a load generator that
  * reads the process's CPU time) beside another proxy in the same run; only ratios mean anything on
  * a busy machine.
  */
-#include "net/http_client.h"
-#include "net/http_server.h"
+#include "net/http_relay.h"
 
 #include "base/arena.h"
+#include "base/ensure.h"
 #include "base/limits.h"
 
 #include <pthread.h>
@@ -28,6 +30,7 @@ static struct loop *loops[LOOPS_MAX];
 static struct http_client *clients[LOOPS_MAX]; /* by loop_index */
 static size_t loop_count = 1;
 static uint16_t upstream_port;
+static bool is_relaying;
 static struct http_server *server;
 
 static void fail_with(struct http_request *request, const struct error *e)
@@ -68,6 +71,44 @@ static void copy_headers(struct arena *arena, const struct http_headers *from,
     }
 }
 
+/* ---- streams without a coroutine ---- */
+
+struct stream {
+    struct http_relay *relay;
+};
+
+static void on_bytes(void *owner, str bytes)
+{
+    struct stream *stream = owner;
+    (void) http_relay_write(stream->relay, bytes);
+}
+
+static void on_end(void *owner, const struct error *failure)
+{
+    struct stream *stream = owner;
+    http_relay_finish(stream->relay, failure ? HTTP_RELAY_ABORT : HTTP_RELAY_END);
+    free(stream);
+}
+
+static bool hand_over(struct http_request *request, struct http_exchange *exchange,
+                      const struct http_headers *headers, struct error *e)
+{
+    if (!http_reply_begin(request, http_exchange_status(exchange), headers, e)) {
+        http_exchange_close(exchange);
+        return false;
+    }
+    struct stream *stream = calloc(1, sizeof(*stream));
+    ensure(stream != NULL);
+    stream->relay = http_relay_start(&(struct http_relay_options){.request = request,
+                                                                  .exchange = exchange,
+                                                                  .on_bytes = on_bytes,
+                                                                  .on_end = on_end,
+                                                                  .owner = stream});
+    return true;
+}
+
+/* ---- and with one ---- */
+
 static bool relay(struct http_request *request, struct http_exchange *exchange,
                   const struct http_headers *headers, struct error *e)
 {
@@ -106,6 +147,8 @@ static bool forward(struct http_request *request, struct error *e)
     copy_headers(arena, http_exchange_headers(exchange), &to_client);
     bool is_whole =
         str_is_empty(http_headers_get(http_exchange_headers(exchange), S("transfer-encoding")));
+    if (!is_whole && is_relaying)
+        return hand_over(request, GIVE(exchange), &to_client, e);
     if (!is_whole)
         return relay(request, exchange, &to_client, e);
     str answer;
@@ -158,14 +201,16 @@ static void start_drain(void *argument)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: http_bench echo PORT [LOOPS] | proxy PORT UPSTREAM_PORT [LOOPS]\n");
+    fprintf(stderr, "usage: http_bench echo PORT [LOOPS [CERT KEY]] | "
+                    "proxy|relay PORT UPSTREAM_PORT [LOOPS [CERT KEY]]\n");
     return 2;
 }
 
 int main(int argc, char **argv)
 {
     struct error e;
-    bool is_proxy = argc >= 4 && strcmp(argv[1], "proxy") == 0;
+    is_relaying = argc >= 4 && strcmp(argv[1], "relay") == 0;
+    bool is_proxy = argc >= 4 && (strcmp(argv[1], "proxy") == 0 || is_relaying);
     if (!is_proxy && !(argc >= 3 && strcmp(argv[1], "echo") == 0))
         return usage();
     uint16_t port = (uint16_t) strtoul(argv[2], NULL, 10);
@@ -190,6 +235,12 @@ int main(int argc, char **argv)
     }
     struct http_server_options options = {
         .address = S("127.0.0.1"), .port = port, .handler = is_proxy ? proxy : echo};
+    struct tls_server_options tls;
+    if (argc > loops_at + 2) {
+        tls = (struct tls_server_options){.cert_file = str_from_cstr(argv[loops_at + 1]),
+                                          .key_file = str_from_cstr(argv[loops_at + 2])};
+        options.tls = &tls;
+    }
     if (!http_server_open(loops, loop_count, &options, &server, &e)) {
         fprintf(stderr, "listen: %s\n", e.message);
         return 1;

@@ -25,11 +25,4 @@ add_library(nexus_system_boost_context INTERFACE)
 target_link_libraries(nexus_system_boost_context INTERFACE "${NEXUS_BOOST_CONTEXT}")
 add_library(nexus::boost_context ALIAS nexus_system_boost_context)
 
-# Optional: without it the content filter uses its own matcher.
-add_library(nexus_system_hyperscan INTERFACE)
-add_library(nexus::hyperscan ALIAS nexus_system_hyperscan)
-pkg_check_modules(hyperscan IMPORTED_TARGET libhs)
-if(hyperscan_FOUND)
-    target_link_libraries(nexus_system_hyperscan INTERFACE PkgConfig::hyperscan)
-    target_compile_definitions(nexus_system_hyperscan INTERFACE NEXUS_HAS_HYPERSCAN=1)
-endif()
+nexus_library(hyperscan libhs)

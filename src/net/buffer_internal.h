@@ -3,7 +3,8 @@
  * loop.
  *
  * A buffer is empty (no block), small or large; growing moves the bytes.  An idle connection or
- * stream holds none. Thread: one loop.  Suspends: never.
+ * stream holds none.  Where a bound beyond the large block is allowed, what needs it is not pooled.
+ * Thread: one loop.  Suspends: never.
  */
 #ifndef NEXUS_NET_BUFFER_INTERNAL_H
 #define NEXUS_NET_BUFFER_INTERNAL_H
@@ -20,7 +21,7 @@ enum {
 static_assert(HTTP_READ_BUFFER_BYTES <= BUFFER_LARGE_BYTES, "a whole read fits into a large block");
 
 struct buffer_pool {
-    void *spare[2]; /* free blocks, linked through their first bytes */
+    void *spare[2]; /* free blocks, small and large, linked through their first bytes */
     size_t spare_count[2];
 };
 struct buffer {
@@ -42,6 +43,8 @@ static inline str buffer_str(const struct buffer *buffer)
 /* Makes room for `room` more bytes after `to` and tells whether that is possible; may move what is
    there. */
 bool buffer_reserve(struct buffer_pool *pool, struct buffer *buffer, size_t room);
+/* The same with another bound: past a large block the bytes lie in one of their own. */
+bool buffer_reserve_up_to(struct buffer_pool *pool, struct buffer *buffer, size_t room, size_t max);
 void buffer_release(struct buffer_pool *pool, struct buffer *buffer); /* forgets the bytes */
 
 #endif

@@ -6,7 +6,7 @@
  *
  * - An idle upstream is watched for input: any (an end, or bytes nobody asked for) closes it.
  * - In use, it is watched only while its exchange waits; a reader that does not read exerts
- *   backpressure.
+ *   backpressure.  Who waits is a coroutine (waiter) or, once detached, a relay (on_event).
  * - Bytes are received into the client's one read buffer and copied to what the exchange needs, so
  *   an open stream that has nothing to deliver holds no buffer.
  */
@@ -54,7 +54,9 @@ struct http_upstream {
     struct http_client *client;
     struct http_origin *origin;
     struct list idle_link, age_link;
-    struct waiter *waiter; /* NULL: nobody waits */
+    struct waiter *waiter;         /* NULL: no coroutine waits */
+    void (*on_event)(void *owner); /* NULL: no relay */
+    void *owner;
     struct tls *tls;
     union dns_address address; /* the one connected to */
     int64_t idle_until_ns;
@@ -73,10 +75,14 @@ struct http_exchange {
     struct buffer input; /* received, not decoded yet */
     int64_t idle_timeout_ms;
     bool has_answer_bytes, is_done, is_broken, is_request_cut;
+    bool is_garbled; /* the rest of the body cannot be decoded */
     bool is_drained; /* the last read took all there was: wait before the next one */
 };
 
 enum upstream_result { UPSTREAM_DATA, UPSTREAM_WOULD_BLOCK, UPSTREAM_ENDED, UPSTREAM_FAILED };
+
+/* What a detached exchange gives. */
+enum exchange_pull { EXCHANGE_PIECE, EXCHANGE_WAIT, EXCHANGE_END, EXCHANGE_FAILED };
 
 /* ---- http_upstream.c ---- */
 /* Dials (addresses in turn, TLS handshake included).  Errors as http_client_send's. */
@@ -88,6 +94,7 @@ void http_upstream_close(struct http_upstream *upstream);
 /* Waits for events (UV_READABLE, UV_WRITABLE); what: for the message of the timeout. */
 may_suspend bool http_upstream_wait(struct http_upstream *upstream, struct context *ctx, int events,
                                     int64_t deadline_ns, const char *what, struct error *e);
+void http_upstream_watch(struct http_upstream *upstream, int events); /* 0: none */
 enum upstream_result http_upstream_receive(struct http_upstream *upstream, char *into, size_t room,
                                            size_t *count, struct error *e);
 enum upstream_result http_upstream_send(struct http_upstream *upstream, struct iovec parts[2],
@@ -108,5 +115,16 @@ struct http_exchange *http_exchange_create(struct http_client *client,
 may_suspend bool http_exchange_read_head(struct http_exchange *exchange, struct context *ctx,
                                          bool is_answer_to_head, int64_t deadline_ns,
                                          struct error *e);
+/* From here on without a coroutine: on_event(owner) when there may be something to pull.  The head
+   and its arena are forgotten. */
+void http_exchange_detach(struct http_exchange *exchange, void (*on_event)(void *owner),
+                          void *owner);
+/* Never suspends.  The piece lies in the client's read buffer or in the exchange's input: until the
+   next pull.  WAIT: on_event will come. */
+enum exchange_pull http_exchange_pull(struct http_exchange *exchange, str *piece, struct error *e);
+bool http_exchange_has_input(const struct http_exchange *exchange); /* received, not decoded */
+void http_exchange_keep_input(struct http_exchange *exchange);      /* before others may receive */
+void http_exchange_pause(struct http_exchange *exchange);           /* no event until a pull */
+void http_exchange_cut(struct http_exchange *exchange); /* closes its connection, at once */
 
 #endif

@@ -1,4 +1,4 @@
-#include "net/http_server_internal.h"
+#include "net/http_relay_internal.h"
 
 #include "base/arena.h"
 #include "base/ensure.h"
@@ -9,10 +9,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* A relay's bound and the framing of what it is reached with. */
+enum { OUTPUT_BYTES_MAX = HTTP_RELAY_OUTPUT_BYTES_MAX + 4096 };
+
 static const char interim_reply[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
 static void on_head_bytes(struct http_connection *c, const char *bytes, size_t len);
-static void settle(struct http_connection *c);
+static void on_readable(struct http_connection *c);
 
 static int64_t now_ns(const struct http_connection *c)
 {
@@ -48,13 +51,15 @@ void http_connection_watch(struct http_connection *c)
     if (c->state == CONNECTION_CLOSED)
         return;
     int events = 0;
-    bool is_full = c->job && c->job->is_input_full;
+    bool is_full = (c->job && c->job->is_input_full) || (c->relay && c->relay->is_ahead_full);
     if (!c->is_input_ended && !is_full)
         events |= UV_READABLE;
-    if (http_connection_pending(c) > 0)
+    if (c->is_blocked)
         events |= UV_WRITABLE;
     if (events == 0)
         events = UV_PRIORITIZED; /* nothing to do but to hear of errors */
+    if ((events & UV_READABLE) && http_transport_has_pending(c))
+        loop_at_turn_end(c->shard->loop, &c->turn_end);
     if (events == c->poll_events)
         return;
     c->poll_events = events;
@@ -67,7 +72,7 @@ static void on_handle_closed(uv_handle_t *handle)
     struct http_shard *shard = c->shard;
     c->is_handle_closed = true;
     if (c->job)
-        return; /* the handler still runs; settle() comes here again */
+        return; /* the handler still runs; settling comes here again */
     list_remove(&c->link);
     list_remove(&c->turn_end.link);
     free(c);
@@ -83,8 +88,12 @@ static void close_socket(struct http_connection *c)
     timer_disarm(c->shard->scheduler, &c->timer);
     buffer_release(&c->shard->buffers, &c->output);
     uv_close((uv_handle_t *) &c->poll, on_handle_closed);
-    close(c->fd);
-    c->fd = -1;
+    http_transport_close(c);
+}
+
+void http_connection_close(struct http_connection *c)
+{
+    close_socket(c);
 }
 
 static void release_job(struct http_connection *c)
@@ -96,9 +105,11 @@ static void release_job(struct http_connection *c)
     http_shard_job_give(c->shard, job);
 }
 
-void http_connection_cut(struct http_connection *c)
+static void cut_because(struct http_connection *c, const char *problem)
 {
     bool is_handling = c->state == CONNECTION_HANDLING;
+    if (c->relay)
+        http_relay_client_gone(c->relay, problem);
     close_socket(c);
     struct http_job *job = c->job;
     if (!job)
@@ -109,12 +120,25 @@ void http_connection_cut(struct http_connection *c)
     }
     context_cancel(&job->ctx);
     if (job->has_handler_returned)
-        settle(c);
+        http_connection_settle(c);
+}
+
+void http_connection_cut(struct http_connection *c)
+{
+    cut_because(c, "the client went away");
+}
+
+void http_connection_shut_down(struct http_connection *c)
+{
+    if (c->relay)
+        http_relay_shut_down(c->relay);
+    if (http_connection_flush(c))
+        cut_because(c, "the server is shutting down");
 }
 
 void http_connection_drain(struct http_connection *c)
 {
-    if (c->state == CONNECTION_IDLE)
+    if (c->state == CONNECTION_IDLE || c->state == CONNECTION_HANDSHAKE)
         close_socket(c);
 }
 
@@ -128,10 +152,11 @@ size_t http_connection_pending(const struct http_connection *c)
 bool http_connection_append(struct http_connection *c, str bytes)
 {
     uint32_t from = c->output.from;
-    if (!buffer_reserve(&c->shard->buffers, &c->output, bytes.len))
+    size_t max = c->relay ? OUTPUT_BYTES_MAX : BUFFER_LARGE_BYTES;
+    if (!buffer_reserve_up_to(&c->shard->buffers, &c->output, bytes.len, max))
         return false;
-    if (c->job && c->job->chunk_at != SIZE_MAX)
-        c->job->chunk_at -= from - c->output.from; /* the bytes may have moved to the front */
+    if (c->chunk_at != CHUNK_NONE)
+        c->chunk_at -= from - c->output.from; /* the bytes may have moved to the front */
     memcpy(c->output.ptr + c->output.to, bytes.ptr, bytes.len);
     c->output.to += (uint32_t) bytes.len;
     return true;
@@ -153,11 +178,16 @@ static void wake_writer(struct http_connection *c)
         waiter_wake(c->job->writer);
 }
 
+static bool is_replying(const struct http_connection *c)
+{
+    return c->state == CONNECTION_HANDLING || c->state == CONNECTION_RELAYING;
+}
+
 bool http_connection_flush(struct http_connection *c)
 {
     if (c->state == CONNECTION_CLOSED)
         return false;
-    if (c->job && c->job->chunk_at != SIZE_MAX)
+    if (c->chunk_at != CHUNK_NONE)
         http_reply_close_chunk(c);
     bool has_progress = false;
     while (http_connection_pending(c) > 0) {
@@ -166,10 +196,7 @@ bool http_connection_flush(struct http_connection *c)
             {c->output.ptr + c->output.from, buffer_len(&c->output)},
             {(void *) (uintptr_t) rest.ptr, rest.len},
         };
-        struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-        ssize_t count = sendmsg(c->fd, &message, MSG_NOSIGNAL);
-        if (count < 0 && errno == EINTR)
-            continue;
+        ssize_t count = http_transport_send(c, parts);
         if (count < 0 && errno == EAGAIN)
             break;
         if (count < 0) {
@@ -180,30 +207,36 @@ bool http_connection_flush(struct http_connection *c)
         has_progress = true;
     }
     if (http_connection_pending(c) > 0) {
-        if (has_progress || !(c->poll_events & UV_WRITABLE))
+        if (has_progress || !c->is_blocked)
             set_deadline_in(c, options_of(c)->write_idle_timeout_ms);
-    } else if (c->state == CONNECTION_HANDLING && !c->is_input_ended) {
+    } else if (is_replying(c) && !c->is_input_ended) {
         set_deadline(c, DEADLINE_NONE);
     }
+    c->is_blocked = http_connection_pending(c) > 0;
     http_connection_watch(c);
     wake_writer(c);
+    if (c->relay)
+        http_relay_drained(c->relay);
     return true;
 }
 
 static void on_turn_end(struct turn_end *turn_end)
 {
     struct http_connection *c = CONTAINER_OF(turn_end, struct http_connection, turn_end);
-    if (http_connection_flush(c) && c->job && c->job->has_handler_returned)
-        settle(c);
+    if (!c->is_blocked && http_connection_flush(c)) /* else the loop tells when there is room */
+        http_connection_settle(c);
+    if (c->state != CONNECTION_CLOSED && (c->poll_events & UV_READABLE) &&
+        http_transport_has_pending(c))
+        on_readable(c);
 }
 
 /* ---- the end of a request ---- */
 
-static void linger(struct http_connection *c)
+void http_connection_linger(struct http_connection *c)
 {
     c->state = CONNECTION_LINGERING;
     c->linger_bytes = 0;
-    shutdown(c->fd, SHUT_WR);
+    http_transport_end_output(c);
     if (c->is_input_ended) {
         close_socket(c);
         return;
@@ -217,19 +250,25 @@ static void linger(struct http_connection *c)
 static void refuse(struct http_connection *c, enum error_reason reason, const char *problem)
 {
     str reply = http_reply_refusal(c->shard, reason, problem);
-    (void) !send(c->fd, reply.ptr, reply.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    struct iovec parts[2] = {{(void *) (uintptr_t) reply.ptr, reply.len}, {NULL, 0}};
+    (void) http_transport_send(c, parts);
     if (c->job)
         release_job(c);
-    linger(c);
+    http_connection_linger(c);
 }
 
-static void become_idle(struct http_connection *c)
+/* What the peer has sent ahead goes to where a head is parsed from. */
+static size_t take_ahead(struct http_connection *c, struct buffer *input)
 {
-    struct http_job *job = c->job;
-    size_t ahead = buffer_len(&job->input);
+    size_t ahead = buffer_len(input);
     if (ahead)
-        memcpy(c->shard->read_buffer, job->input.ptr + job->input.from, ahead);
-    release_job(c);
+        memcpy(c->shard->read_buffer, input->ptr + input->from, ahead);
+    buffer_release(&c->shard->buffers, input);
+    return ahead;
+}
+
+static void become_idle(struct http_connection *c, size_t ahead)
+{
     if (c->shard->is_draining && !ahead) {
         close_socket(c);
         return;
@@ -241,6 +280,13 @@ static void become_idle(struct http_connection *c)
         on_head_bytes(c, c->shard->read_buffer, ahead);
     else if (c->is_input_ended)
         close_socket(c);
+}
+
+static void next_request(struct http_connection *c)
+{
+    size_t ahead = take_ahead(c, &c->job->input);
+    release_job(c);
+    become_idle(c, ahead);
 }
 
 /* Decodes and drops what nobody read of the body. */
@@ -262,29 +308,53 @@ static void discard(struct http_connection *c)
     }
     job->is_input_full = false;
     if (job->is_body_done) {
-        become_idle(c);
+        next_request(c);
     } else if (job->is_body_broken || c->is_input_ended ||
                c->discard_bytes > HTTP_UNREAD_BODY_BYTES_MAX) {
         release_job(c);
-        linger(c);
+        http_connection_linger(c);
     } else {
         buffer_release(&c->shard->buffers, &job->input);
         http_connection_watch(c);
     }
 }
 
-/* After the handler has returned and whenever output drained: what comes next. */
-static void settle(struct http_connection *c)
+static void settle_relay(struct http_connection *c)
+{
+    struct http_relay *relay = c->relay;
+    if (!relay->is_finished || http_connection_pending(c) > 0)
+        return;
+    bool is_request_whole = relay->is_request_whole, keeps_alive = relay->keeps_alive;
+    bool is_aborted = relay->is_aborted, is_reset = is_aborted && relay->is_http10;
+    size_t ahead = take_ahead(c, &relay->ahead);
+    http_relay_client_done(relay);
+    if (is_reset) /* without chunks only a reset tells */
+        http_transport_spoil(c);
+    if (keeps_alive && !is_aborted)
+        become_idle(c, ahead);
+    else if (is_reset || (is_request_whole && ahead == 0))
+        close_socket(c);
+    else
+        http_connection_linger(c);
+}
+
+/* After the handler has returned and whenever output drained. */
+void http_connection_settle(struct http_connection *c)
 {
     struct http_job *job = c->job;
+    if (c->state == CONNECTION_RELAYING) {
+        settle_relay(c);
+        return;
+    }
+    if (!job || !job->has_handler_returned)
+        return;
     if (c->state == CONNECTION_CLOSED) {
         release_job(c);
         if (c->is_handle_closed)
             on_handle_closed((uv_handle_t *) &c->poll);
         return;
     }
-    if (c->state != CONNECTION_HANDLING || !job->has_handler_returned ||
-        http_connection_pending(c) > 0)
+    if (c->state != CONNECTION_HANDLING || http_connection_pending(c) > 0)
         return;
     bool is_input_whole = job->is_body_done && buffer_len(&job->input) == 0;
     if (!job->keeps_alive || job->is_body_broken || (!job->is_body_done && job->is_continue_due)) {
@@ -292,16 +362,16 @@ static void settle(struct http_connection *c)
         if (is_input_whole)
             close_socket(c);
         else
-            linger(c);
+            http_connection_linger(c);
         return;
     }
     if (job->is_body_done) {
-        become_idle(c);
+        next_request(c);
         return;
     }
     if (job->request.content_length > 0 && job->parser.body_left > HTTP_UNREAD_BODY_BYTES_MAX) {
         release_job(c);
-        linger(c);
+        http_connection_linger(c);
         return;
     }
     c->state = CONNECTION_DISCARDING;
@@ -327,7 +397,13 @@ void http_connection_handler_returned(struct http_connection *c)
         http_reply_abort(&job->request);
     }
     job->has_handler_returned = true;
-    settle(c);
+    if (c->relay) {
+        http_relay_take_over(c->relay, job);
+        release_job(c);
+        c->state = CONNECTION_RELAYING;
+        http_connection_watch(c);
+    }
+    http_connection_settle(c);
 }
 
 /* ---- the beginning of a request ---- */
@@ -424,7 +500,7 @@ static void on_input_end(struct http_connection *c)
                            buffer_len(&job->input) > 0; /* what was pipelined is still served */
         if (job->reader)
             waiter_wake(job->reader);
-        if (job->is_streamed && !job->is_ended) {
+        if ((job->is_streamed && !job->is_ended) || c->relay) {
             http_connection_cut(
                 c); /* who leaves a stream that runs has left: upstreams must hear of it */
             return;
@@ -434,8 +510,10 @@ static void on_input_end(struct http_connection *c)
         http_connection_watch(c);
         return;
     case CONNECTION_DISCARDING: discard(c); return;
+    case CONNECTION_HANDSHAKE:
     case CONNECTION_IDLE:
     case CONNECTION_HEAD:
+    case CONNECTION_RELAYING: /* who leaves a stream that runs has left */
     case CONNECTION_LINGERING:
     case CONNECTION_CLOSED: http_connection_cut(c); return;
     }
@@ -444,10 +522,7 @@ static void on_input_end(struct http_connection *c)
 /* One recv.  0: nothing there now, or the connection's end was dealt with. */
 static size_t receive(struct http_connection *c, char *into, size_t room)
 {
-    ssize_t count;
-    do {
-        count = recv(c->fd, into, room, 0);
-    } while (count < 0 && errno == EINTR);
+    ssize_t count = http_transport_receive(c, into, room);
     if (count > 0)
         return (size_t) count;
     if (count == 0)
@@ -480,11 +555,28 @@ static void receive_ahead(struct http_connection *c)
         buffer_release(&c->shard->buffers, input);
 }
 
+/* While a relay runs: the next requests, bounded; most often nothing, or the end. */
+static void receive_next(struct http_connection *c)
+{
+    struct http_relay *relay = c->relay;
+    size_t held = buffer_len(&relay->ahead);
+    size_t count = receive(c, c->shard->read_buffer, HTTP_READ_BUFFER_BYTES - held);
+    if (count == 0)
+        return;
+    ensure(buffer_reserve(&c->shard->buffers, &relay->ahead, count));
+    memcpy(relay->ahead.ptr + relay->ahead.to, c->shard->read_buffer, count);
+    relay->ahead.to += (uint32_t) count;
+    relay->is_ahead_full = held + count == HTTP_READ_BUFFER_BYTES;
+    if (relay->is_ahead_full)
+        http_connection_watch(c);
+}
+
 static void on_readable(struct http_connection *c)
 {
     struct http_shard *shard = c->shard;
     size_t count;
     switch (c->state) {
+    case CONNECTION_HANDSHAKE: http_transport_handshake(c); return;
     case CONNECTION_IDLE:
     case CONNECTION_HEAD:
         count = receive(c, shard->read_buffer, HTTP_READ_BUFFER_BYTES);
@@ -497,6 +589,7 @@ static void on_readable(struct http_connection *c)
         else
             receive_ahead(c);
         return;
+    case CONNECTION_RELAYING: receive_next(c); return;
     case CONNECTION_DISCARDING:
         buffer_release(&shard->buffers, &c->job->input);
         (void) buffer_reserve(&shard->buffers, &c->job->input, HTTP_READ_BUFFER_BYTES);
@@ -525,14 +618,17 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         http_connection_cut(c);
         return;
     }
+    if (c->state == CONNECTION_HANDSHAKE) {
+        http_transport_handshake(c);
+        return;
+    }
     if (events & UV_WRITABLE) {
         if (!http_connection_flush(c))
             return;
-        if (c->job && c->job->has_handler_returned) {
-            settle(c);
-            if (c->state != CONNECTION_HANDLING)
-                return; /* level-triggered: what is readable comes again */
-        }
+        enum connection_state before = c->state;
+        http_connection_settle(c);
+        if (c->state != before)
+            return; /* level-triggered: what is readable comes again */
     }
     if (events & UV_READABLE)
         on_readable(c);
@@ -603,14 +699,25 @@ static void on_timer(struct timer *timer)
         refuse(c, REASON_CLIENT_TIMEOUT, "the request head took too long to arrive");
         return;
     case CONNECTION_HANDLING: on_handling_deadline(c); return;
+    case CONNECTION_RELAYING: /* set only while something waits to go out */
+        cut_because(c, "the client stopped reading");
+        return;
     case CONNECTION_DISCARDING:
         release_job(c);
         close_socket(c);
         return;
+    case CONNECTION_HANDSHAKE:
     case CONNECTION_IDLE:
     case CONNECTION_LINGERING:
     case CONNECTION_CLOSED: close_socket(c); return;
     }
+}
+
+void http_connection_open(struct http_connection *c)
+{
+    c->state = CONNECTION_IDLE;
+    set_deadline_in(c, options_of(c)->idle_timeout_ms);
+    http_connection_watch(c);
 }
 
 void http_connection_adopt(struct http_shard *shard, int fd, const char *peer_address)
@@ -619,6 +726,7 @@ void http_connection_adopt(struct http_shard *shard, int fd, const char *peer_ad
     ensure(c != NULL);
     c->shard = shard;
     c->fd = fd;
+    c->chunk_at = CHUNK_NONE;
     c->timer.fire = on_timer;
     c->turn_end.run = on_turn_end;
     memcpy(c->peer_address, peer_address, sizeof(c->peer_address));
@@ -632,7 +740,10 @@ void http_connection_adopt(struct http_shard *shard, int fd, const char *peer_ad
         return;
     }
     c->poll.data = c;
-    c->state = CONNECTION_IDLE;
-    set_deadline_in(c, options_of(c)->idle_timeout_ms);
-    http_connection_watch(c);
+    http_connection_open(c);
+    if (!shard->tls)
+        return;
+    c->state = CONNECTION_HANDSHAKE;
+    int64_t head_ms = options_of(c)->head_timeout_ms;
+    set_deadline_in(c, head_ms < TLS_HANDSHAKE_TIMEOUT_MS ? head_ms : TLS_HANDSHAKE_TIMEOUT_MS);
 }

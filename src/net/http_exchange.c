@@ -282,3 +282,115 @@ bool http_exchange_read_all(struct http_exchange *exchange, struct context *ctx,
     *body = str_of(bytes, used);
     return true;
 }
+
+/* ---- without a coroutine ---- */
+
+void http_exchange_detach(struct http_exchange *exchange, void (*on_event)(void *owner),
+                          void *owner)
+{
+    http_exchange_keep_input(exchange);
+    exchange->head.headers = (struct http_headers){0};
+    exchange->head_bytes = NULL;
+    exchange->head_len = exchange->head_capacity = 0;
+    if (exchange->upstream) {
+        exchange->upstream->on_event = on_event;
+        exchange->upstream->owner = owner;
+    }
+}
+
+bool http_exchange_has_input(const struct http_exchange *exchange)
+{
+    return buffer_len(&exchange->input) > 0;
+}
+
+void http_exchange_keep_input(struct http_exchange *exchange)
+{
+    struct buffer *input = &exchange->input;
+    if (buffer_len(input) == 0)
+        buffer_release(&exchange->client->buffers, input);
+    else if (!input->is_pooled)
+        ensure(buffer_reserve(&exchange->client->buffers, input, 0));
+}
+
+void http_exchange_pause(struct http_exchange *exchange)
+{
+    if (exchange->upstream)
+        http_upstream_watch(exchange->upstream, 0);
+}
+
+void http_exchange_cut(struct http_exchange *exchange)
+{
+    (void) broken(exchange);
+}
+
+/* Into the client's read buffer, decoded where it lies. */
+static enum exchange_pull pull_bytes(struct http_exchange *exchange, struct error *e)
+{
+    struct http_client *client = exchange->client;
+    struct http_upstream *upstream = exchange->upstream;
+    size_t count = 0;
+    buffer_release(&client->buffers, &exchange->input);
+    bool is_drained = exchange->is_drained;
+    exchange->is_drained = false;
+    enum upstream_result result = is_drained
+                                      ? UPSTREAM_WOULD_BLOCK
+                                      : http_upstream_receive(upstream, client->read_buffer,
+                                                              HTTP_RELAY_READ_BYTES, &count, e);
+    switch (result) {
+    case UPSTREAM_DATA:
+        exchange->is_drained = !upstream->tls && count < HTTP_RELAY_READ_BYTES;
+        exchange->input = (struct buffer){
+            .ptr = client->read_buffer, .to = (uint32_t) count, .capacity = (uint32_t) count};
+        return EXCHANGE_PIECE;
+    case UPSTREAM_WOULD_BLOCK: http_upstream_watch(upstream, UV_READABLE); return EXCHANGE_WAIT;
+    case UPSTREAM_ENDED:
+        if (http_parser_may_end(&exchange->parser))
+            return EXCHANGE_END;
+        error_set(e, REASON_UNAVAILABLE,
+                  "the upstream closed the connection in the middle of its answer");
+        break;
+    case UPSTREAM_FAILED: break;
+    }
+    return EXCHANGE_FAILED;
+}
+
+static enum exchange_pull pull_broken(struct http_exchange *exchange)
+{
+    (void) broken(exchange);
+    return EXCHANGE_FAILED;
+}
+
+enum exchange_pull http_exchange_pull(struct http_exchange *exchange, str *piece, struct error *e)
+{
+    struct buffer *input = &exchange->input;
+    *piece = STR_NONE;
+    if (exchange->is_broken) {
+        error_set(e, REASON_UNAVAILABLE, "the upstream's answer broke off earlier");
+        return EXCHANGE_FAILED;
+    }
+    while (!exchange->is_done) {
+        if (exchange->is_garbled) {
+            (void) syntax(exchange, e);
+            return pull_broken(exchange);
+        }
+        if (buffer_len(input) == 0) {
+            enum exchange_pull result = pull_bytes(exchange, e);
+            if (result == EXCHANGE_WAIT)
+                return result;
+            if (result == EXCHANGE_FAILED)
+                return pull_broken(exchange);
+            exchange->is_done = result == EXCHANGE_END;
+            continue;
+        }
+        size_t consumed = 0;
+        enum http_parse_event event = http_parser_body(&exchange->parser, input->ptr + input->from,
+                                                       buffer_len(input), &consumed, piece);
+        input->from += (uint32_t) consumed;
+        exchange->is_garbled = event == HTTP_PARSE_FAILED; /* told behind what was fine */
+        exchange->is_done = event == HTTP_PARSE_DONE;
+        if (piece->len > 0)
+            return EXCHANGE_PIECE;
+    }
+    release_upstream(exchange);
+    return EXCHANGE_END;
+}

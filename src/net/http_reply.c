@@ -10,7 +10,8 @@
 #include <time.h>
 
 /* An open chunk's size is written when it closes: room for four hexadecimal digits and CRLF. */
-enum { CHUNK_HEAD_BYTES = 6, CHUNK_BYTES_MAX = 0xffff, WRITE_AT_ONCE_BYTES = 16 << 10 };
+enum { CHUNK_HEAD_BYTES = 6 };
+static_assert(CHUNK_FRAMING_BYTES == CHUNK_HEAD_BYTES + 2, "and CRLF behind it");
 
 static struct http_job *job_of(const struct http_request *request)
 {
@@ -220,7 +221,7 @@ static bool put_headers(struct head_writer *w, const struct http_headers *header
     return true;
 }
 
-static bool has_no_body(int status)
+bool http_status_has_no_body(int status)
 {
     return status == 204 || status == 304 || status < 200;
 }
@@ -237,7 +238,7 @@ static bool compose_head(struct http_connection *c, int status, const struct htt
     put_status(&w, c->shard, status);
     if (!put_headers(&w, headers))
         return false;
-    if (has_no_body(status)) {
+    if (http_status_has_no_body(status)) {
         /* neither length nor coding */
     } else if (length >= 0) {
         put(&w, S("Content-Length: "));
@@ -307,27 +308,28 @@ static void send_whole(struct http_connection *c, str head, str body)
         {(void *) (uintptr_t) head.ptr, head.len},
         {(void *) (uintptr_t) body.ptr, body.len},
     };
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = body.len ? 2 : 1};
-    ssize_t count = 0;
-    if (http_connection_pending(c) == 0) {
-        do {
-            count = sendmsg(c->fd, &message, MSG_NOSIGNAL);
-        } while (count < 0 && errno == EINTR);
-        if (count < 0 && errno != EAGAIN) {
+    while (http_connection_pending(c) == 0) {
+        ssize_t count = http_transport_send(c, parts);
+        if (count < 0 && errno == EAGAIN)
+            break;
+        if (count < 0) {
             http_connection_cut(c);
             return;
         }
+        size_t from_head = (size_t) count < head.len ? (size_t) count : head.len;
+        head = str_from(head, from_head);
+        body = str_from(body, (size_t) count - from_head);
+        if (head.len + body.len == 0)
+            return;
+        parts[0] = (struct iovec){(void *) (uintptr_t) head.ptr, head.len};
+        parts[1] = (struct iovec){(void *) (uintptr_t) body.ptr, body.len};
     }
-    size_t done = count > 0 ? (size_t) count : 0;
-    if (done == head.len + body.len)
-        return;
-    char *rest = arena_alloc(c->job->arena, head.len + body.len - done);
-    size_t head_left = done < head.len ? head.len - done : 0;
-    memcpy(rest, head.ptr + (head.len - head_left), head_left);
-    size_t body_done = done > head.len ? done - head.len : 0;
+    char *rest = arena_alloc_raw(c->job->arena, head.len + body.len);
+    if (head.len)
+        memcpy(rest, head.ptr, head.len);
     if (body.len)
-        memcpy(rest + head_left, body.ptr + body_done, body.len - body_done);
-    c->job->rest = str_of(rest, head.len + body.len - done);
+        memcpy(rest + head.len, body.ptr, body.len);
+    c->job->rest = str_of(rest, head.len + body.len);
     (void) http_connection_flush(c);
 }
 
@@ -352,7 +354,7 @@ void http_reply(struct http_request *request, int status, const struct http_head
         body = STR_NONE;
         ensure(compose_head(c, status, NULL, 0, &head));
     }
-    if (request->method == HTTP_HEAD || has_no_body(status))
+    if (request->method == HTTP_HEAD || http_status_has_no_body(status))
         body = STR_NONE;
     send_whole(c, head, body);
 }
@@ -390,29 +392,26 @@ static bool is_chunked(const struct http_request *request)
 void http_reply_close_chunk(struct http_connection *c)
 {
     static const char digits[] = "0123456789abcdef";
-    struct http_job *job = c->job;
-    char *at = c->output.ptr + job->chunk_at;
-    size_t size = c->output.to - job->chunk_at - CHUNK_HEAD_BYTES;
+    char *at = c->output.ptr + c->chunk_at;
+    size_t size = c->output.to - c->chunk_at - CHUNK_HEAD_BYTES;
     at[0] = digits[size >> 12 & 15];
     at[1] = digits[size >> 8 & 15];
     at[2] = digits[size >> 4 & 15];
     at[3] = digits[size & 15];
     at[4] = '\r';
     at[5] = '\n';
-    job->chunk_at = SIZE_MAX;
+    c->chunk_at = CHUNK_NONE;
     ensure(http_connection_append(c, S("\r\n")));
 }
 
-/* Appends to the open chunk, opening one when needed.  The caller has seen that it fits. */
-static void append_chunked(struct http_connection *c, str bytes)
+void http_reply_append_chunked(struct http_connection *c, str bytes)
 {
-    struct http_job *job = c->job;
-    if (job->chunk_at != SIZE_MAX &&
-        c->output.to - job->chunk_at - CHUNK_HEAD_BYTES + bytes.len > CHUNK_BYTES_MAX)
+    if (c->chunk_at != CHUNK_NONE &&
+        c->output.to - c->chunk_at - CHUNK_HEAD_BYTES + bytes.len > CHUNK_BYTES_MAX)
         http_reply_close_chunk(c);
-    if (job->chunk_at == SIZE_MAX) {
+    if (c->chunk_at == CHUNK_NONE) {
         ensure(http_connection_append(c, S("0000\r\n")));
-        job->chunk_at = c->output.to - CHUNK_HEAD_BYTES;
+        c->chunk_at = c->output.to - CHUNK_HEAD_BYTES;
     }
     ensure(http_connection_append(c, bytes));
 }
@@ -441,7 +440,7 @@ bool http_reply_write(struct http_request *request, str bytes, struct error *e)
     ensure(c->job->is_streamed && !c->job->is_ended);
     if (c->state == CONNECTION_CLOSED)
         return error_set(e, REASON_CANCELLED, "the client went away");
-    if (request->method == HTTP_HEAD || has_no_body(c->job->status))
+    if (request->method == HTTP_HEAD || http_status_has_no_body(c->job->status))
         return true;
     while (bytes.len > 0) {
         size_t pending = http_connection_pending(c);
@@ -450,7 +449,7 @@ bool http_reply_write(struct http_request *request, str bytes, struct error *e)
         if (take > CHUNK_BYTES_MAX) /* one chunk's size has four digits */
             take = CHUNK_BYTES_MAX;
         if (take > 0 && is_chunked(request))
-            append_chunked(c, str_slice(bytes, 0, take));
+            http_reply_append_chunked(c, str_slice(bytes, 0, take));
         else if (take > 0)
             ensure(http_connection_append(c, str_slice(bytes, 0, take)));
         bytes = str_from(bytes, take);
@@ -482,9 +481,9 @@ void http_reply_end(struct http_request *request)
     job->is_ended = true;
     if (c->state == CONNECTION_CLOSED)
         return;
-    bool has_body = request->method != HTTP_HEAD && !has_no_body(job->status);
+    bool has_body = request->method != HTTP_HEAD && !http_status_has_no_body(job->status);
     if (has_body && is_chunked(request)) {
-        if (job->chunk_at != SIZE_MAX)
+        if (c->chunk_at != CHUNK_NONE)
             http_reply_close_chunk(c);
         ensure(http_connection_append(c, S("0\r\n\r\n")));
     }
@@ -504,8 +503,7 @@ void http_reply_abort(struct http_request *request)
         if (!http_connection_flush(c)) /* what was written arrives; the missing last chunk tells */
             return;
     } else { /* without chunks only a reset tells */
-        struct linger reset = {.l_onoff = 1};
-        setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+        http_transport_spoil(c);
     }
     http_connection_cut(c);
 }

@@ -44,6 +44,8 @@ static void shard_deinit(struct http_shard *shard)
     for (struct list *node; (node = list_pop_front(&shard->spare_jobs)) != NULL;)
         job_destroy(LIST_ITEM(node, struct http_job, spare_link));
     buffer_pool_deinit(&shard->buffers);
+    tls_server_destroy(shard->tls);
+    free(shard->record_buffer);
     free(shard->read_buffer);
     free(shard->head_buffer);
 }
@@ -61,7 +63,6 @@ struct http_job *http_shard_job_take(struct http_shard *shard)
         job->arena = arena_create(ARENA_BYTES_DEFAULT + HTTP_BODY_BYTES_MAX);
     }
     http_parser_init_request(&job->parser, &shard->fields);
-    job->chunk_at = SIZE_MAX;
     return job;
 }
 
@@ -91,7 +92,8 @@ static void tell_drained(void *argument)
 
 static void shard_check_drained(struct http_shard *shard)
 {
-    if (!shard->is_draining || shard->is_drain_told || shard->connection_count > 0)
+    if (!shard->is_draining || shard->is_drain_told || shard->connection_count > 0 ||
+        shard->relay_count > 0)
         return;
     shard->is_drain_told = true;
     loop_post(shard->server->shards[0].loop, tell_drained, shard->server);
@@ -102,6 +104,12 @@ void http_shard_connection_closed(struct http_shard *shard)
     shard->connection_count--;
     atomic_fetch_sub_explicit(&shard->load, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&shard->server->connection_count, 1, memory_order_relaxed);
+    shard_check_drained(shard);
+}
+
+void http_shard_relay_ended(struct http_shard *shard)
+{
+    shard->relay_count--;
     shard_check_drained(shard);
 }
 
@@ -298,6 +306,91 @@ static void fill_defaults(struct http_server_options *options)
         options->write_idle_timeout_ms = HTTP_WRITE_IDLE_TIMEOUT_MS;
 }
 
+/* ---- TLS ---- */
+
+static bool secure(struct http_server *server, struct error *e)
+{
+    enum { RECORD_BYTES = 16384 };
+    struct tls_server *tls = NULL;
+    if (!server->options.tls)
+        return true;
+    if (!tls_server_create(server->options.tls, &tls, e))
+        return false;
+    for (size_t i = 0; i < server->shard_count; i++) {
+        server->shards[i].tls = tls_server_share(tls);
+        server->shards[i].record_buffer = malloc(RECORD_BYTES);
+        ensure(server->shards[i].record_buffer != NULL);
+    }
+    tls_server_destroy(tls);
+    return true;
+}
+
+struct reload {
+    struct http_shard *shard;
+    struct tls_server *give_tls;
+};
+
+static void tell_reloaded(void *argument)
+{
+    struct http_server *server = argument;
+    server->reload_count--;
+    condition_broadcast(&server->reloaded);
+}
+
+static void shard_reload(void *argument)
+{
+    struct reload *reload = argument;
+    struct http_shard *shard = reload->shard;
+    tls_server_destroy(shard->tls);
+    shard->tls = reload->give_tls;
+    free(reload);
+    loop_post(shard->server->shards[0].loop, tell_reloaded, shard->server);
+}
+
+struct tls_loading {
+    const struct tls_server_options *options;
+    struct tls_server *tls;
+    struct error error;
+    bool is_fine;
+};
+
+static void load_tls(void *argument)
+{
+    struct tls_loading *loading = argument;
+    loading->is_fine = tls_server_create(loading->options, &loading->tls, &loading->error);
+}
+
+bool http_server_reload_tls(struct http_server *server, struct context *ctx,
+                            const struct tls_server_options *options, struct error *e)
+{
+    struct tls_loading loading = {.options = options};
+    ensure(server->reload_count == 0);
+    if (!server->shards[0].tls)
+        return error_set(e, REASON_CONFIG, "the server was started without TLS: restart it");
+    if (!blocking_call(ctx, load_tls, &loading, e)) {
+        tls_server_destroy(loading.tls);
+        return false;
+    }
+    if (!loading.is_fine)
+        return error_copy(e, &loading.error);
+    server->reload_count = server->shard_count;
+    for (size_t i = 0; i < server->shard_count; i++) {
+        struct reload *reload = malloc(sizeof(*reload));
+        ensure(reload != NULL);
+        *reload = (struct reload){&server->shards[i], tls_server_share(loading.tls)};
+        loop_post(server->shards[i].loop, shard_reload, reload);
+    }
+    tls_server_destroy(loading.tls);
+    /* The loops take it soon, whatever becomes of ctx; the server must live until then. */
+    struct context patient;
+    struct error ignored;
+    context_init(&patient, ctx->scheduler, ctx->arena, DEADLINE_NONE);
+    while (server->reload_count > 0)
+        (void) !condition_wait(&server->reloaded, &patient, &ignored);
+    context_deinit(&patient);
+    return true;
+}
+
 bool http_server_open(struct loop **loops, size_t loop_count,
                       const struct http_server_options *options, struct http_server **out,
                       struct error *e)
@@ -309,17 +402,19 @@ bool http_server_open(struct loop **loops, size_t loop_count,
     server->listen_fd = server->spare_fd = -1;
     fill_defaults(&server->options);
     condition_init(&server->drained);
+    condition_init(&server->reloaded);
     server->shards = calloc(loop_count, sizeof(server->shards[0]));
     ensure(server->shards != NULL);
     server->shard_count = loop_count;
     for (size_t i = 0; i < loop_count; i++)
         shard_init(&server->shards[i], server, loops[i]);
-    if (!listen_open(server, e)) {
+    if (!secure(server, e) || !listen_open(server, e)) {
         listen_close(server);
         http_server_destroy(server);
         return false;
     }
     server->options.address = STR_NONE; /* borrowed for the call only */
+    server->options.tls = NULL;
     *out = server;
     return true;
 }
@@ -349,7 +444,7 @@ static void shard_cut(void *argument)
 {
     struct http_shard *shard = argument;
     LIST_EACH(node, &shard->connections)
-    http_connection_cut(LIST_ITEM(node, struct http_connection, link));
+    http_connection_shut_down(LIST_ITEM(node, struct http_connection, link));
 }
 
 bool http_server_drain(struct http_server *server, struct context *ctx, struct error *e)

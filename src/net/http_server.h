@@ -12,14 +12,18 @@
  *   drained up to 64 KiB, else the connection closes.
  * - Replies: whole (http_reply) or streamed (http_reply_begin, _write, _end); a streamed write
  *   suspends while the peer is slow; what is buffered per connection is bounded
- *   (HTTP_WRITE_BUFFER_BYTES).  Writes of one loop turn coalesce.
+ *   (HTTP_WRITE_BUFFER_BYTES).  Writes of one loop turn coalesce.  A stream that only forwards goes
+ *   on without its coroutine: net/http_relay.h.
  * - When the peer goes away the request's context is cancelled.
+ * - With `tls` every connection begins with a handshake, bounded in time and number; a peer that
+ *   speaks plain HTTP gets a 400 in plain text.
  * Thread: one loop.  One acceptor thread/loop hands sockets out to the least loaded loop.
  */
 #ifndef NEXUS_NET_HTTP_SERVER_H
 #define NEXUS_NET_HTTP_SERVER_H
 
 #include "net/http.h"
+#include "net/tls.h"
 #include "runtime/loop.h"
 
 struct http_server;
@@ -50,13 +54,15 @@ struct http_server_options {
     uint16_t port; /* 0: the kernel chooses */
     http_handler *handler;
     void *owner;
+    const struct tls_server_options *tls; /* NULL: plain HTTP */
     size_t connections_max; /* 0: HTTP_CONNECTIONS_MAX; further ones get 503 and are closed */
     int64_t head_timeout_ms, body_idle_timeout_ms, idle_timeout_ms,
         write_idle_timeout_ms; /* 0: limits.h */
 };
 
 /* Listens; `loops` (count >= 1) get the connections, the least loaded first.  Call before the loops
-   run or from loops[0]. */
+   run or from loops[0]; with `tls` it blocks on files.  What options point to is borrowed for the
+   call. */
 must_check bool http_server_open(struct loop **loops, size_t loop_count,
                                  const struct http_server_options *options,
                                  struct http_server **out, struct error *e);
@@ -66,6 +72,11 @@ uint16_t http_server_port(const struct http_server *server);
    rest is cut). */
 may_suspend bool http_server_drain(struct http_server *server, struct context *ctx,
                                    struct error *e);
+/* Reads certificate, key and authorities anew (blocking pool) for the connections to come; those that
+   are open keep what they have.  On failure nothing has changed.  From a coroutine of loops[0], one
+   at a time, before drain.  REASON_CONFIG also when the server was opened without TLS. */
+may_suspend bool http_server_reload_tls(struct http_server *server, struct context *ctx,
+                                        const struct tls_server_options *options, struct error *e);
 void http_server_destroy(struct http_server *server); /* after drain, loops stopped */
 size_t http_server_connection_count(const struct http_server *server);
 

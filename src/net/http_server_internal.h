@@ -2,8 +2,10 @@
  * The server's insides: what http_server.c (listening, loops, drain), http_connection.c (socket and
  * life of a connection) and http_reply.c (request body and replies) share.
  *
+ *      HANDSHAKE (TLS only) --> IDLE
  *      IDLE --first byte--> HEAD --parsed--> HANDLING --handler returned, reply sent--> IDLE
  *                            |                  |--body unread--> DISCARDING --> IDLE
+ *                            |                  |--relay begun--> RELAYING --finished, sent--> IDLE
  *                            '--refused--> LINGERING --peer closed, too much, or time--> CLOSED <--
  *                            peer gone
  *
@@ -16,6 +18,7 @@
  *   peer that is gone answers with a reset, which cancels the request; a peer that waits ignores it
  *   (RFC 9110 section 15.2).  HTTP/1.0 knows no interim answers: there the request is cancelled.
  *   Once a reply streams, its own writes find out.
+ * - RELAYING owns a relay and no job: job, arena and coroutine went back when the handler returned.
  * - CLOSED with a handler still running: the socket is gone, the struct stays until the handler has
  *   returned.
  */
@@ -25,14 +28,19 @@
 #include "net/buffer_internal.h"
 #include "net/http_parse_internal.h"
 #include "net/http_server.h"
+#include "net/tls.h"
 
+#include <assert.h>
 #include <stdatomic.h>
+#include <sys/uio.h>
 #include <uv.h>
 
 enum connection_state {
+    CONNECTION_HANDSHAKE,
     CONNECTION_IDLE,
     CONNECTION_HEAD,
     CONNECTION_HANDLING,
+    CONNECTION_RELAYING,
     CONNECTION_DISCARDING,
     CONNECTION_LINGERING,
     CONNECTION_CLOSED,
@@ -46,7 +54,7 @@ struct http_shard {
     struct clock *clock;
     struct list connections; /* of http_connection.link */
     struct list spare_jobs;
-    size_t spare_job_count, connection_count;
+    size_t spare_job_count, connection_count, relay_count;
     _Atomic size_t load; /* connections given to this shard; read by the acceptor */
     struct buffer_pool buffers;
     bool is_draining, is_drain_told;
@@ -55,6 +63,9 @@ struct http_shard {
     char *read_buffer;         /* BUFFER_LARGE_BYTES, for the length of one callback */
     struct http_fields fields; /* of a head that comes whole */
     char *head_buffer;         /* HTTP_REPLY_HEAD_BYTES_MAX, likewise */
+    struct tls_server *tls;    /* NULL: plain; for connections to come */
+    char *record_buffer;       /* of one TLS record, for the length of one send */
+    size_t handshake_count;    /* that have begun and not ended */
 };
 
 struct http_server {
@@ -67,6 +78,8 @@ struct http_server {
     uint16_t port;
     size_t drained_count; /* shards; on shards[0]'s loop */
     struct condition drained;
+    struct condition reloaded;
+    size_t reload_count; /* shards that have not taken the new certificate yet; on shards[0] */
 };
 
 struct http_job {
@@ -80,8 +93,7 @@ struct http_job {
     struct buffer input; /* raw bytes after the head that are not decoded yet */
     str rest;            /* of a whole reply the kernel did not take, on arena */
     struct waiter *reader, *writer;
-    size_t chunk_at; /* offset of the open chunk in the output; SIZE_MAX: none */
-    int status;      /* of the reply, 0 before */
+    int status; /* of the reply, 0 before */
     bool is_http10, keeps_alive;
     bool is_continue_due; /* Expect: 100-continue not answered yet */
     bool is_body_done, is_body_broken, is_input_full;
@@ -91,22 +103,31 @@ struct http_job {
 struct http_connection {
     uv_poll_t poll;
     struct http_shard *shard;
-    struct http_job *job; /* NULL when idle */
+    struct http_job *job;     /* NULL when idle or relaying */
+    struct http_relay *relay; /* NULL: none */
+    struct tls *tls;          /* NULL: plain, or nothing came yet */
     struct list link;
     struct timer timer;
     struct turn_end turn_end;
     struct buffer output;
     int64_t deadline_ns; /* of the state; the timer may be armed for an earlier moment */
     uint32_t linger_bytes, discard_bytes;
+    uint32_t chunk_at; /* offset of the open chunk in the output; CHUNK_NONE */
     int fd, poll_events;
     enum connection_state state;
     bool is_input_ended; /* the peer's half is closed */
-    bool is_handle_closed;
+    bool is_blocked;     /* the kernel takes no more for now; the loop tells when it does */
+    bool is_handle_closed, is_in_handshake;
     char peer_address[48];
 };
 
+#define CHUNK_NONE UINT32_MAX
+
 /* ---- http_connection.c ---- */
 void http_connection_adopt(struct http_shard *shard, int fd, const char *peer_address);
+void http_connection_open(struct http_connection *c);   /* ready for a first request */
+void http_connection_close(struct http_connection *c);  /* without a request in work */
+void http_connection_linger(struct http_connection *c); /* says no more, drops what comes */
 void http_connection_cut(
     struct http_connection *c); /* the peer is gone, or must go: cancels, closes the socket */
 void http_connection_drain(struct http_connection *c); /* closes it when idle */
@@ -117,14 +138,32 @@ size_t http_connection_pending(
 void http_connection_watch(
     struct http_connection *c); /* asks libuv for the events the state needs */
 void http_connection_handler_returned(struct http_connection *c);
+void http_connection_settle(struct http_connection *c);    /* what comes next, when that is due */
+void http_connection_shut_down(struct http_connection *c); /* drain's time is over */
 /* Bytes into the output, past its bound by at most what framing needs; false when there is no room.
    */
 bool http_connection_append(struct http_connection *c, str bytes);
 must_check bool http_connection_receive(struct http_connection *c,
                                         struct error *e); /* suspends: more body bytes */
 
+/* ---- http_transport.c ---- */
+/* As recv and sendmsg do: -1 with errno, EAGAIN for "not now". */
+ssize_t http_transport_receive(struct http_connection *c, char *into, size_t room);
+ssize_t http_transport_send(struct http_connection *c, struct iovec parts[2]);
+/* Received under TLS and not given yet: no event will tell of it. */
+bool http_transport_has_pending(const struct http_connection *c);
+void http_transport_handshake(struct http_connection *c); /* goes on with it */
+void http_transport_end_output(struct http_connection *c);
+void http_transport_spoil(struct http_connection *c); /* its close will look like a failure */
+void http_transport_close(struct http_connection *c);
+
 /* ---- http_reply.c ---- */
 void http_reply_close_chunk(struct http_connection *c);
+/* Into the open chunk, opening one when needed; at most CHUNK_BYTES_MAX that the caller has seen to
+   fit, framing included. */
+enum { CHUNK_BYTES_MAX = 0xffff, CHUNK_FRAMING_BYTES = 8, WRITE_AT_ONCE_BYTES = 16 << 10 };
+void http_reply_append_chunked(struct http_connection *c, str bytes);
+bool http_status_has_no_body(int status);
 /* A reply of the server's own about a request that has no handler: problem+json, Connection: close.
    */
 str http_reply_refusal(struct http_shard *shard, enum error_reason reason, const char *problem);
@@ -132,6 +171,7 @@ const char *http_shard_date(struct http_shard *shard);
 
 /* ---- http_server.c ---- */
 void http_shard_connection_closed(struct http_shard *shard);
+void http_shard_relay_ended(struct http_shard *shard);
 struct http_job *http_shard_job_take(struct http_shard *shard);
 void http_shard_job_give(struct http_shard *shard, struct http_job *job);
 

@@ -47,7 +47,7 @@ void http_origin_check(struct http_client *client, struct http_origin *origin)
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 
-static void watch(struct http_upstream *upstream, int events)
+void http_upstream_watch(struct http_upstream *upstream, int events)
 {
     if (events == upstream->poll_events)
         return;
@@ -78,10 +78,12 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         return;
     if (upstream->is_idle)
         http_upstream_close(upstream);
+    else if (upstream->on_event)
+        upstream->on_event(upstream->owner);
     else if (upstream->waiter)
         waiter_wake(upstream->waiter);
     else
-        watch(upstream, 0); /* not asked for: let it wait in the kernel */
+        http_upstream_watch(upstream, 0); /* not asked for: let it wait in the kernel */
 }
 
 bool http_upstream_wait(struct http_upstream *upstream, struct context *ctx, int events,
@@ -90,7 +92,7 @@ bool http_upstream_wait(struct http_upstream *upstream, struct context *ctx, int
     struct waiter waiter;
     waiter_init(&waiter, ctx);
     upstream->waiter = &waiter;
-    watch(upstream, events);
+    http_upstream_watch(upstream, events);
     bool is_woken = waiter_wait_until(&waiter, deadline_ns, e);
     upstream->waiter = NULL;
     if (is_woken)
@@ -139,6 +141,7 @@ void http_upstream_make_idle(struct http_upstream *upstream)
         return;
     }
     upstream->is_idle = true;
+    upstream->on_event = NULL;
     upstream->was_reused = true;
     upstream->idle_until_ns = clock_monotonic_ns(client->clock) + client->idle_ms * 1000000;
     upstream->origin->idle_count++;
@@ -146,7 +149,7 @@ void http_upstream_make_idle(struct http_upstream *upstream)
     list_push_back(&client->ages, &upstream->age_link);
     if (client->timer.heap_index == 0)
         timer_arm(client->scheduler, &client->timer, upstream->idle_until_ns);
-    watch(upstream, UV_READABLE);
+    http_upstream_watch(upstream, UV_READABLE);
 }
 
 /* A pooled connection was checked for another caller: its address must pass this caller's check as

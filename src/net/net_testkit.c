@@ -8,11 +8,13 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* ---- loops and coroutines ---- */
@@ -69,6 +71,20 @@ void testkit_server_start(struct testkit_server *kit, size_t loop_count,
         ensure(loop_start_thread(kit->loops[i], "test-loop", &e));
 }
 
+struct stopping {
+    struct loop *loop;
+    void (*on_drained)(struct loop *loop);
+};
+
+static void stop_loop(void *argument)
+{
+    struct stopping *stopping = argument;
+    if (stopping->on_drained)
+        stopping->on_drained(stopping->loop);
+    loop_stop(stopping->loop);
+    free(stopping);
+}
+
 struct drain {
     struct testkit_server *kit;
     int64_t drain_ms;
@@ -85,8 +101,12 @@ static void drain_main(void *argument)
     context_init(&ctx, loop_scheduler(kit->loops[0]), arena, deadline_ns);
     kit->has_drained_in_time = http_server_drain(kit->server, &ctx, &e);
     context_deinit(&ctx);
-    for (size_t i = 0; i < kit->loop_count; i++)
-        loop_stop(kit->loops[i]);
+    for (size_t i = 0; i < kit->loop_count; i++) {
+        struct stopping *stopping = malloc(sizeof(*stopping));
+        ensure(stopping != NULL);
+        *stopping = (struct stopping){kit->loops[i], kit->on_drained};
+        loop_post(kit->loops[i], stop_loop, stopping);
+    }
 }
 
 static void start_drain(void *argument)
@@ -111,19 +131,20 @@ void testkit_server_stop(struct testkit_server *kit, int64_t drain_ms)
 
 enum { KEPT_MAX = 4096, ANSWER_BYTES_MAX = 64 << 20 };
 static char *kept[KEPT_MAX];
-static size_t kept_count;
+static _Atomic size_t kept_count; /* scripted servers keep from their threads */
 
 static char *keep(char *bytes)
 {
-    ensure(kept_count < KEPT_MAX);
-    kept[kept_count++] = bytes;
+    size_t index = atomic_fetch_add(&kept_count, 1);
+    ensure(index < KEPT_MAX);
+    kept[index] = bytes;
     return bytes;
 }
 
 void raw_free_all(void)
 {
     while (kept_count > 0)
-        free(kept[--kept_count]);
+        free(kept[atomic_fetch_sub(&kept_count, 1) - 1]);
 }
 
 static void set_timeouts(int fd)
@@ -354,6 +375,51 @@ str raw_read_request(int fd)
     if (!read_exact(fd, bytes + head.len, length))
         return STR_NONE;
     return str_of(bytes, head.len + length);
+}
+
+/* ---- certificates ---- */
+
+bool testkit_shell(const char *format, ...)
+{
+    char command[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(command, sizeof(command), format, arguments);
+    va_end(arguments);
+    pid_t pid = fork();
+    if (pid == 0) {
+        execl("/bin/sh", "sh", "-c", command, (char *) NULL);
+        _exit(127);
+    }
+    int status = -1;
+    return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+static bool make_authority(const char *folder, const char *name)
+{
+    return testkit_shell(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=%s "
+        "-keyout %s/%s.key -out %s/%s.pem 2>/dev/null",
+        name, folder, name, folder, name);
+}
+
+static bool make_certificate(const char *folder, const char *name, const char *authority)
+{
+    return testkit_shell("cd %s && openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
+                         "-subj /CN=%s -keyout %s.key -out %s.csr 2>/dev/null",
+                         folder, name, name, name) &&
+           testkit_shell("cd %s && openssl x509 -req -in %s.csr -CA %s.pem -CAkey %s.key "
+                         "-CAcreateserial -days 2 -extfile ext -out %s.pem 2>/dev/null",
+                         folder, name, authority, authority, name);
+}
+
+bool testkit_make_certificates(const char *folder)
+{
+    return testkit_shell("printf 'subjectAltName=DNS:localhost,IP:127.0.0.2' > %s/ext", folder) &&
+           make_authority(folder, "authority") && make_authority(folder, "other") &&
+           make_certificate(folder, "server", "authority") &&
+           make_certificate(folder, "client", "authority") &&
+           make_certificate(folder, "stranger", "other");
 }
 
 long testkit_rss_kib(void)

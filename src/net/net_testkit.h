@@ -21,6 +21,7 @@ struct testkit_server {
     struct http_server *server;
     uint16_t port;
     bool has_drained_in_time;
+    void (*on_drained)(struct loop *loop); /* optional: on each loop, before it stops */
 };
 /* options: address, port, handler and owner may be left out (owner, then handler, are required only
    to answer). */
@@ -58,6 +59,13 @@ void raw_server_start(struct raw_server *server,
                       void (*serve)(int fd, size_t index, void *argument), void *argument);
 void raw_server_stop(struct raw_server *server);
 str raw_read_request(int fd); /* head and Content-Length body; empty when the peer closed */
+
+/* ---- certificates, made with the openssl program ---- */
+
+bool testkit_shell(const char *format, ...) format_like(1, 2); /* true: it ended with 0 */
+/* In folder: authority.pem and other.pem; by the first server.pem (localhost, 127.0.0.2) and
+   client.pem, by the other stranger.pem; each with its .key. */
+bool testkit_make_certificates(const char *folder);
 
 long testkit_rss_kib(void);
 

@@ -1,4 +1,4 @@
-#include "net/tls.h"
+#include "net/tls_internal.h"
 
 #include "base/arena.h"
 #include "base/ensure.h"
@@ -8,7 +8,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/err.h>
-#include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,14 +17,6 @@ struct tls_context {
     SSL_CTX *ssl;
     BIO_METHOD *socket_method;
     struct map *sessions; /* "host:port" to SSL_SESSION */
-};
-
-struct tls {
-    SSL *ssl;
-    struct tls_context *context;
-    int fd;
-    bool is_broken;
-    char origin[280];
 };
 
 /* ---- a BIO that never raises SIGPIPE ---- */
@@ -58,7 +49,7 @@ static long socket_control(BIO *bio, int command, long number, void *pointer)
     return command == BIO_CTRL_FLUSH;
 }
 
-static BIO_METHOD *socket_method_create(void)
+BIO_METHOD *tls_socket_method_create(void)
 {
     BIO_METHOD *method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "socket");
     ensure(method != NULL);
@@ -98,8 +89,7 @@ static int on_new_session(SSL *ssl, SSL_SESSION *session)
 
 /* ---- contexts ---- */
 
-/* The oldest entry of libssl's queue as text; the queue is emptied. */
-static const char *ssl_problem(char *text, size_t room)
+const char *tls_problem(char *text, size_t room)
 {
     unsigned long code = ERR_get_error();
     if (code == 0)
@@ -122,7 +112,7 @@ static bool load_authorities(struct tls_context *context, str ca_file, struct er
     char text[160];
     if (SSL_CTX_load_verify_locations(context->ssl, str_to_cstr(arena, ca_file), NULL) != 1)
         return error_set(e, REASON_CONFIG, "certificate authorities from " STR_FMT ": %s",
-                         STR_ARG(ca_file), ssl_problem(text, sizeof(text)));
+                         STR_ARG(ca_file), tls_problem(text, sizeof(text)));
     return true;
 }
 
@@ -133,7 +123,7 @@ bool tls_context_create(str ca_file, struct tls_context **out, struct error *e)
     ensure(context != NULL);
     context->ssl = SSL_CTX_new(TLS_client_method());
     ensure(context->ssl != NULL);
-    context->socket_method = socket_method_create();
+    context->socket_method = tls_socket_method_create();
     context->sessions = map_create();
     SSL_CTX_set_min_proto_version(context->ssl, TLS1_2_VERSION);
     SSL_CTX_set_verify(context->ssl, SSL_VERIFY_PEER, NULL);
@@ -180,6 +170,21 @@ static bool expect_host(SSL *ssl, const char *host)
                     (void *) (uintptr_t) host) == 1;
 }
 
+struct tls *tls_create(SSL_CTX *ssl, BIO_METHOD *method, int fd)
+{
+    struct tls *tls = calloc(1, sizeof(*tls));
+    ensure(tls != NULL);
+    tls->fd = fd;
+    tls->ssl = SSL_new(ssl);
+    BIO *bio = BIO_new(method);
+    ensure(tls->ssl != NULL && bio != NULL);
+    BIO_set_data(bio, tls);
+    BIO_set_init(bio, 1);
+    SSL_set_bio(tls->ssl, bio, bio);
+    SSL_set_app_data(tls->ssl, tls);
+    return tls;
+}
+
 bool tls_open(struct tls_context *context, int fd, str host, uint16_t port, struct tls **out,
               struct error *e)
 {
@@ -188,18 +193,11 @@ bool tls_open(struct tls_context *context, int fd, str host, uint16_t port, stru
         return error_set(e, REASON_INVALID, "a host name of %zu bytes", host.len);
     memcpy(name, host.ptr, host.len);
     name[host.len] = 0;
-    struct tls *tls = calloc(1, sizeof(*tls));
-    ensure(tls != NULL);
+    struct tls *tls = tls_create(context->ssl, context->socket_method, fd);
     tls->context = context;
-    tls->fd = fd;
-    snprintf(tls->origin, sizeof(tls->origin), "%s:%u", name, port);
-    tls->ssl = SSL_new(context->ssl);
-    BIO *bio = BIO_new(context->socket_method);
-    ensure(tls->ssl != NULL && bio != NULL);
-    BIO_set_data(bio, tls);
-    BIO_set_init(bio, 1);
-    SSL_set_bio(tls->ssl, bio, bio);
-    SSL_set_app_data(tls->ssl, tls);
+    tls->origin = malloc(sizeof(name) + 8);
+    ensure(tls->origin != NULL);
+    snprintf(tls->origin, sizeof(name) + 8, "%s:%u", name, port);
     SSL_set_connect_state(tls->ssl);
     if (!expect_host(tls->ssl, name)) {
         tls->is_broken = true;
@@ -217,11 +215,9 @@ void tls_close(struct tls *tls)
 {
     if (!tls)
         return;
-    ERR_clear_error();
-    if (!tls->is_broken && SSL_is_init_finished(tls->ssl))
-        (void) SSL_shutdown(tls->ssl);
-    ERR_clear_error();
+    tls_say_goodbye(tls);
     SSL_free(tls->ssl);
+    free(tls->origin);
     free(tls);
 }
 
@@ -235,14 +231,15 @@ static enum tls_result explain(struct tls *tls, int result, const char *what, st
     default: break;
     }
     tls->is_broken = true;
+    const char *peer = tls->origin ? tls->origin : "a client";
     long verdict = SSL_get_verify_result(tls->ssl);
     if (verdict != X509_V_OK) {
         ERR_clear_error();
-        error_set(e, REASON_UNAVAILABLE, "TLS with %s: certificate: %s", tls->origin,
+        error_set(e, REASON_UNAVAILABLE, "TLS with %s: certificate: %s", peer,
                   X509_verify_cert_error_string(verdict));
     } else {
-        error_set(e, REASON_UNAVAILABLE, "TLS with %s: %s: %s", tls->origin, what,
-                  ssl_problem(text, sizeof(text)));
+        error_set(e, REASON_UNAVAILABLE, "TLS with %s: %s: %s", peer, what,
+                  tls_problem(text, sizeof(text)));
     }
     return TLS_FAILED;
 }
@@ -256,6 +253,10 @@ enum tls_result tls_handshake(struct tls *tls, struct error *e)
 
 enum tls_result tls_read(struct tls *tls, void *bytes, size_t room, size_t *count, struct error *e)
 {
+    if (tls->is_broken) {
+        error_set(e, REASON_UNAVAILABLE, "TLS: the connection failed earlier");
+        return TLS_FAILED;
+    }
     ERR_clear_error();
     int result = SSL_read_ex(tls->ssl, bytes, room, count);
     return result == 1 ? TLS_DONE : explain(tls, result, "read", e);
@@ -267,6 +268,25 @@ enum tls_result tls_write(struct tls *tls, const void *bytes, size_t len, size_t
     ERR_clear_error();
     int result = SSL_write_ex(tls->ssl, bytes, len, count);
     return result == 1 ? TLS_DONE : explain(tls, result, "write", e);
+}
+
+bool tls_has_pending(const struct tls *tls)
+{
+    return tls->is_broken || SSL_has_pending(tls->ssl) == 1 ||
+           (SSL_get_shutdown(tls->ssl) & SSL_RECEIVED_SHUTDOWN) != 0;
+}
+
+void tls_say_goodbye(struct tls *tls)
+{
+    ERR_clear_error();
+    if (!tls->is_broken && SSL_is_init_finished(tls->ssl))
+        (void) SSL_shutdown(tls->ssl);
+    ERR_clear_error();
+}
+
+void tls_spoil(struct tls *tls)
+{
+    tls->is_broken = true;
 }
 
 bool tls_was_resumed(const struct tls *tls)

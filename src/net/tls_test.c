@@ -20,45 +20,6 @@ static pid_t server_pid;
 static uint16_t server_port;
 static FILE *server_output;
 
-static bool shell(const char *format, ...) format_like(1, 2);
-static bool shell(const char *format, ...)
-{
-    char command[1024];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(command, sizeof(command), format, arguments);
-    va_end(arguments);
-    pid_t pid = fork();
-    if (pid == 0) {
-        execl("/bin/sh", "sh", "-c", command, (char *) NULL);
-        _exit(127);
-    }
-    int status = -1;
-    return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
-}
-
-static bool make_authority(const char *name)
-{
-    return shell(
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=%s "
-        "-keyout %s/%s.key -out %s/%s.pem 2>/dev/null",
-        name, folder, name, folder, name);
-}
-
-static bool make_certificates(void)
-{
-    return make_authority("authority") && make_authority("other") &&
-           shell("printf 'subjectAltName=DNS:localhost,IP:127.0.0.2' > %s/ext", folder) &&
-           shell("openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=server "
-                 "-keyout %s/server.key "
-                 "-out %s/server.csr 2>/dev/null",
-                 folder, folder) &&
-           shell("openssl x509 -req -in %s/server.csr -CA %s/authority.pem -CAkey %s/authority.key "
-                 "-CAcreateserial -days 2 "
-                 "-extfile %s/ext -out %s/server.pem 2>/dev/null",
-                 folder, folder, folder, folder, folder);
-}
-
 /* s_server -WWW answers each GET with a file of its folder and closes. */
 static bool start_tls_server(void)
 {
@@ -95,7 +56,8 @@ static int set_up(void **state)
         return -1;
     snprintf(authority_file, sizeof(authority_file), "%s/authority.pem", folder);
     snprintf(other_file, sizeof(other_file), "%s/other.pem", folder);
-    if (!make_certificates() || !shell("head -c 100000 /dev/zero | tr '\\0' x > %s/page", folder))
+    if (!testkit_make_certificates(folder) ||
+        !testkit_shell("head -c 100000 /dev/zero | tr '\\0' x > %s/page", folder))
         return -1;
     return start_tls_server() ? 0 : -1;
 }
@@ -107,7 +69,7 @@ static int tear_down(void **state)
     waitpid(server_pid, NULL, 0);
     fclose(server_output);
     blocking_pool_stop();
-    return shell("rm -r %s", folder) ? 0 : -1;
+    return testkit_shell("rm -r %s", folder) ? 0 : -1;
 }
 
 struct call {
