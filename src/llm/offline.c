@@ -106,8 +106,10 @@ static may_suspend bool make_reply(struct context *ctx, struct arena *arena,
 }
 
 static bool offline_complete(struct provider *provider, struct context *ctx,
-                             const struct prompt *prompt, struct reply *reply, struct error *e)
+                             const struct provider_call *how, const struct prompt *prompt,
+                             struct reply *reply, struct error *e)
 {
+    (void) how;
     (void) provider;
     return make_reply(ctx, ctx->arena, prompt, reply, e);
 }
@@ -224,8 +226,10 @@ static void own_strings(struct arena *arena, struct reply *reply)
 }
 
 static bool offline_stream(struct provider *provider, struct context *ctx,
-                           const struct prompt *prompt, struct reply_stream **out, struct error *e)
+                           const struct provider_call *how, const struct prompt *prompt,
+                           struct reply_stream **out, struct error *e)
 {
+    (void) how;
     (void) provider;
     struct offline_stream *stream = calloc(1, sizeof *stream);
     ensure(stream != NULL);
@@ -242,9 +246,11 @@ static bool offline_stream(struct provider *provider, struct context *ctx,
 
 /* ---- the rest of the contract ---- */
 
-static bool offline_forward(struct provider *provider, struct context *ctx, str path, str body,
+static bool offline_forward(struct provider *provider, struct context *ctx,
+                            const struct provider_call *how, str path, str body,
                             struct http_exchange **out, struct error *e)
 {
+    (void) how;
     (void) ctx;
     (void) path;
     (void) body;
@@ -273,11 +279,11 @@ static void offline_destroy(struct provider *provider)
 
 static const struct provider_ops offline_ops = {
     .name = "offline",
-    .dialect = DIALECT_NONE,
     .is_stand_in = true,
     .complete = offline_complete,
     .stream = offline_stream,
     .forward = offline_forward,
+    .embed = offline_embed,
     .models = offline_models,
     .destroy = offline_destroy,
 };

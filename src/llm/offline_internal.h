@@ -10,6 +10,7 @@
 #define NEXUS_LLM_OFFLINE_INTERNAL_H
 
 #include "llm/prompt.h"
+#include "llm/provider.h"
 
 enum {
     OFFLINE_WORDS_MAX = 400, /* of a question; the rest is not looked at */
@@ -131,5 +132,11 @@ void offline_plan_value(struct analysis *analysis, const struct column *column,
 str offline_arguments(struct arena *arena, const struct analysis *analysis);
 void offline_tell_result(struct offline_turn *turn, const struct analysis *analysis,
                          const struct part *part);
+
+/* ---- vectors (offline_embed.c) ---- */
+/* Hashed words and letter triples, of length 1: near in spelling, not in meaning.  1536 numbers unless asked otherwise. */
+may_suspend bool offline_embed(struct provider *provider, struct context *ctx,
+                               const struct provider_call *how, const struct embed_request *request,
+                               struct embed_reply *reply, struct error *e);
 
 #endif

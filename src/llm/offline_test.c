@@ -338,16 +338,16 @@ static void run_provider(void *argument)
     struct prompt prompt = {
         .model = S("m"), .messages = &message, .message_count = 1, .max_output_tokens = 100};
     struct reply reply;
-    assert_true(provider_complete(provider, &ctx, &prompt, &reply, &e));
+    assert_true(provider_complete(provider, &ctx, NULL, &prompt, &reply, &e));
     assert_int_equal(reply.usage.output_tokens, 100);
     assert_int_equal(reply.finish, FINISH_STOP);
     prompt.max_output_tokens = 99;
-    assert_true(provider_complete(provider, &ctx, &prompt, &reply, &e));
+    assert_true(provider_complete(provider, &ctx, NULL, &prompt, &reply, &e));
     assert_int_equal(reply.usage.output_tokens, 99);
     assert_int_equal(reply.finish, FINISH_LENGTH);
     assert_true(reply.usage.input_tokens <= prompt_input_tokens_bound(&prompt));
     struct http_exchange *exchange = NULL;
-    assert_false(provider_forward(provider, &ctx, S("/x"), S(""), &exchange, &e));
+    assert_false(provider_forward(provider, &ctx, NULL, S("/x"), S(""), &exchange, &e));
     assert_int_equal(e.reason, REASON_PROVIDER_INVALID);
     provider_destroy(provider);
     assert_false(provider_offline_create(STR_NONE, &provider, &e));

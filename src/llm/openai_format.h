@@ -3,6 +3,9 @@
  * openai adapter (prompt -> request,
  * answer -> reply) and by the gateway's dialect (request -> prompt, reply -> answer), so the two
  * cannot drift apart.
+ * Reasoning of another API is shown in reasoning_content; its signatures go along in thinking_blocks, a list of that API's
+ * blocks, and come back in the member of the same name: {"type": "thinking", "thinking", "signature"} or {"type":
+ * "redacted_thinking", "data"}.
  * Source: shared OpenAPI subset of the OpenAI API (chat/completions).
  */
 #ifndef NEXUS_LLM_OPENAI_FORMAT_H
@@ -21,6 +24,10 @@ void openai_write_request(struct json_writer *w, const struct prompt *prompt, bo
 enum openai_limit { OPENAI_MAX_TOKENS, OPENAI_MAX_COMPLETION_TOKENS };
 void openai_write_request_for(struct json_writer *w, const struct prompt *prompt, bool is_stream,
                               enum openai_limit limit);
+/* UNSUPPORTED when the prompt holds what Chat Completions cannot say and what cannot be left out: another API's documents and files
+ * without text, tools that it runs itself. */
+must_check bool openai_check_prompt(struct arena *scratch, const struct prompt *prompt,
+                                    struct error *e);
 /* request body -> prompt (on the arena); members with no place in prompt go to `extra`.
  * REASON_SCHEMA names the member.
    max_output_tokens stays 0 when the caller did not say; with max_tokens and max_completion_tokens

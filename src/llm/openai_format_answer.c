@@ -20,6 +20,8 @@ static void write_usage(struct json_writer *w, const struct usage *usage)
     json_key(w, S("prompt_tokens_details"));
     json_object_begin(w);
     json_put_i64(w, S("cached_tokens"), usage->cached_tokens);
+    if (usage->cache_write_tokens > 0)
+        json_put_i64(w, S("cache_write_tokens"), usage->cache_write_tokens);
     json_object_end(w);
     json_key(w, S("completion_tokens_details"));
     json_object_begin(w);
@@ -64,6 +66,47 @@ static void write_joined(struct json_writer *w, str key, const struct reply *rep
         json_put_raw(w, key, S("null"));
 }
 
+/* One of another API's thinking blocks, made of a part's or a delta's opaque; false when there is none. */
+static bool write_thinking_block(struct json_writer *w, str text, str opaque)
+{
+    const struct json *tree = NULL;
+    struct error ignored = {0};
+    struct json_limits limits = {.allow_duplicates = true};
+    str signature;
+    if (!str_starts_with(opaque, S("{")) ||
+        !json_parse(w->out->arena, opaque, limits, &tree, &ignored))
+        return false;
+    if (json_type(json_get(tree, S("type"))) == JSON_STRING) {
+        json_write_raw(w, opaque);
+        return true;
+    }
+    if (!json_to_str(json_get(tree, S("signature")), &signature))
+        return false;
+    json_object_begin(w);
+    json_put_str(w, S("type"), S("thinking"));
+    json_put_str(w, S("thinking"), text);
+    json_put_str(w, S("signature"), signature);
+    json_object_end(w);
+    return true;
+}
+
+static void write_thinking_blocks(struct json_writer *w, const struct reply *reply)
+{
+    bool has_any = false;
+    for (size_t i = 0; i < reply->part_count; i++)
+        has_any = has_any || (reply->parts[i].kind == PART_REASONING &&
+                              str_starts_with(reply->parts[i].opaque, S("{")));
+    if (!has_any)
+        return;
+    json_key(w, S("thinking_blocks"));
+    json_array_begin(w);
+    for (size_t i = 0; i < reply->part_count; i++) {
+        if (reply->parts[i].kind == PART_REASONING)
+            write_thinking_block(w, reply->parts[i].text, reply->parts[i].opaque);
+    }
+    json_array_end(w);
+}
+
 static void write_calls(struct json_writer *w, const struct reply *reply)
 {
     bool has_begun = false;
@@ -105,6 +148,7 @@ void openai_write_reply(struct json_writer *w, const struct openai_answer *answe
     write_joined(w, S("content"), reply, PART_TEXT, false, true);
     write_joined(w, S("refusal"), reply, PART_TEXT, true, true);
     write_joined(w, S("reasoning_content"), reply, PART_REASONING, false, false);
+    write_thinking_blocks(w, reply);
     write_calls(w, reply);
     json_object_end(w);
     json_put_raw(w, S("logprobs"), S("null"));
@@ -137,6 +181,18 @@ static void write_call_delta(struct json_writer *w, const struct delta *delta)
     json_array_end(w);
 }
 
+static void write_reasoning_delta(struct json_writer *w, const struct delta *delta)
+{
+    if (delta->text.len > 0 || !str_starts_with(delta->opaque, S("{")))
+        json_put_str(w, S("reasoning_content"), delta->text);
+    if (!str_starts_with(delta->opaque, S("{")))
+        return;
+    json_key(w, S("thinking_blocks"));
+    json_array_begin(w);
+    write_thinking_block(w, delta->text, delta->opaque);
+    json_array_end(w);
+}
+
 static void write_delta(struct json_writer *w, const struct delta *delta, bool is_first)
 {
     json_object_begin(w);
@@ -148,7 +204,7 @@ static void write_delta(struct json_writer *w, const struct delta *delta, bool i
                      str_equal(delta->opaque, OPENAI_MEMBER_REFUSAL) ? S("refusal") : S("content"),
                      delta->text);
         break;
-    case DELTA_REASONING: json_put_str(w, S("reasoning_content"), delta->text); break;
+    case DELTA_REASONING: write_reasoning_delta(w, delta); break;
     case DELTA_TOOL_CALL:
     case DELTA_TOOL_ARGUMENTS: write_call_delta(w, delta); break;
     case DELTA_END: break;
@@ -223,7 +279,8 @@ void openai_write_error(struct json_writer *w, const struct error *e)
     json_put_str(w, S("message"),
                  str_from_cstr(e->message[0] ? e->message : error_title(e->reason)));
     json_put_str(w, S("type"), error_type(e));
-    json_put_raw(w, S("param"), S("null"));
+    json_put_raw(w, S("param"),
+                 e->reason == REASON_PREVIOUS_RESPONSE ? S("\"previous_response_id\"") : S("null"));
     json_put_str(w, S("code"), error_code_word(e));
     json_object_end(w);
     json_object_end(w);

@@ -49,7 +49,10 @@ static bool read_content_part(struct arena *arena, const struct json *item,
     }
     if (str_equal(type, S("image_url")))
         return read_image(arena, item, place, out, e);
-    return fail(place, e, ".type must be text, image_url or refusal");
+    if (str_equal(type, S("file")))
+        return openai_read_file(arena, item, out) ||
+               fail(place, e, ".file.file_data must be a PDF as a data: URL in base64");
+    return fail(place, e, ".type must be text, image_url, file or refusal");
 }
 
 static bool read_content(struct arena *arena, const struct json *content, struct place *place,
@@ -110,10 +113,13 @@ static bool read_assistant(struct arena *arena, const struct json *message, stru
     if (json_type(calls) != JSON_ABSENT && json_type(calls) != JSON_NULL &&
         json_type(calls) != JSON_ARRAY)
         return fail(place, e, ".tool_calls must be a list");
-    if (content_count(content) + json_count(calls) > PROMPT_PARTS_MAX)
+    size_t most =
+        content_count(content) + json_count(calls) + openai_thinking_block_count(message) + 2;
+    if (most > PROMPT_PARTS_MAX)
         return fail(place, e, " has too many parts");
-    out->parts = ARENA_ARRAY(arena, struct part, content_count(content) + json_count(calls) + 2);
-    if (openai_read_reasoning(message, &text, &opaque))
+    out->parts = ARENA_ARRAY(arena, struct part, most);
+    out->part_count = openai_read_thinking_blocks(arena, message, out->parts);
+    if (out->part_count == 0 && openai_read_reasoning(message, &text, &opaque))
         out->parts[out->part_count++] =
             (struct part){.kind = PART_REASONING, .text = text, .opaque = opaque};
     if (has_content && !read_content(arena, content, place, out->parts, &out->part_count, e))

@@ -84,6 +84,46 @@ bool openai_read_reasoning(const struct json *message, str *text, str *opaque)
     return false;
 }
 
+size_t openai_thinking_block_count(const struct json *message)
+{
+    const struct json *blocks = json_get(message, S("thinking_blocks"));
+    return json_type(blocks) == JSON_ARRAY ? json_count(blocks) : 0;
+}
+
+static str signature_opaque(struct arena *arena, str signature)
+{
+    struct strbuf text;
+    struct json_writer w;
+    strbuf_init(&text, arena, 6 * signature.len + 32);
+    json_writer_init(&w, &text);
+    json_object_begin(&w);
+    json_put_str(&w, S("signature"), signature);
+    json_object_end(&w);
+    return strbuf_str(&text);
+}
+
+size_t openai_read_thinking_blocks(struct arena *arena, const struct json *message,
+                                   struct part *out)
+{
+    const struct json *blocks = json_get(message, S("thinking_blocks")), *block;
+    size_t count = 0;
+    struct json_iter it = json_iter(json_type(blocks) == JSON_ARRAY ? blocks : NULL);
+    while (json_next(&it, NULL, &block)) {
+        str type = json_str_or(block, S("type"), STR_NONE), signature;
+        struct part part = {.kind = PART_REASONING};
+        if (str_equal(type, S("redacted_thinking")))
+            part.opaque = json_print(arena, block);
+        else if (str_equal(type, S("thinking")) &&
+                 json_to_str(json_get(block, S("signature")), &signature)) {
+            part.text = json_str_or(block, S("thinking"), STR_NONE);
+            part.opaque = signature_opaque(arena, signature);
+        } else
+            continue;
+        out[count++] = part;
+    }
+    return count;
+}
+
 str openai_make_call_id(struct arena *arena, str reply_id, int index, str name)
 {
     uint64_t hash = str_hash(name, str_hash(reply_id, (uint64_t) index + 1));
@@ -153,11 +193,13 @@ static bool read_reply_message(struct arena *arena, const struct json *message, 
     const struct json *content = json_get(message, S("content"));
     const struct json *calls = json_get(message, S("tool_calls"));
     str text, opaque;
-    size_t most = json_count(content) + json_count(calls) + 3;
+    size_t most =
+        json_count(content) + json_count(calls) + openai_thinking_block_count(message) + 3;
     if (json_type(calls) != JSON_ARRAY)
         calls = NULL;
     out->parts = ARENA_ARRAY(arena, struct part, most);
-    if (openai_read_reasoning(message, &text, &opaque))
+    out->part_count = openai_read_thinking_blocks(arena, message, out->parts);
+    if (out->part_count == 0 && openai_read_reasoning(message, &text, &opaque))
         add_text(out, PART_REASONING, text, opaque);
     read_reply_content(content, out);
     add_text(out, PART_TEXT, json_str_or(message, S("refusal"), STR_NONE), OPENAI_MEMBER_REFUSAL);
@@ -292,6 +334,20 @@ static bool read_call_piece(struct arena *arena, const struct json *item,
                      (struct delta){.kind = DELTA_TOOL_ARGUMENTS, .index = call, .text = text}, e);
 }
 
+/* Its text came in reasoning_content. */
+static bool read_thinking_piece(struct arena *arena, const struct json *delta,
+                                struct deltas *deltas, struct error *e)
+{
+    struct part *parts = ARENA_ARRAY(arena, struct part, openai_thinking_block_count(delta));
+    size_t count = openai_read_thinking_blocks(arena, delta, parts);
+    for (size_t i = 0; i < count; i++) {
+        if (!add_delta(deltas, (struct delta){.kind = DELTA_REASONING, .opaque = parts[i].opaque},
+                       e))
+            return false;
+    }
+    return true;
+}
+
 static bool read_delta(struct arena *arena, const struct json *delta,
                        struct openai_stream_state *state, struct deltas *deltas, struct error *e)
 {
@@ -299,6 +355,8 @@ static bool read_delta(struct arena *arena, const struct json *delta,
     str text, opaque;
     if (openai_read_reasoning(delta, &text, &opaque) &&
         !add_piece(deltas, DELTA_REASONING, text, opaque, e))
+        return false;
+    if (openai_thinking_block_count(delta) > 0 && !read_thinking_piece(arena, delta, deltas, e))
         return false;
     if (!add_piece(deltas, DELTA_TEXT, json_str_or(delta, S("content"), STR_NONE), STR_NONE, e) ||
         !add_piece(deltas, DELTA_TEXT, json_str_or(delta, S("refusal"), STR_NONE),

@@ -49,14 +49,17 @@ static void write_image_part(struct json_writer *w, const struct part *part)
 static void write_content(struct json_writer *w, const struct prompt_message *message)
 {
     json_key(w, S("content"));
-    if (is_plain_text(message) && message->part_count <= 1) {
+    bool is_file = message->part_count == 1 && openai_is_file(w->out->arena, &message->parts[0]);
+    if (is_plain_text(message) && message->part_count <= 1 && !is_file) {
         json_write_str(w, message->part_count ? message->parts[0].text : S(""));
         return;
     }
     json_array_begin(w);
     for (size_t i = 0; i < message->part_count; i++) {
         const struct part *part = &message->parts[i];
-        if (part->kind == PART_TEXT)
+        if (openai_is_file(w->out->arena, part))
+            openai_write_file(w, part);
+        else if (part->kind == PART_TEXT)
             write_text_part(w, part->text);
         else if (part->kind == PART_IMAGE)
             write_image_part(w, part);
@@ -250,7 +253,8 @@ static bool is_ours(str key, const struct prompt *prompt)
             return true;
     }
     if (str_equal(key, S("tools")) || str_equal(key, S("tool_choice")) ||
-        str_equal(key, S("parallel_tool_calls")))
+        str_equal(key, S("parallel_tool_calls")) ||
+        str_equal(key, S("anthropic"))) /* what only that API knows */
         return true;
     return (str_equal(key, S("temperature")) && prompt->temperature >= 0) ||
            (str_equal(key, S("response_format")) && prompt->response_format.len > 0) ||
@@ -303,4 +307,39 @@ void openai_write_request_for(struct json_writer *w, const struct prompt *prompt
     }
     write_extra(w, prompt);
     json_object_end(w);
+}
+
+/* ---- what cannot be said ---- */
+
+/* A part that is a whole block of another API's, without words that could stand for it. */
+static bool is_foreign(struct arena *arena, const struct part *part)
+{
+    const struct json *block = NULL;
+    struct error ignored = {0};
+    struct json_limits limits = {.allow_duplicates = true};
+    bool has_words = part->text.len > 0;
+    if (part->kind == PART_REASONING || has_words || !str_starts_with(part->opaque, S("{")) ||
+        openai_is_file(arena, part))
+        return false;
+    return json_parse(arena, part->opaque, limits, &block, &ignored) &&
+           (json_get(block, S("type")) || json_get(block, S("content")));
+}
+
+bool openai_check_prompt(struct arena *scratch, const struct prompt *prompt, struct error *e)
+{
+    for (size_t i = 0; i < prompt->message_count; i++) {
+        const struct prompt_message *message = &prompt->messages[i];
+        for (size_t k = 0; k < message->part_count; k++) {
+            if (is_foreign(scratch, &message->parts[k]))
+                return error_set(
+                    e, REASON_UNSUPPORTED,
+                    "a document, file or hosted tool's block in the conversation cannot "
+                    "be sent to a model of Chat Completions");
+        }
+    }
+    if (json_count(json_path(prompt->extra, S("/anthropic/tools"))) > 0)
+        return error_set(e, REASON_UNSUPPORTED,
+                         "tools that the Messages API runs itself cannot be asked of a model of "
+                         "Chat Completions");
+    return true;
 }

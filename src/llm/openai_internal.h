@@ -1,18 +1,26 @@
 /*
- * The two halves of the openai provider: requests (openai.c) and streams (openai_stream.c).
+ * The halves of the openai provider: requests (openai.c), streams (openai_stream.c), embeddings (openai_embed.c).
  */
 #ifndef NEXUS_LLM_OPENAI_INTERNAL_H
 #define NEXUS_LLM_OPENAI_INTERNAL_H
 
 #include "llm/openai_format.h"
-#include "llm/provider.h"
-#include "net/http_client.h"
+#include "llm/provider_http.h"
+#include "llm/provider_stream.h"
 
-/* Reads the answer's events; takes the exchange.  The provider outlives the stream. */
-struct reply_stream *openai_stream_create(const struct provider *provider,
-                                          struct http_exchange *give_exchange);
-/* {"data": [{"id": ...}]} -> names */
-must_check bool openai_read_models(struct arena *arena, const struct json *body, str **names,
-                                   size_t *count, struct error *e);
+struct openai {
+    struct provider base;
+    struct provider_http http;
+    enum openai_limit limit;
+};
+struct openai *openai_of(struct provider *provider);
+
+/* Reads a streamed answer's events. */
+extern const struct provider_stream_reader openai_stream_reader;
+
+/* openai_embed.c: POST /embeddings. */
+may_suspend bool openai_embed(struct provider *provider, struct context *ctx,
+                              const struct provider_call *how, const struct embed_request *request,
+                              struct embed_reply *reply, struct error *e);
 
 #endif

@@ -204,7 +204,7 @@ static void expect_complete(struct provider *provider, struct context *ctx, cons
 {
     struct reply reply;
     struct error e = {0};
-    assert_false(provider_complete(provider, ctx, ask(ctx, text), &reply, &e));
+    assert_false(provider_complete(provider, ctx, NULL, ask(ctx, text), &reply, &e));
     if (e.reason != reason)
         fail_msg("'%s' gave %s: %s", text, error_problem(e.reason), e.message);
     assert_null(strstr(e.message, "key-number"));
@@ -217,7 +217,7 @@ static void expect_stream(struct provider *provider, struct context *ctx, const 
     struct reply reply;
     struct error e = {0};
     OWNED(reply_stream) stream = NULL;
-    if (provider_stream(provider, ctx, ask(ctx, text), &stream, &e))
+    if (provider_stream(provider, ctx, NULL, ask(ctx, text), &stream, &e))
         assert_false(provider_contract_drain(stream, ctx, &reply, &e));
     if (e.reason != reason)
         fail_msg("'%s' gave %s: %s", text, error_problem(e.reason), e.message);
@@ -238,7 +238,7 @@ static void run_failures(struct provider *provider, struct context *ctx)
     struct error e = {0};
     struct reply reply;
     OWNED(reply_stream) stream = NULL;
-    assert_true(provider_stream(provider, ctx, ask(ctx, "no done"), &stream, &e));
+    assert_true(provider_stream(provider, ctx, NULL, ask(ctx, "no done"), &stream, &e));
     assert_true(provider_contract_drain(stream, ctx, &reply, &e));
     assert_int_equal(reply.finish, FINISH_LENGTH);
     assert_false(reply.usage.is_reported);
@@ -255,8 +255,8 @@ static void run_forward(struct provider *provider, struct context *ctx)
     struct error e = {0};
     OWNED(http_exchange) exchange = NULL;
     str body;
-    assert_true(provider_forward(provider, ctx, S("/chat/completions"), S("{\"as\":\"it is\"}"),
-                                 &exchange, &e));
+    assert_true(provider_forward(provider, ctx, NULL, S("/chat/completions"),
+                                 S("{\"as\":\"it is\"}"), &exchange, &e));
     assert_int_equal(http_exchange_status(exchange), 200);
     assert_true(http_exchange_read_all(exchange, ctx, 1 << 20, &body, &e));
     assert_true(str_find(body, S("one two three")) != STR_NOT_FOUND);

@@ -107,7 +107,7 @@ static int64_t message_tokens(const struct prompt_message *message)
 static int64_t tool_tokens(const struct tool_spec *tool)
 {
     return PROMPT_TOKENS_PER_TOOL + text_tokens(tool->name) + text_tokens(tool->description) +
-           json_text_tokens(tool->parameters);
+           json_text_tokens(tool->parameters) + json_text_tokens(tool->opaque);
 }
 
 int64_t prompt_input_tokens_bound(const struct prompt *prompt)

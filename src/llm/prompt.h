@@ -3,8 +3,12 @@
  * dialects translate.
  *
  * Everything is borrowed or lives on the caller's arena.  What this form has no member for travels
- * in `extra` (the caller's own
- * JSON object of the same dialect) and is passed on unchanged.
+ * in `extra`, a JSON object in the words of Chat Completions whatever dialect it came from (top_p,
+ * stop, reasoning_effort, service_tier); what only one other API knows is an object under that
+ * API's name (extra.anthropic), which the others leave out.
+ *
+ * An opaque is a JSON string (a member's name, a detail) or a JSON object (a signature, a whole
+ * block).  In a stream of deltas an object ends its part: the next piece begins another one.
  */
 #ifndef NEXUS_LLM_PROMPT_H
 #define NEXUS_LLM_PROMPT_H
@@ -18,8 +22,8 @@ bool role_parse(str text, enum role *out); /* "developer" is system */
 enum part_kind { PART_TEXT, PART_IMAGE, PART_TOOL_CALL, PART_TOOL_RESULT, PART_REASONING };
 struct part {
     enum part_kind kind;
-    str text;      /* TEXT, REASONING, TOOL_RESULT: content; IMAGE: URL or data: URL */
-    str call_id;   /* TOOL_CALL, TOOL_RESULT */
+    str text; /* TEXT, REASONING, TOOL_RESULT: content; IMAGE: URL or data: URL */
+    str call_id; /* TOOL_CALL, TOOL_RESULT; IMAGE: of the call whose result it stands in, mostly empty */
     str name;      /* TOOL_CALL, TOOL_RESULT: tool */
     str arguments; /* TOOL_CALL: JSON text as the model wrote it (may be invalid) */
     bool is_error; /* TOOL_RESULT */
@@ -36,6 +40,7 @@ struct tool_spec {
     str description;
     str parameters; /* JSON Schema text */
     bool is_strict; /* the provider must hold the model to the schema */
+    str opaque;     /* provider's own JSON object: members that this form has no place for */
 };
 struct prompt {
     str model; /* the provider's name of it */
@@ -83,10 +88,10 @@ struct reply {
 enum delta_kind { DELTA_TEXT, DELTA_REASONING, DELTA_TOOL_CALL, DELTA_TOOL_ARGUMENTS, DELTA_END };
 struct delta {
     enum delta_kind kind;
-    str text;           /* TEXT, REASONING, TOOL_ARGUMENTS: the piece */
-    int index;          /* TOOL_*: which call */
-    str call_id, name;  /* TOOL_CALL: begins call `index` */
-    str opaque;         /* TEXT, REASONING: belongs into the part that the pieces form */
+    str text;          /* TEXT, REASONING, TOOL_ARGUMENTS: the piece */
+    int index;         /* TOOL_*: which call */
+    str call_id, name; /* TOOL_CALL: begins call `index` */
+    str opaque; /* TEXT, REASONING: belongs into the part that the pieces form; an object ends it */
     enum finish finish; /* END */
     struct usage usage; /* END */
     str id, model;      /* END */

@@ -24,25 +24,38 @@ static void check_prompt(const struct provider *provider, const struct context *
     ensure(prompt->tool_count == 0 || prompt->tools);
 }
 
-bool provider_complete(struct provider *provider, struct context *ctx, const struct prompt *prompt,
+bool provider_complete(struct provider *provider, struct context *ctx,
+                       const struct provider_call *how, const struct prompt *prompt,
                        struct reply *reply, struct error *e)
 {
     check_prompt(provider, ctx, prompt);
-    return context_check(ctx, e) && provider->ops->complete(provider, ctx, prompt, reply, e);
+    return context_check(ctx, e) && provider->ops->complete(provider, ctx, how, prompt, reply, e);
 }
 
-bool provider_stream(struct provider *provider, struct context *ctx, const struct prompt *prompt,
+bool provider_stream(struct provider *provider, struct context *ctx,
+                     const struct provider_call *how, const struct prompt *prompt,
                      struct reply_stream **out, struct error *e)
 {
     check_prompt(provider, ctx, prompt);
-    return context_check(ctx, e) && provider->ops->stream(provider, ctx, prompt, out, e);
+    return context_check(ctx, e) && provider->ops->stream(provider, ctx, how, prompt, out, e);
 }
 
-bool provider_forward(struct provider *provider, struct context *ctx, str path, str body,
+bool provider_forward(struct provider *provider, struct context *ctx,
+                      const struct provider_call *how, str path, str body,
                       struct http_exchange **out, struct error *e)
 {
     ensure(provider && ctx && str_starts_with(path, S("/")));
-    return context_check(ctx, e) && provider->ops->forward(provider, ctx, path, body, out, e);
+    return context_check(ctx, e) && provider->ops->forward(provider, ctx, how, path, body, out, e);
+}
+
+bool provider_embed(struct provider *provider, struct context *ctx, const struct provider_call *how,
+                    const struct embed_request *request, struct embed_reply *reply, struct error *e)
+{
+    ensure(provider && ctx && request && request->text_count > 0 && request->texts);
+    if (!provider->ops->embed)
+        return error_set(e, REASON_UNSUPPORTED, "provider " STR_FMT " has no embeddings",
+                         STR_ARG(provider->name));
+    return context_check(ctx, e) && provider->ops->embed(provider, ctx, how, request, reply, e);
 }
 
 bool provider_models(struct provider *provider, struct context *ctx, str **names, size_t *count,

@@ -83,7 +83,7 @@ static struct reply complete(struct provider *provider, struct context *ctx, con
 {
     struct reply reply;
     struct error e = {0};
-    if (!provider_complete(provider, ctx, ask(ctx, text), &reply, &e))
+    if (!provider_complete(provider, ctx, NULL, ask(ctx, text), &reply, &e))
         fail_msg("complete: %s", e.message);
     return reply;
 }
@@ -93,7 +93,7 @@ static struct reply stream(struct provider *provider, struct context *ctx, const
     struct reply reply;
     struct error e = {0};
     OWNED(reply_stream) stream = NULL;
-    if (!provider_stream(provider, ctx, ask(ctx, text), &stream, &e))
+    if (!provider_stream(provider, ctx, NULL, ask(ctx, text), &stream, &e))
         fail_msg("stream: %s", e.message);
     if (!provider_contract_drain(stream, ctx, &reply, &e))
         fail_msg("next: %s", e.message);
@@ -123,11 +123,11 @@ static void check_failures(struct provider *provider, struct context *ctx)
     struct reply reply;
     struct reply_stream *never = NULL;
     struct error e = {0};
-    assert_false(provider_complete(provider, ctx, ask(ctx, FAILS), &reply, &e));
+    assert_false(provider_complete(provider, ctx, NULL, ask(ctx, FAILS), &reply, &e));
     assert_int_equal(e.reason, REASON_PROVIDER_RATE_LIMITED);
     assert_int_equal(e.retry_after_ms, 1500);
     e = (struct error){0};
-    assert_false(provider_stream(provider, ctx, ask(ctx, FAILS), &never, &e));
+    assert_false(provider_stream(provider, ctx, NULL, ask(ctx, FAILS), &never, &e));
     assert_int_equal(e.reason, REASON_PROVIDER_RATE_LIMITED);
     assert_null(never);
 }
@@ -141,14 +141,14 @@ static void check_waits(struct provider *provider, struct context *ctx)
     struct context child;
     int64_t before = context_now_ns(ctx);
     context_init_child(&child, ctx, context_deadline_in(ctx, 50));
-    assert_false(provider_complete(provider, &child, ask(ctx, SLEEPS), &reply, &e));
+    assert_false(provider_complete(provider, &child, NULL, ask(ctx, SLEEPS), &reply, &e));
     assert_int_equal(e.code, ERROR_TIMEOUT);
     assert_int_equal(e.reason, REASON_TIMEOUT);
     context_deinit(&child);
     context_init_child(&child, ctx, DEADLINE_NONE);
     context_cancel(&child);
     e = (struct error){0};
-    assert_false(provider_complete(provider, &child, ask(ctx, SAYS), &reply, &e));
+    assert_false(provider_complete(provider, &child, NULL, ask(ctx, SAYS), &reply, &e));
     assert_int_equal(e.code, ERROR_CANCELLED);
     context_deinit(&child);
     assert_true(context_now_ns(ctx) - before < 2000000000ll);
@@ -159,7 +159,7 @@ static void check_early_close(struct provider *provider, struct context *ctx)
     struct error e = {0};
     struct delta delta;
     struct reply_stream *stream = NULL;
-    assert_true(provider_stream(provider, ctx, ask(ctx, SAYS), &stream, &e));
+    assert_true(provider_stream(provider, ctx, NULL, ask(ctx, SAYS), &stream, &e));
     assert_true(reply_stream_next(stream, ctx, &delta, &e));
     reply_stream_close(stream);
     reply_stream_close(NULL);

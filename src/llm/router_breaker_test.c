@@ -1,0 +1,247 @@
+#include "llm/router_testkit.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+/* ---- breaker ---- */
+
+static enum breaker_state state_of(struct route_scene *s)
+{
+    return breaker_look(&s->known->targets[0].health->breaker, clock_monotonic_ns(s->clock));
+}
+
+static void test_the_breaker_opens_probes_ramps_and_closes(void **state)
+{
+    (void) state;
+    struct route_scene *s = route_scene_create(1);
+    struct route route, other;
+    struct attempt attempt, second;
+    struct error e = {0}, failure = route_scene_failure(REASON_PROVIDER_OVERLOADED);
+    int64_t wait_ms;
+    s->model.retries_max = 0;
+    route_scene_adopt(s);
+    for (int i = 0; i < ROUTER_BREAKER_FAILURES_IN_ROW; i++) {
+        assert_int_equal(state_of(s), BREAKER_CLOSED);
+        assert_int_equal(route_scene_call_failing(s, REASON_PROVIDER_OVERLOADED, &e), 1);
+    }
+    assert_int_equal(state_of(s), BREAKER_OPEN);
+    e = (struct error){0};
+    assert_int_equal(route_scene_call_failing(s, REASON_PROVIDER_OVERLOADED, &e), 0);
+    assert_int_equal(e.reason, REASON_PROVIDER_OVERLOADED);
+    assert_in_range(e.retry_after_ms, ROUTER_BREAKER_OPEN_MS, ROUTER_BREAKER_OPEN_MS * 5 / 4);
+    route_scene_pass_ms(s, ROUTER_BREAKER_OPEN_MS - 1);
+    assert_int_equal(state_of(s), BREAKER_OPEN);
+    route_scene_pass_ms(s, ROUTER_BREAKER_OPEN_MS / 4 + 1);
+    assert_int_equal(state_of(s), BREAKER_HALF_OPEN);
+    route_scene_begin(s, &route); /* one probe at a time */
+    assert_true(route_next(&route, NULL, &attempt, &wait_ms, &e));
+    assert_true(attempt.is_probe);
+    route_scene_begin(s, &other);
+    assert_false(route_next(&other, NULL, &second, &wait_ms, &e));
+    attempt_end(&attempt, &failure); /* it fails: open again, twice as long */
+    assert_int_equal(state_of(s), BREAKER_OPEN);
+    route_scene_pass_ms(s, ROUTER_BREAKER_OPEN_MS * 2 - 1);
+    assert_int_equal(state_of(s), BREAKER_OPEN);
+    route_scene_pass_ms(s, ROUTER_BREAKER_OPEN_MS / 2 + 1);
+    struct error cancelled = route_scene_failure(REASON_CANCELLED);
+    route_scene_begin(s, &route); /* a probe that was cancelled says nothing and makes room */
+    assert_true(route_next(&route, NULL, &attempt, &wait_ms, &e));
+    attempt_end(&attempt, &cancelled);
+    assert_int_equal(state_of(s), BREAKER_HALF_OPEN);
+    for (int i = 0; i < ROUTER_BREAKER_PROBES; i++) {
+        route_scene_begin(s, &route);
+        assert_true(route_next(&route, NULL, &attempt, &wait_ms, &e));
+        assert_true(attempt.is_probe);
+        attempt_first_token(&attempt); /* long before the end of the stream */
+        attempt_end(&attempt, NULL);
+    }
+    assert_int_equal(state_of(s), BREAKER_RAMPING);
+    route_scene_pass_ms(s, ROUTER_BREAKER_RAMP_MS);
+    assert_int_equal(state_of(s), BREAKER_CLOSED);
+    route_scene_assert_at_rest(s);
+    route_scene_destroy(s);
+}
+
+static void test_a_share_of_failures_opens_the_breaker_without_a_row(void **state)
+{
+    (void) state;
+    struct route_scene *s = route_scene_create(1);
+    struct error e = {0};
+    s->model.retries_max = 0;
+    route_scene_adopt(s);
+    int calls = 0;
+    while (state_of(s) == BREAKER_CLOSED && calls < 100) {
+        if (calls++ % 2)
+            route_scene_call_ok(s, STR_NONE);
+        else
+            route_scene_call_failing(s, REASON_PROVIDER_NETWORK, &e);
+        route_scene_pass_ms(s, 100);
+    }
+    assert_in_range(calls, ROUTER_BREAKER_CALLS_MIN, ROUTER_BREAKER_CALLS_MIN + 1);
+    route_scene_destroy(s);
+}
+
+static void test_old_failures_are_forgotten_with_their_window(void **state)
+{
+    (void) state;
+    struct route_scene *s = route_scene_create(1);
+    struct error e = {0};
+    s->model.retries_max = 0;
+    route_scene_adopt(s);
+    for (int i = 0; i < 200; i++) {
+        if (i % 2)
+            route_scene_call_ok(s, STR_NONE);
+        else
+            route_scene_call_failing(s, REASON_PROVIDER_NETWORK, &e);
+        route_scene_pass_ms(s, ROUTER_BREAKER_BUCKET_MS);
+        assert_int_equal(state_of(s), BREAKER_CLOSED);
+    }
+    route_scene_destroy(s);
+}
+
+static void test_a_target_that_ramps_up_gets_a_growing_share(void **state)
+{
+    (void) state;
+    struct route_scene *s = route_scene_create(2);
+    size_t shares[4] = {0};
+    route_scene_adopt(s);
+    struct breaker *breaker = &s->known->targets[0].health->breaker;
+    pthread_mutex_lock(&breaker->lock);
+    breaker->since_ns = clock_monotonic_ns(s->clock);
+    atomic_store(&breaker->state, BREAKER_RAMPING);
+    pthread_mutex_unlock(&breaker->lock);
+    for (int step = 0; step < 4; step++) {
+        for (int i = 0; i < 1000; i++)
+            shares[step] += route_scene_call_ok(s, STR_NONE) == 0;
+        route_scene_pass_ms(s, ROUTER_BREAKER_RAMP_MS / 3);
+    }
+    assert_in_range(shares[0], 20, 90);
+    assert_true(shares[0] < shares[1] && shares[1] < shares[2] && shares[2] < shares[3]);
+    assert_in_range(shares[3], 440, 560);
+    route_scene_destroy(s);
+}
+
+static void test_a_callers_own_short_deadline_does_not_open_the_breaker(void **state)
+{
+    (void) state;
+    struct route_scene *s = route_scene_create(1);
+    struct error e = {0};
+    route_scene_adopt(s);
+    for (int i = 0; i < 50; i++)
+        route_scene_call_failing(s, REASON_TIMEOUT, &e);
+    assert_int_equal(state_of(s), BREAKER_CLOSED);
+    route_scene_destroy(s);
+}
+
+/* ---- hedges ---- */
+
+static void first_token_after(struct route_scene *s, int64_t ms)
+{
+    struct route route;
+    struct attempt attempt;
+    struct error e = {0};
+    int64_t wait_ms;
+    route_scene_begin(s, &route);
+    assert_true(route_next(&route, NULL, &attempt, &wait_ms, &e));
+    route_scene_pass_ms(s, ms);
+    attempt_first_token(&attempt);
+    attempt_end(&attempt, NULL);
+}
+
+static void test_a_hedge_goes_out_at_the_measured_p95_to_another_target(void **state)
+{
+    (void) state;
+    struct route_scene *s = route_scene_create(2);
+    struct route route;
+    struct attempt first, second;
+    struct error e = {0};
+    int64_t wait_ms;
+    s->model.hedge_after_ms = -1;
+    route_scene_adopt(s);
+    route_scene_begin(s, &route);
+    assert_true(route_next(&route, NULL, &first, &wait_ms, &e));
+    assert_int_equal(route_hedge_after_ms(&route, &first), 0); /* nothing is known yet */
+    attempt_end(&first, NULL);
+    for (int i = 0; i < 400; i++)
+        first_token_after(s, i % 40 == 0 ? 2000 : 100);
+    route_scene_begin(s, &route);
+    assert_true(route_next(&route, NULL, &first, &wait_ms, &e));
+    assert_in_range(route_hedge_after_ms(&route, &first), 100, 115);
+    assert_true(route_next(&route, NULL, &second, &wait_ms, &e));
+    assert_true(second.is_hedge);
+    assert_int_not_equal(second.target_index, first.target_index);
+    assert_false(route_next(&route, NULL, &(struct attempt){0}, &wait_ms, &e)); /* no third */
+    struct error lost = route_scene_failure(REASON_CANCELLED);
+    attempt_end(&first, &lost);
+    attempt_end(&second, NULL);
+    route_scene_assert_at_rest(s);
+    route_scene_destroy(s);
+}
+
+static void test_hedges_stay_a_small_share_of_calls(void **state)
+{
+    (void) state;
+    struct route_scene *s = route_scene_create(2);
+    int hedges = 0;
+    s->model.hedge_after_ms = 50;
+    route_scene_adopt(s);
+    for (int i = 0; i < 2000; i++) {
+        struct route route;
+        struct attempt first, second;
+        struct error e = {0}, lost = route_scene_failure(REASON_CANCELLED);
+        int64_t wait_ms;
+        route_scene_begin(s, &route);
+        assert_true(route_next(&route, NULL, &first, &wait_ms, &e));
+        if (route_hedge_after_ms(&route, &first) == 50 &&
+            route_next(&route, NULL, &second, &wait_ms, &e)) {
+            hedges++;
+            attempt_end(&second, &lost);
+        }
+        attempt_end(&first, NULL);
+    }
+    assert_in_range(hedges, 90, 110);
+    route_scene_destroy(s);
+}
+
+static void test_retries_keep_to_their_budget_in_an_outage(void **state)
+{
+    (void) state;
+    enum { CALLS = 400 };
+    struct route_scene *s = route_scene_create(1);
+    struct error e = {0};
+    int64_t attempts = 0;
+    route_scene_adopt(s);
+    for (int i = 0; i < CALLS; i++) {
+        /* The breaker would end it; this is about the budget alone. */
+        struct breaker *breaker = &s->known->targets[0].health->breaker;
+        atomic_store(&breaker->state, BREAKER_CLOSED);
+        for (size_t b = 0; b < ROUTER_BREAKER_BUCKETS; b++)
+            atomic_store(&breaker->buckets[b], 0);
+        atomic_store(&breaker->failures_in_row, 0);
+        attempts += route_scene_call_failing(s, REASON_PROVIDER_OVERLOADED, &e);
+    }
+    int64_t elapsed_s = clock_monotonic_ns(s->clock) / ROUTE_SCENE_SECOND_NS;
+    int64_t allowed =
+        CALLS + CALLS * ROUTER_RETRY_MILLI / 1000 + ROUTER_RETRY_MILLI_MAX / 1000 + elapsed_s + 1;
+    assert_true(attempts <= allowed);
+    assert_true(attempts > CALLS + CALLS / 10);
+    route_scene_destroy(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_breaker_opens_probes_ramps_and_closes),
+        cmocka_unit_test(test_a_share_of_failures_opens_the_breaker_without_a_row),
+        cmocka_unit_test(test_old_failures_are_forgotten_with_their_window),
+        cmocka_unit_test(test_a_target_that_ramps_up_gets_a_growing_share),
+        cmocka_unit_test(test_a_callers_own_short_deadline_does_not_open_the_breaker),
+        cmocka_unit_test(test_a_hedge_goes_out_at_the_measured_p95_to_another_target),
+        cmocka_unit_test(test_hedges_stay_a_small_share_of_calls),
+        cmocka_unit_test(test_retries_keep_to_their_budget_in_an_outage),
+    };
+    return cmocka_run_group_tests_name("router_breaker", tests, NULL, NULL);
+}
