@@ -12,7 +12,7 @@
 
 #include "store/store.h"
 
-enum { CURSOR_VALUES_MAX = 6 };
+enum { CURSOR_VALUES_MAX = 9 }; /* tenant, order, and the widest key */
 struct cursor_column {
     int column; /* -1: tenant_id */
     enum column_type type;

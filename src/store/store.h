@@ -42,12 +42,13 @@ struct fence {
 };
 
 /* Called once a batch is durable (store_commit and store_submit alike), on whatever thread knows it first: it must be short, thread-safe
-   and must not wait.  Not called for a batch that failed. */
+   and must not wait.  `failed` instead of `run` when a submitted batch was not stored after all (store_commit tells its caller). */
 struct batch_notice {
     void (*run)(const struct batch_notice *notice); /* NULL: none */
     void *owner;
     uuid id;
     int64_t number;
+    void (*failed)(const struct batch_notice *notice, const struct error *why); /* NULL: none */
 };
 
 struct batch {

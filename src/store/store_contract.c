@@ -608,7 +608,8 @@ static void a_durable_batch_gives_notice_and_a_failed_one_does_not(struct contex
         struct batch batch;
         batch_init(&batch, ctx->arena, tenant_a);
         test_session(&batch);
-        batch.notice = (struct batch_notice){take_notice, &noticed, tenant_a, i < 2 ? 1 : 100};
+        batch.notice = (struct batch_notice){
+            .run = take_notice, .owner = &noticed, .id = tenant_a, .number = i < 2 ? 1 : 100};
         OK(i % 2 ? store_submit(store, &batch, &e) : store_commit(store, ctx, &batch, &e));
         batch.notice.number = 10000;
         if (i % 2)

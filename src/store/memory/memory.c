@@ -52,9 +52,14 @@ static bool submit(struct store *base, const struct batch *batch, struct error *
     struct memory_store *store = memory_of(base);
     (void) e;
     struct error failure;
-    if (!apply_locked(store, batch, &failure)) {
+    bool is_ok = batch_fault(batch->fault, "before")
+                     ? error_set(&failure, REASON_STORE, "fault point %s.before", batch->fault)
+                     : apply_locked(store, batch, &failure);
+    if (!is_ok) {
         store->failed_submits++;
         LOG_ERROR("store", S("a submitted batch was not stored"), &failure);
+        if (batch->notice.failed)
+            batch->notice.failed(&batch->notice, &failure);
     }
     return true;
 }

@@ -15,6 +15,7 @@
 #define NEXUS_STORE_SQLITE_CONNECTION_INTERNAL_H
 
 #include "base/arena.h"
+#include "store/cursor.h"
 #include "store/store.h"
 #include <sqlite3.h>
 
@@ -56,7 +57,7 @@ enum {
     PARAMETER_WHERE = PARAMETER_COLUMN + RECORD_COLUMNS_MAX,
     PARAMETER_FILTER = PARAMETER_COLUMN,
     PARAMETER_CURSOR = PARAMETER_FILTER + FILTERS_MAX,
-    PARAMETER_LIMIT = PARAMETER_CURSOR + 6,
+    PARAMETER_LIMIT = PARAMETER_CURSOR + CURSOR_VALUES_MAX,
 };
 
 struct statement_slot {

@@ -112,6 +112,8 @@ static void submitted_finish(struct job *job, bool is_ok, struct error *failure)
         atomic_fetch_add_explicit(&submitted->database->failed_submit_count, 1,
                                   memory_order_relaxed);
         LOG_ERROR("store", S("a submitted batch was not stored"), failure);
+        if (job->notice && job->notice->failed)
+            job->notice->failed(job->notice, failure);
     }
     free(submitted);
 }

@@ -122,8 +122,11 @@ static void finish_group(struct job *jobs)
 {
     for (struct job *next, *job = jobs; job; job = next) {
         next = job->next;
-        if (job->is_ok && job->notice && job->notice->run)
-            job->notice->run(job->notice);
+        if (job->is_ok && job->notice) {
+            if (job->notice->run)
+                job->notice->run(job->notice);
+            job->notice = NULL; /* stored it is, whatever a fault point says below */
+        }
         if (job->is_ok && batch_fault(job->fault, "after"))
             job->is_ok = error_set(&job->error, REASON_STORE, "fault point %s.after", job->fault);
         job_finish(job, job->is_ok);
