@@ -20,6 +20,13 @@ allow if {
 	input.session.budget.tokens > 1000
 }
 
+# Tools that the caller brings and runs itself.
+allow if {
+	input.action == "tool.call"
+	input.user.role in working_roles
+	input.tool.category == "client"
+}
+
 # An operator may run what a user may.
 allow if {
 	input.action == "tool.call"

@@ -2,9 +2,10 @@
  * Event: one entry of a run's journal, decoded.  Pure.
  *
  * data of each type (JSON members; ids are UUID text; amounts are costs):
- *   run.started        agent, model, user_id, message_id (the question), policy {verdict, rule, reason}, epoch, node
+ *   run.started        agent, model, user_id, message_id (the question), policy {verdict, rule, reason}, epoch, node,
+ *                      client_tools? [{name, description, parameters, strict}], response_format?
  *   run.resumed        epoch, node
- *   run.waiting        approvals [approval_id]
+ *   run.waiting        approvals [approval_id], client_calls [tool_call_id]
  *   run.cancelling     by
  *   run.completed      message_id (the answer), cost, finish, degraded?
  *   run.failed         error (problem name), message, cost
@@ -18,6 +19,7 @@
  *   model.delta        attempt, text                           a newer attempt voids an older one's deltas
  *   model.completed    attempt, step, message_id, finish, usage {...}, latency_ms, tool_calls [{tool_call_id, call_id, name}]
  *   model.failed       attempt, step, error, message, will_retry
+ *   tool.requested     tool_call_id, call_id, name                    of the client; input is in `tool_calls`; joined as `input`
  *   tool.intended      tool_call_id, name, version, digest, effect_key, epoch, reservation_id, attempt
  *   tool.completed     tool_call_id, name, status, latency_ms, fuel, error?, message?   output is in `tool_calls`; joined as `output`
  *   approval.requested approval_id, tool_call_id, digest, expires_at

@@ -34,7 +34,8 @@ static void seal_batch(struct journal_writer *w)
         batch_where_integer(&w->batch, AGENT_RUNS_LAST_SEQ, w->flushed_seq);
         w->flushed_seq = w->state->last_seq;
     }
-    w->batch.notice = (struct batch_notice){publish, w->hub, w->run_id, w->state->last_seq};
+    w->batch.notice = (struct batch_notice){
+        .run = publish, .owner = w->hub, .id = w->run_id, .number = w->state->last_seq};
 }
 
 void journal_writer_init(struct journal_writer *w, struct store *store, struct journal_hub *hub,
@@ -232,7 +233,7 @@ static bool join_content(struct store *store, struct context *ctx, uuid tenant_i
     struct error missing = {0};
     bool is_message = event->type == EVENT_MESSAGE_ADDED || event->type == EVENT_MODEL_COMPLETED ||
                       event->type == EVENT_RUN_COMPLETED;
-    bool is_intent = event->type == EVENT_TOOL_INTENDED;
+    bool is_intent = event->type == EVENT_TOOL_INTENDED || event->type == EVENT_TOOL_REQUESTED;
     bool is_call = is_intent || event->type == EVENT_TOOL_COMPLETED;
     if (!is_message && !is_call)
         return true;

@@ -7,10 +7,8 @@
 enum { ACCOUNT_IDLE_SWEEP = 1024 };
 
 static const char *const level_names[ACCOUNT_LEVEL_COUNT] = {
-    [ACCOUNT_RUN] = "run",
-    [ACCOUNT_SESSION] = "session",
-    [ACCOUNT_USER] = "user",
-    [ACCOUNT_TENANT] = "tenant",
+    [ACCOUNT_RUN] = "run",   [ACCOUNT_SESSION] = "session", [ACCOUNT_KEY] = "key",
+    [ACCOUNT_USER] = "user", [ACCOUNT_TENANT] = "tenant",
 };
 
 const char *account_level_name(enum account_level level)
@@ -44,6 +42,8 @@ struct ledger *ledger_create(struct store *store, struct clock *clock, struct ra
     ensure(ledger != NULL);
     *ledger =
         (struct ledger){.store = store, .clock = clock, .random = random, .accounts = map_create()};
+    ledger->take_number = 1;
+    list_init(&ledger->free_leases);
     pthread_mutex_init(&ledger->lock, NULL);
     return ledger;
 }
@@ -59,6 +59,7 @@ void ledger_destroy(struct ledger *ledger)
 {
     if (!ledger)
         return;
+    ledger_taken_destroy(ledger, ledger_take(ledger, true));
     size_t position = 0;
     void *value;
     while (map_next(ledger->accounts, &position, NULL, &value))
@@ -171,7 +172,7 @@ static never_inline bool load_row(struct ledger *ledger, struct context *ctx, uu
     *out = (struct budget){.limit = limit};
     if (store_get(ledger->store, ctx, tenant_id, &key, &row, &missing)) {
         out->spent = get_cost(&row, spent_columns);
-        if (level == ACCOUNT_USER || level == ACCOUNT_TENANT)
+        if (level >= ACCOUNT_KEY)
             out->limit = get_cost(&row, limit_columns);
         return true;
     }
@@ -256,25 +257,37 @@ static bool open_account(struct ledger *ledger, struct context *ctx, uuid tenant
     return true;
 }
 
+/* Without an id the level is absent. */
+static bool open_id_account(struct ledger *ledger, struct context *ctx, uuid tenant_id,
+                            enum account_level level, uuid id, cost limit, struct ledger_path *path,
+                            struct error *e)
+{
+    char text[UUID_TEXT_BYTES + 1];
+    if (uuid_is_none(id) && level != ACCOUNT_TENANT)
+        return true;
+    uuid_format(id, text);
+    return open_account(ledger, ctx, tenant_id, level, str_of(text, UUID_TEXT_BYTES), limit,
+                        &path->accounts[level], e);
+}
+
 bool ledger_open_path(struct ledger *ledger, struct context *ctx, uuid tenant_id, str user_id,
                       uuid session_id, uuid run_id, struct ledger_limits limits,
                       struct ledger_path *out, struct error *e)
 {
-    char session[UUID_TEXT_BYTES + 1], tenant[UUID_TEXT_BYTES + 1], run[UUID_TEXT_BYTES + 1];
-    uuid_format(session_id, session);
-    uuid_format(tenant_id, tenant);
-    uuid_format(run_id, run);
-    *out = (struct ledger_path){.tenant_id = tenant_id, .session_id = session_id, .run_id = run_id};
-    bool ok = open_account(ledger, ctx, tenant_id, ACCOUNT_TENANT, str_of(tenant, UUID_TEXT_BYTES),
-                           COST_LIMITLESS, &out->accounts[ACCOUNT_TENANT], e) &&
+    *out = (struct ledger_path){.tenant_id = tenant_id,
+                                .session_id = session_id,
+                                .run_id = run_id,
+                                .key_id = limits.key_id};
+    bool ok = open_id_account(ledger, ctx, tenant_id, ACCOUNT_TENANT, tenant_id, COST_LIMITLESS,
+                              out, e) &&
               open_account(ledger, ctx, tenant_id, ACCOUNT_USER, user_id, COST_LIMITLESS,
-                           &out->accounts[ACCOUNT_USER], e);
-    if (ok && !uuid_is_none(session_id))
-        ok = open_account(ledger, ctx, tenant_id, ACCOUNT_SESSION, str_of(session, UUID_TEXT_BYTES),
-                          limits.session, &out->accounts[ACCOUNT_SESSION], e);
-    if (ok && !uuid_is_none(run_id) && !cost_equal(limits.run, COST_LIMITLESS))
-        ok = open_account(ledger, ctx, tenant_id, ACCOUNT_RUN, str_of(run, UUID_TEXT_BYTES),
-                          limits.run, &out->accounts[ACCOUNT_RUN], e);
+                           &out->accounts[ACCOUNT_USER], e) &&
+              open_id_account(ledger, ctx, tenant_id, ACCOUNT_KEY, limits.key_id, COST_LIMITLESS,
+                              out, e) &&
+              open_id_account(ledger, ctx, tenant_id, ACCOUNT_SESSION, session_id, limits.session,
+                              out, e) &&
+              (cost_equal(limits.run, COST_LIMITLESS) ||
+               open_id_account(ledger, ctx, tenant_id, ACCOUNT_RUN, run_id, limits.run, out, e));
     if (ok)
         out->user_id = out->accounts[ACCOUNT_USER]->subject;
     else
@@ -309,8 +322,8 @@ static bool refuse(const struct account *account, int field, cost worst_case, st
                      (long long) *cost_field(&left, field));
 }
 
-bool ledger_reserve(struct ledger *ledger, const struct ledger_path *path, cost worst_case,
-                    struct error *e)
+static bool try_reserve(struct ledger *ledger, const struct ledger_path *path, cost worst_case,
+                        bool *has_free, struct error *e)
 {
     bool ok = true;
     int field;
@@ -321,8 +334,23 @@ bool ledger_reserve(struct ledger *ledger, const struct ledger_path *path, cost 
     for (int i = 0; ok && i < ACCOUNT_LEVEL_COUNT; i++)
         if (path->accounts[i])
             budget_reserve(&path->accounts[i]->budget, worst_case);
+    *has_free = !ok && ledger->hooks.flush && ledger_path_has_free(path);
     pthread_mutex_unlock(&ledger->lock);
     return ok;
+}
+
+bool ledger_reserve(struct ledger *ledger, const struct ledger_path *path, cost worst_case,
+                    struct error *e)
+{
+    bool has_free;
+    struct error refusal = {0};
+    if (try_reserve(ledger, path, worst_case, &has_free, &refusal))
+        return true;
+    if (has_free) {
+        ledger->hooks.flush(ledger->hooks.owner);
+        return try_reserve(ledger, path, worst_case, &has_free, e);
+    }
+    return error_copy(e, &refusal);
 }
 
 void ledger_release(struct ledger *ledger, const struct ledger_path *path, cost worst_case)
@@ -351,6 +379,8 @@ void ledger_add_entry(struct ledger *ledger, struct batch *batch, const struct l
     record_set_uuid(row, LEDGER_ID, uuid_new(ledger->clock, ledger->random));
     record_set_integer(row, LEDGER_AT, clock_unix_us(ledger->clock));
     record_set_text(row, LEDGER_USER_ID, path->user_id);
+    if (!uuid_is_none(path->key_id))
+        record_set_uuid(row, LEDGER_KEY_ID, path->key_id);
     if (!uuid_is_none(path->session_id))
         record_set_uuid(row, LEDGER_SESSION_ID, path->session_id);
     if (!uuid_is_none(path->run_id))
@@ -390,6 +420,13 @@ void ledger_settled(struct ledger *ledger, const struct ledger_path *path,
 
 /* ---- looking ---- */
 
+static cost account_remaining(const struct account *account)
+{
+    struct budget budget = account->budget;
+    budget.reserved = cost_subtract(budget.reserved, account->lease_free);
+    return budget_remaining(&budget);
+}
+
 struct ledger_view ledger_view(struct ledger *ledger, const struct ledger_path *path,
                                enum account_level level)
 {
@@ -397,8 +434,10 @@ struct ledger_view ledger_view(struct ledger *ledger, const struct ledger_path *
     pthread_mutex_lock(&ledger->lock);
     if (path->accounts[level]) {
         const struct budget *budget = &path->accounts[level]->budget;
-        view = (struct ledger_view){budget->limit, budget->spent, budget->reserved,
-                                    budget_remaining(budget)};
+        /* A free lease is nobody's: it is given back as soon as the room is needed. */
+        cost reserved = cost_subtract(budget->reserved, path->accounts[level]->lease_free);
+        view = (struct ledger_view){budget->limit, budget->spent, reserved,
+                                    account_remaining(path->accounts[level])};
     }
     pthread_mutex_unlock(&ledger->lock);
     return view;
@@ -410,7 +449,7 @@ cost ledger_remaining(struct ledger *ledger, const struct ledger_path *path)
     pthread_mutex_lock(&ledger->lock);
     for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++)
         if (path->accounts[i])
-            tightest = cost_min(tightest, budget_remaining(&path->accounts[i]->budget));
+            tightest = cost_min(tightest, account_remaining(path->accounts[i]));
     pthread_mutex_unlock(&ledger->lock);
     return tightest;
 }
@@ -420,10 +459,11 @@ bool ledger_set_limit(struct ledger *ledger, struct context *ctx, uuid tenant_id
 {
     struct account *account;
     struct batch batch;
-    if (level != ACCOUNT_USER && level != ACCOUNT_TENANT)
-        return error_set(e, REASON_INVALID,
-                         "only the limits of a user or a tenant can be set; a session's are fixed "
-                         "when it opens");
+    if (level < ACCOUNT_KEY)
+        return error_set(
+            e, REASON_INVALID,
+            "only the limits of a key, a user or a tenant can be set; a session's are fixed "
+            "when it opens");
     if (!open_account(ledger, ctx, tenant_id, level, subject, COST_LIMITLESS, &account, e))
         return false;
     batch_init(&batch, ctx->arena, tenant_id);

@@ -18,22 +18,42 @@ struct drawing {
     bool needs_commit;
 };
 
-/* Room for the calls that overlap: while others are out, the lease grows by more than this call needs. */
-static cost extension_of(const struct account *account, cost need, cost worst_case)
+/* How many more calls like this one the lease is to cover: more and more while it is used up within a second. */
+static int calls_ahead(struct account *account, int64_t now_ns)
 {
-    if (account->plain_calls == 0 || cost_is_zero(need))
+    int64_t second_ns = LEDGER_LEASE_IDLE_MS * 1000000ll;
+    bool is_busy = account->plain_calls > 0 ||
+                   (account->last_plain_ns > 0 && now_ns - account->last_plain_ns < second_ns);
+    bool is_again = account->extended_ns > 0 && now_ns - account->extended_ns < second_ns;
+    account->extended_ns = now_ns;
+    if (!is_busy)
+        return account->lease_ahead = 0;
+    int ahead =
+        is_again && account->lease_ahead > 0 ? 2 * account->lease_ahead : LEDGER_LEASE_CALLS_AHEAD;
+    account->lease_ahead = ahead < LEDGER_LEASE_CALLS_MAX ? ahead : LEDGER_LEASE_CALLS_MAX;
+    return account->lease_ahead;
+}
+
+/* Room for the calls that overlap or follow each other: the lease grows by more than this call needs, within a quarter of what is left. */
+static cost extension_of(struct account *account, cost need, cost worst_case, int64_t now_ns)
+{
+    if (cost_is_zero(need))
         return need;
-    cost generous = need;
-    for (int i = 0; i < LEDGER_LEASE_CALLS_AHEAD; i++)
-        generous = cost_add(generous, worst_case);
     cost remaining = budget_remaining(&account->budget);
     cost quarter = {remaining.tokens / 4, remaining.time_ms / 4, remaining.cost_nanousd / 4,
                     remaining.tool_calls / 4};
-    return cost_fits(generous, quarter) ? generous : need;
+    for (int ahead = calls_ahead(account, now_ns); ahead > 0; ahead /= 2) {
+        cost generous = need;
+        for (int i = 0; i < ahead; i++)
+            generous = cost_add(generous, worst_case);
+        if (cost_fits(generous, quarter))
+            return generous;
+    }
+    return need;
 }
 
-static bool plan_account(struct account *account, cost worst_case, struct draw *draw,
-                         struct error *e)
+static bool plan_account(struct account *account, cost worst_case, int64_t now_ns,
+                         struct draw *draw, struct error *e)
 {
     int field;
     if (account->plain_calls == 0)
@@ -47,7 +67,7 @@ static bool plan_account(struct account *account, cost worst_case, struct draw *
             account_level_name(account->level), cost_field_name(field),
             (long long) *cost_field(&worst_case, field), (long long) *cost_field(&left, field));
     }
-    draw->extension = account->is_leasing ? extension_of(account, need, worst_case) : need;
+    draw->extension = account->is_leasing ? extension_of(account, need, worst_case, now_ns) : need;
     return true;
 }
 
@@ -97,8 +117,10 @@ static void each_account(struct ledger *ledger, const struct ledger_path *path, 
 {
     pthread_mutex_lock(&ledger->lock);
     for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++)
-        if (path->accounts[i] && (!limited_only || path->accounts[i]->is_leasing))
+        if (path->accounts[i] && (!limited_only || path->accounts[i]->is_leasing)) {
             step(path->accounts[i], worst_case, &drawing->draws[i]);
+            ledger_note_free(ledger, path->accounts[i]);
+        }
     pthread_mutex_unlock(&ledger->lock);
 }
 
@@ -106,16 +128,18 @@ static bool plan(struct ledger *ledger, const struct ledger_path *path, cost wor
                  struct drawing *drawing, struct error *e)
 {
     bool ok = true;
+    int64_t now_ns = clock_monotonic_ns(ledger->clock);
     *drawing = (struct drawing){0};
     pthread_mutex_lock(&ledger->lock);
     for (int i = 0; ok && i < ACCOUNT_LEVEL_COUNT; i++)
         if (path->accounts[i])
-            ok = plan_account(path->accounts[i], worst_case, &drawing->draws[i], e);
+            ok = plan_account(path->accounts[i], worst_case, now_ns, &drawing->draws[i], e);
     for (int i = 0; ok && i < ACCOUNT_LEVEL_COUNT; i++) {
         struct account *account = path->accounts[i];
         if (!account)
             continue;
         apply_draw(account, worst_case, &drawing->draws[i]);
+        ledger_note_free(ledger, account);
         if (account->is_leasing && !cost_is_zero(drawing->draws[i].extension))
             drawing->needs_commit = true;
     }
@@ -138,11 +162,27 @@ static bool commit_extensions(struct ledger *ledger, struct context *ctx,
     return store_commit(ledger->store, ctx, &batch, e);
 }
 
+/* When it does not fit, free leases of the path are given back (those it cannot draw on are in its way) and it is tried again. */
+static bool plan_or_make_room(struct ledger *ledger, const struct ledger_path *path,
+                              cost worst_case, struct drawing *drawing, struct error *e)
+{
+    struct error refusal = {0};
+    if (plan(ledger, path, worst_case, drawing, &refusal))
+        return true;
+    pthread_mutex_lock(&ledger->lock);
+    bool has_free = ledger->hooks.flush && ledger_path_has_free(path);
+    pthread_mutex_unlock(&ledger->lock);
+    if (!has_free)
+        return error_copy(e, &refusal);
+    ledger->hooks.flush(ledger->hooks.owner);
+    return plan(ledger, path, worst_case, drawing, e);
+}
+
 bool ledger_reserve_plain(struct ledger *ledger, struct context *ctx,
                           const struct ledger_path *path, cost worst_case, struct error *e)
 {
     struct drawing drawing;
-    if (!plan(ledger, path, worst_case, &drawing, e))
+    if (!plan_or_make_room(ledger, path, worst_case, &drawing, e))
         return false;
     if (drawing.needs_commit && !commit_extensions(ledger, ctx, path, &drawing, e)) {
         bool is_unknown = e->reason == REASON_OUTCOME_UNKNOWN;
@@ -154,55 +194,52 @@ bool ledger_reserve_plain(struct ledger *ledger, struct context *ctx,
     return true;
 }
 
-/* Gives how much of the durable lease ends with this settlement: what was used, and all that is free when nobody else is out. */
-static cost settle_account(struct account *account, const struct settlement *settlement)
+/* Gives how much of the durable lease ends with this settlement: what was used.  The rest is free for the next call. */
+static cost settle_account(struct ledger *ledger, struct account *account,
+                           const struct settlement *settlement, int64_t now_ns)
 {
     struct budget *budget = &account->budget;
     account->plain_calls--;
+    account->last_plain_ns = now_ns;
     if (!account->is_leasing) {
         budget_settle(budget, settlement->reserved, settlement->used);
         return (cost){0};
     }
     cost covered = cost_min(settlement->used, settlement->reserved);
-    cost beyond = cost_subtract(settlement->used, covered);
     account->lease_drawn = cost_subtract(account->lease_drawn, settlement->reserved);
     account->lease_free =
         cost_add(account->lease_free, cost_subtract(settlement->reserved, covered));
-    cost ended = covered;
-    if (account->plain_calls == 0) {
-        ended = cost_add(ended, account->lease_free);
-        account->lease_free = (cost){0};
-    }
-    budget->reserved = cost_subtract(budget->reserved, ended);
+    budget->reserved = cost_subtract(budget->reserved, covered);
     budget->spent = cost_add(budget->spent, settlement->used);
-    budget->overdraft = cost_add(budget->overdraft, beyond);
-    return ended;
+    budget->overdraft = cost_add(budget->overdraft, cost_subtract(settlement->used, covered));
+    ledger_note_free(ledger, account);
+    return covered;
 }
 
 void ledger_settle_plain(struct ledger *ledger, const struct ledger_path *path,
                          const struct settlement *settlement)
 {
-    OWNED(arena) arena = arena_create(0);
-    struct batch batch;
-    struct error e = {0};
-    batch_init(&batch, arena, path->tenant_id);
-    batch.fault = "";
-    ledger_add_entry(ledger, &batch, path, settlement);
+    cost ended[ACCOUNT_LEVEL_COUNT] = {{0}};
+    struct settlement settled = *settlement;
+    int64_t now_ns = clock_monotonic_ns(ledger->clock);
+    if (!cost_fits(settlement->used, settlement->reserved))
+        settled.basis = "overdraft";
     pthread_mutex_lock(&ledger->lock);
-    for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++) {
-        struct account *account = path->accounts[i];
-        if (!account)
-            continue;
-        cost ended = settle_account(account, settlement);
-        if (!cost_is_zero(settlement->used) || !cost_is_zero(ended))
-            account_add_row(ledger, &batch, account, settlement->used,
-                            cost_subtract((cost){0}, ended));
-    }
+    bool is_first = !ledger->gathering && list_is_empty(&ledger->free_leases);
+    for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++)
+        if (path->accounts[i])
+            ended[i] = settle_account(ledger, path->accounts[i], settlement, now_ns);
+    if (!cost_is_zero(settlement->used))
+        ledger_gather(ledger, path, &settled, ended);
+    is_first = is_first && (ledger->gathering || !list_is_empty(&ledger->free_leases));
     pthread_mutex_unlock(&ledger->lock);
-    if (!store_submit(
-            ledger->store, &batch,
-            &e)) /* the lease in the store covers it: counted as forfeited at the next start */
-        LOG_ERROR("orchestrator.ledger", S("a usage record was not stored"), &e);
+    if (is_first && ledger->hooks.wanted)
+        ledger->hooks.wanted(ledger->hooks.owner);
+}
+
+void ledger_release_plain(struct ledger *ledger, const struct ledger_path *path, cost reserved)
+{
+    ledger_settle_plain(ledger, path, &(struct settlement){.reserved = reserved});
 }
 
 /* ---- after a crash ---- */
@@ -226,12 +263,14 @@ static void add_forfeit_entry(struct ledger *ledger, struct batch *batch, const 
 {
     str level = record_text(row, BUDGETS_LEVEL), subject = record_text(row, BUDGETS_SUBJECT);
     struct record *entry = batch_add(batch, WRITE_INSERT, TABLE_LEDGER);
-    uuid session_id;
+    uuid session_id, key_id;
     record_set_uuid(entry, LEDGER_ID, uuid_new(ledger->clock, ledger->random));
     record_set_integer(entry, LEDGER_AT, clock_unix_us(ledger->clock));
     record_set_text(entry, LEDGER_USER_ID, str_equal(level, S("user")) ? subject : S(""));
     if (str_equal(level, S("session")) && uuid_parse(subject, &session_id))
         record_set_uuid(entry, LEDGER_SESSION_ID, session_id);
+    if (str_equal(level, S("key")) && uuid_parse(subject, &key_id))
+        record_set_uuid(entry, LEDGER_KEY_ID, key_id);
     record_set_text(entry, LEDGER_KIND, level);
     record_set_text(entry, LEDGER_BASIS, S("forfeited"));
     record_set_integer(entry, LEDGER_TOKENS, leased.tokens);
@@ -318,6 +357,8 @@ static void sum_entry(struct arena *arena, struct map *sums, uuid tenant_id,
     if (record_has(row, LEDGER_SESSION_ID) && (!is_forfeit || str_equal(kind, S("session"))))
         sum_into(arena, sums, S("session"), uuid_str(arena, record_uuid(row, LEDGER_SESSION_ID)),
                  amount);
+    if (record_has(row, LEDGER_KEY_ID) && (!is_forfeit || str_equal(kind, S("key"))))
+        sum_into(arena, sums, S("key"), uuid_str(arena, record_uuid(row, LEDGER_KEY_ID)), amount);
 }
 
 typedef bool row_visitor(void *owner, const struct record *row);

@@ -2,6 +2,7 @@
 #include "base/ensure.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "llm/router.h"
 #include "orchestrator/orchestrator_internal.h"
 #include "orchestrator/run_internal.h"
 #include <stdatomic.h>
@@ -16,12 +17,23 @@ bool orchestrator_create(const struct orchestrator_parts *parts, struct orchestr
     if (catalog_count(parts->settings->catalog) == 0)
         return error_set(e, REASON_CONFIG, "no model is configured and none was found");
     struct orchestrator *o = calloc(1, sizeof *o);
-    ensure(o != NULL);
+    ensure(o != NULL && parts->router != NULL);
     o->parts = *parts;
+    router_adopt(parts->router, parts->settings->catalog);
     o->settings = parts->settings;
     o->settings->references = 1;
     pthread_mutex_init(&o->settings_lock, NULL);
     o->ledger = ledger_create(parts->store, parts->clock, parts->random);
+    o->usage = usage_log_create(&(struct usage_log_parts){
+        .store = parts->store,
+        .ledger = o->ledger,
+        .metrics = parts->metrics,
+        .clock = parts->clock,
+        .random = parts->random,
+        .lane = &parts->lanes[0],
+    });
+    o->model_calls_allowed = metrics_series(parts->metrics, METRIC_POLICY_DECISIONS,
+                                            (str[]){S("model.call"), S("allow")}, 2);
     o->hub = journal_hub_create();
     o->lanes = calloc(parts->lane_count, sizeof *o->lanes);
     ensure(o->lanes != NULL);
@@ -39,6 +51,7 @@ void orchestrator_destroy(struct orchestrator *o)
         return;
     for (size_t i = 0; i < o->parts.lane_count; i++)
         ensure(list_is_empty(&o->lanes[i].runs));
+    usage_log_destroy(o->usage);
     orchestrator_release(o->settings);
     ledger_destroy(o->ledger);
     journal_hub_destroy(o->hub);
@@ -55,6 +68,11 @@ const struct orchestrator_parts *orchestrator_parts(const struct orchestrator *o
 struct ledger *orchestrator_ledger(struct orchestrator *o)
 {
     return o->ledger;
+}
+
+struct usage_log *orchestrator_usage(struct orchestrator *o)
+{
+    return o->usage;
 }
 
 struct journal_hub *orchestrator_hub(struct orchestrator *o)
@@ -91,8 +109,10 @@ void orchestrator_release(const struct settings *settings)
 void orchestrator_reconfigure(struct orchestrator *o, struct settings *give_settings)
 {
     give_settings->references = 1;
+    router_adopt(o->parts.router, give_settings->catalog);
     pthread_mutex_lock(&o->settings_lock);
     struct settings *old = o->settings;
+    give_settings->version = old->version + 1;
     o->settings = give_settings;
     pthread_mutex_unlock(&o->settings_lock);
     orchestrator_release(old);
@@ -251,11 +271,9 @@ static void drain_lane(struct context *ctx, void *argument)
 static void let_posts_pass(struct orchestrator *o, struct context *ctx)
 {
     struct context patient;
-    struct batch nothing;
     struct error e = {0};
     context_init(&patient, ctx->scheduler, ctx->arena, DEADLINE_NONE);
-    batch_init(&nothing, ctx->arena, UUID_NONE);
-    if (!store_commit(o->parts.store, &patient, &nothing, &e))
+    if (!usage_log_sync(o->usage, &patient, &e))
         LOG_WARN("orchestrator", S("the store did not take its last batch"),
                  LOG_STR("error.message", str_from_cstr(e.message)));
     context_deinit(&patient);

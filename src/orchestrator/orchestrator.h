@@ -15,7 +15,7 @@
 #include "agent/executor.h"
 #include "agent/registry.h"
 #include "llm/catalog.h"
-#include "observe/metrics.h"
+#include "observe/trace.h"
 #include "orchestrator/agent_definition.h"
 #include "orchestrator/audit.h"
 #include "orchestrator/journal.h"
@@ -38,15 +38,20 @@ struct settings {
     int64_t approval_expiry_ms;
     int64_t call_timeout_ms; /* of one model call, total: 120 s */
     int64_t session_files_bytes_max;
+    uint64_t
+        version; /* no other snapshot of this process has it; set by _create and _reconfigure */
     _Atomic int references;
 };
 
 struct orchestrator_parts {
     struct store *store;
+    struct router
+        *router; /* borrowed; every catalog of a snapshot is adopted here (llm/router.h) */
     struct policy *policy;
     struct registry *registry;
     struct executor *executor;
     struct metrics *metrics;
+    struct tracer *tracer; /* NULL: no traces */
     struct clock *clock;
     struct random *random;
     struct lane *lanes;
@@ -66,6 +71,8 @@ const struct settings *orchestrator_acquire(struct orchestrator *o);
 void orchestrator_release(const struct settings *settings);
 const struct orchestrator_parts *orchestrator_parts(const struct orchestrator *o);
 struct ledger *orchestrator_ledger(struct orchestrator *o);
+struct usage_log;
+struct usage_log *orchestrator_usage(struct orchestrator *o); /* usage_log.h */
 struct journal_hub *orchestrator_hub(struct orchestrator *o);
 
 /* At start, on a coroutine: recovers leases and goes on with every run that is not final.  Gives how many. */
@@ -109,6 +116,9 @@ struct run_request {
     const struct prompt_message
         *history; /* compatible routes: the caller's own earlier turns, put before the message */
     size_t history_count;
+    const struct tool_spec *client_tools; /* tools that the caller runs itself */
+    size_t client_tool_count;
+    str response_format; /* JSON text or empty: the form of the last answer */
 };
 /* Durable when it returns.  Policy is asked (run.start) first.  REASON_SESSION_BUSY while another run of the session is live. */
 may_suspend bool run_start(struct orchestrator *o, struct context *ctx,
@@ -123,6 +133,25 @@ may_suspend bool run_list(struct orchestrator *o, struct context *ctx,
                           struct error *e); /* session UUID_NONE: all */
 may_suspend bool run_cancel(struct orchestrator *o, struct context *ctx,
                             const struct principal *principal, uuid run_id, struct error *e);
+/* Results of client tools: all that one answer of the model asked for, together.  Resumes the run; its events after *last_seq tell how
+   it goes on.  NOT_FOUND for calls of others, CONFLICT when a call has its result already. */
+struct client_result {
+    uuid tool_call_id;
+    str content;
+    bool is_error;
+};
+/* The run they belong to, before they are given. */
+may_suspend bool run_of_results(struct orchestrator *o, struct context *ctx,
+                                const struct principal *principal,
+                                const struct client_result *results, size_t count,
+                                struct record *run, struct error *e);
+may_suspend bool run_give_results(struct orchestrator *o, struct context *ctx,
+                                  const struct principal *principal,
+                                  const struct client_result *results, size_t count, uuid *run_id,
+                                  uuid *session_id, int64_t *last_seq, struct error *e);
+/* Cancels runs whose client brought no results in time; main calls it as approvals_expire. */
+may_suspend bool runs_expire(struct orchestrator *o, struct context *ctx, size_t *expired,
+                             struct error *e);
 /* Run as JSON: id, session_id, status, agent, model, cost, trace_id, error {type, message}, times, last_seq. */
 void run_write_json(struct json_writer *w, const struct record *run);
 
@@ -157,40 +186,6 @@ may_suspend bool tool_invoke(struct orchestrator *o, struct context *ctx,
                              const struct principal *principal,
                              const struct tool_invocation *invocation, struct tool_result *out,
                              str *version, struct error *e);
-
-/*
- * A plain model call (compatible routes): policy and reservation before, settlement after.
- *      plain_call_begin --> (send to call.target; on a retryable failure before the first token plain_call_next_target) --> plain_call_end
- * _begin lowers prompt->max_output_tokens to what fits and says so in `is_lowered`.
- */
-struct plain_call {
-    const struct settings *settings;
-    const struct model *model;
-    const struct model_target *target;
-    size_t target_index;
-    uint64_t tried;
-    struct ledger_path path;
-    cost reserved;
-    int64_t input_bound, max_output_tokens, started_ns;
-    bool is_lowered;
-    struct principal principal;
-    uuid id;
-};
-struct plain_request {
-    str model;
-    uuid session_id; /* UUID_NONE: no session */
-    int64_t input_tokens_bound;
-    int64_t max_output_tokens; /* 0: not said */
-    int64_t choices;           /* n, at least 1 */
-};
-may_suspend bool plain_call_begin(struct orchestrator *o, struct context *ctx,
-                                  const struct principal *principal,
-                                  const struct plain_request *request, struct plain_call *out,
-                                  struct error *e);
-bool plain_call_next_target(struct orchestrator *o, struct plain_call *call);
-/* usage NULL or not reported: settled by the reservation (interrupted) or `estimated_output` when >= 0.  Never waits. */
-void plain_call_end(struct orchestrator *o, struct plain_call *call, const struct usage *usage,
-                    int64_t estimated_output, const struct error *failure);
 
 /* ---- session files ---- */
 struct file_upload;

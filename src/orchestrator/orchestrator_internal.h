@@ -5,6 +5,7 @@
 #define NEXUS_ORCHESTRATOR_ORCHESTRATOR_INTERNAL_H
 
 #include "orchestrator/orchestrator.h"
+#include "orchestrator/usage_log.h"
 #include <pthread.h>
 
 /* Touched on its lane only. */
@@ -19,6 +20,8 @@ struct lane_state {
 struct orchestrator {
     struct orchestrator_parts parts;
     struct ledger *ledger;
+    struct usage_log *usage;
+    struct metric_series *model_calls_allowed; /* decisions of the policy */
     struct journal_hub *hub;
     pthread_mutex_t settings_lock;
     struct settings *settings;
@@ -77,5 +80,8 @@ int64_t tool_deadline_ns(struct context *ctx, const struct tool *tool, int64_t r
 struct tool_files session_files_of(struct session_files *files);
 may_suspend bool session_file_rows(struct orchestrator *o, struct context *ctx, uuid tenant_id,
                                    uuid session_id, struct records *out, struct error *e);
+
+/* The JSON array of run.started; empty when there are none or they are over RUN_CLIENT_TOOLS_BYTES_MAX. */
+str client_tools_text(struct arena *arena, const struct tool_spec *tools, size_t count);
 
 #endif

@@ -167,9 +167,10 @@ static void note_prompt(struct testkit *kit, const struct prompt *prompt)
             kit->prompt_last_result = str_copy(kit->arena, last->parts[i].text);
 }
 
-static bool stream(struct provider *base, struct context *ctx, const struct prompt *prompt,
-                   struct reply_stream **out, struct error *e)
+static bool stream(struct provider *base, struct context *ctx, const struct provider_call *how,
+                   const struct prompt *prompt, struct reply_stream **out, struct error *e)
 {
+    (void) how;
     struct fake_provider *provider = (struct fake_provider *) base;
     struct testkit *kit = provider->kit;
     struct fake_reply reply = {
@@ -181,8 +182,11 @@ static bool stream(struct provider *base, struct context *ctx, const struct prom
         reply = kit->replies[kit->reply_next++];
     if (!context_sleep_ms(ctx, reply.delay_ms, e))
         return false;
-    if (reply.refusal != REASON_NONE)
-        return error_set(e, reply.refusal, "the fake provider refuses");
+    if (reply.refusal != REASON_NONE) {
+        error_set(e, reply.refusal, "the fake provider refuses");
+        e->retry_after_ms = reply.retry_after_ms;
+        return false;
+    }
     struct fake_stream *made = calloc(1, sizeof *made);
     ensure(made != NULL);
     *made = (struct fake_stream){.base = {.ops = &stream_ops}, .reply = reply};
@@ -190,19 +194,43 @@ static bool stream(struct provider *base, struct context *ctx, const struct prom
     return true;
 }
 
-static bool complete(struct provider *base, struct context *ctx, const struct prompt *prompt,
-                     struct reply *out, struct error *e)
+/* The stream's pieces, each as the part it is. */
+static bool complete(struct provider *base, struct context *ctx, const struct provider_call *how,
+                     const struct prompt *prompt, struct reply *out, struct error *e)
 {
-    (void) base;
-    (void) ctx;
-    (void) prompt;
-    (void) out;
-    return error_set(e, REASON_PROVIDER_INVALID, "the fake provider only streams");
+    struct delta delta;
+    struct part *calls[FAKE_CALLS_MAX] = {0};
+    OWNED(reply_stream) pieces = NULL;
+    struct reply reply = {.id = S("fake-1"), .model = prompt->model};
+    if (!stream(base, ctx, how, prompt, &pieces, e))
+        return false;
+    reply.parts = ARENA_ARRAY(ctx->arena, struct part, FAKE_CALLS_MAX + 1);
+    do {
+        if (!reply_stream_next(pieces, ctx, &delta, e))
+            return false;
+        struct part *part = &reply.parts[reply.part_count];
+        if (delta.kind == DELTA_TOOL_ARGUMENTS) {
+            calls[delta.index]->arguments = delta.text;
+        } else if (delta.kind == DELTA_TOOL_CALL) {
+            *part = (struct part){.kind = PART_TOOL_CALL, .name = delta.name};
+            part->call_id = str_printf(ctx->arena, "call%d", delta.index);
+            calls[delta.index] = part;
+            reply.part_count++;
+        } else if (delta.kind == DELTA_TEXT) {
+            *part = (struct part){.kind = PART_TEXT, .text = delta.text};
+            reply.part_count++;
+        }
+    } while (delta.kind != DELTA_END);
+    reply.finish = delta.finish;
+    reply.usage = delta.usage;
+    *out = reply;
+    return true;
 }
 
-static bool forward(struct provider *base, struct context *ctx, str path, str body,
-                    struct http_exchange **out, struct error *e)
+static bool forward(struct provider *base, struct context *ctx, const struct provider_call *how,
+                    str path, str body, struct http_exchange **out, struct error *e)
 {
+    (void) how;
     (void) base;
     (void) ctx;
     (void) path;
@@ -345,10 +373,17 @@ static struct settings *make_settings(struct testkit *kit)
         {.provider = &kit->provider->base, .model = S("fake"), .weight = 1, .price = price},
         {.provider = &kit->fallback->base, .model = S("fake"), .weight = 1, .price = price},
     };
-    struct model model = {
-        .name = S("fake"), .targets = targets, .target_count = 1, .max_output_tokens = 300};
-    struct model pair = {
-        .name = S("pair"), .targets = targets, .target_count = 2, .max_output_tokens = 300};
+    struct model model = {.name = S("fake"),
+                          .targets = targets,
+                          .target_count = 1,
+                          .max_output_tokens = 300,
+                          .retries_max = 3,
+                          .guard = kit->guard};
+    struct model pair = {.name = S("pair"),
+                         .targets = targets,
+                         .target_count = 2,
+                         .max_output_tokens = 300,
+                         .retries_max = 3};
     ensure(settings != NULL);
     *settings = kit->defaults;
     settings->catalog = catalog_create();
@@ -367,6 +402,7 @@ static void boot(struct testkit *kit)
     }
     kit->lane = (struct lane){.scheduler = kit->scheduler, .post = post, .owner = kit};
     kit->metrics = metrics_create();
+    kit->router = router_create(kit->clock, kit->random, kit->metrics);
     kit->provider = make_provider(kit, S("fake"));
     kit->fallback = make_provider(kit, S("fallback"));
     kit->executor = calloc(1, sizeof *kit->executor);
@@ -377,6 +413,7 @@ static void boot(struct testkit *kit)
     snprintf(kit->node, sizeof kit->node, "node-%d", kit->incarnation);
     struct orchestrator_parts parts = {
         .store = kit->store,
+        .router = kit->router,
         .policy = &kit->policy->base,
         .registry = kit->registry,
         .executor = &kit->executor->base,
@@ -409,6 +446,7 @@ static void bury(struct testkit *kit)
     kit->o = NULL;
     if (!kit->loop)
         scheduler_destroy(kit->scheduler);
+    router_destroy(kit->router);
     metrics_destroy(kit->metrics);
     provider_destroy(&kit->provider->base);
     provider_destroy(&kit->fallback->base);
@@ -737,6 +775,7 @@ void testkit_check_ledger(struct testkit *kit, struct context *ctx, uuid session
     struct error e = {0};
     str bad;
     record_set_uuid(&key, SESSIONS_ID, session_id);
+    assert_true(usage_log_sync(kit->o->usage, ctx, &e));
     assert_true(store_get(kit->store, ctx, kit->tenant_id, &key, &session, &e));
     assert_true(session_budget_read(record_text(&session, SESSIONS_BUDGET), &limits.session, &e));
     assert_true(ledger_open_path(ledger, ctx, kit->tenant_id,

@@ -17,6 +17,7 @@
 #ifndef NEXUS_ORCHESTRATOR_ORCHESTRATOR_TESTKIT_H
 #define NEXUS_ORCHESTRATOR_ORCHESTRATOR_TESTKIT_H
 
+#include "llm/router.h"
 #include "orchestrator/orchestrator.h"
 #include "runtime/loop.h"
 #include "runtime/simulated.h"
@@ -34,6 +35,7 @@ struct fake_reply {
     int64_t delay_ms;          /* before the stream opens */
     int64_t pause_ms;          /* before each piece */
     enum error_reason refusal; /* instead of a stream; NONE: none */
+    int64_t retry_after_ms;    /* of the refusal */
     enum error_reason cut;     /* after the first piece */
     struct usage usage;        /* is_reported false: the provider is silent about it */
 };
@@ -53,6 +55,8 @@ struct testkit {
     struct arena *arena;
     struct settings
         defaults; /* what each incarnation's settings begin with; catalog and agents are made anew */
+    const struct guard_rules
+        *guard; /* of the model "fake", from the next incarnation on; NULL: none */
     uuid tenant_id, other_tenant_id;
     int incarnation;
     char node[16], data_dir[64];
@@ -62,6 +66,7 @@ struct testkit {
     struct lane lane;
     struct orchestrator *o;
     struct metrics *metrics;
+    struct router *router;
 
     struct fake_provider *provider, *fallback;
     struct fake_executor *executor;

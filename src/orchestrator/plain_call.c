@@ -1,12 +1,15 @@
 /*
- * One governed model call without a run: no session lock, a usage record, the same policy and ledger.
+ * One governed model call without a run: no session lock, the same policy and ledger, a usage record.
  */
+#include "orchestrator/plain_call.h"
 #include "base/arena.h"
 #include "base/limits.h"
 #include "orchestrator/orchestrator_internal.h"
 
-static bool decide(struct orchestrator *o, struct context *ctx, struct plain_call *call,
-                   uuid session_id, str policy_context, struct error *e)
+/* ---- begin ---- */
+
+static bool decide(struct orchestrator *o, struct context *ctx, const struct plain_call *call,
+                   str policy_context, struct error *e)
 {
     struct policy_input input = {
         .action = S("model.call"),
@@ -14,190 +17,410 @@ static bool decide(struct orchestrator *o, struct context *ctx, struct plain_cal
         .user_id = call->principal.user_id,
         .role = call->principal.role,
         .tenant = uuid_str(ctx->arena, call->principal.tenant_id),
-        .session_id = session_id,
+        .session_id = call->request.session_id,
         .remaining = ledger_remaining(o->ledger, &call->path),
         .policy_context = policy_context,
-        .skips_rule = true,
     };
     struct policy_decision decision;
     policy_decide(o->parts.policy, ctx, &input, &decision);
+    if (decision.verdict == POLICY_ALLOW) {
+        metric_add(o->model_calls_allowed, 1);
+        return true;
+    }
     metrics_add(o->parts.metrics, METRIC_POLICY_DECISIONS, 1,
                 (str[]){input.action, str_from_cstr(policy_verdict_name(decision.verdict))}, 2);
-    if (decision.verdict == POLICY_ALLOW)
-        return true;
     return error_set(e, REASON_POLICY_DENIED,
                      "the policy does not allow a call of model \"" STR_FMT "\": " STR_FMT,
                      STR_ARG(call->model->name), STR_ARG(decision.reason));
 }
 
-/* The reservation is a true upper bound because the call carries the maximum output that was reserved. */
-static bool bound_cost(struct plain_call *call, const struct settings *settings, cost remaining,
-                       const struct plain_request *request, struct error *e)
+/* What an A/B split and a provider's warm cache stick to. */
+static str sticky_of(const struct plain_call *call)
 {
-    int64_t choices = request->choices > 0 ? request->choices : 1;
-    int64_t output = request->max_output_tokens > 0 ? request->max_output_tokens
-                                                    : call->model->max_output_tokens;
-    if (output > call->model->max_output_tokens)
-        output = call->model->max_output_tokens;
-    call->input_bound = request->input_tokens_bound;
-    int64_t room = remaining.tokens == COST_UNLIMITED
-                       ? INT64_MAX
-                       : (remaining.tokens - call->input_bound) / choices;
-    if (room < (output < RUN_OUTPUT_TOKENS_MIN ? output : RUN_OUTPUT_TOKENS_MIN))
-        return error_set(
-            e, REASON_BUDGET,
-            "the call needs %lld tokens of input and at least %lld of output, %lld are left in the "
-            "budget",
-            (long long) call->input_bound,
-            (long long) (output < RUN_OUTPUT_TOKENS_MIN ? output : RUN_OUTPUT_TOKENS_MIN),
-            (long long) remaining.tokens);
-    call->is_lowered = room < output;
-    call->max_output_tokens = call->is_lowered ? room : output;
-    if (remaining.cost_nanousd != COST_UNLIMITED && !call->target->price.is_known)
-        return error_set(
-            e, REASON_BUDGET,
-            "model \"" STR_FMT
-            "\" has no price and the budget limits money; give it a `price` in the configuration",
-            STR_ARG(call->model->name));
-    int64_t time_ms = settings->call_timeout_ms;
-    if (remaining.time_ms != COST_UNLIMITED && remaining.time_ms / 8 < time_ms)
-        time_ms = remaining.time_ms / 8 > 1000 ? remaining.time_ms / 8 : 1000;
-    call->reserved = (cost){
-        .tokens = call->input_bound + call->max_output_tokens * choices,
-        .time_ms = time_ms,
-        .cost_nanousd = price_bound_nanousd(&call->target->price, call->input_bound,
-                                            call->max_output_tokens * choices),
-    };
-    return true;
+    const uuid *session_id = &call->request.session_id;
+    return uuid_is_none(*session_id)
+               ? call->principal.user_id
+               : str_of((const char *) session_id->bytes, sizeof session_id->bytes);
 }
 
-static bool begin(struct orchestrator *o, struct context *ctx, const struct plain_request *request,
-                  struct plain_call *call, struct error *e)
+static bool open_call(struct orchestrator *o, struct context *ctx, struct plain_call *call,
+                      struct error *e)
 {
     str policy_context = STR_NONE;
-    if (!session_open_path(o, ctx, &call->principal, request->session_id, &call->path,
+    if (!session_open_path(o, ctx, &call->principal, call->request.session_id, &call->path,
                            &policy_context, e))
         return false;
-    cost remaining = ledger_remaining(o->ledger, &call->path);
-    if (decide(o, ctx, call, request->session_id, policy_context, e) &&
-        bound_cost(call, call->settings, remaining, request, e) &&
-        ledger_reserve_plain(o->ledger, ctx, &call->path, call->reserved, e))
+    if (decide(o, ctx, call, policy_context, e))
         return true;
     ledger_close_path(o->ledger, &call->path);
     return false;
+}
+
+/* Embeddings have no output, and inputs that are independent of each other. */
+static bool is_embedding(const struct plain_request *request)
+{
+    return request->kind && strcmp(request->kind, "embedding") == 0;
 }
 
 bool plain_call_begin(struct orchestrator *o, struct context *ctx,
                       const struct principal *principal, const struct plain_request *request,
                       struct plain_call *out, struct error *e)
 {
-    *out = (struct plain_call){.principal = *principal,
-                               .id = uuid_new(o->parts.clock, o->parts.random)};
+    *out = (struct plain_call){.principal = *principal, .request = *request, .basis = "none"};
     if (principal->level < ROLE_LEVEL_USER)
         return error_set(e, REASON_DENIED, "a viewer may not call models");
+    out->id = uuid_new(o->parts.clock, o->parts.random);
+    if (!out->request.dialect)
+        out->request.dialect = "";
+    if (!out->request.kind)
+        out->request.kind = "chat";
+    out->request.choices = request->choices > 0 ? request->choices : 1;
+    out->started_ns = context_now_ns(ctx);
     out->settings = orchestrator_acquire(o);
     out->model = catalog_find(out->settings->catalog, request->model);
     bool ok = out->model || catalog_error_unknown(out->settings->catalog, request->model, e);
-    if (ok && !plain_call_next_target(o, out))
-        ok = error_set(e, REASON_UNKNOWN_MODEL, "model \"" STR_FMT "\" has no target",
-                       STR_ARG(request->model));
-    ok = ok && begin(o, ctx, request, out, e);
-    out->started_ns = context_now_ns(ctx);
-    if (!ok)
+    ok = ok && open_call(o, ctx, out, e);
+    if (!ok) {
         orchestrator_release(out->settings);
-    return ok;
-}
-
-bool plain_call_next_target(struct orchestrator *o, struct plain_call *call)
-{
-    const struct model_target *target =
-        catalog_pick(call->model, call->tried, o->parts.random, &call->target_index);
-    if (!target)
         return false;
-    /* The reservation was made at the first target's price: a dearer fallback would not be covered by it. */
-    if (call->target && price_bound_nanousd(&target->price, call->input_bound,
-                                            call->reserved.tokens - call->input_bound) >
-                            call->reserved.cost_nanousd)
-        return false;
-    call->tried |= (uint64_t) 1 << call->target_index;
-    call->target = target;
+    }
+    route_begin(
+        &out->route, o->parts.router,
+        &(struct route_request){
+            .model = out->model,
+            .sticky = sticky_of(out),
+            .prefer = request->prefer,
+            .input_tokens_bound = is_embedding(&out->request) ? 0 : request->input_tokens_bound,
+            .output_tokens_max = request->max_output_tokens,
+        });
     return true;
 }
 
-static str settlement_details(struct arena *arena, const struct plain_call *call,
-                              const struct usage *usage, const struct error *failure)
+/* ---- an attempt's reservation ---- */
+
+static int64_t output_asked(const struct plain_call *call)
 {
-    struct strbuf text;
-    struct json_writer w;
-    strbuf_init(&text, arena, 4096);
-    json_writer_init(&w, &text);
-    json_object_begin(&w);
-    json_put_str(&w, S("provider"), call->target->provider->name);
-    json_put_i64(&w, S("input_tokens"), usage->input_tokens);
-    json_put_i64(&w, S("output_tokens"), usage->output_tokens);
-    json_put_i64(&w, S("cached_tokens"), usage->cached_tokens);
-    if (failure)
-        json_put_str(&w, S("error"), str_from_cstr(error_problem(failure->reason)));
-    json_object_end(&w);
-    return strbuf_str(&text);
+    if (is_embedding(&call->request))
+        return 0;
+    int64_t most = call->model->max_output_tokens, asked = call->request.max_output_tokens;
+    return asked > 0 && asked < most ? asked : most;
 }
 
-static void count(struct orchestrator *o, const struct plain_call *call, const struct usage *usage,
-                  int64_t elapsed_ns, const struct error *failure)
+static int64_t output_cost(const struct plain_call *call, const struct model_target *target,
+                           int64_t output)
 {
-    struct metrics *metrics = o->parts.metrics;
-    str model = call->model->name;
-    str outcome = failure ? str_from_cstr(error_problem(failure->reason)) : S("ok");
-    metrics_add(metrics, METRIC_MODEL_CALLS, 1,
-                (str[]){model, call->target->provider->name, outcome}, 3);
-    metrics_observe(metrics, METRIC_MODEL_DURATION, (double) elapsed_ns / 1e9, &model, 1);
-    metrics_add(metrics, METRIC_MODEL_TOKENS, usage->input_tokens, (str[]){model, S("input")}, 2);
-    metrics_add(metrics, METRIC_MODEL_TOKENS, usage->output_tokens, (str[]){model, S("output")}, 2);
-    str session = S("none");
-    char text[UUID_TEXT_BYTES + 1];
-    if (!uuid_is_none(call->path.session_id)) {
-        uuid_format(call->path.session_id, text);
-        session = str_of(text, UUID_TEXT_BYTES);
-    }
-    str status = failure ? S("failed") : S("completed");
-    metrics_add(metrics, METRIC_AGENT_REQUESTS, 1, (str[]){session, S("model"), status}, 3);
-    metrics_observe(metrics, METRIC_AGENT_REQUEST_DURATION, (double) elapsed_ns / 1e9,
-                    (str[]){S("model")}, 1);
+    return price_bound_nanousd(&target->price, call->request.input_tokens_bound,
+                               output * call->request.choices);
 }
 
-void plain_call_end(struct orchestrator *o, struct plain_call *call, const struct usage *usage,
-                    int64_t estimated_output, const struct error *failure)
+/* The longest output per choice that tokens and money cover, at most `output`; negative: not even the input. */
+static int64_t output_room(const struct plain_call *call, const struct model_target *target,
+                           cost remaining, int64_t output)
 {
-    struct usage used = {0};
-    const char *basis = "reserved";
-    cost spent = call->reserved;
-    int64_t elapsed_ns = clock_monotonic_ns(o->parts.clock) - call->started_ns;
-    bool is_reported = usage && usage->is_reported;
-    if (is_reported) {
-        used = *usage;
-        basis = "reported";
-    } else if (estimated_output >= 0) {
-        used = (struct usage){.input_tokens = call->input_bound, .output_tokens = estimated_output};
-        basis = "estimated";
+    int64_t room = output, input = call->request.input_tokens_bound;
+    if (remaining.tokens != COST_UNLIMITED) {
+        int64_t covered = (remaining.tokens - input) / call->request.choices;
+        room = remaining.tokens < input ? -1 : covered < room ? covered : room;
     }
-    if (is_reported || estimated_output >= 0)
-        spent = (cost){
-            .tokens = used.input_tokens + used.output_tokens,
-            .cost_nanousd = price_nanousd(&call->target->price, &used),
+    if (room < 0 || remaining.cost_nanousd == COST_UNLIMITED ||
+        output_cost(call, target, room) <= remaining.cost_nanousd)
+        return room;
+    int64_t fits = -1, beyond = room; /* the bound grows with the output: halve the gap */
+    while (beyond - fits > 1) {
+        int64_t middle = fits + (beyond - fits) / 2;
+        if (output_cost(call, target, middle) <= remaining.cost_nanousd)
+            fits = middle;
+        else
+            beyond = middle;
+    }
+    return fits;
+}
+
+static int64_t time_bound_ms(const struct plain_call *call, cost remaining)
+{
+    int64_t time_ms = call->model->deadlines.total_ms > 0 ? call->model->deadlines.total_ms
+                                                          : call->settings->call_timeout_ms;
+    if (remaining.time_ms != COST_UNLIMITED && remaining.time_ms / 8 < time_ms)
+        time_ms = remaining.time_ms / 8 > 1000 ? remaining.time_ms / 8 : 1000;
+    return time_ms;
+}
+
+/* The reservation is a true upper bound because the call carries the maximum output that was reserved. */
+static bool bound_attempt(struct orchestrator *o, struct plain_attempt *attempt, struct error *e)
+{
+    const struct plain_call *call = attempt->call;
+    const struct model_target *target = attempt->attempt.target;
+    cost remaining = ledger_remaining(o->ledger, &call->path);
+    int64_t output = output_asked(call),
+            least = output < RUN_OUTPUT_TOKENS_MIN ? output : RUN_OUTPUT_TOKENS_MIN;
+    if (remaining.cost_nanousd != COST_UNLIMITED && !target->price.is_known)
+        return error_set(
+            e, REASON_BUDGET,
+            "model \"" STR_FMT
+            "\" has no price and the budget limits money; give it a `price` in the configuration",
+            STR_ARG(call->model->name));
+    int64_t room = output_room(call, target, remaining, output);
+    if (room < least && remaining.tokens != COST_UNLIMITED)
+        return error_set(
+            e, REASON_BUDGET,
+            "the call needs %lld tokens of input and at least %lld of output, %lld are left in the "
+            "budget",
+            (long long) call->request.input_tokens_bound, (long long) least,
+            (long long) remaining.tokens);
+    if (room < least)
+        return error_set(
+            e, REASON_BUDGET, "the call may cost %lld nano-USD, %lld are left in the budget",
+            (long long) output_cost(call, target, least), (long long) remaining.cost_nanousd);
+    attempt->must_limit =
+        remaining.tokens != COST_UNLIMITED || remaining.cost_nanousd != COST_UNLIMITED;
+    attempt->is_lowered = room < output;
+    attempt->max_output_tokens = room;
+    attempt->reserved = (cost){
+        .tokens = call->request.input_tokens_bound + room * call->request.choices,
+        .time_ms = time_bound_ms(call, remaining),
+        .cost_nanousd = output_cost(call, target, room),
+    };
+    return true;
+}
+
+/* ---- attempts ---- */
+
+static bool wait_and_reserve(struct orchestrator *o, struct context *ctx,
+                             struct plain_attempt *attempt, int64_t wait_ms, struct error *e)
+{
+    return (wait_ms <= 0 || context_sleep_ms(ctx, wait_ms, e)) && bound_attempt(o, attempt, e) &&
+           ledger_reserve_plain(o->ledger, ctx, &attempt->call->path, attempt->reserved, e);
+}
+
+static void note_target(struct plain_call *call, const struct plain_attempt *attempt)
+{
+    const struct model_target *target = attempt->attempt.target;
+    call->attempt_count++;
+    call->provider = target->provider->name;
+    call->target_model = target->model;
+    call->variant = target->variant;
+}
+
+/* A target that the budget does not cover is passed over: a cheaper one may be left.  (What never went out says nothing about the
+   target's health: to the router a refusal of ours is no failure of the target.) */
+bool plain_attempt_begin(struct orchestrator *o, struct context *ctx, struct plain_call *call,
+                         const struct error *last, struct plain_attempt *out, struct error *e)
+{
+    struct error refusal = {0};
+    for (;;) {
+        int64_t wait_ms = 0;
+        *out = (struct plain_attempt){.call = call};
+        if (!route_next(&call->route, last, &out->attempt, &wait_ms, e))
+            return false;
+        struct error failure = {0};
+        if (wait_and_reserve(o, ctx, out, wait_ms, &failure)) {
+            note_target(call, out);
+            return true;
+        }
+        attempt_end(&out->attempt, &failure);
+        if (failure.reason != REASON_BUDGET)
+            return error_copy(e, &failure);
+        refusal = failure;
+        last = &refusal;
+    }
+}
+
+/* What an attempt comes to, and on what grounds. */
+static cost settle_amount(const struct plain_attempt *attempt, const struct plain_result *result,
+                          struct usage *used, const char **basis)
+{
+    const struct plain_request *request = &attempt->call->request;
+    bool is_reported = result->usage && result->usage->is_reported;
+    *basis = is_reported ? "reported" : result->estimated_output >= 0 ? "estimated" : "reserved";
+    if (is_reported)
+        *used = *result->usage;
+    else
+        *used = (struct usage){
+            .input_tokens = request->input_tokens_bound,
+            .output_tokens = result->estimated_output >= 0
+                                 ? result->estimated_output
+                                 : attempt->max_output_tokens * request->choices,
         };
-    spent.time_ms = elapsed_ns / 1000000 < call->reserved.time_ms ? elapsed_ns / 1000000
-                                                                  : call->reserved.time_ms;
-    OWNED(arena) arena = arena_create(0);
+    cost spent = attempt->reserved;
+    spent.tokens = used->input_tokens + used->output_tokens;
+    if (is_reported || result->estimated_output >= 0)
+        spent.cost_nanousd = price_nanousd(&attempt->attempt.target->price, used);
+    return spent;
+}
+
+static void add_usage(struct usage *sum, const struct usage *more)
+{
+    sum->input_tokens += more->input_tokens;
+    sum->output_tokens += more->output_tokens;
+    sum->cached_tokens += more->cached_tokens;
+    sum->cache_write_tokens += more->cache_write_tokens;
+    sum->reasoning_tokens += more->reasoning_tokens;
+    sum->is_reported = more->is_reported;
+}
+
+void plain_attempt_end(struct orchestrator *o, struct plain_attempt *attempt,
+                       const struct plain_result *result)
+{
+    struct plain_call *call = attempt->call;
+    struct usage used = {0};
+    int64_t elapsed_ms =
+        (clock_monotonic_ns(o->parts.clock) - attempt->attempt.started_ns) / 1000000;
+    attempt_end(&attempt->attempt, result->failure);
+    if (!result->failure)
+        call->first_token_ns = attempt->attempt.first_token_ns;
+    if (result->was_refused) {
+        call->basis = "refused";
+        ledger_release_plain(o->ledger, &call->path, attempt->reserved);
+        return;
+    }
+    cost spent = settle_amount(attempt, result, &used, &call->basis);
+    spent.time_ms = elapsed_ms < attempt->reserved.time_ms ? elapsed_ms : attempt->reserved.time_ms;
+    if (!cost_fits(spent, attempt->reserved)) {
+        call->basis = "overdraft";
+        metrics_add(o->parts.metrics, METRIC_MODEL_OVERDRAFTS, 1,
+                    (str[]){call->model->name, call->provider}, 2);
+    }
     ledger_settle_plain(o->ledger, &call->path,
                         &(struct settlement){
-                            .reserved = call->reserved,
+                            .reserved = attempt->reserved,
                             .used = spent,
                             .kind = "model",
-                            .basis = basis,
+                            .basis = call->basis,
                             .model = call->model->name,
-                            .details = settlement_details(arena, call, &used, failure),
                         });
-    count(o, call, &used, elapsed_ns, failure);
+    call->spent = cost_add(call->spent, spent);
+    add_usage(&call->usage, &used);
+}
+
+/* ---- end ---- */
+
+static struct usage_record record_of_call(const struct orchestrator *o,
+                                          const struct plain_call *call, enum plain_cache cache,
+                                          const struct error *failure)
+{
+    int64_t elapsed_ns = clock_monotonic_ns(o->parts.clock) - call->started_ns;
+    bool has_first = !failure && call->first_token_ns >= call->started_ns;
+    return (struct usage_record){
+        .shape = {.user_id = call->path.user_id,
+                  .dialect = str_from_cstr(call->request.dialect),
+                  .kind = str_from_cstr(call->request.kind),
+                  .model = call->model->name,
+                  .variant = call->variant,
+                  .provider = call->provider,
+                  .target_model = call->target_model,
+                  .status = failure ? str_from_cstr(error_problem(failure->reason)) : S("ok"),
+                  .basis = str_from_cstr(call->basis),
+                  .key_id = call->principal.key_id},
+        .call_id = call->id,
+        .session_id = call->request.session_id,
+        .started_us = clock_unix_us(o->parts.clock) - elapsed_ns / 1000,
+        .duration_us = elapsed_ns / 1000,
+        .first_token_us = has_first ? (call->first_token_ns - call->started_ns) / 1000 : -1,
+        .input_tokens = call->usage.input_tokens,
+        .output_tokens = call->usage.output_tokens,
+        .cached_tokens = call->usage.cached_tokens,
+        .cache_write_tokens = call->usage.cache_write_tokens,
+        .reasoning_tokens = call->usage.reasoning_tokens,
+        .cost_nanousd = call->spent.cost_nanousd,
+        .time_ms = call->spent.time_ms,
+        .attempts = call->attempt_count,
+        .cache = (enum usage_cache) cache,
+        .is_stream = call->request.is_stream,
+    };
+}
+
+void plain_call_end(struct orchestrator *o, struct plain_call *call, enum plain_cache cache,
+                    const struct error *failure)
+{
+    struct usage_record record = record_of_call(o, call, cache, failure);
+    usage_log_add(o->usage, call->principal.tenant_id, &record);
     ledger_close_path(o->ledger, &call->path);
     orchestrator_release(call->settings);
+}
+
+/* ---- open streams ---- */
+
+void plain_open(const struct plain_call *call, const struct plain_attempt *attempt,
+                struct plain_open *out)
+{
+    *out = (struct plain_open){
+        .settings = call->settings,
+        .model = call->model,
+        .path = call->path,
+        .id = call->id,
+        .key_id = call->principal.key_id,
+        .started_ns = call->started_ns,
+        .first_token_ns = call->first_token_ns,
+        .spent = call->spent,
+        .usage = call->usage,
+        .reserved = attempt->reserved,
+        .attempt = attempt->attempt,
+        .dialect = call->request.dialect,
+        .kind = call->request.kind,
+        .input_tokens_bound = call->request.input_tokens_bound,
+        .choices = call->request.choices,
+        .max_output_tokens = attempt->max_output_tokens,
+        .attempt_count = call->attempt_count,
+        .is_stream = call->request.is_stream,
+    };
+    out->attempt.route = NULL;
+    out->attempt.how = (struct provider_call){0};
+}
+
+/* The router marks a route too; of an open stream nothing is asked of it any more, so one made for the moment does. */
+static void route_for(struct orchestrator *o, struct plain_open *open, struct route *route)
+{
+    *route = (struct route){
+        .router = o->parts.router,
+        .request.model = open->model,
+        .open_targets = (uint64_t) 1 << open->attempt.target_index,
+        .attempts = (uint8_t) open->attempt_count,
+    };
+    open->attempt.route = route;
+}
+
+void plain_open_first_token(struct orchestrator *o, struct plain_open *open)
+{
+    struct route route;
+    route_for(o, open, &route);
+    attempt_first_token(&open->attempt);
+    open->attempt.route = NULL;
+}
+
+void plain_open_end(struct orchestrator *o, struct plain_open *open,
+                    const struct plain_result *result)
+{
+    const struct model_target *target = open->attempt.target;
+    struct plain_call call = {
+        .settings = open->settings,
+        .model = open->model,
+        .principal = {.tenant_id = open->path.tenant_id, .key_id = open->key_id},
+        .request = {.session_id = open->path.session_id,
+                    .input_tokens_bound = open->input_tokens_bound,
+                    .choices = open->choices,
+                    .dialect = open->dialect,
+                    .kind = open->kind,
+                    .is_stream = open->is_stream},
+        .path = open->path,
+        .id = open->id,
+        .started_ns = open->started_ns,
+        .first_token_ns = open->first_token_ns,
+        .spent = open->spent,
+        .usage = open->usage,
+        .attempt_count = open->attempt_count,
+        .provider = target->provider->name,
+        .target_model = target->model,
+        .variant = target->variant,
+        .basis = "none",
+    };
+    struct plain_attempt attempt = {.call = &call,
+                                    .attempt = open->attempt,
+                                    .reserved = open->reserved,
+                                    .max_output_tokens = open->max_output_tokens};
+    route_for(o, open, &call.route);
+    attempt.attempt.route = &call.route;
+    plain_attempt_end(o, &attempt, result);
+    open->usage = call.usage;
+    open->spent = call.spent;
+    plain_call_end(o, &call, PLAIN_CACHE_NONE, result->failure);
 }

@@ -7,11 +7,19 @@
 #ifndef NEXUS_ORCHESTRATOR_PRINCIPAL_H
 #define NEXUS_ORCHESTRATOR_PRINCIPAL_H
 
+#include "base/error.h"
 #include "base/uuid.h"
 
 enum role_level { ROLE_LEVEL_VIEWER, ROLE_LEVEL_USER, ROLE_LEVEL_OPERATOR, ROLE_LEVEL_ADMIN };
 
 enum scope { SCOPE_PLATFORM = 1, SCOPE_ACT_AS = 2, SCOPE_APPROVE = 4 };
+
+/* What a key may do of its own (a virtual key), besides its role; 0 and empty: no such limit. */
+struct key_limits {
+    int64_t requests_per_minute, tokens_per_minute, streams;
+    /* Names it may ask for, one a line, "agent:NAME" too; a "*" at the end of a name stands for any rest. */
+    str models;
+};
 
 struct principal {
     uuid tenant_id;
@@ -21,9 +29,16 @@ struct principal {
     enum role_level level;
     unsigned scopes; /* enum scope bits */
     uuid key_id;     /* the API key, UUID_NONE otherwise */
+    bool
+        has_key_budget; /* the key has an account of its own: what is called with it counts there too */
+    struct key_limits limits;
     str ip_address, user_agent, request_id;
 };
 
 bool role_level_parse(str text, enum role_level *out);
+
+/* May this key ask for that model or agent ("agent:NAME")?  DENIED with the names it may ask for. */
+must_check bool principal_check_model(const struct principal *principal, str model,
+                                      struct error *e);
 
 #endif

@@ -69,12 +69,13 @@ static bool find_definition(struct run *run, struct error *e)
         return error_set(e, REASON_NOT_FOUND, "agent \"" STR_FMT "\" is not configured any more",
                          STR_ARG(run->state.agent));
     run->model = catalog_find(run->settings->catalog, run->state.model);
+    run->has_route = false;
     return run->model || catalog_error_unknown(run->settings->catalog, run->state.model, e);
 }
 
 static bool open_accounts(struct run *run, struct error *e)
 {
-    struct ledger_limits limits = {.run = COST_LIMITLESS};
+    struct ledger_limits limits = {.run = COST_LIMITLESS, .key_id = run->principal.key_id};
     if (!session_budget_read(record_text(&run->session, SESSIONS_BUDGET), &limits.session, e))
         return error_wrap(e, "budget of the session");
     if (!ledger_open_path(run->o->ledger, &run->shield, run->tenant_id, run->principal.user_id,
@@ -94,6 +95,9 @@ static bool load_identity(struct run *run, str metadata, struct error *e)
         return error_wrap(e, "metadata of the run");
     run->principal.role = json_str_or(tree, S("role"), run->principal.role);
     run->principal.caller_id = json_str_or(tree, S("caller_id"), run->principal.caller_id);
+    str key_id = json_str_or(tree, S("key_id"), STR_NONE);
+    run->principal.has_key_budget =
+        !str_is_empty(key_id) && uuid_parse(key_id, &run->principal.key_id);
     return role_level_parse(run->principal.role, &run->principal.level) ||
            error_set(e, REASON_CORRUPT, "run with the unknown role \"" STR_FMT "\"",
                      STR_ARG(run->principal.role));
@@ -151,6 +155,7 @@ static bool load(struct run *run, struct error *e)
         struct record *row = journal_row(&run->journal, WRITE_UPDATE, TABLE_AGENT_RUNS);
         record_set_uuid(row, AGENT_RUNS_ID, run->run_id);
         record_set_text(row, AGENT_RUNS_STATUS, S("running"));
+        record_set_null(row, AGENT_RUNS_WAITS_UNTIL);
     }
     return true;
 }
@@ -253,26 +258,48 @@ static bool cancel(struct run *run, struct error *e)
 
 /* ---- waiting ---- */
 
+static void list_waiting(struct run *run, struct json_writer *w, const char *member,
+                         enum call_state wanted)
+{
+    json_key(w, str_from_cstr(member));
+    json_array_begin(w);
+    for (size_t i = 0; i < run->state.call_count; i++) {
+        const struct call *call = &run->state.calls[i];
+        if (call->state == wanted)
+            json_write_str(
+                w, uuid_str(run->turn, wanted == CALL_AWAITING ? call->approval_id : call->id));
+    }
+    json_array_end(w);
+}
+
+static bool waits_for_client(const struct run *run)
+{
+    for (size_t i = 0; i < run->state.call_count; i++)
+        if (run->state.calls[i].state == CALL_CLIENT)
+            return true;
+    return false;
+}
+
 /* True when the run goes on; false: it waits and leaves memory. */
-static bool wait_for_approvals(struct run *run, bool *is_parked, struct error *e)
+static bool wait_for_others_to_act(struct run *run, bool *is_parked, struct error *e)
 {
     bool is_waiting;
     run->is_woken = false;
-    if (!run_tools_check_approvals(run, &is_waiting, e))
+    if (!run_tools_check_awaited(run, &is_waiting, e))
         return false;
     if (!is_waiting)
         return run_flush(run, "approval_decided", e);
     if (run->state.status != RUN_WAITING) {
         struct json_writer *w = journal_event(&run->journal, EVENT_RUN_WAITING);
-        json_key(w, S("approvals"));
-        json_array_begin(w);
-        for (size_t i = 0; i < run->state.call_count; i++)
-            if (run->state.calls[i].state == CALL_AWAITING)
-                json_write_str(w, uuid_str(run->turn, run->state.calls[i].approval_id));
-        json_array_end(w);
+        list_waiting(run, w, "approvals", CALL_AWAITING);
+        list_waiting(run, w, "client_calls", CALL_CLIENT);
         struct record *row = journal_row(&run->journal, WRITE_UPDATE, TABLE_AGENT_RUNS);
         record_set_uuid(row, AGENT_RUNS_ID, run->run_id);
         record_set_text(row, AGENT_RUNS_STATUS, S("waiting"));
+        if (waits_for_client(run))
+            record_set_integer(row, AGENT_RUNS_WAITS_UNTIL,
+                               clock_unix_us(run->o->parts.clock) +
+                                   RUN_CLIENT_RESULT_WAIT_MS * 1000);
     }
     if (!run_flush(run, "run_waiting", e))
         return false;
@@ -299,7 +326,7 @@ static bool do_command(struct run *run, struct run_command command, bool *is_par
     case RUN_DO_LOSE_ATTEMPT: return run_model_lose_attempt(run, e);
     case RUN_DO_RECOVER_CALL: return run_tools_recover(run, command.call, e);
     case RUN_DO_CALLS: return run_tools_step(run, e);
-    case RUN_DO_WAIT: return wait_for_approvals(run, is_parked, e);
+    case RUN_DO_WAIT: return wait_for_others_to_act(run, is_parked, e);
     case RUN_DO_MODEL: return run_model_step(run, e);
     case RUN_DO_COMPLETE: return complete(run, e);
     case RUN_DO_CANCEL: return cancel(run, e);

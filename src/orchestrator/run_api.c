@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "base/timefmt.h"
 #include "orchestrator/orchestrator_internal.h"
+#include "orchestrator/run_internal.h"
 #include <stdatomic.h>
 
 /* ---- starting ---- */
@@ -18,7 +19,8 @@ struct start {
     struct record session;
     const struct agent_definition *agent;
     const struct model *model;
-    str role; /* the lower of the session's and the caller's */
+    str client_tools; /* JSON text */
+    str role;         /* the lower of the session's and the caller's */
     struct policy_input input;
     struct policy_decision decision;
     uuid run_id, message_id;
@@ -61,7 +63,10 @@ static str lower_role(const struct principal *principal, str session_role)
 
 static bool decide(struct start *s, struct error *e)
 {
-    struct ledger_limits limits = {.run = COST_LIMITLESS};
+    struct ledger_limits limits = {
+        .run = COST_LIMITLESS,
+        .key_id = s->principal->has_key_budget ? s->principal->key_id : UUID_NONE,
+    };
     struct ledger_path path;
     str user_id = record_text(&s->session, SESSIONS_USER_ID);
     if (!session_budget_read(record_text(&s->session, SESSIONS_BUDGET), &limits.session, e) ||
@@ -142,6 +147,10 @@ static void add_first_events(struct start *s)
     json_put_str(w, S("message_id"), uuid_str(arena, s->message_id));
     json_put_i64(w, S("epoch"), s->epoch);
     json_put_str(w, S("node"), s->o->parts.node);
+    if (s->request->client_tool_count > 0)
+        json_put_raw(w, S("client_tools"), s->client_tools);
+    if (!str_is_empty(s->request->response_format))
+        json_put_raw(w, S("response_format"), s->request->response_format);
     event_end(s, &event, 1, EVENT_RUN_STARTED);
 
     w = event_begin(s, &event);
@@ -234,6 +243,8 @@ static void add_run_row(struct start *s)
     json_object_begin(&w);
     json_put_str(&w, S("role"), s->role);
     json_put_str(&w, S("caller_id"), s->principal->caller_id);
+    if (s->principal->has_key_budget) /* what the run uses counts against the key too */
+        json_put_str(&w, S("key_id"), uuid_str(s->ctx->arena, s->principal->key_id));
     json_object_end(&w);
     record_set_text(row, AGENT_RUNS_METADATA, strbuf_str(&text));
 }
@@ -277,12 +288,30 @@ static bool commit_start(struct start *s, struct error *e)
     return false;
 }
 
+/* A key that may ask for some names only gets at no other by way of an agent or a message's `model`. */
+static bool check_names(const struct start *s, struct error *e)
+{
+    str agent = str_printf(s->ctx->arena, "agent:" STR_FMT, STR_ARG(s->agent->name));
+    return principal_check_model(s->principal, agent, e) &&
+           (str_is_empty(s->request->model) ||
+            principal_check_model(s->principal, s->request->model, e));
+}
+
+/* Before anything is stored. */
+static bool filter_request(struct start *s, struct error *e)
+{
+    struct run_request *filtered = ARENA_NEW(s->ctx->arena, struct run_request);
+    *filtered = *s->request;
+    s->request = filtered;
+    return run_guard_request(s->ctx->arena, s->model, filtered, e);
+}
+
 static bool start(struct start *s, struct error *e)
 {
-    if (!check_session(s, e) || !find_definition(s, e))
+    if (!check_session(s, e) || !find_definition(s, e) || !check_names(s, e))
         return false;
     s->role = lower_role(s->principal, record_text(&s->session, SESSIONS_ROLE));
-    return decide(s, e) && own_session(s, e) && commit_start(s, e);
+    return decide(s, e) && filter_request(s, e) && own_session(s, e) && commit_start(s, e);
 }
 
 bool run_start(struct orchestrator *o, struct context *ctx, const struct principal *principal,
@@ -294,8 +323,17 @@ bool run_start(struct orchestrator *o, struct context *ctx, const struct princip
         return error_set(e, REASON_DENIED, "a viewer may not start runs");
     if (request->content.len > MESSAGE_BYTES_MAX)
         return error_set(e, REASON_TOO_LARGE, "the message is over %u bytes", MESSAGE_BYTES_MAX);
+    str client_tools =
+        client_tools_text(ctx->arena, request->client_tools, request->client_tool_count);
+    if (request->client_tool_count > 0 && str_is_empty(client_tools))
+        return error_set(e, REASON_TOO_LARGE, "the definitions of the tools are over %u bytes",
+                         RUN_CLIENT_TOOLS_BYTES_MAX);
     struct start *s = ARENA_NEW(ctx->arena, struct start);
-    *s = (struct start){.o = o, .ctx = ctx, .principal = principal, .request = request};
+    *s = (struct start){.o = o,
+                        .ctx = ctx,
+                        .principal = principal,
+                        .request = request,
+                        .client_tools = client_tools};
     s->now_us = clock_unix_us(o->parts.clock);
     s->run_id = uuid_new(o->parts.clock, o->parts.random);
     if (!session_get(o, ctx, principal, request->session_id, &s->session, e))

@@ -4,12 +4,14 @@
  * run.c       loads, folds, decides what is next, ends
  * run_model.c one model call: policy, reservation, intent, stream, settlement
  * run_tools.c the tool calls of one answer: decide all, one append, run beside each other, settle
+ * run_client_tools.c tools that the caller runs itself
  * run_prompt.c rows -> prompt
  * run_ledger.c the run's share of the ledger, reconciled with the journal after a failed commit
  */
 #ifndef NEXUS_ORCHESTRATOR_RUN_INTERNAL_H
 #define NEXUS_ORCHESTRATOR_RUN_INTERNAL_H
 
+#include "llm/router.h"
 #include "orchestrator/orchestrator_internal.h"
 
 struct held_reservation {
@@ -41,7 +43,9 @@ struct run {
     const struct agent_definition *agent;
     const struct registry_snapshot *tools;
     const struct model *model;
-    uint64_t tried_targets; /* of this step */
+    struct route route; /* of this step's attempts */
+    bool has_route;
+    struct error model_failure; /* why the attempt before failed */
 
     struct record session;      /* on arena */
     struct principal principal; /* whose run it is, from the session's row */
@@ -56,8 +60,10 @@ struct run {
 
     struct prompt_message *messages; /* on arena: the whole conversation so far */
     size_t message_count, message_capacity;
-    struct tool_spec *offered; /* tools the policy may allow */
+    struct tool_spec *offered; /* tools the policy may allow, and the client's */
     size_t offered_count;
+    struct tool_spec *client_tools; /* what the caller runs itself */
+    size_t client_tool_count;
     bool is_degraded; /* an answer was cut by the budget */
     struct error
         fatal; /* what the journal cannot hold: the run ends with it once it is reconciled */
@@ -90,11 +96,28 @@ must_check bool run_model_lose_attempt(struct run *run, struct error *e);
 /* ---- run_tools.c ---- */
 may_suspend bool run_tools_step(struct run *run, struct error *e);
 may_suspend bool run_tools_recover(struct run *run, struct call *call, struct error *e);
-/* Looks at the approvals of awaited calls: appends what was decided.  *is_waiting: none was. */
-may_suspend bool run_tools_check_approvals(struct run *run, bool *is_waiting, struct error *e);
+/* Looks at what the run waits for (approvals, results of the client): appends what has come.  *is_waiting: nothing has. */
+may_suspend bool run_tools_check_awaited(struct run *run, bool *is_waiting, struct error *e);
 /* The run ends: calls that never ran are ended too, and their open approvals expire with them. */
 may_suspend bool run_tools_abandon(struct run *run, struct error *e);
 may_suspend bool run_tools_offer(struct run *run, struct error *e); /* fills run->offered */
+
+/* ---- run_client_tools.c ---- */
+#define CLIENT_TOOL_VERSION S("client") /* of tool_calls rows of the client's tools */
+must_check bool run_client_tools_offer(struct run *run, struct error *e);
+bool run_has_client_tool(const struct run *run, str name);
+/* {"content", "is_error"} of a row's output; content on the arena. */
+must_check bool client_result_read(struct arena *arena, str output, str *content, bool *is_error,
+                                   struct error *e);
+
+/* ---- run_guard.c: the content filter, where text enters the run ---- */
+/* Of a request on its way in; rewrites it (the caller's own copy).  CONTENT_BLOCKED. */
+must_check bool run_guard_request(struct arena *arena, const struct model *model,
+                                  struct run_request *request, struct error *e);
+/* Of a tool's result, which is JSON.  CONTENT_BLOCKED: it must not be stored. */
+must_check bool run_guard_output(struct run *run, str *output, struct error *e);
+/* Of a client's tool result on its way into the prompt; a blocked one becomes an error's text. */
+void run_guard_content(struct run *run, str *content, bool *is_error);
 
 /* ---- run_policy.c ---- */
 void run_decide(struct run *run, struct context *ctx, const struct policy_input *partial,

@@ -8,14 +8,17 @@
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/limits.h"
+#include "llm/guard.h"
 #include "orchestrator/run_internal.h"
 
 /* One attempt, from intent to answer. */
-struct attempt {
+struct model_step {
     struct run *run;
+    struct attempt attempt;
     const struct model_target *target;
-    size_t target_index;
     struct prompt prompt;
+    bool is_decided; /* by the policy: once, whatever targets are looked at */
+    bool is_woken;   /* cancelled or out of time while it waited */
     int64_t input_bound, started_ns;
     cost reserved;
     uuid reservation_id;
@@ -32,31 +35,14 @@ struct attempt {
 
 /* ---- before ---- */
 
-static bool choose_target(struct attempt *a, struct error *e)
-{
-    struct run *run = a->run;
-    a->target =
-        catalog_pick(run->model, run->tried_targets, run->o->parts.random, &a->target_index);
-    if (!a->target) { /* all tried once: begin again, the attempts are bounded */
-        run->tried_targets = 0;
-        a->target = catalog_pick(run->model, 0, run->o->parts.random, &a->target_index);
-    }
-    if (!a->target)
-        return error_set(e, REASON_UNKNOWN_MODEL, "model \"" STR_FMT "\" has no target",
-                         STR_ARG(run->model->name));
-    run->tried_targets |= (uint64_t) 1 << a->target_index;
-    return true;
-}
-
 /* What the call may take at most: input bound, the output that fits, time, money. */
-static bool bound_cost(struct attempt *a, cost remaining, struct error *e)
+static bool bound_cost(struct model_step *a, cost remaining, struct error *e)
 {
     struct run *run = a->run;
     const struct agent_definition *agent = run->agent;
     int64_t output = run->model->max_output_tokens;
     if (agent->max_output_tokens > 0 && agent->max_output_tokens < output)
         output = agent->max_output_tokens;
-    a->input_bound = prompt_input_tokens_bound(&a->prompt);
     int64_t room =
         remaining.tokens == COST_UNLIMITED ? INT64_MAX : remaining.tokens - a->input_bound;
     if (room < RUN_OUTPUT_TOKENS_MIN)
@@ -78,6 +64,8 @@ static bool bound_cost(struct attempt *a, cost remaining, struct error *e)
             STR_ARG(run->model->name));
     /* An eighth of the time that is left, within [1 s, call timeout]: parallel calls each find room. */
     int64_t time_ms = run->settings->call_timeout_ms;
+    if (run->model->deadlines.total_ms > 0 && run->model->deadlines.total_ms < time_ms)
+        time_ms = run->model->deadlines.total_ms;
     if (remaining.time_ms != COST_UNLIMITED && remaining.time_ms / 8 < time_ms)
         time_ms = remaining.time_ms / 8 > 1000 ? remaining.time_ms / 8 : 1000;
     a->prompt.max_output_tokens = output;
@@ -89,11 +77,14 @@ static bool bound_cost(struct attempt *a, cost remaining, struct error *e)
     return true;
 }
 
-static bool decide(struct attempt *a, struct error *e)
+static bool decide(struct model_step *a, struct error *e)
 {
     struct run *run = a->run;
     struct policy_input input = {.action = S("model.call"), .resource = run->model->name};
     struct policy_decision decision;
+    if (a->is_decided)
+        return true;
+    a->is_decided = true;
     run_decide(run, &run->shield, &input, &decision);
     run_journal_decision(run, &input, &decision, UUID_NONE);
     if (decision.verdict == POLICY_ALLOW)
@@ -103,7 +94,89 @@ static bool decide(struct attempt *a, struct error *e)
                      STR_ARG(run->model->name), STR_ARG(decision.reason));
 }
 
-static void journal_intent(struct attempt *a)
+static int64_t backoff_ms(struct run *run, int failures, int64_t retry_after_ms)
+{
+    if (retry_after_ms > 0)
+        return retry_after_ms < RUN_MODEL_BACKOFF_MAX_MS ? retry_after_ms
+                                                         : RUN_MODEL_BACKOFF_MAX_MS;
+    int64_t ceiling = (int64_t) RUN_MODEL_BACKOFF_MS << (failures < 6 ? failures : 6);
+    return ceiling / 2 + (int64_t) random_below(run->o->parts.random, (uint64_t) ceiling / 2 + 1);
+}
+
+static bool sleep_before(struct model_step *a, int64_t wait_ms, struct error *e)
+{
+    a->is_woken = wait_ms > 0 && !context_sleep_ms(&a->run->ctx, wait_ms, e);
+    return !a->is_woken;
+}
+
+static void begin_route(struct model_step *a)
+{
+    struct run *run = a->run;
+    route_begin(&run->route, run->o->parts.router,
+                &(struct route_request){
+                    .model = run->model,
+                    .sticky = str_of((const char *) &run->session_id, sizeof run->session_id),
+                    .input_tokens_bound = a->input_bound,
+                    .output_tokens_max = run->model->max_output_tokens,
+                });
+    run->has_route = true;
+    run->model_failure = (struct error){0};
+}
+
+static void drop_attempt(struct model_step *a)
+{
+    struct error unsent = {0};
+    error_set(&unsent, REASON_CANCELLED, "not sent");
+    attempt_end(&a->attempt, &unsent);
+}
+
+/* The router's next target that the budget covers; one that it does not is passed over. */
+static bool next_target(struct model_step *a, struct error *e)
+{
+    struct run *run = a->run;
+    struct error refusal = run->model_failure;
+    for (;;) {
+        int64_t wait_ms = 0;
+        const struct error *last = refusal.code == ERROR_OK ? NULL : &refusal;
+        if (!route_next(&run->route, last, &a->attempt, &wait_ms, e))
+            return false;
+        a->target = a->attempt.target;
+        if (!sleep_before(a, wait_ms, e)) {
+            drop_attempt(a);
+            return false;
+        }
+        if (!decide(a, e)) {
+            drop_attempt(a);
+            return false;
+        }
+        refusal = (struct error){0};
+        if (bound_cost(a, ledger_remaining(run->o->ledger, &run->path), &refusal))
+            return true;
+        attempt_end(&a->attempt, &refusal);
+    }
+}
+
+/* A run has more patience than a caller who holds a connection: what may be retried is waited for. */
+static bool choose_target(struct model_step *a, struct error *e)
+{
+    struct run *run = a->run;
+    for (int failures = run->state.failed_in_a_row;; failures++) {
+        struct error told = {0};
+        if (!run->has_route)
+            begin_route(a);
+        if (next_target(a, &told))
+            return true;
+        run->has_route = false;
+        if (a->is_woken)
+            return error_copy(e, &told);
+        if (!error_may_retry(&told) || failures >= RUN_MODEL_ATTEMPTS_MAX)
+            return error_copy(e, &told);
+        if (!sleep_before(a, backoff_ms(run, failures, told.retry_after_ms), e))
+            return false;
+    }
+}
+
+static void journal_intent(struct model_step *a)
 {
     struct run *run = a->run;
     char id[UUID_TEXT_BYTES + 1];
@@ -125,14 +198,14 @@ static void journal_intent(struct attempt *a)
 /* A piece that fits an event even when every byte of it is escaped. */
 enum { DELTA_PIECE_BYTES_MAX = SSE_EVENT_BYTES_MAX / 8 };
 
-static void journal_delta(struct attempt *a, str text)
+static void journal_delta(struct model_step *a, str text)
 {
     struct json_writer *w = journal_event(&a->run->journal, EVENT_MODEL_DELTA);
     json_put_i64(w, S("attempt"), a->number);
     json_put_str(w, S("text"), text);
 }
 
-static void post_delta(struct attempt *a)
+static void post_delta(struct model_step *a)
 {
     struct run *run = a->run;
     str rest = strbuf_str(&a->pending);
@@ -152,10 +225,10 @@ static void post_delta(struct attempt *a)
 
 static void timer_fired(struct timer *timer)
 {
-    post_delta(CONTAINER_OF(timer, struct attempt, timer));
+    post_delta(CONTAINER_OF(timer, struct model_step, timer));
 }
 
-static void add_text(struct attempt *a, str piece)
+static void add_text(struct model_step *a, str piece)
 {
     struct scheduler *scheduler = a->run->ctx.scheduler;
     strbuf_add(&a->text, piece);
@@ -169,7 +242,7 @@ static void add_text(struct attempt *a, str piece)
     }
 }
 
-static bool add_call(struct attempt *a, const struct delta *delta, struct error *e)
+static bool add_call(struct model_step *a, const struct delta *delta, struct error *e)
 {
     struct arena *arena = a->run->turn;
     if (delta->index < 0 || delta->index >= RUN_TOOL_CALLS_PARALLEL_MAX ||
@@ -191,7 +264,7 @@ static bool add_call(struct attempt *a, const struct delta *delta, struct error 
     return true;
 }
 
-static bool take_delta(struct attempt *a, const struct delta *delta, struct error *e)
+static bool take_delta(struct model_step *a, const struct delta *delta, struct error *e)
 {
     a->output_bytes += (int64_t) delta->text.len;
     switch (delta->kind) {
@@ -214,13 +287,14 @@ static bool take_delta(struct attempt *a, const struct delta *delta, struct erro
     return true;
 }
 
-static bool pull(struct attempt *a, struct context *ctx, struct reply_stream *stream,
+static bool pull(struct model_step *a, struct context *ctx, struct reply_stream *stream,
                  struct delta *end, struct error *e)
 {
     for (;;) {
         struct delta delta = {0};
         if (!reply_stream_next(stream, ctx, &delta, e) || !take_delta(a, &delta, e))
             return false;
+        attempt_first_token(&a->attempt);
         if (delta.kind != DELTA_END)
             continue;
         *end = delta;
@@ -228,15 +302,17 @@ static bool pull(struct attempt *a, struct context *ctx, struct reply_stream *st
     }
 }
 
-static bool call_provider(struct attempt *a, struct delta *end, struct error *e)
+static bool call_provider(struct model_step *a, struct delta *end, struct error *e)
 {
     struct run *run = a->run;
     struct context call;
     context_init_child(&call, &run->ctx, context_deadline_in(&run->ctx, a->reserved.time_ms));
     call.arena = run->turn;
     OWNED(reply_stream) stream = NULL;
-    bool ok = provider_stream(a->target->provider, &call, &a->prompt, &stream, e) &&
-              pull(a, &call, stream, end, e);
+    bool ok = provider_stream(a->target->provider, &call, &a->attempt.how, &a->prompt, &stream, e);
+    if (ok) /* filtered before anything of it is journaled */
+        stream = guard_stream_create(GIVE(stream), run->model->guard, NULL);
+    ok = ok && pull(a, &call, stream, end, e);
     timer_disarm(run->ctx.scheduler, &a->timer);
     if (ok || a->part_count == 0)
         post_delta(a);
@@ -247,7 +323,7 @@ static bool call_provider(struct attempt *a, struct delta *end, struct error *e)
 
 /* ---- after ---- */
 
-static str usage_details(struct attempt *a, const struct usage *usage)
+static str usage_details(struct model_step *a, const struct usage *usage)
 {
     struct strbuf text;
     struct json_writer w;
@@ -255,16 +331,20 @@ static str usage_details(struct attempt *a, const struct usage *usage)
     json_writer_init(&w, &text);
     json_object_begin(&w);
     json_put_str(&w, S("provider"), a->target->provider->name);
+    json_put_str(&w, S("provider_model"), a->target->model);
+    if (!str_is_empty(a->target->variant))
+        json_put_str(&w, S("variant"), a->target->variant);
     json_put_i64(&w, S("attempt"), a->number);
     json_put_i64(&w, S("input_tokens"), usage->input_tokens);
     json_put_i64(&w, S("output_tokens"), usage->output_tokens);
     json_put_i64(&w, S("cached_tokens"), usage->cached_tokens);
+    json_put_i64(&w, S("cache_write_tokens"), usage->cache_write_tokens);
     json_put_i64(&w, S("reasoning_tokens"), usage->reasoning_tokens);
     json_object_end(&w);
     return strbuf_str(&text);
 }
 
-static void settle(struct attempt *a, struct usage usage, const char *basis)
+static void settle(struct model_step *a, struct usage usage, const char *basis)
 {
     struct run *run = a->run;
     struct settlement settlement = {
@@ -286,7 +366,7 @@ static void settle(struct attempt *a, struct usage usage, const char *basis)
     run_settle(run, a->reservation_id, &settlement);
 }
 
-static void count_call(struct attempt *a, const struct usage *usage, str outcome)
+static void count_call(struct model_step *a, const struct usage *usage, str outcome)
 {
     struct metrics *metrics = a->run->o->parts.metrics;
     str model = a->run->model->name;
@@ -300,7 +380,7 @@ static void count_call(struct attempt *a, const struct usage *usage, str outcome
 }
 
 /* {"tool_calls": [...], "reasoning"} for the message's row; the ids are made here. */
-static str write_parts(struct attempt *a, const uuid *ids)
+static str write_parts(struct model_step *a, const uuid *ids)
 {
     struct strbuf text;
     struct json_writer w;
@@ -326,8 +406,8 @@ static str write_parts(struct attempt *a, const uuid *ids)
     return strbuf_str(&text);
 }
 
-static void journal_completed(struct attempt *a, const struct delta *end, const struct usage *usage,
-                              uuid message_id, const uuid *ids)
+static void journal_completed(struct model_step *a, const struct delta *end,
+                              const struct usage *usage, uuid message_id, const uuid *ids)
 {
     struct run *run = a->run;
     struct json_writer *w = journal_event(&run->journal, EVENT_MODEL_COMPLETED);
@@ -358,7 +438,7 @@ static void journal_completed(struct attempt *a, const struct delta *end, const 
 }
 
 /* The answer joins the conversation in memory: on the run's arena. */
-static void remember_answer(struct attempt *a)
+static void remember_answer(struct model_step *a)
 {
     struct run *run = a->run;
     struct prompt_message message = {.role = ROLE_ASSISTANT};
@@ -380,14 +460,14 @@ static void remember_answer(struct attempt *a)
 }
 
 /* Without a report: what was sent at most, and one token per byte that came: an upper bound. */
-static struct usage estimate(const struct attempt *a)
+static struct usage estimate(const struct model_step *a)
 {
     int64_t output = a->output_bytes < a->prompt.max_output_tokens ? a->output_bytes
                                                                    : a->prompt.max_output_tokens;
     return (struct usage){.input_tokens = a->input_bound, .output_tokens = output};
 }
 
-static void complete_attempt(struct attempt *a, const struct delta *end)
+static void complete_attempt(struct model_step *a, const struct delta *end)
 {
     struct run *run = a->run;
     uuid ids[RUN_TOOL_CALLS_PARALLEL_MAX];
@@ -405,11 +485,10 @@ static void complete_attempt(struct attempt *a, const struct delta *end)
     settle(a, usage, end->usage.is_reported ? "reported" : "estimated");
     count_call(a, &usage, S("ok"));
     remember_answer(a);
-    run->tried_targets = 0;
 }
 
 /* Was nothing used?  A refusal before any token costs nothing. */
-static bool was_refused(const struct attempt *a, const struct error *failure)
+static bool was_refused(const struct model_step *a, const struct error *failure)
 {
     return a->output_bytes == 0 &&
            (failure->reason == REASON_PROVIDER_RATE_LIMITED ||
@@ -418,7 +497,7 @@ static bool was_refused(const struct attempt *a, const struct error *failure)
             failure->reason == REASON_PROVIDER_OVERLOADED);
 }
 
-static void fail_attempt(struct attempt *a, const struct error *failure, bool will_retry)
+static void fail_attempt(struct model_step *a, const struct error *failure, bool will_retry)
 {
     struct run *run = a->run;
     struct json_writer *w = journal_event(&run->journal, EVENT_MODEL_FAILED);
@@ -432,45 +511,31 @@ static void fail_attempt(struct attempt *a, const struct error *failure, bool wi
     count_call(a, &usage, str_from_cstr(error_problem(failure->reason)));
 }
 
-static int64_t backoff_ms(struct run *run, const struct error *failure)
-{
-    if (failure->retry_after_ms > 0)
-        return failure->retry_after_ms < RUN_MODEL_BACKOFF_MAX_MS ? failure->retry_after_ms
-                                                                  : RUN_MODEL_BACKOFF_MAX_MS;
-    int64_t ceiling = RUN_MODEL_BACKOFF_MS
-                      << (run->state.failed_in_a_row < 6 ? run->state.failed_in_a_row : 6);
-    return ceiling / 2 + (int64_t) random_below(run->o->parts.random, (uint64_t) ceiling / 2 + 1);
-}
-
-static bool handle_failure(struct attempt *a, const struct error *failure, struct error *e)
+static bool handle_failure(struct model_step *a, const struct error *failure, struct error *e)
 {
     struct run *run = a->run;
     bool is_ours = run->ctx.is_cancelled || context_now_ns(&run->shield) >= run->ctx.deadline_ns;
-    bool will_retry = !is_ours && error_may_retry(failure) &&
-                      run->state.failed_in_a_row + 1 < RUN_MODEL_ATTEMPTS_MAX;
+    bool has_patience =
+        error_may_retry(failure) && run->state.failed_in_a_row + 1 < RUN_MODEL_ATTEMPTS_MAX;
+    bool will_retry = !is_ours && (has_patience || route_may_go_on(&run->route, failure));
+    run->model_failure = *failure;
     if (run->is_draining) /* the next start counts this attempt as lost */
         return error_copy(e, failure);
     fail_attempt(a, failure, will_retry);
     if (!run_flush(run, "model_failed", e))
         return false;
-    if (!will_retry)
-        return error_copy(e, failure);
-    struct error woken = {0};
-    bool has_other = run->model->target_count > 1 && run->tried_targets != 0 &&
-                     (size_t) __builtin_popcountll(run->tried_targets) < run->model->target_count;
-    if (!has_other && !context_sleep_ms(&run->ctx, backoff_ms(run, failure), &woken))
-        return true; /* cancelled meanwhile: the next command sees it */
-    return true;
+    return will_retry || error_copy(e, failure);
 }
 
-static void start_attempt(struct attempt *a, struct run *run)
+static void start_attempt(struct model_step *a, struct run *run)
 {
-    *a = (struct attempt){.run = run, .timer = {.fire = timer_fired}};
+    *a = (struct model_step){.run = run, .timer = {.fire = timer_fired}};
     a->prompt = (struct prompt){
         .messages = run->messages,
         .message_count = run->message_count,
         .tools = run->offered,
         .tool_count = run->offered_count,
+        .response_format = run->state.response_format,
         .parallel_tool_calls = -1,
         .temperature = -1,
     };
@@ -478,30 +543,43 @@ static void start_attempt(struct attempt *a, struct run *run)
     strbuf_init(&a->text, run->turn, MESSAGE_BYTES_MAX);
     strbuf_init(&a->reasoning, run->turn, MESSAGE_BYTES_MAX);
     strbuf_init(&a->pending, run->turn, MESSAGE_BYTES_MAX);
+    a->input_bound = prompt_input_tokens_bound(&a->prompt);
+}
+
+/* Reservation and intent: what must be durable before a byte goes out. */
+static bool commit_intent(struct model_step *a, struct error *e)
+{
+    struct run *run = a->run;
+    a->prompt.model = a->target->model;
+    if (!decide(a, e) || !run_reserve(run, "model", UUID_NONE, a->reserved, &a->reservation_id, e))
+        return false;
+    journal_intent(a);
+    return run_flush(run, "model_intent", e);
 }
 
 bool run_model_step(struct run *run, struct error *e)
 {
-    struct attempt *a = ARENA_NEW(run->turn, struct attempt);
+    struct model_step *a = ARENA_NEW(run->turn, struct model_step);
     start_attempt(a, run);
     if (run->state.step >= run->agent->steps_max)
         return error_set(e, REASON_LIMIT,
                          "the run reached its %d model calls without a final answer",
                          run->agent->steps_max);
-    if (!choose_target(a, e))
+    if (!choose_target(a, e)) /* who cancels or drains says so at the next command */
+        return a->is_woken && (run->is_cancel_asked || run->is_draining);
+    if (!commit_intent(a, e)) {
+        drop_attempt(a);
         return false;
-    a->prompt.model = a->target->model;
-    if (!decide(a, e) || !bound_cost(a, ledger_remaining(run->o->ledger, &run->path), e) ||
-        !run_reserve(run, "model", UUID_NONE, a->reserved, &a->reservation_id, e))
-        return false;
-    journal_intent(a);
-    if (!run_flush(run, "model_intent", e))
-        return false;
+    }
     a->started_ns = context_now_ns(&run->shield);
     struct delta end = {0};
     struct error failure = {0};
-    if (!call_provider(a, &end, &failure))
+    if (!call_provider(a, &end, &failure)) {
+        attempt_end(&a->attempt, &failure);
         return handle_failure(a, &failure, e);
+    }
+    attempt_end(&a->attempt, NULL);
+    run->has_route = false;
     complete_attempt(a, &end);
     return true;
 }

@@ -135,6 +135,16 @@ static never_inline void add_result_of_row(struct run *run, str call_id, str nam
                                            const struct record *row)
 {
     str status = row ? record_text(row, TOOL_CALLS_STATUS) : S("unknown");
+    str content;
+    bool is_error;
+    if (row && record_has(row, TOOL_CALLS_OUTPUT) &&
+        str_equal(record_text(row, TOOL_CALLS_TOOL_VERSION), CLIENT_TOOL_VERSION) &&
+        client_result_read(run->turn, record_text(row, TOOL_CALLS_OUTPUT), &content, &is_error,
+                           NULL)) {
+        run_guard_content(run, &content, &is_error);
+        run_prompt_add(run, run_prompt_tool_result(run->arena, call_id, name, content, is_error));
+        return;
+    }
     if (str_equal(status, S("succeeded"))) {
         run_prompt_add(run, run_prompt_tool_result(run->arena, call_id, name,
                                                    record_text(row, TOOL_CALLS_OUTPUT), false));

@@ -86,6 +86,13 @@ static str read_text(const struct reader *r, const char *member)
     return str_copy(r->state->arena, json_str_or(r->event->data, str_from_cstr(member), STR_NONE));
 }
 
+/* A member that is kept as the JSON it is; empty when it is not there. */
+static str print_member(const struct reader *r, const char *member)
+{
+    const struct json *value = json_get(r->event->data, str_from_cstr(member));
+    return value ? json_print(r->state->arena, value) : STR_NONE;
+}
+
 static bool read_call(const struct reader *r, struct call **out)
 {
     uuid id;
@@ -112,6 +119,8 @@ static bool apply_run_started(const struct reader *r)
     state->agent = read_text(r, "agent");
     state->model = read_text(r, "model");
     state->user_id = read_text(r, "user_id");
+    state->client_tools = print_member(r, "client_tools");
+    state->response_format = print_member(r, "response_format");
     state->epoch = json_i64_or(r->event->data, S("epoch"), 0);
     return true;
 }
@@ -295,6 +304,18 @@ static bool apply_model_failed(const struct reader *r)
     return true;
 }
 
+static bool apply_tool_requested(const struct reader *r)
+{
+    struct call *call = NULL;
+    if (!read_call(r, &call))
+        return false;
+    if (call->state != CALL_REQUESTED)
+        return broken(r, "the tool call is past its decision");
+    call->state = CALL_CLIENT;
+    r->state->tool_calls_total++;
+    return true;
+}
+
 static bool apply_tool_intended(const struct reader *r)
 {
     struct call *call = NULL;
@@ -305,6 +326,8 @@ static bool apply_tool_intended(const struct reader *r)
         return broken(r, "the tool call is already done");
     if (call->state == CALL_AWAITING)
         return broken(r, "the tool call waits for its approval");
+    if (call->state == CALL_CLIENT)
+        return broken(r, "the tool call is the client's");
     if (attempt <= call->attempts || attempt > INT32_MAX)
         return broken(r, "the tool call was already intended at this attempt");
     if (call->attempts == 0)
@@ -376,6 +399,7 @@ static bool apply_by_type(const struct reader *r)
     case EVENT_MODEL_REQUESTED: return apply_model_requested(r);
     case EVENT_MODEL_COMPLETED: return apply_model_completed(r);
     case EVENT_MODEL_FAILED: return apply_model_failed(r);
+    case EVENT_TOOL_REQUESTED: return apply_tool_requested(r);
     case EVENT_TOOL_INTENDED: return apply_tool_intended(r);
     case EVENT_TOOL_COMPLETED: return apply_tool_completed(r);
     case EVENT_APPROVAL_REQUESTED: return apply_approval_requested(r);
@@ -425,7 +449,7 @@ struct run_command run_state_next(const struct run_state *state)
         return (struct run_command){.kind = RUN_DO_CANCEL};
     if (find_call(state, CALL_REQUESTED) || find_call(state, CALL_APPROVED))
         return (struct run_command){.kind = RUN_DO_CALLS};
-    if (find_call(state, CALL_AWAITING))
+    if (find_call(state, CALL_AWAITING) || find_call(state, CALL_CLIENT))
         return (struct run_command){.kind = RUN_DO_WAIT};
     if (state->step > 0 && state->step_is_final)
         return (struct run_command){.kind = RUN_DO_COMPLETE};

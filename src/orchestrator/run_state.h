@@ -29,6 +29,7 @@ enum call_state {
     CALL_REQUESTED, /* the model asked; not decided */
     CALL_AWAITING,  /* approval requested */
     CALL_APPROVED,  /* approval given, not consumed yet */
+    CALL_CLIENT,    /* the client's own: its result is waited for */
     CALL_INTENDED,  /* journaled, may have happened */
     CALL_DONE,      /* tool.completed, whatever its status */
 };
@@ -56,6 +57,7 @@ struct run_state {
     enum run_status status;
     int64_t last_seq;
     str agent, model, user_id;
+    str client_tools, response_format; /* JSON text, or empty */
     uuid question_id, answer_id;
     bool is_cancelling;
     str cancelled_by;
@@ -85,7 +87,7 @@ enum run_command_kind {
     RUN_DO_LOSE_ATTEMPT, /* at a resume: settle the attempt in flight at its reservation */
     RUN_DO_RECOVER_CALL, /* at a resume: `call` was intended: repeat it or call it unknown */
     RUN_DO_CALLS,        /* decide and run the calls in state REQUESTED or APPROVED */
-    RUN_DO_WAIT,         /* for approvals */
+    RUN_DO_WAIT,         /* for approvals and for results of the client */
     RUN_DO_MODEL,        /* the next model call */
     RUN_DO_COMPLETE,
     RUN_DO_CANCEL, /* append run.cancelled */

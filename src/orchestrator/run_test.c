@@ -241,6 +241,33 @@ static void test_the_next_target_is_tried_at_once(struct testkit *kit)
     testkit_do(kit, check_fallback, NULL);
 }
 
+static void test_credentials_that_are_refused_leave_the_other_target(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.refusal = REASON_PROVIDER_AUTH});
+    testkit_do(kit, begin_on_pair, NULL);
+    testkit_do(kit, check_fallback, NULL);
+}
+
+static void check_patience(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_at_rest(ctx, "completed");
+    assert_int_equal(scene.kit->model_calls, 2);
+}
+
+static void test_a_run_waits_longer_for_a_limited_provider_than_a_caller_would(struct testkit *kit)
+{
+    enum { LIMITED_MS = ROUTER_WAIT_MS_MAX + 3000 };
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.refusal = REASON_PROVIDER_RATE_LIMITED,
+                                           .retry_after_ms = LIMITED_MS});
+    int64_t started_ns = clock_monotonic_ns(kit->clock);
+    testkit_do(kit, scene_begin, NULL);
+    assert_true(clock_monotonic_ns(kit->clock) - started_ns >= LIMITED_MS * 1000000ll);
+    testkit_do(kit, check_patience, NULL);
+}
+
 static void check_steps_max(struct context *ctx, void *unused)
 {
     (void) unused;
@@ -490,6 +517,8 @@ int main(void)
         TESTKIT_SCRIPT(test_a_refusal_for_good_is_not_tried_again),
         TESTKIT_SCRIPT(test_a_silent_provider_is_left_after_its_time_and_tried_again),
         TESTKIT_SCRIPT(test_the_next_target_is_tried_at_once),
+        TESTKIT_SCRIPT(test_credentials_that_are_refused_leave_the_other_target),
+        TESTKIT_SCRIPT(test_a_run_waits_longer_for_a_limited_provider_than_a_caller_would),
         TESTKIT_SCRIPT(test_an_agent_that_never_comes_to_an_end_is_ended),
         TESTKIT_SCRIPT(test_more_tool_calls_at_once_than_allowed_are_a_broken_answer),
         TESTKIT_SCRIPT(test_the_name_of_a_tool_call_has_a_bound),

@@ -60,13 +60,16 @@ static const struct tool *find_tool(struct run *run, str name)
 
 bool run_tools_offer(struct run *run, struct error *e)
 {
-    (void) e;
     size_t count = registry_count(run->tools);
-    run->offered = ARENA_ARRAY(run->arena, struct tool_spec, count);
+    if (!run_client_tools_offer(run, e))
+        return false;
+    run->offered = ARENA_ARRAY(run->arena, struct tool_spec, count + run->client_tool_count);
     run->offered_count = 0;
+    for (size_t i = 0; i < run->client_tool_count; i++)
+        run->offered[run->offered_count++] = run->client_tools[i];
     for (size_t i = 0; i < count; i++) {
         const struct tool *tool = registry_at(run->tools, i);
-        if (find_tool(run, tool->name) != tool)
+        if (find_tool(run, tool->name) != tool || run_has_client_tool(run, tool->name))
             continue;
         struct policy_decision decision;
         run_decide(run, &run->shield,
@@ -307,12 +310,56 @@ static bool reserve_call(struct planned *p)
     return run_reserve(run, "tool", p->call->id, p->reserved, &p->reservation_id, &p->failure);
 }
 
-/* Decides one call: afterwards it is done, waits for approval, or stands as an intent in the pending batch. */
+/* The caller runs it: journaled as asked for, and then it waits. */
+static void plan_client_call(struct planned *p)
+{
+    struct run *run = p->run;
+    const struct json *parsed;
+    struct policy_decision decision;
+    struct policy_input input = {
+        .action = S("tool.call"),
+        .resource = p->call->name,
+        .tool_name = p->call->name,
+        .tool_version = CLIENT_TOOL_VERSION,
+        .tool_category = S("client"),
+        .arguments = p->arguments,
+    };
+    if (!json_parse(run->turn, p->arguments, (struct json_limits){0}, &parsed, &p->failure)) {
+        error_wrap(&p->failure, "the arguments of tool \"" STR_FMT "\" are no JSON object",
+                   STR_ARG(p->call->name));
+        plan_failed(p, false);
+        return;
+    }
+    run_decide(run, &run->shield, &input, &decision);
+    run_journal_decision(run, &input, &decision, p->call->id);
+    if (decision.verdict != POLICY_ALLOW) {
+        error_set(&p->failure, REASON_POLICY_DENIED,
+                  "the policy does not allow the client's tool \"" STR_FMT "\": " STR_FMT,
+                  STR_ARG(p->call->name), STR_ARG(decision.reason));
+        plan_failed(p, false);
+        return;
+    }
+    struct json_writer *w = journal_event(&run->journal, EVENT_TOOL_REQUESTED);
+    json_put_str(w, S("tool_call_id"), id_text(run, p->call->id));
+    json_put_str(w, S("call_id"), p->call->call_id);
+    json_put_str(w, S("name"), p->call->name);
+    journal_close_event(&run->journal);
+    write_call_row(p, WRITE_INSERT, S("pending"));
+    struct record *row = &run->journal.batch.writes[run->journal.batch.count - 1].record;
+    record_set_text(row, TOOL_CALLS_TOOL_VERSION, CLIENT_TOOL_VERSION);
+    p->is_done = p->is_settled = true; /* not of this turn any more */
+}
+
+/* Decides one call: afterwards it is done, waits for approval or its client, or stands as an intent in the pending batch. */
 static void plan_call(struct planned *p)
 {
     struct run *run = p->run;
     bool has_row = p->call->state == CALL_APPROVED; /* made when the approval was requested */
     p->arguments = arguments_of(run, p->call);
+    if (run_has_client_tool(run, p->call->name)) {
+        plan_client_call(p);
+        return;
+    }
     p->tool = find_tool(run, p->call->name);
     if (!p->tool) {
         error_set(&p->failure, REASON_NOT_FOUND,
@@ -393,6 +440,8 @@ static void run_call(struct context *ctx, void *argument)
     if (ok)
         p->result.output =
             str_copy(run->turn, p->result.output); /* the child's arena goes with it */
+    if (ok && !run_guard_output(run, &p->result.output, &p->failure))
+        p->result.output = STR_NONE;
     p->result.log = STR_NONE;
     context_deinit(&call);
     p->is_running = false;
@@ -600,14 +649,46 @@ static bool check_approval(struct run *run, struct call *call, bool *is_decided,
     return true;
 }
 
-bool run_tools_check_approvals(struct run *run, bool *is_waiting, struct error *e)
+/* What the client said goes to the model as it is. */
+static bool check_client(struct run *run, struct call *call, bool *has_come, struct error *e)
+{
+    struct record key = record_of(TABLE_TOOL_CALLS), row;
+    str content;
+    bool is_error;
+    record_set_uuid(&key, TOOL_CALLS_ID, call->id);
+    if (!store_get(run->o->parts.store, &run->shield, run->tenant_id, &key, &row, e))
+        return false;
+    *has_come = record_has(&row, TOOL_CALLS_OUTPUT);
+    if (!*has_come)
+        return true;
+    if (!client_result_read(run->turn, record_text(&row, TOOL_CALLS_OUTPUT), &content, &is_error,
+                            e))
+        return false;
+    run_guard_content(run, &content, &is_error);
+    struct planned p = {.run = run, .call = call};
+    const char *status = is_error ? "failed" : "succeeded";
+    int64_t now_us = clock_unix_us(run->o->parts.clock);
+    p.result.latency_ms = (now_us - record_integer(&row, TOOL_CALLS_CREATED_AT)) / 1000;
+    journal_tool_completed(&p, status);
+    struct record *update = journal_row(&run->journal, WRITE_UPDATE, TABLE_TOOL_CALLS);
+    record_set_uuid(update, TOOL_CALLS_ID, call->id);
+    record_set_text(update, TOOL_CALLS_STATUS, str_from_cstr(status));
+    record_set_integer(update, TOOL_CALLS_LATENCY_MS, p.result.latency_ms);
+    run_prompt_add(
+        run, run_prompt_tool_result(run->arena, call->call_id, call->name, content, is_error));
+    return true;
+}
+
+bool run_tools_check_awaited(struct run *run, bool *is_waiting, struct error *e)
 {
     *is_waiting = true;
     for (size_t i = 0; i < run->state.call_count; i++) {
         bool is_decided = false;
-        if (run->state.calls[i].state != CALL_AWAITING)
+        struct call *call = &run->state.calls[i];
+        if (call->state != CALL_AWAITING && call->state != CALL_CLIENT)
             continue;
-        if (!check_approval(run, &run->state.calls[i], &is_decided, e))
+        if (!(call->state == CALL_CLIENT ? check_client : check_approval)(run, call, &is_decided,
+                                                                          e))
             return false;
         if (is_decided)
             *is_waiting = false;
@@ -637,7 +718,8 @@ bool run_tools_abandon(struct run *run, struct error *e)
 {
     for (size_t i = 0; i < run->state.call_count; i++) {
         struct call *call = &run->state.calls[i];
-        bool has_row = call->state == CALL_AWAITING || call->state == CALL_APPROVED;
+        bool has_row = call->state == CALL_AWAITING || call->state == CALL_APPROVED ||
+                       call->state == CALL_CLIENT;
         if (call->state == CALL_DONE || call->state == CALL_INTENDED)
             continue;
         if (call->state == CALL_AWAITING && !expire_approval(run, call, e))

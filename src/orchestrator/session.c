@@ -244,7 +244,11 @@ bool session_open_path(struct orchestrator *o, struct context *ctx,
                        const struct principal *principal, uuid session_id, struct ledger_path *path,
                        str *policy_context, struct error *e)
 {
-    struct ledger_limits limits = {.session = COST_LIMITLESS, .run = COST_LIMITLESS};
+    struct ledger_limits limits = {
+        .session = COST_LIMITLESS,
+        .run = COST_LIMITLESS,
+        .key_id = principal->has_key_budget ? principal->key_id : UUID_NONE,
+    };
     str user_id = principal->user_id;
     struct record session;
     if (!uuid_is_none(session_id)) {

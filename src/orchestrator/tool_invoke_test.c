@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "orchestrator/orchestrator_testkit.h"
+#include "orchestrator/usage_log.h"
 
 static enum error_reason invoke_in(struct testkit *kit, struct context *ctx,
                                    const struct principal *principal, const char *tool,
@@ -39,6 +40,7 @@ static size_t entries(struct testkit *kit, struct context *ctx, enum table table
     struct records rows;
     struct error e;
     query_where_text(&query, column, value);
+    assert_true(usage_log_sync(orchestrator_usage(kit->o), ctx, &e));
     assert_true(store_list(kit->store, ctx, kit->tenant_id, &query, &rows, &e));
     return rows.count;
 }
@@ -141,7 +143,12 @@ static void test_a_tool_that_fails_keeps_its_reason_and_is_booked(struct testkit
         testkit_tool(kit, "pay")->failure = reasons[i];
         assert_int_equal(invoke(kit, ctx, &ada, "pay", "{}"), reasons[i]);
     }
-    assert_int_equal(entries(kit, ctx, TABLE_LEDGER, LEDGER_KIND, S("tool")), ARRAY_COUNT(reasons));
+    struct query query = query_of(TABLE_LEDGER);
+    struct records rows;
+    struct error e;
+    assert_int_equal(entries(kit, ctx, TABLE_LEDGER, LEDGER_KIND, S("tool")), 1); /* in bulk */
+    assert_true(store_list(kit->store, ctx, kit->tenant_id, &query, &rows, &e));
+    assert_int_equal(record_integer(&rows.items[0], LEDGER_TOOL_CALLS), ARRAY_COUNT(reasons));
     assert_int_equal(entries(kit, ctx, TABLE_AUDIT_LOGS, AUDIT_LOGS_ACTION, S("tool.invoke")),
                      ARRAY_COUNT(reasons));
 }

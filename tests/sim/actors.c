@@ -4,6 +4,7 @@
  */
 #include "base/arena.h"
 #include "base/ensure.h"
+#include "orchestrator/plain_call.h"
 #include "world.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -190,6 +191,62 @@ static void approver(void *argument)
 
 /* ---- plain calls on the same accounts ---- */
 
+/* Sends one attempt; false: it failed in a way that another may follow. */
+static bool attempt_once(struct actor *actor, struct plain_attempt *attempt, struct error *failure)
+{
+    struct world *world = actor->world;
+    const struct plain_call *call = attempt->call;
+    doze(actor, 1, 400);
+    struct usage usage = {
+        .input_tokens = world_between(world, 1, call->request.input_tokens_bound),
+        .output_tokens = world_between(world, 0, attempt->max_output_tokens),
+        .is_reported = true,
+    };
+    struct plain_result result = {.usage = &usage, .estimated_output = -1};
+    if (world_chance(world, 200)) {
+        error_set(failure, REASON_PROVIDER_OVERLOADED, "simulated");
+        result.failure = failure;
+        result.was_refused = world_chance(world, 500);
+    }
+    if (world_chance(world, 150))
+        result.usage = NULL;
+    plain_attempt_end(world->o, attempt, &result);
+    return result.failure == NULL;
+}
+
+/* Two at once, as a hedge does: the loser is cancelled, but was worked on. */
+static void hedge(struct actor *actor, struct plain_call *call)
+{
+    struct plain_attempt second;
+    struct error e = {0}, lost = {0};
+    struct plain_result result = {.estimated_output = world_between(actor->world, 0, 3),
+                                  .failure = &lost};
+    error_set(&lost, REASON_CANCELLED, "the hedge lost");
+    if (!plain_attempt_begin(actor->world->o, &actor->ctx, call, NULL, &second, &e))
+        return;
+    doze(actor, 1, 50);
+    plain_attempt_end(actor->world->o, &second, &result);
+}
+
+static void call_once(struct actor *actor, struct plain_call *call)
+{
+    struct world *world = actor->world;
+    struct error failure = {0}, e = {0};
+    const struct error *last = NULL;
+    bool ok = false;
+    for (int i = 0; i < 3 && !ok; i++) {
+        struct plain_attempt attempt;
+        e = (struct error){0};
+        if (!plain_attempt_begin(world->o, &actor->ctx, call, last, &attempt, &e))
+            break;
+        if (world_chance(world, 100))
+            hedge(actor, call);
+        ok = attempt_once(actor, &attempt, &failure);
+        last = &failure;
+    }
+    plain_call_end(world->o, call, PLAIN_CACHE_NONE, ok ? NULL : last ? last : &e);
+}
+
 static void plain_caller(void *argument)
 {
     struct actor *actor = argument;
@@ -203,14 +260,8 @@ static void plain_caller(void *argument)
         struct error e = {0};
         ensure(call != NULL);
         if (!uuid_is_none(request.session_id) &&
-            plain_call_begin(world->o, &actor->ctx, &alice, &request, call, &e)) {
-            doze(actor, 1, 400);
-            struct usage usage = {.input_tokens = world_between(world, 1, call->input_bound),
-                                  .output_tokens = world_between(world, 0, call->max_output_tokens),
-                                  .is_reported = true};
-            bool is_silent = world_chance(world, 150);
-            plain_call_end(world->o, call, is_silent ? NULL : &usage, -1, NULL);
-        }
+            plain_call_begin(world->o, &actor->ctx, &alice, &request, call, &e))
+            call_once(actor, call);
         free(call);
         doze(actor, 1, 300);
     }

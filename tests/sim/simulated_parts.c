@@ -121,9 +121,10 @@ static void close_stream(struct reply_stream *base)
 
 static const struct reply_stream_ops stream_ops = {next, close_stream};
 
-static bool stream(struct provider *base, struct context *ctx, const struct prompt *prompt,
-                   struct reply_stream **out, struct error *e)
+static bool stream(struct provider *base, struct context *ctx, const struct provider_call *how,
+                   const struct prompt *prompt, struct reply_stream **out, struct error *e)
 {
+    (void) how;
     struct world *world = ((struct sim_provider *) base)->world;
     if (!context_sleep_ms(ctx, world_between(world, 1, 300), e))
         return false;
@@ -147,9 +148,10 @@ static bool stream(struct provider *base, struct context *ctx, const struct prom
     return true;
 }
 
-static bool complete(struct provider *base, struct context *ctx, const struct prompt *prompt,
-                     struct reply *out, struct error *e)
+static bool complete(struct provider *base, struct context *ctx, const struct provider_call *how,
+                     const struct prompt *prompt, struct reply *out, struct error *e)
 {
+    (void) how;
     (void) base;
     (void) ctx;
     (void) prompt;
@@ -157,9 +159,10 @@ static bool complete(struct provider *base, struct context *ctx, const struct pr
     return error_set(e, REASON_PROVIDER_INVALID, "the simulated provider only streams");
 }
 
-static bool forward(struct provider *base, struct context *ctx, str path, str body,
-                    struct http_exchange **out, struct error *e)
+static bool forward(struct provider *base, struct context *ctx, const struct provider_call *how,
+                    str path, str body, struct http_exchange **out, struct error *e)
 {
+    (void) how;
     (void) base;
     (void) ctx;
     (void) path;
@@ -206,16 +209,18 @@ struct catalog *parts_catalog(struct world *world)
 {
     struct catalog *catalog = catalog_create();
     struct error e = {0};
-    struct model_target target = {
-        .provider = &world->provider.base,
-        .model = S("sim"),
-        .weight = 1,
-        .price = {.is_known = true,
-                  .input_picousd_per_token = 250000,
-                  .output_picousd_per_token = 1000000},
+    struct model_price cheap = {
+        .is_known = true, .input_picousd_per_token = 250000, .output_picousd_per_token = 1000000};
+    struct model_price dear = {
+        .is_known = true, .input_picousd_per_token = 500000, .output_picousd_per_token = 4000000};
+    struct model_target targets[] = {
+        {.provider = &world->provider.base, .model = S("sim"), .weight = 1, .price = cheap},
+        {.provider = &world->provider.base, .model = S("sim-large"), .weight = 1, .price = dear},
     };
-    struct model model = {
-        .name = S("sim"), .targets = &target, .target_count = 1, .max_output_tokens = 300};
+    struct model model = {.name = S("sim"),
+                          .targets = targets,
+                          .target_count = ARRAY_COUNT(targets),
+                          .max_output_tokens = 300};
     if (!catalog_add(catalog, &model, &e)) {
         fprintf(stderr, "sim: %s\n", e.message);
         abort();

@@ -117,6 +117,8 @@ static void boot(struct world *world)
                                         (struct scheduler_hooks){.owner = world, .pick = pick});
     world->lane = (struct lane){.scheduler = world->scheduler, .post = post, .owner = world};
     world->metrics = metrics_create();
+    world->router = router_create(world->clock, world->random, world->metrics);
+    world->router = router_create(world->clock, world->random, world->metrics);
     world->is_over = false;
     world->live_actors = 0;
     memset(world->has_watch, 0, sizeof world->has_watch);
@@ -124,6 +126,7 @@ static void boot(struct world *world)
     parts_init(world);
     struct orchestrator_parts parts = {
         .store = world->store,
+        .router = world->router,
         .policy = &world->policy.base,
         .registry = world->registry,
         .executor = &world->executor.base,

@@ -6,6 +6,7 @@
 #define NEXUS_TESTS_SIM_WORLD_H
 
 #include "base/map.h"
+#include "llm/router.h"
 #include "orchestrator/orchestrator.h"
 #include "runtime/simulated.h"
 #include "store/memory.h"
@@ -42,6 +43,7 @@ struct world {
     struct lane lane;
     struct orchestrator *o;
     struct metrics *metrics;
+    struct router *router;
     struct sim_provider provider;
     struct sim_executor executor;
     struct sim_policy policy;
