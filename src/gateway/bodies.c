@@ -1,6 +1,7 @@
 #include "gateway/bodies.h"
 #include "base/arena.h"
 #include "base/timefmt.h"
+#include "gateway/key_limits.h"
 #include "gateway/keys_internal.h"
 #include "llm/openai_format.h"
 
@@ -33,7 +34,7 @@ static bool read_usd(struct arena *arena, const struct json *budget, int64_t *ou
                "budget.cost_usd must be a decimal such as \"2.50\" with at most 9 fraction digits");
 }
 
-static bool read_budget(struct arena *arena, const struct json *json, cost *out, struct error *e)
+bool body_read_budget(struct arena *arena, const struct json *json, cost *out, struct error *e)
 {
     const struct json *budget = json_get(json, S("budget"));
     int64_t seconds = -1;
@@ -56,7 +57,7 @@ bool body_read_session(struct arena *arena, const struct json *json, struct sess
     *out = (struct session_request){.budget = COST_LIMITLESS};
     return json_read_str(json, S("user_id"), &out->user_id, e) &&
            json_read_str(json, S("agent"), &out->agent, e) &&
-           read_budget(arena, json, &out->budget, e) &&
+           body_read_budget(arena, json, &out->budget, e) &&
            read_object(arena, json, S("policy_context"), &out->policy_context, e) &&
            read_object(arena, json, S("metadata"), &out->metadata, e);
 }
@@ -151,7 +152,8 @@ static bool read_scopes(const struct json *json, unsigned *out, struct error *e)
     return true;
 }
 
-bool body_read_key(const struct json *json, struct key_request *out, struct error *e)
+bool body_read_key(struct arena *arena, const struct json *json, struct key_request *out,
+                   cost *budget, struct error *e)
 {
     str expires = STR_NONE;
     if (!json_need_str(json, S("name"), &out->name, e) ||
@@ -161,7 +163,8 @@ bool body_read_key(const struct json *json, struct key_request *out, struct erro
         return false;
     if (!str_is_empty(expires) && !time_parse(expires, &out->expires_us))
         return error_set(e, REASON_SCHEMA, "expires_at must be an RFC 3339 time");
-    return true;
+    return key_limits_read(arena, json, &out->limits, e) &&
+           body_read_budget(arena, json, budget, e);
 }
 
 /* ---- policies ---- */

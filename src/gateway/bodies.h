@@ -18,7 +18,12 @@ must_check bool body_read_decision(const struct json *json, struct approval_deci
 /* name stays as it is. */
 must_check bool body_read_invocation(struct arena *arena, const struct json *json,
                                      struct tool_invocation *out, struct error *e);
-must_check bool body_read_key(const struct json *json, struct key_request *out, struct error *e);
+/* Limits of the key itself go to out->limits, those of its account to *budget. */
+must_check bool body_read_key(struct arena *arena, const struct json *json, struct key_request *out,
+                              cost *budget, struct error *e);
+/* The member "budget" ({tokens, time_seconds, cost_usd, tool_calls}); what it does not name stays as it is. */
+must_check bool body_read_budget(struct arena *arena, const struct json *json, cost *out,
+                                 struct error *e);
 /* Who is not said stays as it is. */
 must_check bool body_read_policy_input(struct arena *arena, const struct json *json,
                                        struct policy_input *out, struct error *e);

@@ -48,14 +48,14 @@ static void read_all(struct arena *arena, const struct json *json)
         check_json(arena, policy_input_json(arena, input, input->action.len % 2));
 }
 
-static void read_rest(const struct json *json)
+static void read_rest(struct arena *arena, const struct json *json)
 {
     struct approval_decision decision = {0};
     struct key_request key = {0};
-    cost limits;
+    cost limits, budget = COST_LIMITLESS;
     struct error e = {0};
     check_refused(body_read_decision(json, &decision, &e), &e);
-    check_refused(body_read_key(json, &key, &e), &e);
+    check_refused(body_read_key(arena, json, &key, &budget, &e), &e);
     bool ok = body_read_limits(json, &limits, &e);
     check_refused(ok, &e);
     ensure(!ok || (limits.tokens >= 0 && limits.cost_nanousd >= 0));
@@ -70,6 +70,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                     &json, &e))
         return 0;
     read_all(arena, json);
-    read_rest(json);
+    read_rest(arena, json);
     return 0;
 }

@@ -4,6 +4,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "gateway/gateway_internal.h"
+#include "llm/embed_batch.h"
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -32,6 +33,8 @@ static void copy_options(struct gateway *gateway, const struct gateway_options *
         copy->allowed_hosts[i] = str_lower(gateway->arena, options->allowed_hosts[i]);
     if (copy->requests_per_minute <= 0)
         copy->requests_per_minute = GATEWAY_REQUESTS_PER_MINUTE;
+    if (copy->keep_alive_ms <= 0)
+        copy->keep_alive_ms = GATEWAY_KEEP_ALIVE_MS;
     if (copy->streams_per_key == 0)
         copy->streams_per_key = GATEWAY_STREAMS_PER_KEY;
     gateway->is_any_address =
@@ -50,12 +53,14 @@ bool gateway_create(const struct gateway_options *options, struct gateway **out,
     gateway->orchestrator = options->orchestrator;
     gateway->keys = options->keys;
     gateway->metrics = options->metrics;
+    gateway->cache = options->cache;
     gateway->clock = options->clock;
     gateway->random = options->random;
     gateway->store = orchestrator_parts(options->orchestrator)->store;
     gateway->policy =
         options->policy ? options->policy : orchestrator_parts(options->orchestrator)->policy;
-    gateway->rate = rate_create(gateway->options.requests_per_minute);
+    gateway->embed_batch = embed_batch_create(options->metrics);
+    gateway->rate = rate_create();
     gateway->streams = streams_create(gateway->options.streams_per_key);
     gateway->openapi = openapi_document(gateway->arena);
     digest hash = digest_sha256(gateway->openapi);
@@ -70,6 +75,7 @@ void gateway_destroy(struct gateway *gateway)
 {
     if (!gateway)
         return;
+    embed_batch_destroy(gateway->embed_batch);
     rate_destroy(gateway->rate);
     streams_destroy(gateway->streams);
     arena_destroy(gateway->arena);
@@ -122,21 +128,19 @@ static bool serve(struct api_call *call, struct error *e)
     return call->route->handler(call, e);
 }
 
-static void count(struct api_call *call, int status, int64_t duration_ns)
+static void count(const struct access *access, int64_t duration_ns)
 {
-    struct gateway *gateway = call->gateway;
-    size_t index = call->route ? (size_t) (call->route - routes_at(0)) : routes_count();
+    struct gateway *gateway = access->gateway;
+    size_t index = access->route ? (size_t) (access->route - routes_at(0)) : routes_count();
     struct route_metrics *route = &gateway->route_metrics[index];
-    if (status < 100 || status > 599)
-        status = 500;
+    int status = access->status < 100 || access->status > 599 ? 500 : access->status;
     struct metric_series *series =
         atomic_load_explicit(&route->requests[status - 100], memory_order_acquire);
     if (!series) {
         char text[4] = {(char) ('0' + status / 100), (char) ('0' + status / 10 % 10),
                         (char) ('0' + status % 10), 0};
-        str labels[] = {call->route ? call->route->path : S("unknown"),
-                        str_from_cstr(http_method_name(call->request->method)),
-                        str_from_cstr(text)};
+        str labels[] = {access->route ? access->route->path : S("unknown"),
+                        str_from_cstr(http_method_name(access->method)), str_from_cstr(text)};
         series =
             metrics_series(gateway->metrics, METRIC_HTTP_REQUESTS, labels, ARRAY_COUNT(labels));
         atomic_store_explicit(&route->requests[status - 100], series, memory_order_release);
@@ -145,33 +149,53 @@ static void count(struct api_call *call, int status, int64_t duration_ns)
     metric_observe(route->duration, (double) duration_ns / 1e9);
 }
 
-static void log_access(struct api_call *call, int status, int64_t duration_ns)
+static void log_access(const struct access *access, int64_t duration_ns)
 {
+    static const char digits[] = "0123456789abcdef";
+    char trace[2 * sizeof access->trace.trace_id];
     if (!log_is_on(LOG_LEVEL_INFO))
         return;
-    struct context *ctx = call->ctx;
-    LOG_INFO(
-        "gateway.access", S("request"),
-        LOG_STR("http.request.method", str_from_cstr(http_method_name(call->request->method))),
-        LOG_STR("url.path", str_cut_utf8(call->request->path, 1024)),
-        LOG_I64("http.response.status_code", status), LOG_I64("event.duration", duration_ns),
-        LOG_STR("trace.id", str_hex(ctx->arena, ctx->trace.trace_id, sizeof ctx->trace.trace_id)),
-        LOG_STR("user.id", call->principal.user_id),
-        LOG_STR("source.ip", str_from_cstr(call->request->peer_address)),
-        LOG_STR("http.request.id", call->request_id));
+    for (size_t i = 0; i < sizeof access->trace.trace_id; i++) {
+        trace[2 * i] = digits[access->trace.trace_id[i] >> 4];
+        trace[2 * i + 1] = digits[access->trace.trace_id[i] & 15];
+    }
+    LOG_INFO("gateway.access", S("request"),
+             LOG_STR("http.request.method", str_from_cstr(http_method_name(access->method))),
+             LOG_STR("url.path", str_cut_utf8(access->path, 1024)),
+             LOG_I64("http.response.status_code", access->status),
+             LOG_I64("event.duration", duration_ns),
+             LOG_STR("trace.id", str_of(trace, sizeof trace)), LOG_STR("user.id", access->user_id),
+             LOG_STR("source.ip", access->peer), LOG_STR("http.request.id", access->request_id));
 }
 
-static void finish(struct api_call *call)
+struct access access_begin(const struct api_call *call)
 {
-    struct gateway *gateway = call->gateway;
-    int64_t duration_ns = clock_monotonic_ns(gateway->clock) - call->request->started_ns;
-    int status = http_reply_status(call->request);
-    if (call->is_stream_counted) {
-        streams_give(gateway->streams, call->principal.key_id);
+    return (struct access){
+        .gateway = call->gateway,
+        .route = call->route,
+        .method = call->request->method,
+        .status = http_reply_status(call->request),
+        .started_ns = call->request->started_ns,
+        .path = call->request->path,
+        .user_id = call->principal.user_id,
+        .request_id = call->request_id,
+        .peer = str_from_cstr(call->request->peer_address),
+        .trace = call->ctx->trace,
+        .key_id = call->principal.key_id,
+        .is_stream_counted = call->is_stream_counted,
+    };
+}
+
+void access_end(const struct access *access)
+{
+    struct gateway *gateway = access->gateway;
+    int64_t duration_ns = clock_monotonic_ns(gateway->clock) - access->started_ns;
+    if (access->is_stream_counted) {
+        streams_give(gateway->streams, access->key_id);
         metric_add(gateway->streams_open, -1);
     }
-    count(call, status, duration_ns);
-    log_access(call, status, duration_ns);
+    count(access, duration_ns);
+    log_access(access, duration_ns);
 }
 
 void gateway_handle(void *owner, struct http_request *request)
@@ -186,5 +210,8 @@ void gateway_handle(void *owner, struct http_request *request)
         reply_error(call, &e);
     else if (!is_served && !http_reply_is_done(request))
         http_reply_abort(request);
-    finish(call);
+    if (call->is_handed_on)
+        return;
+    struct access access = access_begin(call);
+    access_end(&access);
 }

@@ -14,21 +14,28 @@
 #include "orchestrator/orchestrator.h"
 
 struct gateway;
+struct response_cache;
 
 struct gateway_options {
     struct orchestrator *orchestrator;
     struct keys *keys;
     struct metrics *metrics;
+    struct response_cache *cache; /* borrowed; NULL: answers are not kept */
     struct clock *clock;
     struct random *random;
     str listen_address; /* as configured, without port; a wildcard lets any literal IP address pass as Host */
     str *allowed_hosts; /* Host values beside the listening address and localhost */
     size_t allowed_host_count;
-    int64_t requests_per_minute; /* per user; 0: 6000 */
-    size_t streams_per_key;      /* 0: 256 */
+    int64_t requests_per_minute;                                  /* per user; 0: 6000 */
+    int64_t tokens_per_minute;                                    /* per user; 0: no limit */
+    int64_t tenant_requests_per_minute, tenant_tokens_per_minute; /* 0: no limit */
+    size_t streams_per_key;                                       /* 0: 256 */
+    int64_t responses_expiry_ms; /* stored answers of /v1/responses; 0: RESPONSES_EXPIRY_MS */
     /* /readyz: false with the reason while something is missing */
     bool (*is_ready)(void *owner, struct error *e);
     void *ready_owner;
+    struct tracer *tracer; /* NULL: no traces */
+    int64_t keep_alive_ms; /* a silent stream gets a ping this often; 0: GATEWAY_KEEP_ALIVE_MS */
     struct policy *policy; /* NULL: orchestrator_parts(orchestrator)->policy */
     str policy_dir;        /* shown by GET /api/v1/policies/rules; may be empty */
 };

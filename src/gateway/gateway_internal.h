@@ -27,6 +27,8 @@ struct gateway {
     struct policy *policy;
     struct rate *rate;
     struct streams *streams;
+    struct response_cache *cache; /* NULL: none */
+    struct embed_batch *embed_batch;
     struct arena *arena; /* of what lives as long as the gateway */
     str openapi;         /* the document, made once */
     str openapi_etag;
@@ -34,24 +36,44 @@ struct gateway {
     struct route_metrics *route_metrics; /* one per route, and one for requests that fit none */
     struct metric_series *streams_open;
     _Atomic bool is_draining;
+    _Atomic uint32_t responses_kept; /* stored answers: expired ones are looked for now and then */
 };
 
 struct api_call {
     struct gateway *gateway;
     struct http_request *request;
     struct context *ctx;
-    const struct route *route; /* NULL: none fits */
+    const struct api_route *route; /* NULL: none fits */
     str params[ROUTE_PARAMS_MAX];
     struct principal principal;
     str api_key; /* as presented: to authorise a stream anew */
     str request_id;
     struct http_headers headers; /* of the reply, before it begins */
     bool is_stream_counted;
+    bool is_handed_on;  /* the reply goes on after the handler: who does that calls access_end */
     bool is_idempotent; /* under an Idempotency-Key that is ours to answer */
     str idempotency_key, idempotency_digest;
     str body;                /* JSON routes: the whole body */
     const struct json *json; /* parsed, an object; NULL when there is none */
 };
+
+/* ---- gateway.c: what is told of a request when it is over ---- */
+
+/* A plain value, so that it outlives the call; strings as long as whoever holds it says. */
+struct access {
+    struct gateway *gateway;
+    const struct api_route *route; /* NULL: none fits */
+    enum http_method method;
+    int status;
+    int64_t started_ns;
+    str path, user_id, request_id, peer;
+    trace_context trace;
+    uuid key_id;
+    bool is_stream_counted;
+};
+struct access access_begin(const struct api_call *call);
+/* Metrics, the access log, the place among the key's streams. */
+void access_end(const struct access *access);
 
 /* ---- middleware.c: what happens before a handler ---- */
 must_check bool middleware_identify(struct api_call *call,
@@ -59,8 +81,14 @@ must_check bool middleware_identify(struct api_call *call,
 must_check bool middleware_check_origin(struct api_call *call,
                                         struct error *e); /* Host and Origin */
 may_suspend bool middleware_authenticate(struct api_call *call,
-                                         struct error *e);                /* who, and may they */
-must_check bool middleware_limit(struct api_call *call, struct error *e); /* requests of the user */
+                                         struct error *e); /* who, and may they */
+must_check bool middleware_limit(struct api_call *call,
+                                 struct error *e); /* requests of user, key and tenant */
+/* Tokens of user, key and tenant, by an estimate; corrected (used - estimate) when the call has ended.  The latter takes no
+   call, for a stream may outlive it. */
+must_check bool middleware_take_tokens(struct api_call *call, int64_t tokens, struct error *e);
+void middleware_correct_tokens(struct gateway *gateway, const struct principal *principal,
+                               int64_t difference);
 may_suspend bool middleware_read_body(struct api_call *call, struct error *e);
 /* The same person with the same rights as when the stream began?  For streams that stay open. */
 may_suspend bool middleware_reauthorise(struct api_call *call, struct error *e);
@@ -114,13 +142,6 @@ must_check bool reply_page(struct api_call *call, const struct records *rows, wr
 may_suspend bool events_stream(struct api_call *call, uuid run_id, int64_t after, struct error *e);
 may_suspend bool events_list(struct api_call *call, uuid run_id, int64_t after, int64_t limit,
                              struct error *e);
-
-/* ---- chat.c ---- */
-struct chat_request;
-may_suspend bool chat_agent(struct api_call *call, const struct chat_request *chat,
-                            struct error *e);
-may_suspend bool chat_plain(struct api_call *call, const struct chat_request *chat,
-                            struct error *e);
 
 /* ---- openapi.c, page.c ---- */
 str openapi_document(struct arena *arena);

@@ -566,6 +566,14 @@ static void catalogs(struct context *ctx, struct gateway_testkit *kit)
         assert_non_null(answer.json);
     }
     STATUS(ask(ctx, kit, HTTP_GET, S("/v1/models/nope"), kit->user_key, STR_NONE), 404);
+    struct answer targets =
+        ask(ctx, kit, HTTP_GET, S("/api/v1/models/fake/targets"), kit->admin_key, STR_NONE);
+    STATUS(targets, 200);
+    assert_true(str_equal(
+        json_str_or(json_path(targets.json, S("/targets/0")), S("state"), STR_NONE), S("ok")));
+    STATUS(ask(ctx, kit, HTTP_GET, S("/api/v1/models/fake/targets"), kit->user_key, STR_NONE), 403);
+    STATUS(ask(ctx, kit, HTTP_GET, S("/api/v1/models/nope/targets"), kit->admin_key, STR_NONE),
+           404);
     STATUS(ask(ctx, kit, HTTP_GET, S("/api/v1/tools/nope"), kit->user_key, STR_NONE), 404);
     STATUS(ask(ctx, kit, HTTP_GET, S("/api/v1/agents/nope"), kit->user_key, STR_NONE), 404);
     struct answer invoked = ask(ctx, kit, HTTP_POST, S("/api/v1/tools/lookup/invoke"),

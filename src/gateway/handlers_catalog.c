@@ -3,6 +3,7 @@
 #include "base/limits.h"
 #include "gateway/bodies.h"
 #include "gateway/gateway_internal.h"
+#include "llm/router.h"
 
 static void end_page(struct json_writer *w)
 {
@@ -84,6 +85,11 @@ bool route_tool_invoke(struct api_call *call, struct error *e)
 
 /* ---- models ---- */
 
+static void put_rate(struct json_writer *w, str name, int64_t rate, int64_t like)
+{
+    json_put_i64_str(w, name, rate == PRICE_LIKE_INPUT ? like : rate);
+}
+
 static void write_target(struct json_writer *w, const struct model_target *target)
 {
     json_object_begin(w);
@@ -93,10 +99,16 @@ static void write_target(struct json_writer *w, const struct model_target *targe
     json_put_bool(w, S("is_stand_in"), target->provider->ops->is_stand_in);
     json_key(w, S("price"));
     if (target->price.is_known) {
+        const struct model_price *price = &target->price;
         json_object_begin(w);
-        json_put_i64_str(w, S("input_picousd_per_token"), target->price.input_picousd_per_token);
-        json_put_i64_str(w, S("cached_picousd_per_token"), target->price.cached_picousd_per_token);
-        json_put_i64_str(w, S("output_picousd_per_token"), target->price.output_picousd_per_token);
+        put_rate(w, S("input_picousd_per_token"), price->input_picousd_per_token, 0);
+        put_rate(w, S("cached_picousd_per_token"), price->cached_picousd_per_token,
+                 price->input_picousd_per_token);
+        put_rate(w, S("cache_write_picousd_per_token"), price->cache_write_picousd_per_token,
+                 price->input_picousd_per_token);
+        put_rate(w, S("output_picousd_per_token"), price->output_picousd_per_token, 0);
+        put_rate(w, S("reasoning_picousd_per_token"), price->reasoning_picousd_per_token,
+                 price->output_picousd_per_token);
         json_object_end(w);
     } else {
         json_write_null(w);
@@ -124,6 +136,28 @@ bool route_model_list(struct api_call *call, struct error *e)
     orchestrator_release(settings);
     end_page(w);
     return reply_writer_send(&writer, call, 200, e);
+}
+
+bool route_model_targets(struct api_call *call, struct error *e)
+{
+    str name;
+    struct reply_writer writer;
+    if (!param_text(call, 0, &name, e))
+        return false;
+    const struct settings *settings = orchestrator_acquire(call->gateway->orchestrator);
+    const struct model *model = catalog_find(settings->catalog, name);
+    if (model) {
+        struct json_writer *w = reply_writer_init(&writer, call);
+        json_object_begin(w);
+        json_put_str(w, S("model"), model->name);
+        json_key(w, S("targets"));
+        router_write_model_json(orchestrator_parts(call->gateway->orchestrator)->router, model, w);
+        json_object_end(w);
+    } else {
+        (void) catalog_error_unknown(settings->catalog, name, e);
+    }
+    orchestrator_release(settings);
+    return model && reply_writer_send(&writer, call, 200, e);
 }
 
 /* ---- agents ---- */

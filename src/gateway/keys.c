@@ -13,13 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum {
-    PEPPER_BYTES = 32,
-    KEY_RANDOM_BYTES = 32,
-    KEY_PREFIX_BYTES = 10,
-    USER_ID_BYTES_MAX = 255,
-    NAME_BYTES_MAX = 200
-};
+enum { PEPPER_BYTES = 32, KEY_RANDOM_BYTES = 32, USER_ID_BYTES_MAX = 255, NAME_BYTES_MAX = 200 };
 #define KEY_PREFIX S("nxk_")
 
 struct keys {
@@ -216,14 +210,14 @@ static digest hash_key(const struct keys *keys, str key)
     return digest_hmac_sha256(secret_reveal(keys->pepper), key);
 }
 
-static bool find_row(struct keys *keys, struct context *ctx, digest hash, struct record **row,
-                     uuid *tenant_id, struct error *e)
+static bool find_row(struct keys *keys, struct context *ctx, int column, digest hash,
+                     struct record **row, uuid *tenant_id, struct error *e)
 {
     struct query *query = ARENA_NEW(ctx->arena, struct query);
     struct records rows;
     uuid *tenants;
     *query = query_of(TABLE_API_KEYS);
-    query_where_text(query, API_KEYS_HASH, digest_hex(ctx->arena, hash));
+    query_where_text(query, column, digest_hex(ctx->arena, hash));
     query->limit = 1;
     *row = NULL;
     if (!store_list_any_tenant(keys->store, ctx, query, &rows, &tenants, e))
@@ -235,14 +229,22 @@ static bool find_row(struct keys *keys, struct context *ctx, digest hash, struct
     return true;
 }
 
-static bool is_good(const struct record *row, digest hash, int64_t now_us)
+/* When the text stops being good, 0: never; false when it is not good now. */
+static bool is_good(const struct record *row, digest hash, int64_t now_us, int64_t *until_us)
 {
-    digest stored;
-    if (!row || !digest_parse_hex(record_text(row, API_KEYS_HASH), &stored) ||
-        !digest_equal(stored, hash))
+    digest stored = {0}, previous = {0};
+    if (!row || !digest_parse_hex(record_text(row, API_KEYS_HASH), &stored))
         return false;
-    int64_t expires_us = record_integer(row, API_KEYS_EXPIRES_AT);
-    return !record_has(row, API_KEYS_REVOKED_AT) && (expires_us == 0 || expires_us > now_us);
+    *until_us = record_integer(row, API_KEYS_EXPIRES_AT);
+    if (!digest_equal(stored, hash)) {
+        int64_t overlap_us = record_integer(row, API_KEYS_PREVIOUS_UNTIL);
+        if (!digest_parse_hex(record_text(row, API_KEYS_PREVIOUS_HASH), &previous) ||
+            !digest_equal(previous, hash) || overlap_us <= now_us)
+            return false;
+        if (*until_us == 0 || overlap_us < *until_us)
+            *until_us = overlap_us;
+    }
+    return !record_has(row, API_KEYS_REVOKED_AT) && (*until_us == 0 || *until_us > now_us);
 }
 
 static bool unauthenticated(struct error *e)
@@ -262,9 +264,11 @@ bool keys_authenticate(struct keys *keys, struct context *ctx, str key, struct p
     if (keys_cache_find(keys->cache, hash, now_ns, now_us, ctx->arena, out))
         return true;
     uint64_t generation = keys_cache_generation(keys->cache);
-    if (!find_row(keys, ctx, hash, &row, &tenant_id, e))
+    if (!find_row(keys, ctx, API_KEYS_HASH, hash, &row, &tenant_id, e) ||
+        (!row && !find_row(keys, ctx, API_KEYS_PREVIOUS_HASH, hash, &row, &tenant_id, e)))
         return false;
-    if (!is_good(row, hash, now_us))
+    int64_t until_us = 0;
+    if (!is_good(row, hash, now_us, &until_us))
         return unauthenticated(e);
     struct principal found = {
         .tenant_id = tenant_id,
@@ -276,8 +280,10 @@ bool keys_authenticate(struct keys *keys, struct context *ctx, str key, struct p
     };
     if (!role_level_parse(found.role, &found.level))
         return unauthenticated(e);
-    keys_cache_put(keys->cache, hash, &found, now_ns, record_integer(row, API_KEYS_EXPIRES_AT),
-                   generation);
+    if (!key_limits_parse(ctx->arena, record_text(row, API_KEYS_LIMITS), &found.limits,
+                          &found.has_key_budget, e))
+        return error_wrap(e, "the limits of this key");
+    keys_cache_put(keys->cache, hash, &found, now_ns, until_us, generation);
     *out = found;
     return true;
 }
@@ -307,14 +313,30 @@ static void fill_row(struct keys *keys, struct arena *arena, struct record *row,
     record_set_integer(row, API_KEYS_CREATED_AT, clock_unix_us(keys->clock));
     if (request->expires_us > 0)
         record_set_integer(row, API_KEYS_EXPIRES_AT, request->expires_us);
+    bool has_budget = request->add_rows != NULL;
+    if (has_budget || key_limits_are_any(&request->limits))
+        record_set_text(row, API_KEYS_LIMITS, key_limits_text(arena, &request->limits, has_budget));
+}
+
+bool keys_check_name(str name, struct error *e)
+{
+    return (!str_is_empty(name) && name.len <= NAME_BYTES_MAX) ||
+           error_set(e, REASON_SCHEMA, "name must have 1 to %d bytes", NAME_BYTES_MAX);
+}
+
+bool keys_check_unlimited(const struct principal *principal, struct error *e)
+{
+    return (!principal->has_key_budget && !key_limits_are_any(&principal->limits)) ||
+           error_set(e, REASON_DENIED,
+                     "a key that has limits of its own may not make or change keys");
 }
 
 static bool check_request(struct keys *keys, const struct principal *creator,
                           struct key_request *request, struct error *e)
 {
     enum role_level level;
-    if (str_is_empty(request->name) || request->name.len > NAME_BYTES_MAX)
-        return error_set(e, REASON_SCHEMA, "name must have 1 to %d bytes", NAME_BYTES_MAX);
+    if (!keys_check_unlimited(creator, e) || !keys_check_name(request->name, e))
+        return false;
     if (str_is_empty(request->user_id))
         request->user_id = creator->user_id;
     if (str_is_empty(request->role))
@@ -352,6 +374,8 @@ bool keys_issue(struct keys *keys, struct context *ctx, const struct principal *
     fill_row(keys, ctx->arena, row, &wanted, made, creator->caller_id);
     struct record *copy = ARENA_NEW(ctx->arena, struct record);
     *copy = *row; /* the batch may move its rows */
+    if (wanted.add_rows)
+        wanted.add_rows(wanted.add_owner, &batch, record_uuid(copy, API_KEYS_ID));
     audit_add(
         &batch, keys->clock, keys->random, creator,
         &(struct audit_entry){.action = S("key.create"),
@@ -379,11 +403,11 @@ bool keys_list(struct keys *keys, struct context *ctx, const struct principal *p
     return store_list(keys->store, ctx, principal->tenant_id, query, out, e);
 }
 
-static bool find_own(struct keys *keys, struct context *ctx, const struct principal *principal,
-                     uuid id, struct error *e)
+bool keys_find_own(struct keys *keys, struct context *ctx, const struct principal *principal,
+                   uuid id, struct record **out, struct error *e)
 {
     struct record *key = ARENA_NEW(ctx->arena, struct record),
-                  *row = ARENA_NEW(ctx->arena, struct record);
+                  *row = *out = ARENA_NEW(ctx->arena, struct record);
     struct error missing = {0};
     *key = record_of(TABLE_API_KEYS);
     record_set_uuid(key, API_KEYS_ID, id);
@@ -400,7 +424,8 @@ bool keys_revoke(struct keys *keys, struct context *ctx, const struct principal 
                  struct error *e)
 {
     struct batch batch;
-    if (!find_own(keys, ctx, principal, id, e))
+    struct record *found;
+    if (!keys_find_own(keys, ctx, principal, id, &found, e))
         return false;
     batch_init(&batch, ctx->arena, principal->tenant_id);
     struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_API_KEYS);
@@ -428,6 +453,26 @@ uuid keys_default_tenant(void)
 struct store *keys_store(struct keys *keys)
 {
     return keys->store;
+}
+
+struct clock *keys_clock(struct keys *keys)
+{
+    return keys->clock;
+}
+
+struct random *keys_random(struct keys *keys)
+{
+    return keys->random;
+}
+
+digest keys_hash(const struct keys *keys, str key)
+{
+    return hash_key(keys, key);
+}
+
+void keys_forget(struct keys *keys, uuid id)
+{
+    keys_cache_drop(keys->cache, id);
 }
 
 str keys_make(struct keys *keys, struct arena *arena)

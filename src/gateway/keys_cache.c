@@ -14,6 +14,8 @@ struct slot {
     uuid tenant_id, key_id;
     enum role_level level;
     unsigned scopes;
+    bool has_key_budget;
+    struct key_limits limits; /* models: on the heap */
     size_t user_bytes;
     char user_id[USER_ID_BYTES];
 };
@@ -40,6 +42,8 @@ void keys_cache_destroy(struct keys_cache *cache)
 {
     if (!cache)
         return;
+    for (size_t i = 0; i < KEY_CACHE_SLOTS; i++)
+        free((char *) (uintptr_t) cache->slots[i].limits.models.ptr);
     pthread_mutex_destroy(&cache->lock);
     free(cache->slots);
     free(cache);
@@ -60,6 +64,9 @@ static void fill(struct principal *out, const struct slot *slot, struct arena *a
     out->level = slot->level;
     out->role = role_names[slot->level];
     out->scopes = slot->scopes;
+    out->has_key_budget = slot->has_key_budget;
+    out->limits = slot->limits;
+    out->limits.models = str_copy(arena, slot->limits.models);
     out->user_id = out->caller_id = str_copy(arena, str_of(slot->user_id, slot->user_bytes));
 }
 
@@ -100,6 +107,17 @@ static struct slot *place_for(struct keys_cache *cache, digest hash)
     return place;
 }
 
+/* The slot's memory is given back by the next put or at the end. */
+static str models_on_heap(str models)
+{
+    if (str_is_empty(models))
+        return STR_NONE;
+    char *copy = malloc(models.len);
+    ensure(copy != NULL);
+    memcpy(copy, models.ptr, models.len);
+    return str_of(copy, models.len);
+}
+
 void keys_cache_put(struct keys_cache *cache, digest hash, const struct principal *principal,
                     int64_t now_ns, int64_t expires_us, uint64_t generation)
 {
@@ -108,6 +126,7 @@ void keys_cache_put(struct keys_cache *cache, digest hash, const struct principa
     pthread_mutex_lock(&cache->lock);
     if (cache->generation == generation) {
         struct slot *slot = place_for(cache, hash);
+        free((char *) (uintptr_t) slot->limits.models.ptr);
         *slot = (struct slot){
             .is_used = true,
             .hash = hash,
@@ -117,8 +136,11 @@ void keys_cache_put(struct keys_cache *cache, digest hash, const struct principa
             .key_id = principal->key_id,
             .level = principal->level,
             .scopes = principal->scopes,
+            .has_key_budget = principal->has_key_budget,
+            .limits = principal->limits,
             .user_bytes = principal->user_id.len,
         };
+        slot->limits.models = models_on_heap(principal->limits.models);
         memcpy(slot->user_id, principal->user_id.ptr, principal->user_id.len);
     }
     pthread_mutex_unlock(&cache->lock);

@@ -13,7 +13,7 @@ struct keys_cache;
 struct keys_cache *keys_cache_create(void);
 void keys_cache_destroy(struct keys_cache *cache);
 
-/* Fills tenant, user, caller, role, level, scopes and key id; strings on the arena.  False: not there, too old, or expired. */
+/* Fills tenant, user, caller, role, level, scopes, key id and limits; strings on the arena.  False: not there, too old, or expired. */
 bool keys_cache_find(struct keys_cache *cache, digest hash, int64_t now_ns, int64_t now_us,
                      struct arena *arena, struct principal *out);
 /* `generation` is what keys_cache_generation gave before the row was read: a key revoked meanwhile is not put back. */

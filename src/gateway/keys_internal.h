@@ -4,6 +4,8 @@
 #ifndef NEXUS_GATEWAY_KEYS_INTERNAL_H
 #define NEXUS_GATEWAY_KEYS_INTERNAL_H
 
+#include "base/digest.h"
+#include "gateway/key_limits.h"
 #include "gateway/keys.h"
 
 bool scope_parse(str name, unsigned *bit); /* "platform", "act_as", "approve" */
@@ -16,6 +18,16 @@ must_check bool keys_read_secret_file(const char *path, char *out, size_t max, s
                                       struct error *e);
 
 struct store *keys_store(struct keys *keys);
+struct clock *keys_clock(struct keys *keys);
+struct random *keys_random(struct keys *keys);
+digest keys_hash(const struct keys *keys, str key);
+void keys_forget(struct keys *keys, uuid id); /* out of the cache */
+/* The row of a key that the principal may see and change; NOT_FOUND else. */
+may_suspend bool keys_find_own(struct keys *keys, struct context *ctx,
+                               const struct principal *principal, uuid id, struct record **row,
+                               struct error *e);
+must_check bool keys_check_name(str name, struct error *e);
+enum { KEY_PREFIX_BYTES = 10 };
 str keys_make(struct keys *keys, struct arena *arena);
 may_suspend bool keys_is_stored(struct keys *keys, struct context *ctx, str key);
 /* Tenant and first key in one batch; CONFLICT: the store has its tenant already. */

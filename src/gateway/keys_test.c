@@ -257,6 +257,122 @@ static void test_a_key_ends_at_its_time(void **state)
     in_world(expiring);
 }
 
+/* ---- virtual keys ---- */
+
+static void limited(struct world *world)
+{
+    struct principal admin = {0}, user = {0};
+    struct error e = {0};
+    struct record *row = ARENA_NEW(world->arena, struct record);
+    uuid id;
+    str ignored;
+    assert_true(bootstrap(world));
+    assert_true(who(world, world->keys, read_key(world, world->key_path), &admin));
+    struct key_request request = {
+        .name = S("app"),
+        .role = S("user"),
+        .limits = {.requests_per_minute = 60, .streams = 2, .models = S("fast\nagent:*")}};
+    str key = issue(world, &admin, request, &id);
+    for (int turn = 0; turn < 2; turn++) { /* from the store, from the cache */
+        assert_true(who(world, world->keys, key, &user));
+        assert_int_equal(user.limits.requests_per_minute, 60);
+        assert_int_equal(user.limits.tokens_per_minute, 0);
+        assert_true(principal_check_model(&user, S("fast"), &e));
+        assert_true(principal_check_model(&user, S("agent:assistant"), &e));
+        assert_false(principal_check_model(&user, S("faster"), &e));
+        assert_int_equal(e.reason, REASON_DENIED);
+    }
+    assert_true(principal_check_model(&admin, S("faster"), &e));
+    request.limits = (struct key_limits){0};
+    assert_false(keys_issue(world->keys, &world->ctx, &user, &request, &ignored, row, &e));
+    assert_int_equal(e.reason, REASON_DENIED); /* no way round a limit */
+    assert_false(keys_rotate(world->keys, &world->ctx, &user, id, 0, &ignored, row, &e));
+    assert_int_equal(e.reason, REASON_DENIED);
+}
+static void test_limits_of_a_key_go_with_it_and_it_makes_no_keys(void **state)
+{
+    (void) state;
+    in_world(limited);
+}
+
+static const struct json *json_of(struct world *world, const char *text)
+{
+    struct error e = {0};
+    const struct json *json;
+    if (!json_parse(world->arena, str_from_cstr(text), (struct json_limits){0}, &json, &e))
+        fail_msg("%s", e.message);
+    return json;
+}
+
+static void updated(struct world *world)
+{
+    static const char *const refused[] = {
+        "{\"requests_per_minute\":0}", "{\"streams\":\"many\"}", "{\"models\":[\"\"]}",
+        "{\"models\":\"fast\"}",       "{\"name\":\"\"}",        "{\"expires_at\":\"soon\"}"};
+    struct principal admin = {0}, user = {0};
+    struct error e = {0};
+    struct record *row = ARENA_NEW(world->arena, struct record);
+    uuid id;
+    assert_true(bootstrap(world));
+    assert_true(who(world, world->keys, read_key(world, world->key_path), &admin));
+    str key = issue(world, &admin,
+                    (struct key_request){.name = S("app"),
+                                         .role = S("user"),
+                                         .limits = {.streams = 2, .models = S("fast")}},
+                    &id);
+    assert_true(who(world, world->keys, key, &user));
+    assert_true(keys_update(world->keys, &world->ctx, &admin, id,
+                            json_of(world, "{\"tokens_per_minute\":500,\"models\":null}"), false,
+                            row, &e));
+    assert_true(who(world, world->keys, key, &user)); /* at once */
+    assert_int_equal(user.limits.tokens_per_minute, 500);
+    assert_int_equal(user.limits.streams, 2); /* was not named */
+    assert_true(str_is_empty(user.limits.models));
+    for (size_t i = 0; i < ARRAY_COUNT(refused); i++) {
+        assert_false(keys_update(world->keys, &world->ctx, &admin, id, json_of(world, refused[i]),
+                                 false, row, &e));
+        assert_int_equal(e.reason, REASON_SCHEMA);
+    }
+    assert_true(keys_revoke(world->keys, &world->ctx, &admin, id, &e));
+    assert_false(
+        keys_update(world->keys, &world->ctx, &admin, id, json_of(world, "{}"), false, row, &e));
+    assert_int_equal(e.reason, REASON_CONFLICT);
+}
+static void test_what_an_update_does_not_name_stays(void **state)
+{
+    (void) state;
+    in_world(updated);
+}
+
+static void rotated(struct world *world)
+{
+    struct principal admin = {0}, user = {0};
+    struct error e = {0};
+    struct record *row = ARENA_NEW(world->arena, struct record);
+    uuid id;
+    str second, third;
+    assert_true(bootstrap(world));
+    assert_true(who(world, world->keys, read_key(world, world->key_path), &admin));
+    str first =
+        issue(world, &admin, (struct key_request){.name = S("app"), .role = S("user")}, &id);
+    assert_true(who(world, world->keys, first, &user)); /* now it is in the cache */
+    assert_true(keys_rotate(world->keys, &world->ctx, &admin, id, 1, &second, row, &e));
+    assert_true(who(world, world->keys, second, &user) && uuid_equal(user.key_id, id));
+    assert_true(who(world, world->keys, first, &user) && uuid_equal(user.key_id, id));
+    assert_true(context_sleep_ms(&world->ctx, 1050, &e));
+    assert_false(who(world, world->keys, first, &user)); /* the cache knows the time */
+    assert_true(keys_rotate(world->keys, &world->ctx, &admin, id, 0, &third, row, &e));
+    assert_false(who(world, world->keys, second, &user));
+    assert_true(who(world, world->keys, third, &user));
+    assert_true(keys_revoke(world->keys, &world->ctx, &admin, id, &e));
+    assert_false(who(world, world->keys, third, &user));
+}
+static void test_a_rotated_key_is_good_in_its_old_form_for_the_overlap(void **state)
+{
+    (void) state;
+    in_world(rotated);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +382,9 @@ int main(void)
         cmocka_unit_test(test_a_key_works_from_its_making_until_it_is_revoked),
         cmocka_unit_test(test_another_node_forgets_a_revoked_key_within_the_cache_time),
         cmocka_unit_test(test_a_key_ends_at_its_time),
+        cmocka_unit_test(test_limits_of_a_key_go_with_it_and_it_makes_no_keys),
+        cmocka_unit_test(test_what_an_update_does_not_name_stays),
+        cmocka_unit_test(test_a_rotated_key_is_good_in_its_old_form_for_the_overlap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,7 +46,7 @@ static bool read_hex(str text, uint8_t *out, size_t bytes)
 static bool read_traceparent(str text, trace_context *out)
 {
     enum { LENGTH = 55 };
-    uint8_t parent[8], version = 0, flags = 0;
+    uint8_t version = 0, flags = 0;
     if (text.len < LENGTH || text.ptr[2] != '-' || text.ptr[35] != '-' || text.ptr[52] != '-')
         return false;
     bool is_zero_version = str_starts_with(text, S("00"));
@@ -55,7 +55,7 @@ static bool read_traceparent(str text, trace_context *out)
     if (is_zero_version ? text.len != LENGTH : text.len > LENGTH && text.ptr[LENGTH] != '-')
         return false;
     if (!read_hex(str_slice(text, 3, 35), out->trace_id, 16) ||
-        !read_hex(str_slice(text, 36, 52), parent, 8))
+        !read_hex(str_slice(text, 36, 52), out->parent_id, 8))
         return false;
     if (!read_hex(str_slice(text, 53, 55), &flags, 1) &&
         !str_equal(str_slice(text, 53, 55), S("00")))
@@ -71,10 +71,11 @@ bool middleware_identify(struct api_call *call, struct error *e)
     str id = http_request_header(call->request, S("X-Request-Id"));
     call->request_id =
         is_sane_id(id) ? id : uuid_str(call->ctx->arena, uuid_new(gateway->clock, gateway->random));
-    trace_context trace = {0};
+    trace_context trace = {.is_sampled = false};
     if (!read_traceparent(http_request_header(call->request, S("traceparent")), &trace)) {
+        trace = (trace_context){.is_sampled = false};
         gateway->random->ops->fill(gateway->random, trace.trace_id, sizeof trace.trace_id);
-        trace.is_sampled = true;
+        trace.is_sampled = tracer_samples(gateway->options.tracer, &trace);
     }
     gateway->random->ops->fill(gateway->random, trace.span_id, sizeof trace.span_id);
     call->ctx->trace = trace;
@@ -160,7 +161,7 @@ static str presented_key(const struct http_request *request)
     return http_request_header(request, S("x-api-key"));
 }
 
-static bool check_rights(const struct route *route, const struct principal *principal,
+static bool check_rights(const struct api_route *route, const struct principal *principal,
                          struct error *e)
 {
     static const char *const roles[] = {"viewer", "user", "operator", "admin"};
@@ -206,30 +207,132 @@ bool middleware_reauthorise(struct api_call *call, struct error *e)
 
 /* ---- how often ---- */
 
+enum { RATES_MAX = 3 };
+struct limit {
+    struct rate_subject subject;
+    int64_t per_minute;
+};
+
+static void add_limit(struct limit *limits, size_t *count, enum rate_kind kind, uuid tenant_id,
+                      str name, int64_t per_minute)
+{
+    if (per_minute > 0)
+        limits[(*count)++] = (struct limit){{kind, tenant_id, name}, per_minute};
+}
+
+static str key_name(const struct principal *principal)
+{
+    return str_of((const char *) principal->key_id.bytes, sizeof principal->key_id.bytes);
+}
+
+/* Without a user it is the address that is counted. */
+static size_t request_limits(const struct api_call *call, struct limit limits[RATES_MAX])
+{
+    size_t count = 0;
+    const struct gateway_options *options = &call->gateway->options;
+    const struct principal *principal = &call->principal;
+    if (call->route->flags & ROUTE_PUBLIC) {
+        add_limit(limits, &count, RATE_ADDRESS_REQUESTS, UUID_NONE,
+                  str_from_cstr(call->request->peer_address), options->requests_per_minute);
+        return count;
+    }
+    add_limit(limits, &count, RATE_USER_REQUESTS, principal->tenant_id, principal->caller_id,
+              options->requests_per_minute);
+    add_limit(limits, &count, RATE_KEY_REQUESTS, principal->tenant_id, key_name(principal),
+              principal->limits.requests_per_minute);
+    add_limit(limits, &count, RATE_TENANT_REQUESTS, principal->tenant_id, STR_NONE,
+              options->tenant_requests_per_minute);
+    return count;
+}
+
+static size_t token_limits(const struct gateway *gateway, const struct principal *principal,
+                           struct limit limits[RATES_MAX])
+{
+    size_t count = 0;
+    add_limit(limits, &count, RATE_USER_TOKENS, principal->tenant_id, principal->caller_id,
+              gateway->options.tokens_per_minute);
+    add_limit(limits, &count, RATE_KEY_TOKENS, principal->tenant_id, key_name(principal),
+              principal->limits.tokens_per_minute);
+    add_limit(limits, &count, RATE_TENANT_TOKENS, principal->tenant_id, STR_NONE,
+              gateway->options.tenant_tokens_per_minute);
+    return count;
+}
+
+/* The view is of the one with the least left. */
+static bool take_all(struct api_call *call, const struct limit *limits, size_t count,
+                     int64_t amount, struct rate_view *tightest, struct error *e)
+{
+    int64_t now_ns = clock_monotonic_ns(call->gateway->clock);
+    for (size_t i = 0; i < count; i++) {
+        struct rate_view view;
+        bool fits = rate_take(call->gateway->rate, &limits[i].subject, limits[i].per_minute, amount,
+                              now_ns, &view, e);
+        if (i == 0 || !fits || view.remaining < tightest->remaining)
+            *tightest = view;
+        if (fits)
+            continue;
+        while (i-- > 0)
+            rate_correct(call->gateway->rate, &limits[i].subject, -amount, now_ns);
+        return false;
+    }
+    return true;
+}
+
+static void tell_rate(struct api_call *call, const struct rate_view *view)
+{
+    struct arena *arena = call->ctx->arena;
+    if (view->limit == 0)
+        return;
+    reply_header(call, S("RateLimit-Limit"), str_printf(arena, "%lld", (long long) view->limit));
+    reply_header(call, S("RateLimit-Remaining"),
+                 str_printf(arena, "%lld", (long long) view->remaining));
+    reply_header(call, S("RateLimit-Reset"),
+                 str_printf(arena, "%lld", (long long) (view->reset_ms + 999) / 1000));
+}
+
 bool middleware_limit(struct api_call *call, struct error *e)
 {
     if (call->route->flags & ROUTE_UNLIMITED)
         return true;
-    struct arena *arena = call->ctx->arena;
-    struct rate_view view;
-    const struct principal *principal = &call->principal;
-    /* Without a user it is the address that is counted. */
-    bool is_public = call->route->flags & ROUTE_PUBLIC;
-    str subject = is_public ? str_from_cstr(call->request->peer_address) : principal->caller_id;
-    bool fits = rate_take(call->gateway->rate, principal->tenant_id, subject,
-                          clock_monotonic_ns(call->gateway->clock), &view, e);
-    reply_header(call, S("RateLimit-Limit"), str_printf(arena, "%lld", (long long) view.limit));
-    reply_header(call, S("RateLimit-Remaining"),
-                 str_printf(arena, "%lld", (long long) view.remaining));
-    reply_header(call, S("RateLimit-Reset"),
-                 str_printf(arena, "%lld", (long long) (view.reset_ms + 999) / 1000));
+    struct limit limits[RATES_MAX];
+    struct rate_view tightest = {0};
+    size_t count = request_limits(call, limits);
+    bool fits = take_all(call, limits, count, 1, &tightest, e);
+    tell_rate(call, &tightest);
     return fits;
+}
+
+bool middleware_take_tokens(struct api_call *call, int64_t tokens, struct error *e)
+{
+    struct limit limits[RATES_MAX];
+    struct rate_view tightest = {0};
+    size_t count = token_limits(call->gateway, &call->principal, limits);
+    bool fits = take_all(call, limits, count, tokens, &tightest, e);
+    if (tightest.limit > 0) {
+        struct arena *arena = call->ctx->arena;
+        reply_header(call, S("x-ratelimit-limit-tokens"),
+                     str_printf(arena, "%lld", (long long) tightest.limit));
+        reply_header(call, S("x-ratelimit-remaining-tokens"),
+                     str_printf(arena, "%lld", (long long) tightest.remaining));
+    }
+    return fits;
+}
+
+void middleware_correct_tokens(struct gateway *gateway, const struct principal *principal,
+                               int64_t difference)
+{
+    struct limit limits[RATES_MAX];
+    size_t count = token_limits(gateway, principal, limits);
+    for (size_t i = 0; i < count && difference != 0; i++)
+        rate_correct(gateway->rate, &limits[i].subject, difference,
+                     clock_monotonic_ns(gateway->clock));
 }
 
 bool middleware_take_stream(struct api_call *call, struct error *e)
 {
     ensure(!call->is_stream_counted);
-    if (!streams_take(call->gateway->streams, call->principal.key_id, e))
+    if (!streams_take(call->gateway->streams, call->principal.key_id,
+                      call->principal.limits.streams, e))
         return false;
     call->is_stream_counted = true;
     metric_add(call->gateway->streams_open, 1);

@@ -71,7 +71,7 @@ static void put_path_parameters(struct json_writer *w, str path)
     }
 }
 
-static void put_parameters(struct json_writer *w, const struct route *route)
+static void put_parameters(struct json_writer *w, const struct api_route *route)
 {
     json_key(w, S("parameters"));
     json_array_begin(w);
@@ -84,7 +84,7 @@ static void put_parameters(struct json_writer *w, const struct route *route)
     if (route->flags & ROUTE_CREATES)
         put_parameter(w, S("Idempotency-Key"), "header", false,
                       "{\"type\":\"string\",\"maxLength\":255}");
-    if (route->dialect == ROUTE_OPENAI && route->method == HTTP_POST)
+    if (route->dialect != ROUTE_NATIVE && route->method == HTTP_POST)
         put_parameter(w, S("X-Nexus-Session"), "header", false,
                       "{\"type\":\"string\",\"format\":\"uuid\"}");
     if (route->method == HTTP_GET && route->flags & ROUTE_EVENTS) {
@@ -95,7 +95,7 @@ static void put_parameters(struct json_writer *w, const struct route *route)
     json_array_end(w);
 }
 
-static void put_responses(struct json_writer *w, const struct route *route)
+static void put_responses(struct json_writer *w, const struct api_route *route)
 {
     char status[8];
     snprintf(status, sizeof status, "%d", route->status);
@@ -109,15 +109,21 @@ static void put_responses(struct json_writer *w, const struct route *route)
     json_object_end(w);
     json_key(w, S("default"));
     json_object_begin(w);
-    bool is_openai = route->dialect == ROUTE_OPENAI;
+    static const char *const errors[] = {
+        [ROUTE_NATIVE] = "Problem",
+        [ROUTE_OPENAI] = "OpenAIError",
+        [ROUTE_ANTHROPIC] = "AnthropicError",
+    };
     json_put_str(w, S("description"), S("What went wrong"));
-    put_content(w, is_openai ? S("OpenAIError") : S("Problem"),
-                is_openai ? S("application/json") : S("application/problem+json"), false);
+    put_content(w, str_from_cstr(errors[route->dialect]),
+                route->dialect == ROUTE_NATIVE ? S("application/problem+json")
+                                               : S("application/json"),
+                false);
     json_object_end(w);
     json_object_end(w);
 }
 
-static void put_rights(struct json_writer *w, const struct route *route)
+static void put_rights(struct json_writer *w, const struct api_route *route)
 {
     static const char *const roles[] = {"viewer", "user", "operator", "admin"};
     if (route->flags & ROUTE_PUBLIC) {
@@ -129,7 +135,7 @@ static void put_rights(struct json_writer *w, const struct route *route)
         json_put_str(w, S("x-nexus-scope"), S("platform"));
 }
 
-static void put_operation(struct json_writer *w, struct arena *arena, const struct route *route,
+static void put_operation(struct json_writer *w, struct arena *arena, const struct api_route *route,
                           str id)
 {
     json_key(w, str_lower(arena, str_from_cstr(http_method_name(route->method))));

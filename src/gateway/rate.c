@@ -16,17 +16,15 @@ struct window {
 };
 struct rate {
     pthread_mutex_t lock;
-    int64_t per_minute;
     uint64_t seed;
     struct window windows[GATEWAY_RATE_SLOTS];
 };
 
-struct rate *rate_create(int64_t per_minute)
+struct rate *rate_create(void)
 {
     struct rate *rate = calloc(1, sizeof *rate);
     ensure(rate != NULL);
     pthread_mutex_init(&rate->lock, NULL);
-    rate->per_minute = per_minute;
     rate->seed = map_seed();
     return rate;
 }
@@ -56,27 +54,64 @@ static struct window *find_window(struct rate *rate, uint64_t subject, int64_t n
     return oldest;
 }
 
-bool rate_take(struct rate *rate, uuid tenant_id, str subject, int64_t now_ns,
-               struct rate_view *view, struct error *e)
+static uint64_t hash_of(const struct rate *rate, const struct rate_subject *subject)
 {
-    uint64_t tenant =
-        str_hash(str_of((const char *) tenant_id.bytes, sizeof tenant_id.bytes), rate->seed);
-    uint64_t hash = str_hash(subject, tenant) | 1;
-    pthread_mutex_lock(&rate->lock);
-    struct window *window = find_window(rate, hash, now_ns);
-    bool fits = window->count < rate->per_minute;
-    if (fits)
-        window->count++;
-    *view = (struct rate_view){rate->per_minute, rate->per_minute - window->count,
-                               (window->ends_ns - now_ns) / 1000000};
-    pthread_mutex_unlock(&rate->lock);
-    if (fits)
-        return true;
+    const uuid *tenant = &subject->tenant_id;
+    uint64_t seed = str_hash(str_of((const char *) tenant->bytes, sizeof tenant->bytes),
+                             rate->seed + (uint64_t) subject->kind);
+    return str_hash(subject->name, seed) | 1;
+}
+
+static bool refuse(enum rate_kind kind, const struct rate_view *view, struct error *e)
+{
+    static const char *const of_kind[] = {
+        [RATE_ADDRESS_REQUESTS] = "requests of this address",
+        [RATE_USER_REQUESTS] = "requests of this user",
+        [RATE_KEY_REQUESTS] = "requests of this key",
+        [RATE_TENANT_REQUESTS] = "requests of this tenant",
+        [RATE_USER_TOKENS] = "tokens of this user",
+        [RATE_KEY_TOKENS] = "tokens of this key",
+        [RATE_TENANT_TOKENS] = "tokens of this tenant",
+    };
     error_set(e, REASON_RATE_LIMIT,
-              "more than %lld requests in a minute; the next window begins in %lld s",
-              (long long) view->limit, (long long) (view->reset_ms + 999) / 1000);
+              "more than %lld %s in a minute; the next window begins in %lld s",
+              (long long) view->limit, of_kind[kind], (long long) (view->reset_ms + 999) / 1000);
     e->retry_after_ms = view->reset_ms;
     return false;
+}
+
+bool rate_take(struct rate *rate, const struct rate_subject *subject, int64_t per_minute,
+               int64_t amount, int64_t now_ns, struct rate_view *view, struct error *e)
+{
+    ensure(per_minute > 0 && amount >= 0);
+    uint64_t hash = hash_of(rate, subject);
+    pthread_mutex_lock(&rate->lock);
+    struct window *window = find_window(rate, hash, now_ns);
+    bool fits = window->count == 0 || amount <= per_minute - window->count;
+    if (fits)
+        window->count += amount;
+    int64_t left = per_minute - window->count;
+    *view =
+        (struct rate_view){per_minute, left > 0 ? left : 0, (window->ends_ns - now_ns) / 1000000};
+    pthread_mutex_unlock(&rate->lock);
+    return fits || refuse(subject->kind, view, e);
+}
+
+void rate_correct(struct rate *rate, const struct rate_subject *subject, int64_t difference,
+                  int64_t now_ns)
+{
+    uint64_t hash = hash_of(rate, subject);
+    struct window *bucket =
+        &rate->windows[hash % (GATEWAY_RATE_SLOTS / BUCKET_SLOTS) * BUCKET_SLOTS];
+    pthread_mutex_lock(&rate->lock);
+    for (size_t i = 0; i < BUCKET_SLOTS; i++) {
+        if (bucket[i].subject != hash || bucket[i].ends_ns <= now_ns)
+            continue;
+        bucket[i].count += difference;
+        if (bucket[i].count < 0)
+            bucket[i].count = 0;
+    }
+    pthread_mutex_unlock(&rate->lock);
 }
 
 /* ---- streams ---- */
@@ -112,8 +147,9 @@ static str id_key(const uuid *id)
     return str_of((const char *) id->bytes, sizeof id->bytes);
 }
 
-bool streams_take(struct streams *streams, uuid key_id, struct error *e)
+bool streams_take(struct streams *streams, uuid key_id, int64_t key_max, struct error *e)
 {
+    size_t max = key_max > 0 ? (size_t) key_max : streams->per_key;
     pthread_mutex_lock(&streams->lock);
     size_t *count = map_find(streams->counts, id_key(&key_id));
     if (!count) {
@@ -121,7 +157,7 @@ bool streams_take(struct streams *streams, uuid key_id, struct error *e)
         ensure(count != NULL);
         map_put(streams->counts, id_key(&key_id), count);
     }
-    bool fits = *count < streams->per_key;
+    bool fits = *count < max;
     if (fits) {
         ++*count;
         streams->total++;
@@ -130,8 +166,7 @@ bool streams_take(struct streams *streams, uuid key_id, struct error *e)
     if (fits)
         return true;
     error_set(e, REASON_RATE_LIMIT,
-              "the key has %zu streams open, which is its limit; close one first",
-              streams->per_key);
+              "the key has %zu streams open, which is its limit; close one first", max);
     e->retry_after_ms = STREAM_RETRY_MS;
     return false;
 }

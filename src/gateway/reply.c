@@ -3,21 +3,35 @@
 #include "base/limits.h"
 #include "base/timefmt.h"
 #include "gateway/gateway_internal.h"
-#include "llm/openai_format.h"
+#include "llm/dialect.h"
 
 void reply_header(struct api_call *call, str name, str value)
 {
     http_headers_add(&call->headers, call->ctx->arena, name, value);
 }
 
+static char *write_hex(char *to, const uint8_t *bytes, size_t len)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < len; i++) {
+        *to++ = digits[bytes[i] >> 4];
+        *to++ = digits[bytes[i] & 15];
+    }
+    return to;
+}
+
+/* 00-<trace id>-<span id>-<flags> */
 static void put_trace(struct api_call *call)
 {
     const trace_context *trace = &call->ctx->trace;
-    str id = str_hex(call->ctx->arena, trace->trace_id, sizeof trace->trace_id);
-    str span = str_hex(call->ctx->arena, trace->span_id, sizeof trace->span_id);
-    reply_header(call, S("traceparent"),
-                 str_printf(call->ctx->arena, "00-" STR_FMT "-" STR_FMT "-%s", STR_ARG(id),
-                            STR_ARG(span), trace->is_sampled ? "01" : "00"));
+    enum { TRACEPARENT_BYTES = 55 };
+    char *text = arena_alloc_raw(call->ctx->arena, TRACEPARENT_BYTES), *to = text;
+    memcpy(to, "00-", 3);
+    to = write_hex(to + 3, trace->trace_id, sizeof trace->trace_id);
+    *to++ = '-';
+    to = write_hex(to, trace->span_id, sizeof trace->span_id);
+    memcpy(to, trace->is_sampled ? "-01" : "-00", 3);
+    reply_header(call, S("traceparent"), str_of(text, TRACEPARENT_BYTES));
 }
 
 static void put_common(struct api_call *call, str content_type)
@@ -25,6 +39,8 @@ static void put_common(struct api_call *call, str content_type)
     if (!str_is_empty(content_type))
         reply_header(call, S("Content-Type"), content_type);
     reply_header(call, S("X-Request-Id"), call->request_id);
+    if (call->route && call->route->dialect == ROUTE_ANTHROPIC)
+        reply_header(call, S("request-id"), call->request_id); /* what its SDKs read */
     reply_header(call, S("X-Content-Type-Options"), S("nosniff"));
     put_trace(call);
 }
@@ -86,31 +102,42 @@ static void put_error_headers(struct api_call *call, const struct error *e, int 
         reply_header(call, S("Retry-After"), S("1"));
 }
 
-static bool is_openai(const struct api_call *call)
+/* Whose error body it is; NULL: the native API's. */
+static const struct dialect *dialect_of_errors(const struct api_call *call)
 {
+    enum route_dialect dialect = ROUTE_NATIVE;
     if (call->route)
-        return call->route->dialect == ROUTE_OPENAI;
-    return str_starts_with(call->request->path, S("/v1/"));
+        dialect = call->route->dialect;
+    else if (str_starts_with(call->request->path, S("/v1/messages")))
+        dialect = ROUTE_ANTHROPIC;
+    else if (str_starts_with(call->request->path, S("/v1/")))
+        dialect = ROUTE_OPENAI;
+    switch (dialect) {
+    case ROUTE_NATIVE: return NULL;
+    case ROUTE_OPENAI: return &openai_chat_dialect;
+    case ROUTE_ANTHROPIC: return &anthropic_messages_dialect;
+    }
+    return NULL;
 }
 
 void reply_error(struct api_call *call, const struct error *e)
 {
     struct strbuf text;
     struct json_writer w;
+    const struct dialect *dialect = dialect_of_errors(call);
     int status = error_http_status(e->reason);
-    if (is_openai(call) && e->reason == REASON_SCHEMA)
-        status = 400; /* what OpenAI itself says to a malformed request */
+    if (dialect && e->reason == REASON_SCHEMA)
+        status = 400; /* what their own servers say to a malformed request */
     if (str_is_empty(call->request_id))
         call->request_id = S("none");
     strbuf_init(&text, call->ctx->arena, 64u << 10);
     json_writer_init(&w, &text);
-    if (is_openai(call))
-        openai_write_error(&w, e);
+    if (dialect)
+        dialect->write_error(&w, e, call->request_id);
     else
         write_problem(&w, call, e, status);
     put_error_headers(call, e, status);
-    reply_send(call, status,
-               is_openai(call) ? S("application/json") : S("application/problem+json"),
+    reply_send(call, status, dialect ? S("application/json") : S("application/problem+json"),
                strbuf_str(&text));
 }
 

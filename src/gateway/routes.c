@@ -2,7 +2,7 @@
 #include "base/arena.h"
 #include "base/strbuf.h"
 
-static const struct route routes[] = {
+static const struct api_route routes[] = {
 #define ROUTE(method_, path_, handler_, role_, scopes_, dialect_, body_, flags_, status_,          \
               request_, response_, summary_)                                                       \
     {                                                                                              \
@@ -28,7 +28,7 @@ size_t routes_count(void)
     return ARRAY_COUNT(routes);
 }
 
-const struct route *routes_at(size_t index)
+const struct api_route *routes_at(size_t index)
 {
     return &routes[index];
 }
@@ -55,8 +55,8 @@ static bool fits(str pattern, str path, str params[ROUTE_PARAMS_MAX])
     }
 }
 
-const struct route *routes_find(enum http_method method, str path, str params[ROUTE_PARAMS_MAX],
-                                bool *is_path_known)
+const struct api_route *routes_find(enum http_method method, str path, str params[ROUTE_PARAMS_MAX],
+                                    bool *is_path_known)
 {
     enum http_method wanted = method == HTTP_HEAD ? HTTP_GET : method;
     *is_path_known = false;

@@ -13,7 +13,7 @@ struct api_call;
 /* Replies and returns true, or returns false with an error and nothing sent. */
 typedef bool route_handler(struct api_call *call, struct error *e);
 
-enum route_dialect { ROUTE_NATIVE, ROUTE_OPENAI };
+enum route_dialect { ROUTE_NATIVE, ROUTE_OPENAI, ROUTE_ANTHROPIC };
 enum route_body { BODY_NONE, BODY_JSON, BODY_CHAT, BODY_RAW };
 enum route_flag {
     ROUTE_PUBLIC = 1,     /* no authentication */
@@ -24,7 +24,7 @@ enum route_flag {
 };
 enum { ROUTE_PARAMS_MAX = 2 };
 
-struct route {
+struct api_route {
     enum http_method method;
     str path; /* "/api/v1/sessions/{id}" */
     route_handler *handler;
@@ -40,10 +40,10 @@ struct route {
 };
 
 size_t routes_count(void);
-const struct route *routes_at(size_t index);
+const struct api_route *routes_at(size_t index);
 /* NULL when nothing fits; then *is_path_known tells 405 from 404.  HEAD fits what GET does. */
-const struct route *routes_find(enum http_method method, str path, str params[ROUTE_PARAMS_MAX],
-                                bool *is_path_known);
+const struct api_route *routes_find(enum http_method method, str path, str params[ROUTE_PARAMS_MAX],
+                                    bool *is_path_known);
 /* "GET, POST" for the path of a 405. */
 str routes_allowed(struct arena *arena, str path);
 

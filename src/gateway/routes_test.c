@@ -34,7 +34,7 @@ static void test_parameters_are_cut_out_of_the_path(void **state)
     OWNED(arena) arena = arena_create(0);
     str params[ROUTE_PARAMS_MAX] = {{0}};
     bool is_path_known;
-    const struct route *route =
+    const struct api_route *route =
         routes_find(HTTP_GET, S("/api/v1/sessions/abc/files/a%20b"), params, &is_path_known);
     assert_non_null(route);
     assert_true(str_equal(params[0], S("abc")) && str_equal(params[1], S("a%20b")));
@@ -61,7 +61,7 @@ static void test_only_health_page_and_document_need_no_key(void **state)
                                S_INIT("/api/openapi.json")};
     size_t count = 0;
     for (size_t i = 0; i < routes_count(); i++) {
-        const struct route *route = routes_at(i);
+        const struct api_route *route = routes_at(i);
         bool is_open = false;
         for (size_t j = 0; j < ARRAY_COUNT(open); j++)
             is_open = is_open || str_equal(route->path, open[j]);
@@ -77,7 +77,7 @@ static void test_every_route_is_in_the_document_with_its_rights(void **state)
     OWNED(arena) arena = arena_create(0);
     const struct json *paths = json_get(document(arena), S("paths"));
     for (size_t i = 0; i < routes_count(); i++) {
-        const struct route *route = routes_at(i);
+        const struct api_route *route = routes_at(i);
         str method = str_lower(arena, str_from_cstr(http_method_name(route->method)));
         const struct json *operation = json_get(json_get(paths, route->path), method);
         if (!operation)
