@@ -8,14 +8,18 @@
 #include "base/ensure.h"
 #include "base/fault.h"
 #include "base/limits.h"
+#include "build_info.h"
 #include "cli/command.h"
 #include "cli/config_changes.h"
+#include "cli/models.h"
+#include "cli/node_loops.h"
 #include "cli/on_loop.h"
-#include "cli/settings.h"
 #include "cli/shipped.h"
 #include "cli/signals.h"
+#include "cli/trace_export.h"
 #include "cli/warm_up.h"
 #include "gateway/gateway.h"
+#include "llm/response_cache.h"
 #include "net/http_client.h"
 #include "store/sqlite.h"
 
@@ -29,7 +33,6 @@ enum {
     STOP_PATIENCE_MS = 2000,
     HOUSEKEEPING_MS = 5000,
     APPROVALS_EVERY = 6, /* turns of housekeeping */
-    PROVIDER_SETS_MAX = 256,
 };
 
 struct platform {
@@ -42,29 +45,25 @@ struct platform {
     struct sqlite_database *database;
     bool is_store_new;
     struct metrics *metrics;
+    struct tracer *tracer; /* NULL: no traces */
+    struct response_cache *cache;
+    struct trace_export trace_export;
+    struct secret *trace_authorization; /* NULL: none */
     struct policy *policy;
     str policy_dir; /* empty: off */
     struct registry *registry;
     struct host_http host_http;
     struct executor *sandbox;
 
-    struct loop *loops[LOOP_COUNT_MAX];
-    struct http_client *clients[LOOP_COUNT_MAX];
-    struct lane lanes[LOOP_COUNT_MAX];
-    size_t loop_count, thread_count;
+    struct node_loops node;
     struct http_server *server;
 
-    struct provider_set *provider_sets
-        [PROVIDER_SETS_MAX]; /* the newest is in use; older ones may still be borrowed */
-    size_t provider_set_count;
-    struct discovered_provider *discovered;
-    size_t discovered_count;
-
+    struct models *models;
     struct settings *settings; /* until the orchestrator has it */
     struct orchestrator *orchestrator;
     struct keys *keys;
     struct gateway *gateway;
-    struct on_loop warm_up, housekeeping, drain;
+    struct on_loop warm_up, housekeeping, traces, drain;
     _Atomic bool is_ready;
     bool is_draining;
 };
@@ -102,11 +101,18 @@ static bool start_metrics(struct platform *p, struct error *e)
 {
     (void) e;
     p->metrics = metrics_create();
+    if (!str_is_empty(p->config->tracing_endpoint))
+        p->tracer =
+            tracer_create(&(struct tracer_options){.sample_ratio = p->config->tracing_sample,
+                                                   .service_version = S(NEXUS_VERSION),
+                                                   .node = p->config->node,
+                                                   .metrics = p->metrics});
     return true;
 }
 
 static void stop_metrics(struct platform *p)
 {
+    tracer_destroy(p->tracer);
     metrics_destroy(p->metrics);
 }
 
@@ -166,20 +172,10 @@ static void stop_tools(struct platform *p)
     registry_destroy(p->registry);
 }
 
-static struct http_client *client_of_this_loop(void *owner)
-{
-    struct platform *p = owner;
-    struct loop *current = loop_current();
-    for (size_t i = 0; i < p->loop_count; i++)
-        if (p->loops[i] == current)
-            return p->clients[i];
-    return NULL;
-}
-
 static struct http_client *client_of_loop(void *owner, struct loop *loop)
 {
     (void) loop; /* it is the current one */
-    return client_of_this_loop(owner);
+    return node_loops_client(owner);
 }
 
 static bool create_sandbox_with(str cache_dir, const struct host_call *host_calls, size_t count,
@@ -197,7 +193,7 @@ static bool start_sandbox(struct platform *p, struct error *e)
     str cache = str_is_empty(p->config->cache_dir)
                     ? str_printf(p->arena, STR_FMT "/cache", STR_ARG(p->config->data_dir))
                     : p->config->cache_dir;
-    p->host_http = (struct host_http){.client = client_of_loop, .owner = p};
+    p->host_http = (struct host_http){.client = client_of_loop, .owner = &p->node};
     struct host_call *host_calls = ARENA_ARRAY(p->arena, struct host_call, 2);
     host_calls[0] = host_clock();
     host_calls[1] = host_http(&p->host_http);
@@ -214,36 +210,16 @@ static void stop_sandbox(struct platform *p)
 
 /* ---- loops ---- */
 
-static void lane_post(struct lane *lane, void (*fn)(void *argument), void *argument)
-{
-    loop_post(lane->owner, fn, argument);
-}
-
 static bool start_loops(struct platform *p, struct error *e)
 {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t wanted = p->config->threads > 0 ? (size_t) p->config->threads
-                    : cores > 0            ? (size_t) cores
-                                           : 1;
-    if (wanted > LOOP_COUNT_MAX - 1) /* one is left for a command in the same process */
-        wanted = LOOP_COUNT_MAX - 1;
-    for (; p->loop_count < wanted; p->loop_count++) {
-        struct loop *loop = loop_create(clock_system(), random_system(), e);
-        if (!loop)
-            return false;
-        p->loops[p->loop_count] = loop;
-        p->lanes[p->loop_count] =
-            (struct lane){.scheduler = loop_scheduler(loop), .post = lane_post, .owner = loop};
-    }
-    p->info.thread_count = p->loop_count;
-    return true;
+    bool ok = node_loops_create(&p->node, (size_t) p->config->threads, e);
+    p->info.thread_count = p->node.count;
+    return ok;
 }
 
 static void stop_loops(struct platform *p)
 {
-    blocking_pool_stop();
-    for (size_t i = p->loop_count; i-- > 0;)
-        loop_destroy(p->loops[i]);
+    node_loops_destroy(&p->node);
 }
 
 /* The port is taken early, so that a second server fails before it touches anything; until all is there the answer is 503. */
@@ -266,11 +242,16 @@ static void handle_request(void *owner, struct http_request *request)
 
 static bool start_server(struct platform *p, struct error *e)
 {
+    struct tls_server_options tls;
+    bool is_tls = config_tls(p->config, &tls);
+    if (!config_check_files(p->config, e))
+        return false;
     struct http_server_options options = {.address = p->config->listen_address,
                                           .port = p->config->listen_port,
+                                          .tls = is_tls ? &tls : NULL,
                                           .handler = handle_request,
                                           .owner = p};
-    if (!http_server_open(p->loops, p->loop_count, &options, &p->server, e))
+    if (!http_server_open(p->node.loops, p->node.count, &options, &p->server, e))
         return error_wrap(e,
                           "listen on " STR_FMT " (--listen or NEXUS_LISTEN names another address)",
                           STR_ARG(p->config->listen));
@@ -278,9 +259,9 @@ static bool start_server(struct platform *p, struct error *e)
     bool is_any = str_equal(options.address, S("0.0.0.0")) || str_equal(options.address, S("::"));
     str host = is_any ? S("localhost") : options.address;
     p->info.port = http_server_port(p->server);
-    p->info.url = str_printf(
-        p->arena, is_ipv6 && !is_any ? "http://[" STR_FMT "]:%u" : "http://" STR_FMT ":%u",
-        STR_ARG(host), p->info.port);
+    p->info.url =
+        str_printf(p->arena, is_ipv6 && !is_any ? "%s://[" STR_FMT "]:%u" : "%s://" STR_FMT ":%u",
+                   is_tls ? "https" : "http", STR_ARG(host), p->info.port);
     return true;
 }
 
@@ -289,49 +270,14 @@ static void stop_server(struct platform *p)
     http_server_destroy(p->server);
 }
 
-static bool create_client(struct context *ctx, void *argument, struct error *e)
+static bool start_threads(struct platform *p, struct error *e)
 {
-    (void) ctx;
-    struct platform *p = argument;
-    return http_client_create(loop_current(), NULL, &p->clients[p->thread_count], e);
-}
-
-static bool destroy_client(struct context *ctx, void *argument, struct error *e)
-{
-    (void) ctx;
-    (void) e;
-    http_client_destroy(argument);
-    return true;
+    return node_loops_start_threads(&p->node, e);
 }
 
 static void stop_threads(struct platform *p)
 {
-    for (size_t i = 0; i < p->thread_count; i++) {
-        struct on_loop job;
-        on_loop_begin(&job, p->loops[i], "stop", 0, destroy_client, p->clients[i]);
-        on_loop_join(&job);
-    }
-    for (size_t i = 0; i < p->thread_count; i++)
-        loop_stop(p->loops[i]);
-    for (size_t i = 0; i < p->thread_count; i++)
-        loop_join_thread(p->loops[i]);
-}
-
-static bool start_threads(struct platform *p, struct error *e)
-{
-    for (; p->thread_count < p->loop_count; p->thread_count++) {
-        struct loop *loop = p->loops[p->thread_count];
-        if (!loop_start_thread(loop, "nexus-loop", e))
-            break;
-        if (!on_loop_call(loop, "start", START_TIMEOUT_MS, create_client, p, e)) {
-            p->thread_count++;
-            break;
-        }
-    }
-    if (p->thread_count == p->loop_count && p->clients[p->loop_count - 1])
-        return true;
-    stop_threads(p);
-    return false;
+    node_loops_stop_threads(&p->node);
 }
 
 /* ---- models ---- */
@@ -344,55 +290,26 @@ static bool create_offline(const struct provider_options *options, struct provid
 
 static const struct provider_type provider_types[] = {
     {"openai", false, provider_openai_create},
+    {"anthropic", false, provider_anthropic_create},
     {"offline", true, create_offline},
 };
 
-static struct settings_sources settings_sources_of(struct platform *p, const struct config *config)
-{
-    return (struct settings_sources){.config = config,
-                                     .discovered = p->discovered,
-                                     .discovered_count = p->discovered_count,
-                                     .types = provider_types,
-                                     .type_count = ARRAY_COUNT(provider_types),
-                                     .client_of_loop = client_of_this_loop,
-                                     .client_owner = p};
-}
-
-static bool discover(struct context *ctx, void *argument, struct error *e)
-{
-    struct platform *p = argument;
-    struct discovered_provider *found;
-    size_t count;
-    if (!discover_providers(ctx, p->clients[0], p->info.port, &found, &count, e))
-        return false;
-    p->discovered = discovered_copy(p->arena, found, count);
-    p->discovered_count = count;
-    return true;
-}
-
 static bool start_models(struct platform *p, struct error *e)
 {
-    if (p->config->provider_count == 0 &&
-        !on_loop_call(p->loops[0], "discover", START_TIMEOUT_MS, discover, p, e))
-        return error_wrap(e, "look for models");
-    struct settings_sources sources = settings_sources_of(p, p->config);
-    struct provider_set *set;
-    if (!provider_set_create(&sources, &set, e))
-        return false;
-    p->provider_sets[p->provider_set_count++] = set;
-    if (!settings_create(&sources, set, &p->settings, e)) {
-        provider_set_destroy(set);
-        return false;
-    }
-    settings_describe(p->settings, set, p->arena, &p->info);
-    p->info.is_discovered = p->config->provider_count == 0 && p->discovered_count > 0;
-    return true;
+    p->models = models_create(&(struct models_options){.types = provider_types,
+                                                       .type_count = ARRAY_COUNT(provider_types),
+                                                       .node = &p->node,
+                                                       .metrics = p->metrics,
+                                                       .own_port = p->info.port});
+    if (models_settings(p->models, p->config, p->arena, &p->info, &p->settings, e))
+        return true;
+    models_destroy(p->models);
+    return false;
 }
 
 static void stop_models(struct platform *p)
 {
-    while (p->provider_set_count > 0)
-        provider_set_destroy(p->provider_sets[--p->provider_set_count]);
+    models_destroy(p->models);
 }
 
 /* ---- orchestrator ---- */
@@ -407,10 +324,12 @@ static bool start_orchestrator(struct platform *p, struct error *e)
         .registry = p->registry,
         .executor = p->sandbox,
         .metrics = p->metrics,
+        .router = models_router(p->models),
+        .tracer = p->tracer,
         .clock = clock_system(),
         .random = random_system(),
-        .lanes = p->lanes,
-        .lane_count = p->loop_count,
+        .lanes = p->node.lanes,
+        .lane_count = p->node.count,
         .node = str_printf(p->arena, STR_FMT "." STR_FMT, STR_ARG(p->config->node),
                            STR_ARG(str_hex(p->arena, incarnation, sizeof incarnation))),
         .data_dir = str_copy(p->arena, p->config->data_dir), /* outlives a reload */
@@ -453,7 +372,7 @@ static bool open_keys(struct context *ctx, void *argument, struct error *e)
 static bool start_keys(struct platform *p, struct error *e)
 {
     p->info.key_path = str_printf(p->arena, STR_FMT "/admin.key", STR_ARG(p->config->data_dir));
-    return on_loop_call(p->loops[0], "keys", START_TIMEOUT_MS, open_keys, p, e);
+    return on_loop_call(p->node.loops[0], "keys", START_TIMEOUT_MS, open_keys, p, e);
 }
 
 static void stop_keys(struct platform *p)
@@ -471,30 +390,41 @@ static bool recover(struct context *ctx, void *argument, struct error *e)
 
 static bool start_recovery(struct platform *p, struct error *e)
 {
-    return on_loop_call(p->loops[0], "recover", 0, recover, p, e) ||
+    return on_loop_call(p->node.loops[0], "recover", 0, recover, p, e) ||
            error_wrap(e, "go on with interrupted runs");
 }
 
 static bool start_gateway(struct platform *p, struct error *e)
 {
-    struct gateway_options options = {.orchestrator = p->orchestrator,
-                                      .keys = p->keys,
-                                      .metrics = p->metrics,
-                                      .clock = clock_system(),
-                                      .random = random_system(),
-                                      .listen_address = p->config->listen_address,
-                                      .policy_dir = p->policy_dir,
-                                      .allowed_hosts = p->config->allowed_hosts,
-                                      .allowed_host_count = p->config->allowed_host_count,
-                                      .requests_per_minute = p->config->requests_per_minute,
-                                      .streams_per_key = (size_t) p->config->streams_per_key,
-                                      .policy = p->policy};
+    p->cache = response_cache_create(
+        &(struct response_cache_options){.bytes_max = (size_t) p->config->response_cache_bytes,
+                                         .clock = clock_system(),
+                                         .metrics = p->metrics});
+    struct gateway_options options = {
+        .orchestrator = p->orchestrator,
+        .keys = p->keys,
+        .cache = p->cache,
+        .tracer = p->tracer,
+        .metrics = p->metrics,
+        .clock = clock_system(),
+        .random = random_system(),
+        .listen_address = p->config->listen_address,
+        .policy_dir = p->policy_dir,
+        .allowed_hosts = p->config->allowed_hosts,
+        .allowed_host_count = p->config->allowed_host_count,
+        .requests_per_minute = p->config->requests_per_minute,
+        .tokens_per_minute = p->config->tokens_per_minute,
+        .tenant_requests_per_minute = p->config->tenant_requests_per_minute,
+        .tenant_tokens_per_minute = p->config->tenant_tokens_per_minute,
+        .streams_per_key = (size_t) p->config->streams_per_key,
+        .policy = p->policy};
     return gateway_create(&options, &p->gateway, e);
 }
 
 static void stop_gateway(struct platform *p)
 {
     gateway_destroy(p->gateway);
+    response_cache_destroy(p->cache);
 }
 
 static bool prepare_tools(struct context *ctx, void *argument, struct error *e)
@@ -518,19 +448,46 @@ static bool keep_house(struct context *ctx, void *argument, struct error *e)
             !approvals_expire(p->orchestrator, ctx, &expired, &failure) &&
             failure.code != ERROR_CANCELLED)
             LOG_ERROR("nexus.approvals", S("approvals could not be looked through"), &failure);
+        if (turn % APPROVALS_EVERY == 0 && !runs_expire(p->orchestrator, ctx, &expired, &failure) &&
+            failure.code != ERROR_CANCELLED)
+            LOG_ERROR("nexus.runs", S("waiting runs could not be looked through"), &failure);
         arena_rewind(ctx->arena, mark);
     }
     return false;
 }
 
+static bool export_traces(struct context *ctx, void *argument, struct error *e)
+{
+    struct platform *p = argument;
+    return trace_export_run(ctx, &p->trace_export, e);
+}
+
+/* The configuration of the start counts: texts and the secret are of p->config, which a reload replaces, hence the copies. */
+static void start_traces(struct platform *p)
+{
+    const struct config *config = p->config;
+    if (config->tracing_authorization_count > 0)
+        p->trace_authorization = secret_create(secret_reveal(config->tracing_authorization[0]));
+    p->trace_export =
+        (struct trace_export){.tracer = p->tracer,
+                              .metrics = p->metrics,
+                              .client_of_loop = node_loops_client,
+                              .client_owner = &p->node,
+                              .endpoint = str_copy(p->arena, config->tracing_endpoint),
+                              .authorization = p->trace_authorization};
+    on_loop_begin(&p->traces, p->node.loops[0], "traces", 0, export_traces, p);
+}
+
 static bool start_services(struct platform *p, struct error *e)
 {
     (void) e;
-    on_loop_begin(&p->warm_up, p->loops[p->loop_count - 1], "warm_up", 0, prepare_tools, p);
+    on_loop_begin(&p->warm_up, p->node.loops[p->node.count - 1], "warm_up", 0, prepare_tools, p);
     if (!on_loop_wait_for(&p->warm_up, WARM_UP_MS))
         LOG_WARN("nexus.tools",
                  S("tools are still being compiled; their first calls may have to wait"));
-    on_loop_begin(&p->housekeeping, p->loops[0], "housekeeping", 0, keep_house, p);
+    on_loop_begin(&p->housekeeping, p->node.loops[0], "housekeeping", 0, keep_house, p);
+    if (p->tracer)
+        start_traces(p);
     atomic_store_explicit(&p->is_ready, true, memory_order_release);
     return true;
 }
@@ -541,6 +498,11 @@ static void stop_services(struct platform *p)
     on_loop_join(&p->warm_up);
     on_loop_cancel(&p->housekeeping);
     on_loop_join(&p->housekeeping);
+    if (p->tracer) { /* the last ones are sent */
+        on_loop_cancel(&p->traces);
+        on_loop_join(&p->traces);
+        secret_destroy(p->trace_authorization);
+    }
 }
 
 /* ---- the list ---- */
@@ -610,7 +572,8 @@ static void platform_begin_drain(struct platform *p, int64_t timeout_ms)
     p->is_draining = true;
     if (p->gateway)
         gateway_set_draining(p->gateway);
-    on_loop_begin(&p->drain, p->loops[0], "drain", timeout_ms > 0 ? timeout_ms : 1, drain_all, p);
+    on_loop_begin(&p->drain, p->node.loops[0], "drain", timeout_ms > 0 ? timeout_ms : 1, drain_all,
+                  p);
 }
 
 static bool platform_is_drained(const struct platform *p)
@@ -623,7 +586,7 @@ static bool platform_is_drained(const struct platform *p)
 /* What cannot be interrupted (a compilation, a name being resolved) must not hold up the end of the process. */
 static bool platform_is_stuck(struct platform *p)
 {
-    if (p->thread_count == 0)
+    if (p->node.thread_count == 0)
         return false;
     on_loop_cancel(&p->warm_up);
     bool is_warm = on_loop_wait_for(&p->warm_up, STOP_PATIENCE_MS);
@@ -635,7 +598,7 @@ static void platform_destroy(struct platform *p)
     if (!p)
         return;
     struct error late;
-    if (p->thread_count > 0) {
+    if (p->node.thread_count > 0) {
         if (!p->is_draining)
             platform_begin_drain(p, 0);
         if (!on_loop_wait(&p->drain, &late))
@@ -686,26 +649,6 @@ static const struct platform_info *platform_info(const struct platform *p)
 
 /* ---- reload ---- */
 
-static bool reload_models(struct platform *p, const struct config *fresh, struct settings **out,
-                          struct error *e)
-{
-    struct settings_sources sources = settings_sources_of(p, fresh);
-    struct provider_set *set = p->provider_sets[p->provider_set_count - 1];
-    if (provider_set_fits(set, fresh))
-        return settings_create(&sources, set, out, e);
-    if (p->provider_set_count == PROVIDER_SETS_MAX)
-        return error_set(e, REASON_LIMIT, "the providers were changed %d times; restart",
-                         PROVIDER_SETS_MAX);
-    if (!provider_set_create(&sources, &set, e))
-        return false;
-    if (!settings_create(&sources, set, out, e)) {
-        provider_set_destroy(set);
-        return false;
-    }
-    p->provider_sets[p->provider_set_count++] = set;
-    return true;
-}
-
 static bool reload_policies_and_tools(struct platform *p, const struct config *fresh,
                                       struct error *e)
 {
@@ -715,16 +658,38 @@ static bool reload_policies_and_tools(struct platform *p, const struct config *f
            error_wrap(e, "tools");
 }
 
+struct tls_reload {
+    struct http_server *server;
+    struct tls_server_options options;
+};
+
+static bool reload_tls(struct context *ctx, void *argument, struct error *e)
+{
+    struct tls_reload *reload = argument;
+    return http_server_reload_tls(reload->server, ctx, &reload->options, e);
+}
+
+/* New files under the same names count: that is how certificates are renewed. */
+static bool reload_certificate(struct platform *p, const struct config *fresh, struct error *e)
+{
+    struct tls_reload reload = {.server = p->server};
+    struct tls_server_options old;
+    if (!config_tls(p->config, &old) || !config_tls(fresh, &reload.options))
+        return true; /* between plain HTTP and TLS it changes at a start only */
+    return on_loop_call(p->node.loops[0], "tls", START_TIMEOUT_MS, reload_tls, &reload, e) ||
+           error_wrap(e, "tls");
+}
+
 static bool platform_reload(struct platform *p, struct error *e)
 {
     OWNED(config) fresh = NULL;
     struct settings *settings;
-    if (!config_load(p->sources, &fresh, e))
+    if (!config_load(p->sources, &fresh, e) || !config_check_files(fresh, e))
         return false;
     /* What can be refused comes first, so that a broken part leaves everything as it was. */
-    if (!reload_models(p, fresh, &settings, e))
+    if (!models_reload(p->models, fresh, &settings, e))
         return false;
-    if (!reload_policies_and_tools(p, fresh, e)) {
+    if (!reload_certificate(p, fresh, e) || !reload_policies_and_tools(p, fresh, e)) {
         settings->references = 1;
         orchestrator_release(settings);
         return false;

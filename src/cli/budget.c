@@ -7,11 +7,11 @@
 static bool check_level(const struct client *client, struct error *e)
 {
     str level = arguments_operand(client->arguments, 0);
-    if (str_equal(level, S("session")) || str_equal(level, S("user")) ||
-        str_equal(level, S("tenant")))
+    if (str_equal(level, S("session")) || str_equal(level, S("key")) ||
+        str_equal(level, S("user")) || str_equal(level, S("tenant")))
         return true;
     return error_set(e, REASON_USAGE,
-                     "\"" STR_FMT "\": a budget is of a session, a user or a tenant",
+                     "\"" STR_FMT "\": a budget is of a session, a key, a user or a tenant",
                      STR_ARG(str_cut_utf8(level, 40)));
 }
 
@@ -129,12 +129,12 @@ static const struct option set_options[] = {
 static const struct command commands[] = {
     {.name = "budget show",
      .operands = "LEVEL SUBJECT",
-     .summary = "Limit, spent, reserved, remaining; LEVEL: session, user, tenant",
+     .summary = "Limit, spent, reserved, remaining; LEVEL: session, key, user, tenant",
      .example = "budget show user ada",
      .work = show},
     {.name = "budget set",
      .operands = "LEVEL SUBJECT",
-     .summary = "Set all limits of a user or tenant; they hold at once",
+     .summary = "Set all limits of a key, user or tenant; they hold at once",
      .example = "budget set user ada --tokens 1000000 --cost-usd 5",
      .options = set_options,
      .option_count = ARRAY_COUNT(set_options),

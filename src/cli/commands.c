@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 const struct command_group *const command_groups[] = {
-    &serve_commands,    &run_commands,    &session_commands, &runs_commands,
-    &approval_commands, &tool_commands,   &budget_commands,  &key_commands,
-    &audit_commands,    &config_commands, &doctor_commands,  &about_commands,
+    &serve_commands,  &run_commands,    &session_commands, &runs_commands, &approval_commands,
+    &tool_commands,   &budget_commands, &usage_commands,   &key_commands,  &audit_commands,
+    &config_commands, &doctor_commands, &about_commands,
 };
 const size_t command_group_count = ARRAY_COUNT(command_groups);
 

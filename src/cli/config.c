@@ -384,6 +384,8 @@ void config_destroy(struct config *config)
     for (size_t i = 0; i < config->provider_count; i++)
         for (size_t j = 0; j < config->providers[i].api_key_count; j++)
             secret_destroy(config->providers[i].api_keys[j]);
+    for (size_t i = 0; i < config->tracing_authorization_count; i++)
+        secret_destroy(config->tracing_authorization[i]);
     arena_destroy(config->arena);
 }
 

@@ -20,29 +20,66 @@
 #include "base/secret.h"
 #include "base/yaml.h"
 
+struct tls_server_options;
+
 struct config_provider {
-    str name, type; /* type: openai, offline */
+    str name, type; /* type: openai, anthropic, offline */
     str base_url;
+    str responses; /* the server has the Responses API as well: "true", "false", "auto" */
     struct secret **api_keys;
     size_t api_key_count;
     int64_t connect_timeout_ms, first_byte_timeout_ms, idle_timeout_ms; /* 0: limits.h */
 };
 
+/* Per million tokens; COST_UNLIMITED: not said. */
 struct config_price {
-    int64_t input_nanousd, cached_nanousd,
-        output_nanousd; /* per million tokens; COST_UNLIMITED: not said */
+    int64_t input_nanousd, cached_nanousd, cache_write_nanousd, output_nanousd, reasoning_nanousd;
 };
 struct config_target {
-    str provider, model;
-    int64_t weight;
+    str provider, model, variant;
+    int64_t priority, weight;
     struct config_price price;
     int64_t context_tokens;
 };
+struct config_variant {
+    str name;
+    int64_t weight;
+};
 struct config_model {
     str name;
+    str *aliases;
+    size_t alias_count;
     struct config_target *targets;
     size_t target_count;
+    struct config_variant *variants; /* `split` */
+    size_t variant_count;
     int64_t max_output_tokens;
+    struct {
+        int64_t connect_ms, first_token_ms, between_tokens_ms, total_ms; /* 0: not said */
+    } deadlines;
+    int64_t retries;
+    str hedge_after;        /* as written */
+    int64_t hedge_after_ms; /* 0: never; -1: auto */
+    str embedder;           /* "true", "false" */
+    str filter;             /* empty: none */
+    struct {
+        str mode; /* "off", "exact", "semantic" */
+        int64_t ttl_ms;
+        str scope; /* "user", "tenant" */
+        str similarity_text;
+        double similarity; /* 0..1 */
+        str embedder;
+    } cache;
+};
+
+struct config_filter_rule {
+    str name, pattern, group, action;
+};
+struct config_filter {
+    str name, direction;         /* "request", "response", "both" */
+    str secrets, pii, injection; /* actions: "off", "flag", "mask", "block" */
+    struct config_filter_rule *rules;
+    size_t rule_count;
 };
 
 struct config_agent {
@@ -61,6 +98,8 @@ struct config {
 
     str listen, listen_address; /* as written; the part before the port */
     uint16_t listen_port;
+    str tls_cert_file, tls_key_file; /* both, or both empty: plain HTTP */
+    str tls_client_ca_file;          /* empty: clients show no certificate */
     str data_dir, node;
     str cache_dir; /* empty: data_dir/cache */
     str log_level_name, log_format;
@@ -73,9 +112,12 @@ struct config {
     size_t provider_count;
     struct config_model *models;
     size_t model_count;
+    struct config_filter *filters;
+    size_t filter_count;
     struct config_agent *agents;
     size_t agent_count;
 
+    str prices_file;   /* goes before the shipped lists; empty: there is none */
     str tool_dir;      /* empty: the shipped ones */
     str policy_engine; /* "rego", "off" */
     str policy_dir;    /* empty: the shipped ones */
@@ -86,6 +128,13 @@ struct config {
     } session_budget;
     int64_t session_expiry_ms, session_files_bytes;
     int64_t approval_expiry_ms;
+    int64_t tokens_per_minute, tenant_requests_per_minute, tenant_tokens_per_minute; /* 0: none */
+    int64_t response_cache_bytes;
+    str tracing_endpoint; /* empty: no traces */
+    str tracing_sample_text;
+    double tracing_sample; /* 0..1 */
+    struct secret **tracing_authorization;
+    size_t tracing_authorization_count; /* at most 1 */
     int64_t requests_per_minute, streams_per_key, call_timeout_ms, drain_timeout_ms;
 };
 
@@ -112,6 +161,12 @@ OWNED_DEFINE(config)
 /* The same from a text, for tests and fuzzing; `file` is only a name. */
 must_check bool config_parse(str file, str text, const struct config_sources *sources,
                              struct config **out, struct error *e);
+
+/* False: the server speaks plain HTTP.  `out` points into config. */
+bool config_tls(const struct config *config, struct tls_server_options *out);
+/* What a start would refuse of the files that settings name (TLS); logs a warning when others can
+   read the key.  Blocks. */
+must_check bool config_check_files(const struct config *config, struct error *e);
 
 /* $NEXUS_CONFIG, ./nexus.yaml, /etc/nexus/nexus.yaml: the first that exists; empty when none does. */
 str config_find_file(struct arena *arena, const char *(*environment)(const char *) );

@@ -17,6 +17,7 @@ void config_warn_fixed(const struct config *old, const struct config *fresh)
         bool is_same;
     } fixed[] = {
         {"listen", str_equal(old->listen, fresh->listen)},
+        {"tls (on or off)", str_is_empty(old->tls_cert_file) == str_is_empty(fresh->tls_cert_file)},
         {"data_dir", str_equal(old->data_dir, fresh->data_dir)},
         {"cache_dir", str_equal(old->cache_dir, fresh->cache_dir)},
         {"node", str_equal(old->node, fresh->node)},
@@ -26,6 +27,12 @@ void config_warn_fixed(const struct config *old, const struct config *fresh)
         {"tools", is_same_tree(arena, old, fresh, S("tools"))},
         {"allowed_hosts", is_same_tree(arena, old, fresh, S("allowed_hosts"))},
         {"limits.requests_per_minute", old->requests_per_minute == fresh->requests_per_minute},
+        {"limits.tokens_per_minute", old->tokens_per_minute == fresh->tokens_per_minute},
+        {"limits.tenant_requests_per_minute",
+         old->tenant_requests_per_minute == fresh->tenant_requests_per_minute},
+        {"limits.tenant_tokens_per_minute",
+         old->tenant_tokens_per_minute == fresh->tenant_tokens_per_minute},
+        {"cache.max_bytes", old->response_cache_bytes == fresh->response_cache_bytes},
         {"limits.streams_per_key", old->streams_per_key == fresh->streams_per_key},
     };
     for (size_t i = 0; i < ARRAY_COUNT(fixed); i++)

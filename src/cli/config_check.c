@@ -3,6 +3,11 @@
 
 #include "agent/permissions.h"
 #include "base/arena.h"
+#include "base/limits.h"
+#include "base/timefmt.h"
+#include "filter/filter.h"
+#include "net/http.h"
+#include "net/tls.h"
 
 /* The place of item `index` of a list of the file, for messages. */
 static const struct json *item_value(const struct config *config, str list, size_t index)
@@ -46,20 +51,54 @@ static bool check_listen(struct config *config, struct error *e)
     return true;
 }
 
+static bool check_tls(const struct config *config, struct error *e)
+{
+    bool has_cert = !str_is_empty(config->tls_cert_file),
+         has_key = !str_is_empty(config->tls_key_file);
+    if (has_cert && !has_key) {
+        error_set(e, REASON_CONFIG, "tls.cert_file needs tls.key_file beside it");
+        return tell_place(config, "cert_file", e);
+    }
+    if (has_key && !has_cert) {
+        error_set(e, REASON_CONFIG, "tls.key_file needs tls.cert_file beside it");
+        return tell_place(config, "key_file", e);
+    }
+    if (has_cert || str_is_empty(config->tls_client_ca_file))
+        return true;
+    error_set(e, REASON_CONFIG, "tls.client_ca_file needs tls.cert_file and tls.key_file");
+    return tell_place(config, "client_ca_file", e);
+}
+
+bool config_tls(const struct config *config, struct tls_server_options *out)
+{
+    if (str_is_empty(config->tls_cert_file))
+        return false;
+    *out = (struct tls_server_options){config->tls_cert_file, config->tls_key_file,
+                                       config->tls_client_ca_file};
+    return true;
+}
+
+bool config_check_files(const struct config *config, struct error *e)
+{
+    struct tls_server_options options;
+    struct tls_server *server;
+    if (!config_tls(config, &options))
+        return true;
+    if (!tls_server_create(&options, &server, e))
+        return false;
+    tls_server_destroy(server);
+    if (tls_key_file_is_exposed(options.key_file))
+        LOG_WARN("nexus", S("others can read the TLS key: chmod 600, then make a new key"),
+                 LOG_STR("file.path", options.key_file));
+    return true;
+}
+
 static const struct config_provider *find_provider(const struct config *config, str name)
 {
     for (size_t i = 0; i < config->provider_count; i++)
         if (str_equal(config->providers[i].name, name))
             return &config->providers[i];
     return NULL;
-}
-
-static bool has_model(const struct config *config, str name)
-{
-    for (size_t i = 0; i < config->model_count; i++)
-        if (str_equal(config->models[i].name, name))
-            return true;
-    return false;
 }
 
 static bool check_providers(const struct config *config, struct error *e)
@@ -71,17 +110,193 @@ static bool check_providers(const struct config *config, struct error *e)
             return yaml_error(&config->document, value, e,
                               "provider \"" STR_FMT "\" is there twice; rename one",
                               STR_ARG(provider->name));
-        if (str_equal(provider->type, S("anthropic")))
-            return yaml_error(&config->document, json_get(value, S("type")), e,
-                              "type anthropic is not in this version; use an OpenAI-compatible "
-                              "endpoint (type: openai)");
-        bool is_openai = str_equal(provider->type, S("openai"));
-        if (is_openai && !str_starts_with(provider->base_url, S("http://")) &&
+        bool needs_url =
+            str_equal(provider->type, S("openai")) || !str_is_empty(provider->base_url);
+        if (needs_url && !str_starts_with(provider->base_url, S("http://")) &&
             !str_starts_with(provider->base_url, S("https://")))
             return yaml_error(&config->document, value, e,
                               "provider \"" STR_FMT
                               "\" needs base_url, as in http://127.0.0.1:9100/v1",
                               STR_ARG(provider->name));
+    }
+    return true;
+}
+
+static const struct config_model *find_model(const struct config *config, str name)
+{
+    for (size_t i = 0; i < config->model_count; i++) {
+        const struct config_model *model = &config->models[i];
+        if (str_equal(model->name, name))
+            return model;
+        for (size_t j = 0; j < model->alias_count; j++)
+            if (str_equal(model->aliases[j], name))
+                return model;
+    }
+    return NULL;
+}
+
+static bool check_name(const struct config *config, const struct config_model *model, str name,
+                       const struct json *value, struct error *e)
+{
+    if (find_model(config, name) != model)
+        return yaml_error(&config->document, value, e,
+                          "model \"" STR_FMT "\" is there twice; put its targets into one",
+                          STR_ARG(name));
+    if (str_starts_with(name, S("agent:")))
+        return yaml_error(&config->document, value, e,
+                          "a model's name may not begin with agent:; those are agents");
+    return true;
+}
+
+static bool check_targets(const struct config *config, const struct config_model *model,
+                          const struct json *value, struct error *e)
+{
+    if (model->target_count == 0)
+        return yaml_error(&config->document, value, e,
+                          "model \"" STR_FMT "\" needs at least one target", STR_ARG(model->name));
+    for (size_t i = 0; i < model->target_count; i++) {
+        const struct config_target *target = &model->targets[i];
+        const struct json *at = json_at(json_get(value, S("targets")), i);
+        bool has_variant = str_is_empty(target->variant);
+        if (!find_provider(config, target->provider))
+            return yaml_error(&config->document, at, e,
+                              "no provider is named \"" STR_FMT
+                              "\"; add it to providers or mend the name",
+                              STR_ARG(target->provider));
+        for (size_t j = 0; j < model->variant_count; j++)
+            has_variant = has_variant || str_equal(model->variants[j].name, target->variant);
+        if (!has_variant)
+            return yaml_error(&config->document, at, e, "`split` names no variant \"" STR_FMT "\"",
+                              STR_ARG(target->variant));
+    }
+    return true;
+}
+
+static bool check_split(const struct config *config, const struct config_model *model,
+                        const struct json *value, struct error *e)
+{
+    for (size_t i = 0; i < model->variant_count; i++) {
+        const struct json *at = json_at(json_get(value, S("split")), i);
+        bool has_target = false;
+        for (size_t j = 0; j < model->target_count; j++)
+            has_target =
+                has_target || str_equal(model->targets[j].variant, model->variants[i].name);
+        if (!has_target)
+            return yaml_error(&config->document, at, e, "no target says `variant: " STR_FMT "`",
+                              STR_ARG(model->variants[i].name));
+        for (size_t j = 0; j < i; j++)
+            if (str_equal(model->variants[j].name, model->variants[i].name))
+                return yaml_error(&config->document, at, e, "variant \"" STR_FMT "\" is twice",
+                                  STR_ARG(model->variants[i].name));
+    }
+    return true;
+}
+
+static bool check_hedge(const struct config *config, struct config_model *model,
+                        const struct json *value, struct error *e)
+{
+    model->hedge_after_ms = 0;
+    if (str_equal(model->hedge_after, S("never")))
+        return true;
+    if (str_equal(model->hedge_after, S("auto"))) {
+        model->hedge_after_ms = -1;
+        return true;
+    }
+    return (duration_parse(model->hedge_after, &model->hedge_after_ms) &&
+            model->hedge_after_ms > 0) ||
+           yaml_error(&config->document, json_get(value, S("hedge_after")), e,
+                      "\"" STR_FMT "\" is not never, auto or a duration such as 800ms",
+                      STR_ARG(str_cut_utf8(model->hedge_after, 60)));
+}
+
+static bool check_cache(const struct config *config, struct config_model *model,
+                        const struct json *value, struct error *e)
+{
+    const struct json *cache = json_get(value, S("cache"));
+    double similarity = 0;
+    if (!str_to_double(model->cache.similarity_text, &similarity) ||
+        !(similarity > 0 && similarity <= 1))
+        return yaml_error(&config->document, cache, e,
+                          "similarity is a number above 0 and up to 1, as in 0.95");
+    model->cache.similarity = similarity;
+    if (!str_equal(model->cache.mode, S("semantic")))
+        return true;
+    const struct config_model *embedder = find_model(config, model->cache.embedder);
+    return (embedder && str_equal(embedder->embedder, S("true"))) ||
+           yaml_error(&config->document, cache, e,
+                      "mode semantic needs `embedder:` with the name of a model that has "
+                      "`embedder: true`");
+}
+
+static bool check_model(const struct config *config, struct config_model *model,
+                        const struct json *value, struct error *e)
+{
+    if (!check_name(config, model, model->name, value, e))
+        return false;
+    for (size_t i = 0; i < model->alias_count; i++) {
+        if (!check_name(config, model, model->aliases[i], value, e))
+            return false;
+        bool is_twice = str_equal(model->aliases[i], model->name);
+        for (size_t j = 0; j < i; j++)
+            is_twice = is_twice || str_equal(model->aliases[i], model->aliases[j]);
+        if (is_twice)
+            return yaml_error(&config->document, value, e,
+                              "model \"" STR_FMT "\" names itself twice", STR_ARG(model->name));
+    }
+    return check_targets(config, model, value, e) && check_split(config, model, value, e) &&
+           check_hedge(config, model, value, e) && check_cache(config, model, value, e);
+}
+
+static const struct config_filter *find_filter(const struct config *config, str name)
+{
+    for (size_t i = 0; i < config->filter_count; i++)
+        if (str_equal(config->filters[i].name, name))
+            return &config->filters[i];
+    return NULL;
+}
+
+static bool check_filter_rules(const struct config *config, const struct config_filter *filter,
+                               const struct json *value, struct error *e)
+{
+    for (size_t i = 0; i < filter->rule_count; i++) {
+        const struct json *at = json_at(json_get(value, S("rules")), i);
+        struct filter_rule rule = {.name = filter->rules[i].name,
+                                   .pattern = filter->rules[i].pattern};
+        struct error failure = {0};
+        if (!filter_rule_check(&rule, &failure))
+            return yaml_error(&config->document, at, e, "%s", failure.message);
+        for (size_t j = 0; j < i; j++)
+            if (str_equal(filter->rules[j].name, rule.name))
+                return yaml_error(&config->document, at, e,
+                                  "rule \"" STR_FMT "\" is there twice; rename one",
+                                  STR_ARG(rule.name));
+    }
+    return true;
+}
+
+static bool check_filters(const struct config *config, struct error *e)
+{
+    for (size_t i = 0; i < config->filter_count; i++) {
+        const struct config_filter *filter = &config->filters[i];
+        const struct json *value = item_value(config, S("filters"), i);
+        if (find_filter(config, filter->name) != filter)
+            return yaml_error(&config->document, value, e,
+                              "filter \"" STR_FMT "\" is there twice; rename one",
+                              STR_ARG(filter->name));
+        if (filter->rule_count > FILTER_USER_RULES_MAX)
+            return yaml_error(&config->document, value, e, "a filter has at most %u rules",
+                              FILTER_USER_RULES_MAX);
+        if (!check_filter_rules(config, filter, value, e))
+            return false;
+    }
+    for (size_t i = 0; i < config->model_count; i++) {
+        str name = config->models[i].filter;
+        const struct json *value = item_value(config, S("models"), i);
+        if (!str_is_empty(name) && !find_filter(config, name))
+            return yaml_error(&config->document, json_get(value, S("filter")), e,
+                              "no filter is named \"" STR_FMT
+                              "\"; add it to filters or mend the name",
+                              STR_ARG(name));
     }
     return true;
 }
@@ -92,28 +307,9 @@ static bool check_models(const struct config *config, struct error *e)
         return yaml_error(&config->document, json_get(config->document.root, S("providers")), e,
                           "providers without models: add `models: [{name: ..., targets: "
                           "[{provider: ..., model: ...}]}]`");
-    for (size_t i = 0; i < config->model_count; i++) {
-        const struct config_model *model = &config->models[i];
-        const struct json *value = item_value(config, S("models"), i);
-        for (size_t j = 0; j < i; j++)
-            if (str_equal(config->models[j].name, model->name))
-                return yaml_error(&config->document, value, e,
-                                  "model \"" STR_FMT "\" is there twice; put its targets into one",
-                                  STR_ARG(model->name));
-        if (str_starts_with(model->name, S("agent:")))
-            return yaml_error(&config->document, value, e,
-                              "a model's name may not begin with agent:; those are agents");
-        if (model->target_count == 0)
-            return yaml_error(&config->document, value, e,
-                              "model \"" STR_FMT "\" needs at least one target",
-                              STR_ARG(model->name));
-        for (size_t j = 0; j < model->target_count; j++)
-            if (!find_provider(config, model->targets[j].provider))
-                return yaml_error(&config->document, json_at(json_get(value, S("targets")), j), e,
-                                  "no provider is named \"" STR_FMT
-                                  "\"; add it to providers or mend the name",
-                                  STR_ARG(model->targets[j].provider));
-    }
+    for (size_t i = 0; i < config->model_count; i++)
+        if (!check_model(config, &config->models[i], item_value(config, S("models"), i), e))
+            return false;
     return true;
 }
 
@@ -123,7 +319,7 @@ static bool check_agents(const struct config *config, struct error *e)
         const struct config_agent *agent = &config->agents[i];
         const struct json *value = item_value(config, S("agents"), i);
         if (!str_is_empty(agent->model) && config->model_count > 0 &&
-            !has_model(config, agent->model))
+            !find_model(config, agent->model))
             return yaml_error(&config->document, json_get(value, S("model")), e,
                               "agent \"" STR_FMT "\": no model is named \"" STR_FMT "\"",
                               STR_ARG(agent->name), STR_ARG(agent->model));
@@ -163,6 +359,28 @@ static bool check_tools(const struct config *config, struct error *e)
     return true;
 }
 
+static bool check_tracing(struct config *config, struct error *e)
+{
+    struct http_url url;
+    str text = config->tracing_sample_text;
+    bool is_percent = str_ends_with(text, S("%"));
+    if (is_percent)
+        text = str_slice(text, 0, text.len - 1);
+    double share = 0, whole = is_percent ? 100 : 1;
+    if (!str_to_double(text, &share) || !(share >= 0 && share <= whole)) {
+        error_set(e, REASON_CONFIG, "tracing.sample: write a share such as 1%% or 0.01");
+        return tell_place(config, "sample", e);
+    }
+    config->tracing_sample = share / whole;
+    if (config->tracing_authorization_count > 1)
+        return error_set(e, REASON_CONFIG, "tracing.authorization: at most one value");
+    if (str_is_empty(config->tracing_endpoint) || http_url_parse(config->tracing_endpoint, &url, e))
+        return true;
+    error_wrap(e, "tracing.endpoint");
+    e->reason = REASON_CONFIG;
+    return tell_place(config, "endpoint", e);
+}
+
 bool config_check(struct config *config, struct error *e)
 {
     bool has_level = log_level_parse(config->log_level_name, &config->log_level);
@@ -179,6 +397,8 @@ bool config_check(struct config *config, struct error *e)
     }
     if (!check_listen(config, e))
         return tell_place(config, "listen", e);
-    return check_providers(config, e) && check_models(config, e) && check_agents(config, e) &&
-           check_tools(config, e);
+    if (!check_tls(config, e))
+        return false;
+    return check_providers(config, e) && check_models(config, e) && check_filters(config, e) &&
+           check_agents(config, e) && check_tools(config, e) && check_tracing(config, e);
 }

@@ -2,6 +2,7 @@
 #include "cli/command.h"
 #include "cli/config_internal.h"
 #include "cli/output.h"
+#include "cli/settings.h"
 #include "cli/shipped.h"
 
 #include "agent/registry.h"
@@ -49,7 +50,9 @@ static int check(struct cli *cli, const struct arguments *arguments)
     struct error e = {0};
     OWNED(config) config = NULL;
     bool is_json = arguments_has(arguments, "json");
-    bool is_ok = load(cli, arguments, &config, &e) && check_parts(cli, config, &e);
+    str unpriced = STR_NONE;
+    bool is_ok = load(cli, arguments, &config, &e) && config_check_files(config, &e) &&
+                 check_parts(cli, config, &e) && config_unpriced(config, cli->arena, &unpriced, &e);
     if (is_json) {
         struct strbuf text;
         struct json_writer w;
@@ -61,12 +64,17 @@ static int check(struct cli *cli, const struct arguments *arguments)
             json_put_str(&w, S("file"), config->file);
         if (!is_ok)
             json_put_str(&w, S("error"), str_from_cstr(e.message));
+        if (!str_is_empty(unpriced))
+            json_put_str(&w, S("without_price"), unpriced);
         json_object_end(&w);
         printf(STR_FMT "\n", STR_ARG(strbuf_str(&text)));
     } else if (is_ok) {
         printf("ok: " STR_FMT "\n",
                STR_ARG(str_is_empty(config->file) ? S("no file, defaults and environment")
                                                   : config->file));
+        if (!str_is_empty(unpriced))
+            printf("note: without a price, refused under a budget with money: " STR_FMT "\n",
+                   STR_ARG(unpriced));
     } else {
         (void) command_fail(cli, "config check", &e);
     }

@@ -21,7 +21,8 @@ static const struct setting provider_rows[] = {
      IN(type),
      .choices = "openai|offline|anthropic",
      .is_required = true,
-     .help = "openai: any OpenAI-compatible server; offline: the scripted stand-in"},
+     .help = "openai: any OpenAI-compatible server; anthropic: the Messages API; offline: the "
+             "scripted stand-in"},
     {.name = "base_url",
      .kind = SETTING_TEXT,
      IN(base_url),
@@ -31,6 +32,13 @@ static const struct setting provider_rows[] = {
      IN(api_keys),
      .count_offset = offsetof(struct config_provider, api_key_count),
      .help = "list; write them as ${env:NAME} or ${file:PATH}"},
+    {.name = "responses",
+     .kind = SETTING_CHOICE,
+     IN(responses),
+     .choices = "auto|true|false",
+     .otherwise = "auto",
+     .help = "openai: the server has /v1/responses as well, its hosted tools can be used then; "
+             "auto: only api.openai.com"},
     {.name = "connect_timeout",
      .kind = SETTING_DURATION,
      IN(connect_timeout_ms),
@@ -71,11 +79,21 @@ static const struct setting price_rows[] = {
      IN(cached_nanousd),
      .otherwise = "unlimited",
      .help = "input that the provider had cached; as input when left out"},
+    {.name = "cache_write_usd_per_million_tokens",
+     .kind = SETTING_MONEY,
+     IN(cache_write_nanousd),
+     .otherwise = "unlimited",
+     .help = "input that the provider puts into its cache; as input when left out"},
     {.name = "output_usd_per_million_tokens",
      .kind = SETTING_MONEY,
      IN(output_nanousd),
      .otherwise = "unlimited",
-     .help = "reasoning included"},
+     .help = "the answer"},
+    {.name = "reasoning_usd_per_million_tokens",
+     .kind = SETTING_MONEY,
+     IN(reasoning_nanousd),
+     .otherwise = "unlimited",
+     .help = "the answer's thinking; as output when left out"},
 };
 #undef IN
 static const struct setting_table price_table = {ROWS(price_rows), .item = "price"};
@@ -98,26 +116,119 @@ static const struct setting target_rows[] = {
      .otherwise = "1",
      .min = 1,
      .max = 1000000,
-     .help = "share of the calls beside the other targets"},
+     .help = "share of the calls beside the other targets of its priority"},
+    {.name = "priority",
+     .kind = SETTING_COUNT,
+     IN(priority),
+     .otherwise = "0",
+     .max = 1000000,
+     .help = "the lowest number is asked first, the next when none of the lower is left"},
+    {.name = "variant",
+     .kind = SETTING_TEXT,
+     IN(variant),
+     .help = "name of the model's `split` that it belongs to"},
     {.name = "context_tokens",
      .kind = SETTING_COUNT,
      IN(context_tokens),
      .otherwise = "0",
      .max = 1000000000,
      .help = "size of its context; 0: unknown"},
-    {.name = "price", .kind = SETTING_SECTION, .table = &price_table, .help = "what it costs"},
+    {.name = "price",
+     .kind = SETTING_SECTION,
+     .table = &price_table,
+     .help = "what it costs; left out: as the price lists say"},
 };
 #undef IN
 static const struct setting_table target_table = {
     ROWS(target_rows), .item_bytes = sizeof(struct config_target), .item = "target"};
 
+#define IN(field) .offset = offsetof(struct config_variant, field)
+static const struct setting variant_rows[] = {
+    {.name = "name",
+     .kind = SETTING_TEXT,
+     IN(name),
+     .is_required = true,
+     .help = "what its targets say as `variant`; reports show it"},
+    {.name = "weight",
+     .kind = SETTING_COUNT,
+     IN(weight),
+     .otherwise = "1",
+     .min = 1,
+     .max = 1000000,
+     .help = "share of the sessions, users or keys"},
+};
+#undef IN
+static const struct setting_table variant_table = {
+    ROWS(variant_rows), .item_bytes = sizeof(struct config_variant), .item = "variant"};
+
 #define IN(field) .offset = offsetof(struct config_model, field)
+static const struct setting deadline_rows[] = {
+    {.name = "connect",
+     .kind = SETTING_DURATION,
+     IN(deadlines.connect_ms),
+     .max = DAY_MS,
+     .help = "until the connection stands; left out: the provider's connect_timeout"},
+    {.name = "first_token",
+     .kind = SETTING_DURATION,
+     IN(deadlines.first_token_ms),
+     .max = DAY_MS,
+     .help = "until the answer begins; left out: the provider's first_byte_timeout"},
+    {.name = "between_tokens",
+     .kind = SETTING_DURATION,
+     IN(deadlines.between_tokens_ms),
+     .max = DAY_MS,
+     .help = "between two pieces of an answer; left out: the provider's idle_timeout"},
+    {.name = "total",
+     .kind = SETTING_DURATION,
+     IN(deadlines.total_ms),
+     .max = DAY_MS,
+     .help = "of one call with all its attempts; left out: limits.call_timeout"},
+};
+static const struct setting_table deadline_table = {ROWS(deadline_rows), .item = "deadlines"};
+
+static const struct setting cache_rows[] = {
+    {.name = "mode",
+     .kind = SETTING_CHOICE,
+     IN(cache.mode),
+     .otherwise = "off",
+     .choices = "off|exact|semantic",
+     .help = "exact: the same request; semantic: also one that means the same, never with tools"},
+    {.name = "ttl",
+     .kind = SETTING_DURATION,
+     IN(cache.ttl_ms),
+     .otherwise = "1h",
+     .min = 1000,
+     .max = 366 * DAY_MS,
+     .help = "how long an answer is kept"},
+    {.name = "scope",
+     .kind = SETTING_CHOICE,
+     IN(cache.scope),
+     .otherwise = "user",
+     .choices = "user|tenant",
+     .help = "who may be given an answer that another one asked for"},
+    {.name = "similarity",
+     .kind = SETTING_TEXT,
+     IN(cache.similarity_text),
+     .otherwise = "0.95",
+     .help = "semantic: cosine of both questions, at least this"},
+    {.name = "embedder",
+     .kind = SETTING_TEXT,
+     IN(cache.embedder),
+     .help = "semantic: the model that embeds the questions"},
+};
+static const struct setting_table cache_table = {ROWS(cache_rows), .item = "cache"};
+
 static const struct setting model_rows[] = {
     {.name = "name",
      .kind = SETTING_TEXT,
      IN(name),
      .is_required = true,
      .help = "what callers and agents ask for"},
+    {.name = "aliases",
+     .kind = SETTING_TEXTS,
+     IN(aliases),
+     .count_offset = offsetof(struct config_model, alias_count),
+     .help = "list of further names for it"},
     {.name = "targets",
      .kind = SETTING_ITEMS,
      IN(targets),
@@ -125,6 +236,42 @@ static const struct setting model_rows[] = {
      .table = &target_table,
      .is_required = true,
      .help = "where its calls go; the next one is tried when one fails"},
+    {.name = "split",
+     .kind = SETTING_ITEMS,
+     IN(variants),
+     .count_offset = offsetof(struct config_model, variant_count),
+     .table = &variant_table,
+     .help = "an A/B split: each session, user or key keeps to one variant"},
+    {.name = "deadlines",
+     .kind = SETTING_SECTION,
+     .table = &deadline_table,
+     .help = "how long its calls wait"},
+    {.name = "retries",
+     .kind = SETTING_COUNT,
+     IN(retries),
+     .otherwise = "2",
+     .max = ROUTER_RETRIES_MAX,
+     .help = "further attempts on a target that failed, after a pause"},
+    {.name = "hedge_after",
+     .kind = SETTING_TEXT,
+     IN(hedge_after),
+     .otherwise = "never",
+     .help = "a second target is asked too when no token came by then: never, auto (where 19 of 20 "
+             "answers have begun), or a duration; at most one call in twenty"},
+    {.name = "cache",
+     .kind = SETTING_SECTION,
+     .table = &cache_table,
+     .help = "answers that are given again"},
+    {.name = "filter",
+     .kind = SETTING_TEXT,
+     IN(filter),
+     .help = "name of a content filter; empty: none"},
+    {.name = "embedder",
+     .kind = SETTING_CHOICE,
+     IN(embedder),
+     .otherwise = "false",
+     .choices = "false|true",
+     .help = "it makes embeddings and does not chat"},
     {.name = "max_output_tokens",
      .kind = SETTING_COUNT,
      IN(max_output_tokens),
@@ -136,6 +283,86 @@ static const struct setting model_rows[] = {
 #undef IN
 static const struct setting_table model_table = {
     ROWS(model_rows), .item_bytes = sizeof(struct config_model), .item = "model"};
+
+/* ---- content filters ---- */
+
+#define ACTIONS "off|flag|mask|block"
+#define IN(field) .offset = offsetof(struct config_filter_rule, field)
+static const struct setting filter_rule_rows[] = {
+    {.name = "name",
+     .kind = SETTING_TEXT,
+     IN(name),
+     .is_required = true,
+     .help = "of letters, digits, - and _; a mask shows it: [TICKET_ID]"},
+    {.name = "pattern",
+     .kind = SETTING_TEXT,
+     IN(pattern),
+     .is_required = true,
+     .help = "regular expression; docs/filters.md"},
+    {.name = "action",
+     .kind = SETTING_CHOICE,
+     IN(action),
+     .otherwise = "mask",
+     .choices = ACTIONS,
+     .help = "what becomes of a match"},
+    {.name = "group",
+     .kind = SETTING_TEXT,
+     IN(group),
+     .otherwise = "custom",
+     .help = "what findings are counted under"},
+};
+#undef IN
+static const struct setting_table filter_rule_table = {
+    ROWS(filter_rule_rows), .item_bytes = sizeof(struct config_filter_rule), .item = "rule"};
+
+#define IN(field) .offset = offsetof(struct config_filter, field)
+static const struct setting filter_group_rows[] = {
+    {.name = "secrets",
+     .kind = SETTING_CHOICE,
+     IN(secrets),
+     .otherwise = "off",
+     .choices = ACTIONS,
+     .help = "keys and tokens of clouds and services, private keys, JWTs"},
+    {.name = "pii",
+     .kind = SETTING_CHOICE,
+     IN(pii),
+     .otherwise = "off",
+     .choices = ACTIONS,
+     .help = "e-mail, phone, payment cards, IBANs, national identity numbers"},
+    {.name = "injection",
+     .kind = SETTING_CHOICE,
+     IN(injection),
+     .otherwise = "off",
+     .choices = ACTIONS,
+     .help = "phrases and marks of injected instructions"},
+};
+static const struct setting_table filter_group_table = {ROWS(filter_group_rows), .item = "groups"};
+static const struct setting filter_rows[] = {
+    {.name = "name",
+     .kind = SETTING_TEXT,
+     IN(name),
+     .is_required = true,
+     .help = "what models refer to"},
+    {.name = "direction",
+     .kind = SETTING_CHOICE,
+     IN(direction),
+     .otherwise = "both",
+     .choices = "request|response|both",
+     .help = "what goes to the model, what comes from it, or both"},
+    {.name = "groups",
+     .kind = SETTING_SECTION,
+     .table = &filter_group_table,
+     .help = "built-in rules and what becomes of their matches"},
+    {.name = "rules",
+     .kind = SETTING_ITEMS,
+     IN(rules),
+     .count_offset = offsetof(struct config_filter, rule_count),
+     .table = &filter_rule_table,
+     .help = "rules of your own; they go before the built-in ones"},
+};
+#undef IN
+static const struct setting_table filter_table = {
+    ROWS(filter_rows), .item_bytes = sizeof(struct config_filter), .item = "filter"};
 
 /* ---- agents ---- */
 
@@ -185,6 +412,15 @@ static const struct setting_table agent_table = {
     ROWS(agent_rows), .item_bytes = sizeof(struct config_agent), .item = "agent"};
 
 /* ---- sections ---- */
+
+static const struct setting prices_rows[] = {
+    {.name = "file",
+     .kind = SETTING_TEXT,
+     AT(prices_file),
+     .help = "a price list of your own (or a folder of them) that goes before the shipped ones; "
+             "docs/prices.md"},
+};
+static const struct setting_table prices_table = {ROWS(prices_rows), .item = "prices"};
 
 static const struct setting tool_rows[] = {
     {.name = "dir",
@@ -287,6 +523,24 @@ static const struct setting limit_rows[] = {
      .min = 1,
      .max = 1000000000,
      .help = "of one user"},
+    {.name = "tokens_per_minute",
+     .kind = SETTING_COUNT,
+     AT(tokens_per_minute),
+     .otherwise = "0",
+     .max = 1000000000000,
+     .help = "of one user, over all models; 0: no such limit"},
+    {.name = "tenant_requests_per_minute",
+     .kind = SETTING_COUNT,
+     AT(tenant_requests_per_minute),
+     .otherwise = "0",
+     .max = 1000000000,
+     .help = "of all users of a tenant together; 0: no such limit"},
+    {.name = "tenant_tokens_per_minute",
+     .kind = SETTING_COUNT,
+     AT(tenant_tokens_per_minute),
+     .otherwise = "0",
+     .max = 1000000000000,
+     .help = "of all users of a tenant together; 0: no such limit"},
     {.name = "streams_per_key",
      .kind = SETTING_COUNT,
      AT(streams_per_key),
@@ -308,7 +562,57 @@ static const struct setting limit_rows[] = {
      .max = DAY_MS,
      .help = "what runs at SIGTERM may go on that long; the rest resumes at the next start"},
 };
+static const struct setting response_cache_rows[] = {
+    {.name = "max_bytes",
+     .kind = SETTING_BYTES,
+     AT(response_cache_bytes),
+     .otherwise = "64MiB",
+     .min = RESPONSE_CACHE_BYTES_MIN,
+     .max = 1ll << 40,
+     .help = "of all kept answers with their overhead; which models keep any says models[].cache"},
+};
+static const struct setting_table response_cache_table = {ROWS(response_cache_rows),
+                                                          .item = "cache"};
+
 static const struct setting_table limit_table = {ROWS(limit_rows), .item = "limits"};
+
+static const struct setting tracing_rows[] = {
+    {.name = "endpoint",
+     .kind = SETTING_TEXT,
+     AT(tracing_endpoint),
+     .help = "an OTLP/HTTP collector, as in http://127.0.0.1:4318; none: no traces"},
+    {.name = "sample",
+     .kind = SETTING_TEXT,
+     AT(tracing_sample_text),
+     .otherwise = "1%",
+     .help = "share of the traces that begin here, as in 1% or 0.01; a caller's own decision "
+             "counts first"},
+    {.name = "authorization",
+     .kind = SETTING_SECRETS,
+     AT(tracing_authorization),
+     .count_offset = offsetof(struct config, tracing_authorization_count),
+     .help =
+         "list of at most one: what the collector wants as Authorization; write it as ${env:NAME}"},
+};
+static const struct setting_table tracing_table = {ROWS(tracing_rows), .item = "tracing"};
+
+/* ---- TLS ---- */
+
+static const struct setting tls_rows[] = {
+    {.name = "cert_file",
+     .kind = SETTING_TEXT,
+     AT(tls_cert_file),
+     .help = "PEM: the server's certificate, then what leads to its authority; makes listen https"},
+    {.name = "key_file",
+     .kind = SETTING_TEXT,
+     AT(tls_key_file),
+     .help = "PEM: the certificate's key, without a passphrase, readable by Nexus only"},
+    {.name = "client_ca_file",
+     .kind = SETTING_TEXT,
+     AT(tls_client_ca_file),
+     .help = "PEM: clients must show a certificate signed by one of these authorities"},
+};
+static const struct setting_table tls_table = {ROWS(tls_rows), .item = "tls"};
 
 /* ---- the file ---- */
 
@@ -318,6 +622,10 @@ static const struct setting root_rows[] = {
      AT(listen),
      .otherwise = "127.0.0.1:8080",
      .help = "ADDRESS:PORT; port 0: any free one"},
+    {.name = "tls",
+     .kind = SETTING_SECTION,
+     .table = &tls_table,
+     .help = "certificate of the server; none: plain HTTP; SIGHUP reads the files again"},
     {.name = "data_dir",
      .kind = SETTING_TEXT,
      AT(data_dir),
@@ -367,6 +675,16 @@ static const struct setting root_rows[] = {
      .count_offset = offsetof(struct config, model_count),
      .table = &model_table,
      .help = "what callers and agents may ask for; the first is the default"},
+    {.name = "prices",
+     .kind = SETTING_SECTION,
+     .table = &prices_table,
+     .help = "what models cost where a target does not say it"},
+    {.name = "filters",
+     .kind = SETTING_ITEMS,
+     AT(filters),
+     .count_offset = offsetof(struct config, filter_count),
+     .table = &filter_table,
+     .help = "content filters that models name"},
     {.name = "agents",
      .kind = SETTING_ITEMS,
      AT(agents),
@@ -394,6 +712,14 @@ static const struct setting root_rows[] = {
      .kind = SETTING_SECTION,
      .table = &limit_table,
      .help = "limits and deadlines of requests"},
+    {.name = "cache",
+     .kind = SETTING_SECTION,
+     .table = &response_cache_table,
+     .help = "answers of models that are given again"},
+    {.name = "tracing",
+     .kind = SETTING_SECTION,
+     .table = &tracing_table,
+     .help = "where traces go"},
 };
 const struct setting_table config_table = {ROWS(root_rows), .item_bytes = sizeof(struct config),
                                            .item = "configuration"};

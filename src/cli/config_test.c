@@ -2,6 +2,7 @@
 
 #include "base/arena.h"
 #include "base/json.h"
+#include "net/tls.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -175,6 +176,23 @@ static void test_a_file_reference_gives_the_content_without_its_last_newline(voi
     assert_refused(str_to_cstr(arena, text), "No such file");
 }
 
+static void test_tls_files_are_read_and_named_when_they_cannot_be(void **state)
+{
+    (void) state;
+    struct error e = {0};
+    struct tls_server_options options;
+    OWNED(config) plain = config_of("{}");
+    assert_false(config_tls(plain, &options));
+    assert_true(config_check_files(plain, &e));
+    OWNED(config)
+    config = config_of("tls: {cert_file: /nowhere/a.pem, key_file: /nowhere/a.key}\n");
+    assert_true(config_tls(config, &options));
+    assert_true(str_equal(options.key_file, S("/nowhere/a.key")));
+    assert_false(config_check_files(config, &e));
+    assert_non_null(strstr(e.message, "tls.cert_file /nowhere/a.pem: No such file"));
+    assert_int_equal(e.reason, REASON_CONFIG);
+}
+
 static void test_mistakes_name_file_line_and_remedy(void **state)
 {
     (void) state;
@@ -184,7 +202,10 @@ static void test_mistakes_name_file_line_and_remedy(void **state)
     assert_refused("limits:\n  streems_per_key: 3\n",
                    "nexus.yaml:2: unknown setting \"streems_per_key\" in limits; did you mean "
                    "streams_per_key?");
-    assert_refused("zzzzzzzzzz: 1\n", "there are: listen, data_dir");
+    assert_refused("zzzzzzzzzz: 1\n", "there are: listen, tls, data_dir");
+    assert_refused("tls: {cert_file: a.pem}\n", "nexus.yaml:1: tls.cert_file needs tls.key_file");
+    assert_refused("tls: {key_file: a.key}\n", "nexus.yaml:1: tls.key_file needs tls.cert_file");
+    assert_refused("tls: {client_ca_file: c.pem}\n", "tls.client_ca_file needs tls.cert_file");
     assert_refused("listen: 8080\n", "is not ADDRESS:PORT");
     assert_refused("listen: ::1:8080\n", "in brackets");
     assert_refused("listen: a:99999\n", "is not ADDRESS:PORT");
@@ -207,8 +228,7 @@ static void test_references_between_settings_are_checked(void **state)
     (void) state;
     assert_refused("providers:\n  - {type: offline}\n", "nexus.yaml:2: this provider has no name");
     assert_refused("providers:\n  - {name: a, type: openai}\n", "needs base_url");
-    assert_refused("providers:\n  - {name: a, type: anthropic, base_url: \"https://x\"}\n",
-                   "anthropic is not in this version");
+    assert_refused("providers:\n  - {name: a, type: anthropic, base_url: x}\n", "needs base_url");
     assert_refused("providers:\n  - {name: a, type: offline}\n", "providers without models");
     assert_refused("providers: [{name: a, type: offline}, {name: a, type: offline}]\nmodels: []\n",
                    "is there twice");
@@ -225,6 +245,75 @@ static void test_references_between_settings_are_checked(void **state)
     assert_refused("tools:\n  time:\n    permisions: {}\n",
                    "nexus.yaml:3: unknown setting \"permisions\"");
     assert_refused("tools:\n  time:\n    permissions:\n      netwrk: {}\n", "nexus.yaml:4");
+}
+
+#define PROVIDER "providers: [{name: a, type: offline}]\nmodels:\n"
+#define TARGET "targets: [{provider: a, model: x}]"
+static void test_the_rules_of_a_model_are_read(void **state)
+{
+    (void) state;
+    OWNED(config) config = config_of(
+        PROVIDER "  - name: m\n"
+                 "    aliases: [n, o]\n"
+                 "    targets:\n"
+                 "      - {provider: a, model: x, priority: 2, weight: 3, variant: trial}\n"
+                 "      - {provider: a, model: y, variant: control, price: "
+                 "{input_usd_per_million_tokens: 1, output_usd_per_million_tokens: 2, "
+                 "cache_write_usd_per_million_tokens: 1.25, reasoning_usd_per_million_tokens: 3}}\n"
+                 "    split: [{name: control, weight: 9}, {name: trial}]\n"
+                 "    deadlines: {connect: 1s, first_token: 20s, between_tokens: 5s, total: 2m}\n"
+                 "    retries: 1\n"
+                 "    hedge_after: auto\n"
+                 "    cache: {mode: semantic, ttl: 10m, scope: tenant, similarity: 0.9, embedder: "
+                 "e}\n"
+                 "  - {name: e, embedder: true, hedge_after: 800ms, " TARGET "}\n"
+                 "prices: {file: mine.yaml}\n");
+    const struct config_model *model = &config->models[0];
+    assert_int_equal(model->alias_count, 2);
+    assert_int_equal(model->targets[0].priority, 2);
+    assert_true(str_equal(model->targets[1].variant, S("control")));
+    assert_int_equal(model->targets[1].price.cache_write_nanousd, 1250000000);
+    assert_int_equal(model->targets[1].price.reasoning_nanousd, 3000000000);
+    assert_int_equal(model->variant_count, 2);
+    assert_int_equal(model->variants[0].weight, 9);
+    assert_int_equal(model->deadlines.first_token_ms, 20000);
+    assert_int_equal(model->deadlines.total_ms, 120000);
+    assert_int_equal(model->retries, 1);
+    assert_int_equal(model->hedge_after_ms, -1);
+    assert_true(model->cache.similarity > 0.89 && model->cache.similarity < 0.91);
+    assert_true(str_equal(model->cache.scope, S("tenant")));
+    assert_int_equal(config->models[1].hedge_after_ms, 800);
+    assert_int_equal(config->models[1].retries, 2);
+    assert_int_equal(config->models[1].deadlines.total_ms, 0);
+    assert_true(str_equal(config->models[1].cache.mode, S("off")));
+    assert_true(str_equal(config->prices_file, S("mine.yaml")));
+}
+
+static void test_mistakes_in_the_rules_of_a_model_are_refused(void **state)
+{
+    (void) state;
+    static const struct {
+        const char *text, *says;
+    } wrong[] = {
+        {"  - {name: m, aliases: [m], " TARGET "}\n", "names itself twice"},
+        {"  - {name: m, " TARGET "}\n  - {name: n, aliases: [m], " TARGET "}\n", "twice"},
+        {"  - {name: m, aliases: [\"agent:x\"], " TARGET "}\n", "agent:"},
+        {"  - {name: m, targets: [{provider: a, model: x, variant: v}]}\n",
+         "nexus.yaml:3: `split` names no variant \"v\""},
+        {"  - {name: m, split: [{name: v}], " TARGET "}\n", "no target says"},
+        {"  - {name: m, hedge_after: soon, " TARGET "}\n", "not never, auto or a duration"},
+        {"  - {name: m, hedge_after: 0s, " TARGET "}\n", "not never, auto or a duration"},
+        {"  - {name: m, cache: {similarity: 2}, " TARGET "}\n", "above 0 and up to 1"},
+        {"  - {name: m, cache: {mode: semantic, embedder: m}, " TARGET "}\n", "embedder: true"},
+        {"  - {name: m, cache: {mode: all}, " TARGET "}\n", "is not one of"},
+        {"  - {name: m, retries: 99, " TARGET "}\n", "out of range"},
+        {"  - {name: m, targets: [{provider: a, model: x, priority: -1}]}\n", "out of range"},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(wrong); i++) {
+        char text[600];
+        snprintf(text, sizeof text, "%s%s", PROVIDER, wrong[i].text);
+        assert_refused(text, wrong[i].says);
+    }
 }
 
 static void test_a_broken_reference_is_refused_without_its_value(void **state)
@@ -272,8 +361,11 @@ int main(void)
         cmocka_unit_test(test_no_secret_is_shown),
         cmocka_unit_test(test_a_reference_that_stands_for_a_setting_is_shown_as_it_was_written),
         cmocka_unit_test(test_a_file_reference_gives_the_content_without_its_last_newline),
+        cmocka_unit_test(test_tls_files_are_read_and_named_when_they_cannot_be),
         cmocka_unit_test(test_mistakes_name_file_line_and_remedy),
         cmocka_unit_test(test_references_between_settings_are_checked),
+        cmocka_unit_test(test_the_rules_of_a_model_are_read),
+        cmocka_unit_test(test_mistakes_in_the_rules_of_a_model_are_refused),
         cmocka_unit_test(test_a_broken_reference_is_refused_without_its_value),
         cmocka_unit_test(test_a_bad_flag_is_named_as_the_flag),
         cmocka_unit_test(test_the_reference_tells_every_setting),

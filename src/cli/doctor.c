@@ -6,6 +6,7 @@
 
 #include "agent/registry.h"
 #include "base/arena.h"
+#include "net/tls.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -159,6 +160,24 @@ static enum verdict check_port(struct doctor *doctor)
                    S("choose another: --listen or NEXUS_LISTEN"));
     return say(doctor, VERDICT_OK,
                str_printf(doctor->arena, STR_FMT " is free", STR_ARG(config->listen)), STR_NONE);
+}
+
+static enum verdict check_tls(struct doctor *doctor)
+{
+    struct tls_server_options tls;
+    struct error e = {0};
+    if (!config_tls(doctor->config, &tls))
+        return say(doctor, VERDICT_OK, S("none: plain HTTP"), STR_NONE);
+    if (!config_check_files(doctor->config, &e))
+        return say(doctor, VERDICT_FAIL, str_copy(doctor->arena, str_from_cstr(e.message)),
+                   S("mend the files, then nexus config check"));
+    if (tls_key_file_is_exposed(tls.key_file))
+        return say(
+            doctor, VERDICT_FAIL,
+            str_printf(doctor->arena, STR_FMT " can be read by others", STR_ARG(tls.key_file)),
+            str_printf(doctor->arena, "chmod 600 " STR_FMT ", then make a new key",
+                       STR_ARG(tls.key_file)));
+    return say(doctor, VERDICT_OK, S("certificate and key fit"), STR_NONE);
 }
 
 static enum verdict check_files(struct doctor *doctor)
@@ -315,12 +334,19 @@ static void probe_one(struct probe *probe, struct context *ctx,
     probe->total++;
     context_init_child(&brief, ctx, context_deadline_in(ctx, PROVIDER_TIMEOUT_MS));
     struct http_headers headers = {0};
-    if (provider->api_key_count > 0)
-        http_headers_add(
-            &headers, arena, S("Authorization"),
-            str_printf(arena, "Bearer " STR_FMT, STR_ARG(secret_reveal(provider->api_keys[0]))));
-    bool is_ok =
-        http_url_parse(str_printf(arena, STR_FMT "/models", STR_ARG(provider->base_url)), &url, &e);
+    str key = provider->api_key_count > 0 ? secret_reveal(provider->api_keys[0]) : STR_NONE;
+    str base = config_base_url(provider);
+    if (str_equal(provider->type, S("anthropic"))) {
+        http_headers_add(&headers, arena, S("anthropic-version"), S("2023-06-01"));
+        if (!str_is_empty(key))
+            http_headers_add(&headers, arena, S("x-api-key"), key);
+        if (!str_ends_with(base, S("/v1")))
+            base = str_printf(arena, STR_FMT "/v1", STR_ARG(base));
+    } else if (!str_is_empty(key)) {
+        http_headers_add(&headers, arena, S("Authorization"),
+                         str_printf(arena, "Bearer " STR_FMT, STR_ARG(key)));
+    }
+    bool is_ok = http_url_parse(str_printf(arena, STR_FMT "/models", STR_ARG(base)), &url, &e);
     struct http_client_request request = {.method = HTTP_GET, .url = url, .headers = &headers};
     is_ok = is_ok && http_client_send(probe->http, &brief, &request, &exchange, &e);
     int status = is_ok ? http_exchange_status(exchange) : 0;
@@ -388,6 +414,20 @@ static enum verdict check_providers(struct doctor *doctor)
                STR_NONE);
 }
 
+static enum verdict check_prices(struct doctor *doctor)
+{
+    struct error e = {0};
+    str unpriced;
+    if (!config_unpriced(doctor->config, doctor->arena, &unpriced, &e))
+        return say_error(doctor, &e, "mend the line that is named, or remove prices.file");
+    if (!str_is_empty(unpriced))
+        return say(doctor, VERDICT_WARN,
+                   str_printf(doctor->arena, "none is known of " STR_FMT, STR_ARG(unpriced)),
+                   S("give the target a `price`, or name a list by prices.file; without one it is "
+                     "refused under a budget with money"));
+    return say(doctor, VERDICT_OK, S("every configured model has one"), STR_NONE);
+}
+
 /* ---- the list ---- */
 
 static const struct {
@@ -399,10 +439,12 @@ static const struct {
     {"data folder", true, check_data},
     {"keys", true, check_keys},
     {"port", true, check_port},
+    {"TLS", true, check_tls},
     {"policies", true, check_policy},
     {"tools", true, check_tools},
     {"sandbox", true, check_sandbox},
     {"models", true, check_providers},
+    {"prices", true, check_prices},
     {"open files", false, check_files},
     {"clock", false, check_clock},
 };

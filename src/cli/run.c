@@ -225,10 +225,15 @@ static int run_embedded(struct run_work *work)
     }
     struct config_sources sources = command_config_sources(cli, work->arguments);
     struct config_override *overrides =
-        ARENA_ARRAY(cli->arena, struct config_override, sources.override_count + 3);
+        ARENA_ARRAY(cli->arena, struct config_override, sources.override_count + 6);
     memcpy(overrides, sources.overrides, sources.override_count * sizeof *overrides);
     overrides[sources.override_count++] =
         (struct config_override){"listen", "--listen", S("127.0.0.1:0")};
+    static const char *const served_only[] = {"tls.cert_file", "tls.key_file",
+                                              "tls.client_ca_file"};
+    for (size_t i = 0; i < ARRAY_COUNT(served_only); i++) /* nobody but us comes here */
+        overrides[sources.override_count++] =
+            (struct config_override){served_only[i], "nexus run", STR_NONE};
     if (is_temporary)
         overrides[sources.override_count++] =
             (struct config_override){"data_dir", "--data", str_from_cstr(temporary)};

@@ -1,15 +1,20 @@
 #include "cli/settings.h"
 
+#include "cli/filter_bank.h"
+
 #include "base/arena.h"
 #include "base/digest.h"
 #include "base/ensure.h"
 #include "base/limits.h"
+#include "cli/shipped.h"
+#include "net/http.h"
 
 #include <stdlib.h>
 
 struct provider_entry {
     str name, base_url;
     struct provider *provider;
+    bool is_stand_in; /* costs nobody money */
 };
 struct provider_set {
     struct arena *arena;
@@ -30,7 +35,7 @@ static digest providers_identity(const struct config *config)
     struct digest_stream *stream = digest_stream_create();
     for (size_t i = 0; i < config->provider_count; i++) {
         const struct config_provider *p = &config->providers[i];
-        const str texts[] = {p->name, p->type, p->base_url};
+        const str texts[] = {p->name, p->type, p->base_url, p->responses};
         const int64_t numbers[] = {p->connect_timeout_ms, p->first_byte_timeout_ms,
                                    p->idle_timeout_ms, (int64_t) p->api_key_count};
         for (size_t j = 0; j < ARRAY_COUNT(texts); j++) {
@@ -71,9 +76,32 @@ static bool add_provider(struct provider_set *set, const struct settings_sources
         return error_wrap(e, "provider " STR_FMT, STR_ARG(options->name));
     entry->name = str_copy(set->arena, options->name);
     entry->base_url = str_copy(set->arena, options->base_url);
+    entry->is_stand_in = type->is_stand_in;
     set->is_stand_in = set->is_stand_in && type->is_stand_in;
     set->count++;
     return true;
+}
+
+#define ANTHROPIC_URL S("https://api.anthropic.com")
+
+str config_base_url(const struct config_provider *from)
+{
+    bool is_usual = str_is_empty(from->base_url) && str_equal(from->type, S("anthropic"));
+    return is_usual ? ANTHROPIC_URL : from->base_url;
+}
+
+static str host_of(str base_url)
+{
+    struct http_url url;
+    return http_url_parse(base_url, &url, NULL) ? url.host : STR_NONE;
+}
+
+/* OpenAI's own server is the one that is known to have the Responses API. */
+static bool has_responses(const struct config_provider *from)
+{
+    return str_equal(from->responses, S("true")) ||
+           (str_equal(from->responses, S("auto")) &&
+            str_equal_nocase(host_of(from->base_url), S("api.openai.com")));
 }
 
 static bool add_configured(struct provider_set *set, const struct settings_sources *sources,
@@ -82,12 +110,13 @@ static bool add_configured(struct provider_set *set, const struct settings_sourc
     OWNED(arena) arena = arena_create(0);
     struct provider_options options = {
         .name = from->name,
-        .base_url = from->base_url,
+        .base_url = config_base_url(from),
         .api_keys = ARENA_ARRAY(arena, str, from->api_key_count + 1),
         .api_key_count = from->api_key_count,
         .connect_timeout_ms = from->connect_timeout_ms,
         .first_byte_timeout_ms = from->first_byte_timeout_ms,
         .idle_timeout_ms = from->idle_timeout_ms,
+        .speaks_responses = has_responses(from),
     };
     for (size_t i = 0; i < from->api_key_count; i++)
         options.api_keys[i] = secret_reveal(from->api_keys[i]);
@@ -166,12 +195,66 @@ str provider_set_describe(const struct provider_set *set, struct arena *arena)
     return strbuf_str(&b);
 }
 
-static struct provider *find_provider(const struct provider_set *set, str name)
+static const struct provider_entry *find_entry(const struct provider_set *set, str name)
 {
     for (size_t i = 0; i < set->count; i++)
         if (str_equal(set->items[i].name, name))
-            return set->items[i].provider;
+            return &set->items[i];
     return NULL;
+}
+
+static struct provider *find_provider(const struct provider_set *set, str name)
+{
+    const struct provider_entry *entry = find_entry(set, name);
+    return entry ? entry->provider : NULL;
+}
+
+/* ---- prices ---- */
+
+/* The operator's own list goes before the shipped one; a list is read while a snapshot is made and not kept. */
+struct price_lists {
+    struct prices *own, *shipped;
+    int64_t now_us;
+};
+
+static bool open_prices(const struct config *config, struct price_lists *out, struct error *e)
+{
+    OWNED(arena) arena = arena_create(0);
+    str folder;
+    struct error missing = {0};
+    *out = (struct price_lists){.now_us = clock_unix_us(clock_system())};
+    if (!str_is_empty(config->prices_file) && !prices_load(config->prices_file, &out->own, e))
+        return error_wrap(e, "prices.file");
+    if (!shipped_find(arena, "prices", "prices.file", &folder, &missing)) {
+        LOG_WARN("nexus", S("no price lists: models without a `price` have none"),
+                 LOG_STR("nexus.reason", str_from_cstr(missing.message)));
+        return true;
+    }
+    if (prices_load(folder, &out->shipped, e))
+        return true;
+    prices_destroy(out->own);
+    return false;
+}
+
+static void close_prices(struct price_lists *lists)
+{
+    prices_destroy(lists->own);
+    prices_destroy(lists->shipped);
+}
+
+/* By the host that answers; an own list may also name the provider as the configuration does. */
+static struct model_price listed_price(const struct price_lists *lists, str provider, str base_url,
+                                       str model)
+{
+    struct model_price price = {0};
+    str host = host_of(base_url);
+    if (lists->own)
+        price = prices_find(lists->own, provider, model, lists->now_us);
+    if (lists->own && !price.is_known && !str_is_empty(host))
+        price = prices_find(lists->own, host, model, lists->now_us);
+    if (lists->shipped && !price.is_known && !str_is_empty(host))
+        price = prices_find(lists->shipped, host, model, lists->now_us);
+    return price;
 }
 
 /* ---- models ---- */
@@ -182,45 +265,95 @@ static int64_t picousd_per_token(int64_t nanousd_per_million)
     return nanousd_per_million / 1000 + (nanousd_per_million % 1000 != 0);
 }
 
-static struct model_price price_of(const struct config_price *from)
+static int64_t rate_or_like(int64_t nanousd_per_million)
+{
+    return nanousd_per_million == COST_UNLIMITED ? PRICE_LIKE_INPUT
+                                                 : picousd_per_token(nanousd_per_million);
+}
+
+static struct model_price own_price(const struct config_price *from)
 {
     if (from->input_nanousd == COST_UNLIMITED || from->output_nanousd == COST_UNLIMITED)
         return (struct model_price){0};
-    int64_t cached =
-        from->cached_nanousd == COST_UNLIMITED ? from->input_nanousd : from->cached_nanousd;
-    return (struct model_price){.is_known = true,
-                                .input_picousd_per_token = picousd_per_token(from->input_nanousd),
-                                .cached_picousd_per_token = picousd_per_token(cached),
-                                .output_picousd_per_token =
-                                    picousd_per_token(from->output_nanousd)};
+    return (struct model_price){
+        .is_known = true,
+        .input_picousd_per_token = picousd_per_token(from->input_nanousd),
+        .cached_picousd_per_token = rate_or_like(from->cached_nanousd),
+        .cache_write_picousd_per_token = rate_or_like(from->cache_write_nanousd),
+        .output_picousd_per_token = picousd_per_token(from->output_nanousd),
+        .reasoning_picousd_per_token = rate_or_like(from->reasoning_nanousd),
+    };
 }
 
-static bool add_configured_model(struct catalog *catalog, const struct provider_set *set,
-                                 const struct config_model *from, int64_t created_unix,
-                                 struct error *e)
+static struct model_target target_of(const struct price_lists *lists,
+                                     const struct provider_set *set,
+                                     const struct config_target *from)
+{
+    const struct provider_entry *provider = find_entry(set, from->provider);
+    ensure(provider != NULL); /* config_check has looked */
+    struct model_price price = own_price(&from->price);
+    if (!price.is_known)
+        price = listed_price(lists, provider->name, provider->base_url, from->model);
+    if (!price.is_known && provider->is_stand_in)
+        price = (struct model_price){.is_known = true};
+    return (struct model_target){.provider = provider->provider,
+                                 .model = from->model,
+                                 .weight = from->weight,
+                                 .priority = from->priority,
+                                 .variant = from->variant,
+                                 .price = price,
+                                 .context_tokens_max = from->context_tokens};
+}
+
+static struct model_cache cache_of(const struct config_model *from)
+{
+    enum model_cache_mode mode = str_equal(from->cache.mode, S("exact"))      ? MODEL_CACHE_EXACT
+                                 : str_equal(from->cache.mode, S("semantic")) ? MODEL_CACHE_SEMANTIC
+                                                                              : MODEL_CACHE_OFF;
+    return (struct model_cache){.mode = mode,
+                                .ttl_ms = from->cache.ttl_ms,
+                                .is_tenant_wide = str_equal(from->cache.scope, S("tenant")),
+                                .similarity = from->cache.similarity,
+                                .embedder = from->cache.embedder};
+}
+
+static bool add_configured_model(struct catalog *catalog, const struct price_lists *lists,
+                                 const struct provider_set *set, const struct filter_bank *filters,
+                                 const struct config_model *from, struct error *e)
 {
     OWNED(arena) arena = arena_create(0);
-    struct model model = {.name = from->name,
-                          .targets =
-                              ARENA_ARRAY(arena, struct model_target, from->target_count + 1),
-                          .target_count = from->target_count,
-                          .max_output_tokens = from->max_output_tokens,
-                          .created_unix = created_unix};
-    for (size_t i = 0; i < from->target_count; i++) {
-        const struct config_target *target = &from->targets[i];
-        model.targets[i] = (struct model_target){.provider = find_provider(set, target->provider),
-                                                 .model = target->model,
-                                                 .weight = target->weight,
-                                                 .price = price_of(&target->price),
-                                                 .context_tokens_max = target->context_tokens};
-    }
+    struct model model = {
+        .name = from->name,
+        .aliases = from->aliases,
+        .alias_count = from->alias_count,
+        .targets = ARENA_ARRAY(arena, struct model_target, from->target_count + 1),
+        .target_count = from->target_count,
+        .variants = ARENA_ARRAY(arena, struct model_variant, from->variant_count + 1),
+        .variant_count = from->variant_count,
+        .max_output_tokens = from->max_output_tokens,
+        .created_unix = lists->now_us / 1000000,
+        .deadlines = {.connect_ms = from->deadlines.connect_ms,
+                      .first_token_ms = from->deadlines.first_token_ms,
+                      .between_tokens_ms = from->deadlines.between_tokens_ms,
+                      .total_ms = from->deadlines.total_ms},
+        .retries_max = from->retries,
+        .hedge_after_ms = from->hedge_after_ms,
+        .is_embedder = str_equal(from->embedder, S("true")),
+        .cache = cache_of(from),
+        .guard = filter_bank_find(filters, from->filter),
+    };
+    for (size_t i = 0; i < from->target_count; i++)
+        model.targets[i] = target_of(lists, set, &from->targets[i]);
+    for (size_t i = 0; i < from->variant_count; i++)
+        model.variants[i] =
+            (struct model_variant){from->variants[i].name, from->variants[i].weight};
     return catalog_add(catalog, &model, e);
 }
 
 /* A found model keeps its name; the second of a name gets its provider's in front. */
-static bool add_discovered_models(struct catalog *catalog, const struct provider_set *set,
-                                  const struct discovered_provider *from, int64_t created_unix,
-                                  struct error *e)
+static bool add_discovered_models(struct catalog *catalog, const struct price_lists *lists,
+                                  const struct provider_set *set,
+                                  const struct discovered_provider *from, struct error *e)
 {
     OWNED(arena) arena = arena_create(0);
     bool is_local = str_is_empty(from->api_key_env); /* costs nobody money per token */
@@ -234,15 +367,19 @@ static bool add_discovered_models(struct catalog *catalog, const struct provider
             name = str_printf(arena, STR_FMT "/" STR_FMT, STR_ARG(from->name), STR_ARG(name));
         if (catalog_find(catalog, name))
             continue;
-        struct model_target target = {.provider = find_provider(set, from->name),
-                                      .model = names[i],
-                                      .weight = 1,
-                                      .price = {.is_known = is_local}};
+        const struct provider_entry *provider = find_entry(set, from->name);
+        struct model_target target = {
+            .provider = provider->provider,
+            .model = names[i],
+            .weight = 1,
+            .price = is_local ? (struct model_price){.is_known = true}
+                              : listed_price(lists, provider->name, provider->base_url, names[i])};
         struct model model = {.name = name,
                               .targets = &target,
                               .target_count = 1,
                               .max_output_tokens = DISCOVERED_OUTPUT_TOKENS_MAX,
-                              .created_unix = created_unix};
+                              .created_unix = lists->now_us / 1000000,
+                              .retries_max = -1};
         if (!catalog_add(catalog, &model, e))
             return false;
     }
@@ -250,15 +387,19 @@ static bool add_discovered_models(struct catalog *catalog, const struct provider
 }
 
 static bool fill_catalog(struct catalog *catalog, const struct settings_sources *sources,
-                         const struct provider_set *set, struct error *e)
+                         const struct price_lists *lists, const struct provider_set *set,
+                         struct error *e)
 {
     const struct config *config = sources->config;
-    int64_t now = clock_unix_us(clock_system()) / 1000000;
+    struct filter_bank *filters;
+    if (!filter_bank_take(sources->filters, config, sources->metrics, &filters, e))
+        return false;
+    catalog_keep(catalog, filters, filter_bank_drop);
     for (size_t i = 0; i < config->model_count; i++)
-        if (!add_configured_model(catalog, set, &config->models[i], now, e))
+        if (!add_configured_model(catalog, lists, set, filters, &config->models[i], e))
             return false;
     for (size_t i = 0; config->provider_count == 0 && i < sources->discovered_count; i++)
-        if (!add_discovered_models(catalog, set, &sources->discovered[i], now, e))
+        if (!add_discovered_models(catalog, lists, set, &sources->discovered[i], e))
             return false;
     if (catalog_count(catalog) > 0)
         return true;
@@ -270,7 +411,8 @@ static bool fill_catalog(struct catalog *catalog, const struct settings_sources 
                           .targets = &target,
                           .target_count = 1,
                           .max_output_tokens = DISCOVERED_OUTPUT_TOKENS_MAX,
-                          .created_unix = now};
+                          .created_unix = lists->now_us / 1000000,
+                          .retries_max = -1};
     if (!target.provider)
         return error_set(e, REASON_CONFIG,
                          "none of the providers found has a model that can chat; configure models");
@@ -307,7 +449,12 @@ bool settings_create(const struct settings_sources *sources, const struct provid
     const struct config *config = sources->config;
     OWNED(catalog) catalog = catalog_create();
     OWNED(agent_set) agents = agent_set_create();
-    if (!fill_catalog(catalog, sources, set, e) || !fill_agents(agents, config, e))
+    struct price_lists lists;
+    if (!open_prices(config, &lists, e))
+        return false;
+    bool is_filled = fill_catalog(catalog, sources, &lists, set, e);
+    close_prices(&lists);
+    if (!is_filled || !fill_agents(agents, config, e))
         return false;
     struct settings *settings = calloc(1, sizeof *settings);
     ensure(settings != NULL);
@@ -339,6 +486,45 @@ struct discovered_provider *discovered_copy(struct arena *arena,
             copies[i].models[j] = str_copy(arena, found[i].models[j]);
     }
     return copies;
+}
+
+/* The base URL that calls of a configured provider go to; false: it has no prices (the stand-in). */
+static bool find_base_url(const struct config *config, str provider, str *out)
+{
+    for (size_t i = 0; i < config->provider_count; i++) {
+        const struct config_provider *from = &config->providers[i];
+        if (!str_equal(from->name, provider))
+            continue;
+        *out = config_base_url(from);
+        return !str_equal(from->type, OFFLINE_NAME);
+    }
+    return false;
+}
+
+bool config_unpriced(const struct config *config, struct arena *arena, str *out, struct error *e)
+{
+    struct strbuf b;
+    struct price_lists lists;
+    if (!open_prices(config, &lists, e))
+        return false;
+    strbuf_init(&b, arena, DESCRIPTION_BYTES_MAX);
+    for (size_t i = 0; i < config->model_count; i++) {
+        const struct config_model *model = &config->models[i];
+        for (size_t j = 0; j < model->target_count; j++) {
+            const struct config_target *target = &model->targets[j];
+            str base_url;
+            if (own_price(&target->price).is_known ||
+                !find_base_url(config, target->provider, &base_url) ||
+                listed_price(&lists, target->provider, base_url, target->model).is_known)
+                continue;
+            strbuf_add(&b, b.len ? S(", ") : S(""));
+            strbuf_printf(&b, STR_FMT " (" STR_FMT "/" STR_FMT ")", STR_ARG(model->name),
+                          STR_ARG(target->provider), STR_ARG(target->model));
+        }
+    }
+    close_prices(&lists);
+    *out = strbuf_str(&b);
+    return true;
 }
 
 void settings_describe(const struct settings *settings, const struct provider_set *set,

@@ -10,6 +10,7 @@
 #include "cli/platform.h"
 #include "orchestrator/orchestrator.h"
 
+struct filter_bank; /* filter_bank.h */
 struct provider_set;
 
 struct settings_sources {
@@ -20,6 +21,9 @@ struct settings_sources {
     size_t type_count;
     struct http_client *(*client_of_loop)(void *owner);
     void *client_owner;
+    struct metrics *metrics; /* findings of content filters are counted there; may be NULL */
+    /* The compiled filters, kept from one call to the next (owned by the caller, filter_bank_release); NULL: compiled each time. */
+    struct filter_bank **filters;
 };
 
 must_check bool provider_set_create(const struct settings_sources *sources,
@@ -39,6 +43,14 @@ struct discovered_provider *discovered_copy(struct arena *arena,
 /* What a banner says of models, providers and agents. */
 void settings_describe(const struct settings *settings, const struct provider_set *set,
                        struct arena *arena, struct platform_info *info);
+
+/* Where a provider's calls go: its base_url, or the usual one of its type. */
+str config_base_url(const struct config_provider *provider);
+
+/* Configured targets without a price, for people: "fast (local/some-model), ..."; empty: all have one.  Under a money budget these are
+   refused.  Reads the price lists. */
+must_check bool config_unpriced(const struct config *config, struct arena *arena, str *out,
+                                struct error *e);
 
 must_check bool settings_create(const struct settings_sources *sources,
                                 const struct provider_set *set, struct settings **out,
