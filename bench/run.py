@@ -412,9 +412,11 @@ def runs(bench):
 
 def programs(bench):
     for name, arguments in (("bench_policy_bench", [os.path.join(ROOT, "policies")]),
+                            ("bench_filter_bench", []),
                             ("bench_sandbox_bench", [os.path.join(bench.options.build, "toolbox")]),
                             ("bench_store_bench", ["0.7", bench.dir]),
-                            ("bench_runtime_bench", [])):
+                            ("bench_runtime_bench", []),
+                            ("bench_response_cache_bench", [])):
         program = bench.program(name)
         if not program:
             bench.fail(f"{name} is not built")
