@@ -62,6 +62,13 @@ static bool is_embedding(const struct plain_request *request)
     return request->kind && strcmp(request->kind, "embedding") == 0;
 }
 
+/* A key's list may hold the name that was asked for or the model's own, of which that is another name. */
+static bool check_name(const struct plain_call *call, struct error *e)
+{
+    return principal_check_model(&call->principal, call->model->name, NULL) ||
+           principal_check_model(&call->principal, call->request.model, e);
+}
+
 bool plain_call_begin(struct orchestrator *o, struct context *ctx,
                       const struct principal *principal, const struct plain_request *request,
                       struct plain_call *out, struct error *e)
@@ -79,7 +86,7 @@ bool plain_call_begin(struct orchestrator *o, struct context *ctx,
     out->settings = orchestrator_acquire(o);
     out->model = catalog_find(out->settings->catalog, request->model);
     bool ok = out->model || catalog_error_unknown(out->settings->catalog, request->model, e);
-    ok = ok && open_call(o, ctx, out, e);
+    ok = ok && check_name(out, e) && open_call(o, ctx, out, e);
     if (!ok) {
         orchestrator_release(out->settings);
         return false;

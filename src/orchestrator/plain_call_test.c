@@ -99,6 +99,18 @@ static void test_what_the_provider_reports_settles_the_call(struct testkit *kit,
     testkit_check_ledger(kit, ctx, session_id);
 }
 
+static void test_a_key_asks_for_the_names_on_its_list_only(struct testkit *kit, struct context *ctx)
+{
+    struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
+    uuid session_id = session_with(kit, ctx, 10000);
+    struct made call;
+    ada.limits.models = S("agent:*\nother");
+    assert_int_equal(begin(kit, ctx, &ada, request_of("fake", session_id), &call), REASON_DENIED);
+    ada.limits.models = S("fa*");
+    assert_int_equal(begin(kit, ctx, &ada, request_of("fake", session_id), &call), REASON_NONE);
+    end(kit, &call, NULL, 1, NULL);
+}
+
 static void test_without_a_report_the_estimate_or_else_the_reservation_counts(struct testkit *kit,
                                                                               struct context *ctx)
 {
@@ -353,6 +365,7 @@ int main(void)
 {
     static const struct testkit_case cases[] = {
         TESTKIT_BODY(test_what_the_provider_reports_settles_the_call),
+        TESTKIT_BODY(test_a_key_asks_for_the_names_on_its_list_only),
         TESTKIT_BODY(test_without_a_report_the_estimate_or_else_the_reservation_counts),
         TESTKIT_BODY(test_a_provider_that_passes_the_reservation_is_an_overdraft),
         TESTKIT_BODY(test_the_output_is_lowered_to_what_fits_for_every_choice),
