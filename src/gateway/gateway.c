@@ -35,6 +35,8 @@ static void copy_options(struct gateway *gateway, const struct gateway_options *
         copy->requests_per_minute = GATEWAY_REQUESTS_PER_MINUTE;
     if (copy->keep_alive_ms <= 0)
         copy->keep_alive_ms = GATEWAY_KEEP_ALIVE_MS;
+    if (copy->reauthorise_ms <= 0)
+        copy->reauthorise_ms = GATEWAY_REAUTHORISE_MS;
     if (copy->streams_per_key == 0)
         copy->streams_per_key = GATEWAY_STREAMS_PER_KEY;
     gateway->is_any_address =
@@ -60,6 +62,7 @@ bool gateway_create(const struct gateway_options *options, struct gateway **out,
     gateway->policy =
         options->policy ? options->policy : orchestrator_parts(options->orchestrator)->policy;
     gateway->embed_batch = embed_batch_create(options->metrics);
+    gateway->watches = call_watches_create(options->keys, gateway->options.reauthorise_ms);
     gateway->rate = rate_create();
     gateway->streams = streams_create(gateway->options.streams_per_key);
     gateway->openapi = openapi_document(gateway->arena);
@@ -76,6 +79,7 @@ void gateway_destroy(struct gateway *gateway)
     if (!gateway)
         return;
     embed_batch_destroy(gateway->embed_batch);
+    call_watches_destroy(gateway->watches);
     rate_destroy(gateway->rate);
     streams_destroy(gateway->streams);
     arena_destroy(gateway->arena);
@@ -85,6 +89,12 @@ void gateway_destroy(struct gateway *gateway)
 void gateway_set_draining(struct gateway *gateway)
 {
     atomic_store(&gateway->is_draining, true);
+}
+
+void gateway_settle(struct gateway *gateway, struct context *ctx)
+{
+    call_watches_settle(gateway->watches, ctx);
+    embed_batch_settle(gateway->embed_batch, ctx);
 }
 
 /* ---- one request ---- */
@@ -186,6 +196,32 @@ struct access access_begin(const struct api_call *call)
     };
 }
 
+static never_inline void emit_span(const struct access *access, int64_t duration_ns)
+{
+    enum { NAME_BYTES = 160 };
+    char name[NAME_BYTES], status[16];
+    str method = str_from_cstr(http_method_name(access->method));
+    int length = snprintf(name, sizeof name, STR_FMT " " STR_FMT, STR_ARG(method),
+                          STR_ARG(access->route->path));
+    struct span span = {.name = str_of(name, (size_t) length),
+                        .kind = SPAN_SERVER,
+                        .context = access->trace,
+                        .end_us = clock_unix_us(access->gateway->clock)};
+    span.start_us = span.end_us - duration_ns / 1000;
+    memcpy(span.parent_id, access->trace.parent_id, sizeof span.parent_id);
+    span_put_str(&span, "http.request.method", method);
+    span_put_str(&span, "http.route", access->route->path);
+    span_put_i64(&span, "http.response.status_code", access->status);
+    span_put_str(&span, "user.id", access->user_id);
+    span_put_str(&span, "http.request.header.x-request-id", access->request_id);
+    if (access->status >= 500) {
+        snprintf(status, sizeof status, "%d", access->status);
+        span.error_type = str_from_cstr(status);
+        span.error_message = str_from_cstr(http_status_text(access->status));
+    }
+    tracer_emit(access->gateway->options.tracer, &span);
+}
+
 void access_end(const struct access *access)
 {
     struct gateway *gateway = access->gateway;
@@ -196,6 +232,9 @@ void access_end(const struct access *access)
     }
     count(access, duration_ns);
     log_access(access, duration_ns);
+    bool is_noise = !access->route || access->route->flags & ROUTE_UNLIMITED;
+    if (access->trace.is_sampled && gateway->options.tracer && !is_noise)
+        emit_span(access, duration_ns);
 }
 
 void gateway_handle(void *owner, struct http_request *request)

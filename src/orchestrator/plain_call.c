@@ -77,6 +77,7 @@ bool plain_call_begin(struct orchestrator *o, struct context *ctx,
     if (principal->level < ROLE_LEVEL_USER)
         return error_set(e, REASON_DENIED, "a viewer may not call models");
     out->id = uuid_new(o->parts.clock, o->parts.random);
+    out->trace = ctx->trace;
     if (!out->request.dialect)
         out->request.dialect = "";
     if (!out->request.kind)
@@ -265,6 +266,46 @@ static void add_usage(struct usage *sum, const struct usage *more)
     sum->is_reported = more->is_reported;
 }
 
+/* One span for each attempt, in the GenAI conventions. */
+static never_inline void emit_span(struct orchestrator *o, const struct plain_attempt *attempt,
+                                   const struct usage *used, const struct plain_result *result)
+{
+    enum { NAME_BYTES = 160 };
+    char name[NAME_BYTES];
+    const struct plain_call *call = attempt->call;
+    const struct attempt *made = &attempt->attempt;
+    int64_t now_ns = clock_monotonic_ns(o->parts.clock);
+    int length = snprintf(name, sizeof name, "%s %.*s", call->request.kind,
+                          (int) str_cut_utf8(call->model->name, 120).len, call->model->name.ptr);
+    struct span span = {.name = str_of(name, (size_t) length),
+                        .kind = SPAN_CLIENT,
+                        .context = call->trace,
+                        .end_us = clock_unix_us(o->parts.clock)};
+    span.start_us = span.end_us - (now_ns - made->started_ns) / 1000;
+    memcpy(span.parent_id, call->trace.span_id, sizeof span.parent_id);
+    o->parts.random->ops->fill(o->parts.random, span.context.span_id, sizeof span.context.span_id);
+    span_put_str(&span, "gen_ai.operation.name",
+                 is_embedding(&call->request) ? S("embeddings")
+                                              : str_from_cstr(call->request.kind));
+    span_put_str(&span, "gen_ai.provider.name", made->target->provider->name);
+    span_put_str(&span, "gen_ai.request.model", call->model->name);
+    span_put_str(&span, "gen_ai.response.model", made->target->model);
+    span_put_bool(&span, "gen_ai.request.stream", call->request.is_stream);
+    span_put_i64(&span, "gen_ai.usage.input_tokens", used->input_tokens);
+    span_put_i64(&span, "gen_ai.usage.output_tokens", used->output_tokens);
+    span_put_i64(&span, "gen_ai.usage.cache_read.input_tokens", used->cached_tokens);
+    if (made->first_token_ns > made->started_ns)
+        span_put_double(&span, "gen_ai.response.time_to_first_chunk",
+                        (double) (made->first_token_ns - made->started_ns) / 1e9);
+    span_put_i64(&span, "nexus.attempt", made->number);
+    span_put_str(&span, "nexus.basis", str_from_cstr(call->basis));
+    if (result->failure) {
+        span.error_type = str_from_cstr(error_problem(result->failure->reason));
+        span.error_message = str_from_cstr(result->failure->message);
+    }
+    tracer_emit(o->parts.tracer, &span);
+}
+
 void plain_attempt_end(struct orchestrator *o, struct plain_attempt *attempt,
                        const struct plain_result *result)
 {
@@ -278,6 +319,8 @@ void plain_attempt_end(struct orchestrator *o, struct plain_attempt *attempt,
     if (result->was_refused) {
         call->basis = "refused";
         ledger_release_plain(o->ledger, &call->path, attempt->reserved);
+        if (call->trace.is_sampled && o->parts.tracer)
+            emit_span(o, attempt, &used, result);
         return;
     }
     cost spent = settle_amount(attempt, result, &used, &call->basis);
@@ -297,6 +340,8 @@ void plain_attempt_end(struct orchestrator *o, struct plain_attempt *attempt,
                         });
     call->spent = cost_add(call->spent, spent);
     add_usage(&call->usage, &used);
+    if (call->trace.is_sampled && o->parts.tracer)
+        emit_span(o, attempt, &used, result);
 }
 
 /* ---- end ---- */
@@ -354,6 +399,7 @@ void plain_open(const struct plain_call *call, const struct plain_attempt *attem
         .settings = call->settings,
         .model = call->model,
         .path = call->path,
+        .trace = call->trace,
         .id = call->id,
         .key_id = call->principal.key_id,
         .started_ns = call->started_ns,
@@ -409,6 +455,7 @@ void plain_open_end(struct orchestrator *o, struct plain_open *open,
                     .kind = open->kind,
                     .is_stream = open->is_stream},
         .path = open->path,
+        .trace = open->trace,
         .id = open->id,
         .started_ns = open->started_ns,
         .first_token_ns = open->first_token_ns,

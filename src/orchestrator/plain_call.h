@@ -40,6 +40,7 @@ struct plain_call {
     struct plain_request request;
     struct ledger_path path;
     struct route route;
+    trace_context trace; /* of the request */
     uuid id;
     int64_t started_ns;
     int64_t first_token_ns; /* of the answer that was used; 0: not known */
@@ -96,6 +97,7 @@ struct plain_open {
     const struct settings *settings;
     const struct model *model;
     struct ledger_path path;
+    trace_context trace;
     uuid id, key_id;
     int64_t started_ns, first_token_ns;
     cost spent, reserved;
