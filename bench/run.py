@@ -412,6 +412,7 @@ def runs(bench):
 
 def programs(bench):
     for name, arguments in (("bench_policy_bench", [os.path.join(ROOT, "policies")]),
+                            ("bench_plain_call_bench", [os.path.join(ROOT, "policies")]),
                             ("bench_filter_bench", []),
                             ("bench_sandbox_bench", [os.path.join(bench.options.build, "toolbox")]),
                             ("bench_store_bench", ["0.7", bench.dir]),

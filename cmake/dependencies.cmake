@@ -25,4 +25,10 @@ add_library(nexus_system_boost_context INTERFACE)
 target_link_libraries(nexus_system_boost_context INTERFACE "${NEXUS_BOOST_CONTEXT}")
 add_library(nexus::boost_context ALIAS nexus_system_boost_context)
 
+# Hyperscan on amd64, its port vectorscan elsewhere: one module.
+pkg_check_modules(nexus_hs QUIET libhs)
+if(NOT nexus_hs_FOUND)
+    message(FATAL_ERROR "libhs, which the content filter needs, is missing: install libhyperscan-dev (amd64) or "
+                        "libvectorscan-dev (other processors); scripts/setup does it.")
+endif()
 nexus_library(hyperscan libhs)

@@ -9,6 +9,7 @@ function(nexus_main_program)
     add_dependencies(nexus build_info)
     target_include_directories(nexus PRIVATE "${NEXUS_BUILD_INFO_DIR}")
     target_link_libraries(nexus PRIVATE nexus_cli)
+    target_link_options(nexus PRIVATE ${NEXUS_WHOLE_LINK})
     if(NEXUS_HAS_JEMALLOC)
         target_link_libraries(nexus PRIVATE nexus::jemalloc)
         target_link_options(nexus PRIVATE -Wl,--no-as-needed)      # nothing calls it by name, malloc() does

@@ -417,12 +417,25 @@ static bool start_gateway(struct platform *p, struct error *e)
         .tenant_requests_per_minute = p->config->tenant_requests_per_minute,
         .tenant_tokens_per_minute = p->config->tenant_tokens_per_minute,
         .streams_per_key = (size_t) p->config->streams_per_key,
+        .responses_expiry_ms = p->config->responses_expiry_ms,
         .policy = p->policy};
     return gateway_create(&options, &p->gateway, e);
 }
 
+static bool settle_gateway(struct context *ctx, void *argument, struct error *e)
+{
+    struct platform *p = argument;
+    gateway_settle(p->gateway, ctx);
+    return context_check(ctx, e);
+}
+
 static void stop_gateway(struct platform *p)
 {
+    struct error late;
+    for (size_t i = 0; i < p->node.count; i++)
+        if (!on_loop_call(p->node.loops[i], "gateway", STOP_PATIENCE_MS, settle_gateway, p, &late))
+            LOG_WARN("nexus.gateway", S("calls are still ending"),
+                     LOG_STR("error.message", str_from_cstr(late.message)));
     gateway_destroy(p->gateway);
     response_cache_destroy(p->cache);
 }

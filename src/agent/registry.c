@@ -127,7 +127,8 @@ static bool is_taken(const struct registry_snapshot *snapshot, const struct tool
     return false;
 }
 
-static bool read_tool(struct registry_snapshot *snapshot, int dir, str folder, struct error *e)
+static never_inline bool read_tool(struct registry_snapshot *snapshot, int dir, str folder,
+                                   struct error *e)
 {
     struct arena *arena = snapshot->arena;
     struct tool tool;

@@ -21,6 +21,17 @@
     __attribute__((format(printf, format_index, first_index)))
 #define noreturn_function __attribute__((noreturn))
 #define never_inline __attribute__((noinline))
+/* What leads to it is an exception: the compiler moves those branches out of the way of the others. */
+#define cold_path __attribute__((cold))
+/* For a large local that is written before it is read: the build clears all others. */
+#if defined(__has_attribute)
+#if __has_attribute(uninitialized)
+#define not_cleared __attribute__((uninitialized))
+#endif
+#endif
+#ifndef not_cleared
+#define not_cleared
+#endif
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 

@@ -10,6 +10,6 @@
 #define ensure(x) (likely(x) ? (void) 0 : ensure_failed(#x, __FILE__, __LINE__))
 #define unreachable_state() ensure_failed("unreachable", __FILE__, __LINE__)
 
-noreturn_function void ensure_failed(const char *expression, const char *file, int line);
+noreturn_function cold_path void ensure_failed(const char *expression, const char *file, int line);
 
 #endif

@@ -44,12 +44,12 @@ struct error {
  * Fills e from a reason (which carries the code) and returns false, so that one can `return error_set(...)`.
  * e may be NULL in these three, for callers who only ask whether it worked.
  */
-bool error_set(struct error *e, enum error_reason reason, const char *format, ...)
+cold_path bool error_set(struct error *e, enum error_reason reason, const char *format, ...)
     format_like(3, 4);
 /* Puts context in front: "resume run X: <old message>".  Returns false. */
-bool error_wrap(struct error *e, const char *format, ...) format_like(2, 3);
+cold_path bool error_wrap(struct error *e, const char *format, ...) format_like(2, 3);
 /* Copies; returns false. */
-bool error_copy(struct error *e, const struct error *from);
+cold_path bool error_copy(struct error *e, const struct error *from);
 
 const char *error_code_name(enum error_code code);   /* "INVALID" */
 const char *error_problem(enum error_reason reason); /* "over_budget" */

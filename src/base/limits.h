@@ -7,7 +7,7 @@
 
 /* base */
 #define ARENA_BYTES_DEFAULT (8u << 20)
-#define ARENA_CHUNK_BYTES_FIRST 4096u
+#define ARENA_CHUNK_BYTES_FIRST 8192u /* a forwarded call fits */
 #define ARENA_CHUNK_BYTES_MAX (64u << 10)
 #define ARENA_LARGE_BYTES                                                                          \
     (16u << 10) /* from here on an allocation that does not fit gets its own block */
@@ -235,8 +235,10 @@
 #define USAGE_PAGE_CHUNKS 8
 #define USAGE_GROUPS_MAX 10000 /* of one report */
 #define USAGE_COMMENT_BYTES_MAX 2000u
+#define CONTENT_AUDIT_BYTES_MAX (32u << 10) /* details of one entry about the content filter */
 #define RUN_STEPS_MAX 64
 #define RUN_TOOL_CALLS_PARALLEL_MAX 16
+#define RUN_ANSWER_PARTS_MAX 1024               /* thoughts, texts and calls of one model answer */
 #define RUN_CLIENT_TOOLS_BYTES_MAX (256u << 10) /* definitions that a caller brings */
 #define RUN_CLIENT_RESULT_WAIT_MS (3600ll * 1000)
 #define RUN_CALL_NAME_BYTES_MAX 1024u /* a tool's name or a call's id as a model gives them */
@@ -307,6 +309,8 @@
 /* llm, content filter */
 #define GUARD_CHANNELS_MAX 256u    /* texts that one streamed answer may be writing at a time */
 #define GUARD_NUMBER_BYTES_MAX 64u /* of a number in arguments; longer ones are read as text */
+#define GUARD_LOOP_BYTES_MAX (64u << 10) /* filtered on a loop at once; more on the blocking pool */
+#define GUARD_TALLY_RULES_MAX 32u        /* rules that one audit entry names */
 
 /* filter */
 #define FILTER_HOLD_BYTES_MAX 256u  /* held back of one text */

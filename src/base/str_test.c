@@ -229,6 +229,27 @@ static void test_the_hash_depends_on_every_byte_and_on_the_seed(void **state)
     assert_true(str_hash(S("\0"), 1) != str_hash(S(""), 1));
 }
 
+static void test_numbers_and_joins_are_written_as_printf_would(void **state)
+{
+    (void) state;
+    static const int64_t numbers[] = {0, 7, -1, 10, INT64_MAX, INT64_MIN};
+    for (size_t i = 0; i < ARRAY_COUNT(numbers); i++)
+        assert_true(str_equal(str_i64(arena, numbers[i]),
+                              str_printf(arena, "%lld", (long long) numbers[i])));
+    assert_true(str_equal(str_join(arena, (str[]){S("a"), STR_NONE, S("bc")}, 3), S("abc")));
+    assert_int_equal(str_join(arena, NULL, 0).len, 0);
+}
+
+static void test_letters_are_equal_in_either_case_and_nothing_else_is(void **state)
+{
+    (void) state;
+    assert_true(str_equal_nocase(S("Content-Type"), S("content-tYPE")));
+    assert_true(str_equal_nocase(STR_NONE, S("")));
+    assert_false(str_equal_nocase(S("a"), S("ab")));
+    assert_false(str_equal_nocase(S("@"), S("`"))); /* they differ by the same bit as A and a */
+    assert_false(str_equal_nocase(S("x["), S("x{")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -244,6 +265,8 @@ int main(void)
         cmocka_unit_test(test_copies_do_not_share_bytes),
         cmocka_unit_test(test_utf8_is_checked_strictly),
         cmocka_unit_test(test_a_cut_never_splits_a_character),
+        cmocka_unit_test(test_numbers_and_joins_are_written_as_printf_would),
+        cmocka_unit_test(test_letters_are_equal_in_either_case_and_nothing_else_is),
         cmocka_unit_test(test_the_hash_depends_on_every_byte_and_on_the_seed),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -72,17 +72,7 @@ str uuid_str(struct arena *arena, uuid id)
     return str_of(text, UUID_TEXT_BYTES);
 }
 
-bool uuid_equal(uuid a, uuid b)
-{
-    return uuid_compare(a, b) == 0;
-}
-
 int uuid_compare(uuid a, uuid b)
 {
     return memcmp(a.bytes, b.bytes, sizeof(a.bytes));
-}
-
-bool uuid_is_none(uuid id)
-{
-    return uuid_equal(id, UUID_NONE);
 }

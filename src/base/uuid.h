@@ -18,8 +18,17 @@ uuid uuid_make(int64_t unix_ms, const uint8_t random[10]);
 bool uuid_parse(str text, uuid *out); /* canonical 8-4-4-4-12 hex, either case */
 void uuid_format(uuid id, char out[UUID_TEXT_BYTES + 1]);
 str uuid_str(struct arena *arena, uuid id);
-bool uuid_equal(uuid a, uuid b);
 int uuid_compare(uuid a, uuid b);
-bool uuid_is_none(uuid id);
+static inline bool uuid_equal(uuid a, uuid b)
+{
+    uint64_t left[2], right[2];
+    memcpy(left, a.bytes, sizeof left);
+    memcpy(right, b.bytes, sizeof right);
+    return ((left[0] ^ right[0]) | (left[1] ^ right[1])) == 0;
+}
+static inline bool uuid_is_none(uuid id)
+{
+    return uuid_equal(id, UUID_NONE);
+}
 
 #endif

@@ -30,11 +30,13 @@ static void fill_defaults(const struct setting_table *table, struct arena *arena
     for (size_t i = 0; i < table->count; i++) {
         const struct setting *row = &table->rows[i];
         struct error e;
+        bool is_value_of_its_kind = true;
         if (row->kind == SETTING_SECTION)
             fill_defaults(row->table, arena, base);
-        else if (row->otherwise &&
-                 !setting_read_text(row, arena, str_from_cstr(row->otherwise), base, &e))
-            ensure(!"a setting's default is no value of its kind");
+        else if (row->otherwise)
+            is_value_of_its_kind =
+                setting_read_text(row, arena, str_from_cstr(row->otherwise), base, &e);
+        ensure(is_value_of_its_kind);
     }
 }
 

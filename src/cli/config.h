@@ -128,6 +128,7 @@ struct config {
     } session_budget;
     int64_t session_expiry_ms, session_files_bytes;
     int64_t approval_expiry_ms;
+    int64_t responses_expiry_ms; /* of stored answers of /v1/responses */
     int64_t tokens_per_minute, tenant_requests_per_minute, tenant_tokens_per_minute; /* 0: none */
     int64_t response_cache_bytes;
     str tracing_endpoint; /* empty: no traces */

@@ -33,6 +33,7 @@ void config_warn_fixed(const struct config *old, const struct config *fresh)
         {"limits.tenant_tokens_per_minute",
          old->tenant_tokens_per_minute == fresh->tenant_tokens_per_minute},
         {"cache.max_bytes", old->response_cache_bytes == fresh->response_cache_bytes},
+        {"responses.expiry", old->responses_expiry_ms == fresh->responses_expiry_ms},
         {"limits.streams_per_key", old->streams_per_key == fresh->streams_per_key},
     };
     for (size_t i = 0; i < ARRAY_COUNT(fixed); i++)

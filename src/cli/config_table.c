@@ -515,6 +515,17 @@ static const struct setting approval_rows[] = {
 };
 static const struct setting_table approval_table = {ROWS(approval_rows), .item = "approvals"};
 
+static const struct setting responses_rows[] = {
+    {.name = "expiry",
+     .kind = SETTING_DURATION,
+     AT(responses_expiry_ms),
+     .otherwise = "30d",
+     .min = 1000,
+     .max = 3660 * DAY_MS,
+     .help = "a stored answer of /v1/responses that old is forgotten"},
+};
+static const struct setting_table responses_table = {ROWS(responses_rows), .item = "responses"};
+
 static const struct setting limit_rows[] = {
     {.name = "requests_per_minute",
      .kind = SETTING_COUNT,
@@ -708,6 +719,10 @@ static const struct setting root_rows[] = {
      .kind = SETTING_SECTION,
      .table = &approval_table,
      .help = "life of approvals"},
+    {.name = "responses",
+     .kind = SETTING_SECTION,
+     .table = &responses_table,
+     .help = "life of stored answers"},
     {.name = "limits",
      .kind = SETTING_SECTION,
      .table = &limit_table,

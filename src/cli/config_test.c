@@ -81,6 +81,7 @@ static void test_an_empty_file_gives_the_defaults(void **state)
     assert_int_equal(budget.time_ms, 3600000);
     assert_true(budget.cost_nanousd == COST_UNLIMITED && budget.tool_calls == COST_UNLIMITED);
     assert_int_equal(config->provider_count + config->model_count + config->agent_count, 0);
+    assert_int_equal(config->responses_expiry_ms, 30ll * 24 * 3600 * 1000);
 }
 
 static const char whole[] =
@@ -101,6 +102,7 @@ static const char whole[] =
     "    permissions:\n"
     "      network: {allowed_hosts: [api.example.com], max_response_size: 10MB, timeout: 30s}\n"
     "budgets: {session: {tokens: unlimited, cost_usd: 2.5, tool_calls: null}}\n"
+    "responses: {expiry: 36h}\n"
     "limits: {drain_timeout: 3s}\n";
 
 static void test_a_whole_file_is_read(void **state)
@@ -118,6 +120,7 @@ static void test_a_whole_file_is_read(void **state)
     assert_true(config_session_budget(config).tokens == COST_UNLIMITED);
     assert_int_equal(config->session_budget.cost_nanousd, 2500000000);
     assert_int_equal(config->drain_timeout_ms, 3000);
+    assert_int_equal(config->responses_expiry_ms, 36 * 3600 * 1000);
 }
 
 static void test_environment_overrides_the_file_and_flags_override_both(void **state)

@@ -160,12 +160,14 @@ static const struct option experiment_options[] = {
 };
 static const struct command commands[] = {
     {.name = "usage",
+     .operands = "",
      .summary = "What was used: calls, tokens, cost",
      .example = "usage --by day,model",
      .options = sum_options,
      .option_count = ARRAY_COUNT(sum_options),
      .work = sums},
     {.name = "usage calls",
+     .operands = "",
      .summary = "Single calls of models, newest first",
      .example = "usage calls --status error",
      .options = call_options,

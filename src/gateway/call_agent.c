@@ -594,12 +594,21 @@ bool call_agent(struct model_call *m, struct error *e)
     a->m = m;
     a->call = call;
     a->is_own_session = uuid_is_none(m->session_id);
-    if (!read_question(a, e) || !start(a, str_from(m->request.model, sizeof "agent:" - 1), e))
+    /* What the run itself will use is known at its end: its first prompt stands for it until then. */
+    int64_t estimate = m->request.input_tokens_bound / 4 + 1;
+    if (!read_question(a, e) || !middleware_take_tokens(call, estimate, e))
         return false;
+    if (!start(a, str_from(m->request.model, sizeof "agent:" - 1), e)) {
+        middleware_correct_tokens(call->gateway, &call->principal, -estimate);
+        return false;
+    }
     a->follower =
         journal_follow(orchestrator_hub(call->gateway->orchestrator), call->ctx, a->run_id);
     bool ok = answer(a, &failure);
     journal_unfollow(a->follower);
+    if (a->usage.is_reported)
+        middleware_correct_tokens(call->gateway, &call->principal,
+                                  a->usage.input_tokens + a->usage.output_tokens - estimate);
     if (!ok && a->is_own_session && a->outcome == OUTCOME_NONE) /* gone, or its key was revoked */
         cancel_run(a);
     if (!ok && http_reply_has_begun(call->request))

@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/limits.h"
 #include "gateway/call_internal.h"
+#include "llm/guard_large.h"
 #include "llm/openai_format.h"
 
 /* ---- failures ---- */
@@ -68,7 +69,8 @@ static bool was_refused(const struct call_attempt *a, const struct error *failur
     case REASON_PROVIDER_TIMEOUT:
     case REASON_TIMEOUT:
     case REASON_CANCELLED: return false; /* it may work on */
-    default: return !a->has_head;        /* never connected, or not even sent */
+    default:
+        return !a->has_head && a->estimated_output <= 0; /* never connected, or not even sent */
     }
 }
 
@@ -149,6 +151,15 @@ static int64_t reply_estimate(const struct reply *reply)
     return bytes / 3 + 1;
 }
 
+static struct guard_caller guard_of(struct call_attempt *a, struct arena *arena)
+{
+    return (struct guard_caller){.ctx = &a->ctx,
+                                 .arena = arena,
+                                 .rules = a->work->plain.model->guard,
+                                 .tally = a->work->plain.found,
+                                 .direction = GUARD_REPLY};
+}
+
 /* The answer as it came, with only its texts replaced. */
 static bool filter_whole(struct call_attempt *a, struct arena *work, const struct json *json,
                          struct error *e)
@@ -159,8 +170,8 @@ static bool filter_whole(struct call_attempt *a, struct arena *work, const struc
     size_t count = dialect->texts(DOCUMENT_REPLY, json, NULL, 0);
     struct dialect_text *texts = ARENA_ARRAY(work, struct dialect_text, count + 1);
     dialect->texts(DOCUMENT_REPLY, json, texts, count);
-    if (!guard_json(work, a->work->plain.model->guard, NULL, GUARD_REPLY, json, texts, count,
-                    &filtered, &is_changed, e))
+    struct guard_caller caller = guard_of(a, work);
+    if (!guard_large_json(&caller, json, texts, count, &filtered, &is_changed, e))
         return false;
     if (is_changed)
         a->body = str_copy(a->arena, filtered);
@@ -199,6 +210,18 @@ static bool feed(struct call_attempt *a, str piece, struct error *e)
            error_wrap(e, "provider " STR_FMT, STR_ARG(a->plain.attempt.target->provider->name));
 }
 
+static bool read_until_content(struct call_attempt *a, struct error *e)
+{
+    while (a->relay.state == CALL_RELAY_HOLDING) {
+        str piece;
+        if (!http_exchange_read(a->exchange, &a->ctx, &piece, e))
+            return fail_read(a, e);
+        if (!feed(a, piece, e))
+            return false;
+    }
+    return true;
+}
+
 static bool hold_until_content(struct call_attempt *a, struct error *e)
 {
     struct model_call *m = a->work->m;
@@ -207,18 +230,16 @@ static bool hold_until_content(struct call_attempt *a, struct error *e)
         .leaves_out_usage = !m->request.wants_usage,
         .holds_end = m->responses && responses_is_kept(m->responses),
     };
+    struct guard_sink sink = plain_call_sink(&a->work->plain);
     if (guard_is_on(a->work->plain.model->guard, GUARD_REPLY))
-        a->relay.guard = guard_events_create(a->work->plain.model->guard, NULL);
-    a->estimated_output = 0;
-    while (a->relay.state == CALL_RELAY_HOLDING) {
-        str piece;
-        if (!http_exchange_read(a->exchange, &a->ctx, &piece, e))
-            return fail_read(a, e);
-        if (!feed(a, piece, e))
-            return false;
-    }
-    attempt_first_token(&a->plain.attempt);
-    return true;
+        a->relay.guard = guard_events_create(a->work->plain.model->guard, &sink);
+    bool ok = read_until_content(a, e);
+    /* Content may have come in one piece with what broke the stream, or of a race that is lost: it is paid for all the same. */
+    a->usage = a->relay.glance.usage;
+    a->estimated_output = glance_output_estimate(&a->relay.glance);
+    if (ok)
+        attempt_first_token(&a->plain.attempt);
+    return ok;
 }
 
 static bool is_event_stream(const struct http_exchange *exchange)
@@ -257,6 +278,28 @@ static bool open_forwarded(struct call_attempt *a, struct error *e)
 
 /* ---- any other provider ---- */
 
+may_suspend static bool counted_next(struct reply_stream *stream, struct context *ctx,
+                                     struct delta *out, struct error *e)
+{
+    struct call_attempt *a = CONTAINER_OF(stream, struct call_attempt, counted);
+    if (!reply_stream_next(a->uncounted, ctx, out, e))
+        return false;
+    if (out->kind == DELTA_END)
+        a->usage = out->usage;
+    else
+        glance_add(&a->seen, out->text.len);
+    a->estimated_output = glance_output_estimate(&a->seen);
+    return true;
+}
+
+static void counted_close(struct reply_stream *stream)
+{
+    struct call_attempt *a = CONTAINER_OF(stream, struct call_attempt, counted);
+    reply_stream_close(GIVE(a->uncounted));
+}
+
+static const struct reply_stream_ops counted_ops = {counted_next, counted_close};
+
 static bool open_local(struct call_attempt *a, struct error *e)
 {
     struct model_call *m = a->work->m;
@@ -271,11 +314,15 @@ static bool open_local(struct call_attempt *a, struct error *e)
             return false;
         a->usage = a->reply.usage;
         a->estimated_output = reply_estimate(&a->reply);
-        return guard_reply(a->arena, a->work->plain.model->guard, NULL, &a->reply, e);
+        struct guard_caller caller = guard_of(a, a->arena);
+        return guard_large_reply(&caller, &a->reply, e);
     }
-    if (!provider_stream(provider, &a->ctx, &a->plain.attempt.how, prompt, &a->stream, e))
+    if (!provider_stream(provider, &a->ctx, &a->plain.attempt.how, prompt, &a->uncounted, e))
         return false;
-    a->stream = guard_stream_create(GIVE(a->stream), a->work->plain.model->guard, NULL);
+    a->counted.ops = &counted_ops;
+    a->stream = &a->counted;
+    struct guard_sink sink = plain_call_sink(&a->work->plain);
+    a->stream = guard_stream_create(GIVE(a->stream), a->work->plain.model->guard, &sink);
     a->estimated_output = 0;
     if (!reply_stream_next(a->stream, &a->ctx, &a->first, e))
         return false;
@@ -315,7 +362,7 @@ static void set_deadlines(struct call_attempt *a, struct context *parent)
     a->ctx.arena = a->arena;
 }
 
-void attempt_open(struct call_attempt *a, struct context *parent)
+never_inline void attempt_open(struct call_attempt *a, struct context *parent)
 {
     const struct provider *provider = a->plain.attempt.target->provider;
     a->is_forwarded = provider_speaks(provider, a->work->m->dialect->id);

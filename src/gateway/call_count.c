@@ -75,6 +75,11 @@ static bool count(struct counting *c, struct error *e)
     struct api_call *call = c->call;
     str answer;
     struct error refused = {0};
+    /* What a filter may have to block does not leave for a count. */
+    if (guard_is_on(c->plain.model->guard, GUARD_REQUEST)) {
+        reply_estimate(call, c->request.input_tokens_bound);
+        return true;
+    }
     call_travel(call, &c->travel);
     context_init_child(&c->ctx, call->ctx, context_deadline_in(call->ctx, COUNT_TIMEOUT_MS));
     bool is_counted = ask(c, &answer, &refused);

@@ -83,6 +83,9 @@ struct call_attempt {
     struct call_relay relay;
     struct http_exchange *exchange;
     struct reply_stream *stream;
+    struct reply_stream counted; /* below the filter: what it holds back or masks is paid for too */
+    struct reply_stream *uncounted;
+    struct glance_state seen; /* by `counted`, for an estimate when the provider tells no usage */
     struct delta first;
     struct reply reply;
     str body;

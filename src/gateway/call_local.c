@@ -13,8 +13,9 @@ struct local {
     struct dialect_answer answer;
     void *writer;
     int64_t sent_ns;
-    struct glance_state seen; /* for an estimate when the provider tells no usage */
-    bool is_writing;          /* a piece is half out: no ping into it */
+    bool is_writing; /* a piece is half out: no ping into it */
+    struct call_watch watch;
+    struct error revoked; /* the key is good no more */
 };
 
 /* ---- keep-alive ---- */
@@ -47,16 +48,27 @@ static void write_pings(struct context *ctx, void *argument)
     }
 }
 
-/* ---- deltas ---- */
+/* ---- a key that is good no more ---- */
 
-static void note(struct local *local, const struct delta *delta)
+/* Whatever is waited for, a client that does not read included, ends at once. */
+static void on_revoked(void *owner, const struct error *why)
 {
-    if (delta->kind != DELTA_END)
-        glance_add(&local->seen, delta->text.len);
-    local->a->estimated_output = glance_output_estimate(&local->seen);
-    if (delta->kind == DELTA_END)
-        local->a->usage = delta->usage;
+    struct local *local = owner;
+    local->revoked = *why;
+    context_cancel(local->a->work->m->call->ctx);
 }
+
+static void watch_key(struct local *local)
+{
+    struct api_call *call = local->a->work->m->call;
+    local->watch = (struct call_watch){.key = call->key_digest,
+                                       .level = call->principal.level,
+                                       .revoked = on_revoked,
+                                       .owner = local};
+    call_watch_add(call->gateway->watches, call->ctx->scheduler, &local->watch);
+}
+
+/* ---- deltas ---- */
 
 static bool send_delta(struct local *local, const struct delta *delta, struct error *e)
 {
@@ -67,7 +79,6 @@ static bool send_delta(struct local *local, const struct delta *delta, struct er
     arena_mark mark = arena_save(arena);
     strbuf_init(&text, arena, GATEWAY_REPLY_BYTES_MAX);
     m->dialect->writer_delta(local->writer, delta, &text);
-    note(local, delta);
     if (delta->kind == DELTA_END)
         call_keep(m, strbuf_str(&text));
     local->is_writing = true;
@@ -118,9 +129,13 @@ static bool send_stream(struct local *local, struct error *e)
     group_init(&pinger, &a->work->ctx);
     /* Without a coroutine to spare the stream goes on without pings. */
     (void) !group_start(&pinger, "call.ping", write_pings, local, &unstarted);
+    watch_key(local);
     bool ok = send_deltas(local, e);
+    call_watch_remove(m->call->gateway->watches, &local->watch);
     group_cancel(&pinger);
     group_wait(&pinger);
+    if (!ok && local->revoked.code != ERROR_OK)
+        *e = local->revoked;
     if (!ok) {
         struct strbuf text;
         struct error ignored = {0};

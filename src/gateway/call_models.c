@@ -25,6 +25,7 @@ static void write_model(struct json_writer *w, const struct listed *model, bool 
             put_time(w, S("created_at"), model->created * INT64_C(1000000));
         else
             json_put_str(w, S("created_at"), S("1970-01-01T00:00:00Z")); /* not known */
+        json_put_str(w, S("lifecycle"), S("active"));
     } else {
         json_put_str(w, S("id"), model->id);
         json_put_str(w, S("object"), S("model"));

@@ -12,6 +12,7 @@
 #include "base/limits.h"
 #include "gateway/call_internal.h"
 #include "gateway/embeddings.h"
+#include "llm/guard_large.h"
 
 /* ---- what is told ---- */
 
@@ -92,7 +93,7 @@ static bool deliver_whole(struct call_attempt *a, struct error *e)
     return ok;
 }
 
-static bool deliver(struct call_attempt *a, struct error *e)
+static never_inline bool deliver(struct call_attempt *a, struct error *e)
 {
     if (!a->work->m->request.is_stream)
         return deliver_whole(a, e);
@@ -183,8 +184,8 @@ static struct call_attempt *watch(struct race *race, int64_t hedge_at_ns, struct
 }
 
 /* The winner, or NULL: *failure is then why the last one failed.  Losers are closed and booked. */
-static struct call_attempt *run_race(struct call_attempt *first, int64_t hedge_ms,
-                                     struct arena *arenas[2], struct error *failure)
+static never_inline struct call_attempt *run_race(struct call_attempt *first, int64_t hedge_ms,
+                                                  struct arena *arenas[2], struct error *failure)
 {
     struct race *race = ARENA_NEW(first->work->m->call->ctx->arena, struct race);
     struct call_attempt *winner = NULL;
@@ -235,7 +236,7 @@ static struct call_attempt *run_one(struct call_attempt *a, struct arena *arenas
 }
 
 /* The call's own deadline counts more than what it made of an attempt. */
-static void check_total(struct plain_work *work, struct error *failure)
+static never_inline void check_total(struct plain_work *work, struct error *failure)
 {
     struct error own = {0};
     if (context_check(&work->ctx, &own) || own.code != ERROR_TIMEOUT ||
@@ -264,7 +265,7 @@ static never_inline bool run_attempts(struct plain_work *work, struct error *e)
         OWNED(arena) other = may_hedge ? arena_create(0) : NULL;
         last = (struct error){0};
         struct call_attempt *ready = run_one(a, (struct arena *[]){own, other}, &last);
-        if (ready)
+        if (likely(ready != NULL))
             return deliver(ready, e);
         check_total(work, &last);
         bool is_final = last.code == ERROR_CANCELLED || last.reason == REASON_CONTENT_BLOCKED;
@@ -308,13 +309,30 @@ static bool send_hit(struct plain_work *work, const struct cache_answer *hit, st
     return true;
 }
 
+/* What goes on to the provider beside the body may change the answer as well. */
+static const char *name_for_key(const struct plain_work *work)
+{
+    str name = str_from_cstr(work->m->dialect->name);
+    for (size_t i = 0; i < work->travel.count; i++)
+        name =
+            str_printf(work->m->arena, STR_FMT "\n" STR_FMT ":" STR_FMT, STR_ARG(name),
+                       STR_ARG(work->travel.items[i].name), STR_ARG(work->travel.items[i].value));
+    return str_to_cstr(work->m->arena, name);
+}
+
+static bool has_beta(const struct plain_work *work)
+{
+    return http_headers_get(&work->travel, S("anthropic-beta")).len > 0 ||
+           http_headers_get(&work->travel, S("OpenAI-Beta")).len > 0;
+}
+
 /* After LEAD: a neighbour's answer takes the fill. */
 static bool find_similar(struct plain_work *work, const struct cache_key *key, str scope_user,
                          struct cache_answer *hit)
 {
     const struct model_call *m = work->m;
     const struct model_cache *rule = &work->plain.model->cache;
-    if (rule->mode != MODEL_CACHE_SEMANTIC || m->request.has_tools)
+    if (rule->mode != MODEL_CACHE_SEMANTIC || m->request.has_tools || has_beta(work))
         return false;
     struct embeddings_lookup lookup = {
         .call = m->call,
@@ -339,7 +357,7 @@ static never_inline bool look_up(struct plain_work *work, bool *is_answered, str
         return true;
     struct cache_answer *hit = ARENA_NEW(m->call->ctx->arena, struct cache_answer);
     str scope_user = rule->is_tenant_wide ? STR_NONE : m->call->principal.user_id;
-    cache_key_make(m->arena, m->call->principal.tenant_id, scope_user, m->dialect->name,
+    cache_key_make(m->arena, m->call->principal.tenant_id, scope_user, name_for_key(work),
                    m->request.model, work->plain.settings->version, m->json, &key);
     enum cache_outcome outcome =
         response_cache_begin(m->call->gateway->cache, &work->ctx, &key, rule, hit, &work->fill);
@@ -357,14 +375,14 @@ static never_inline bool filter_request(struct plain_work *work, struct error *e
     const struct guard_rules *rules = work->plain.model->guard;
     const struct json *tree = call_tree(m);
     str filtered;
-    bool is_changed = false;
+    bool is_changed;
     if (!guard_is_on(rules, GUARD_REQUEST))
         return true;
     size_t count = m->dialect->texts(DOCUMENT_REQUEST, tree, NULL, 0);
     struct dialect_text *texts = ARENA_ARRAY(m->arena, struct dialect_text, count + 1);
     m->dialect->texts(DOCUMENT_REQUEST, tree, texts, count);
-    if (!guard_json(m->arena, rules, NULL, GUARD_REQUEST, tree, texts, count, &filtered,
-                    &is_changed, e))
+    struct guard_caller caller = {&work->ctx, m->arena, rules, work->plain.found, GUARD_REQUEST};
+    if (!guard_large_json(&caller, tree, texts, count, &filtered, &is_changed, e))
         return false;
     if (!is_changed)
         return true;
@@ -382,8 +400,7 @@ static never_inline bool begin(struct plain_work *work, struct error *e)
     struct api_call *call = work->m->call;
     work->token_estimate =
         request->input_tokens_bound + request->max_output_tokens * request->choices;
-    if (!principal_check_model(&call->principal, request->model, e) ||
-        !middleware_take_tokens(call, work->token_estimate, e))
+    if (!middleware_take_tokens(call, work->token_estimate, e))
         return false;
     struct plain_request plain = {
         .model = request->model,
@@ -398,8 +415,10 @@ static never_inline bool begin(struct plain_work *work, struct error *e)
         .prefer = work->m->responses ? responses_provider(work->m->responses) : STR_NONE,
     };
     if (plain_call_begin(call->gateway->orchestrator, call->ctx, &call->principal, &plain,
-                         &work->plain, e))
+                         &work->plain, e)) {
+        reply_call_id(call, work->plain.id);
         return true;
+    }
     middleware_correct_tokens(call->gateway, &call->principal, -work->token_estimate);
     return false;
 }

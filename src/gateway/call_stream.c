@@ -25,6 +25,7 @@ struct call_stream {
     struct responses_call *responses;
     struct scheduler *scheduler;
     struct access access;
+    struct call_watch watch;
     int64_t token_estimate;
     int64_t between_ms, total_ms, deadline_ns;
     uuid tenant_id;
@@ -122,6 +123,7 @@ static void book(struct call_stream *s, const struct error *failure)
 
 static void finish(struct call_stream *s, enum http_relay_ending how, const struct error *failure)
 {
+    call_watch_remove(s->access.gateway->watches, &s->watch);
     http_relay_finish(s->http, how);
     book(s, failure);
     access_end(&s->access);
@@ -253,6 +255,14 @@ static void on_idle(void *owner)
     (void) http_relay_write(s->http, strbuf_str(&text));
 }
 
+/* The key is good no more: on another coroutine, not within a callback. */
+static void on_revoked(void *owner, const struct error *why)
+{
+    struct call_stream *s = owner;
+    if (!s->is_keeping) /* else it ends just now */
+        fail(s, why);
+}
+
 /* ---- from the coroutine ---- */
 
 static void hand_on(struct call_attempt *a)
@@ -263,6 +273,8 @@ static void hand_on(struct call_attempt *a)
     s->relay.owner = s;
     call->is_handed_on = true;
     a->work->is_ended = true;
+    s->watch = (struct call_watch){
+        .key = call->key_digest, .level = call->principal.level, .revoked = on_revoked, .owner = s};
     s->http = http_relay_start(&(struct http_relay_options){
         .request = call->request,
         .exchange = GIVE(a->exchange),
@@ -274,6 +286,7 @@ static void hand_on(struct call_attempt *a)
         .keep_alive_ms = call->gateway->options.keep_alive_ms,
         .deadline_ns = s->deadline_ns,
     });
+    call_watch_add(call->gateway->watches, s->scheduler, &s->watch);
 }
 
 /* The end of the body behind the last event, so that the connection is kept. */

@@ -17,6 +17,7 @@ static void whole(struct context *ctx, struct gateway_testkit *kit)
     struct answer answer = chat(ctx, kit, "whole", "");
     assert_int_equal(answer.status, 200);
     assert_true(str_equal(answer.body, S(WHOLE)));
+    assert_int_equal(answer_header(&answer, S("Nexus-Call-Id")).len, UUID_TEXT_BYTES);
     assert_string_equal(seen, "{\"model\":\"up-whole\",\"x_unknown\":{\"b\": "
                               "1.0},\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}");
     assert_int_equal(spent_tokens(ctx, kit), 8);
@@ -81,6 +82,7 @@ static void streams(struct context *ctx, struct gateway_testkit *kit)
     assert_true(str_equal(answer.body,
                           S(CHUNK_ONE CHUNK_TWO "data: [DONE]\n\n"))); /* nobody asked for usage */
     assert_non_null(strstr(seen, "\"stream_options\":{\"include_usage\":true}"));
+    assert_int_equal(answer_header(&answer, S("Nexus-Call-Id")).len, UUID_TEXT_BYTES);
     assert_int_equal(spent_tokens(ctx, kit), 9);
     answer =
         chat(ctx, kit, "stream", ",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
@@ -151,6 +153,26 @@ static void test_behind_content_a_failure_is_told_in_band_and_the_stream_is_cut(
 {
     (void) state;
     call_testkit_run(late);
+}
+
+/* Content that came in one piece with the failure, or waited in the filter, has reached nobody: but the provider made it. */
+static void bursts(struct context *ctx, struct gateway_testkit *kit)
+{
+    static const char *const models[] = {"burst", "masked-burst"};
+    for (size_t i = 0; i < ARRAY_COUNT(models); i++) {
+        int64_t before = spent_tokens(ctx, kit);
+        bool is_clean;
+        str text =
+            stream_all(ctx, kit, CHAT, body_of(ctx, models[i], ",\"stream\":true"), &is_clean);
+        expect(text, "\"error\"");
+        if (spent_tokens(ctx, kit) == before)
+            fail_msg("%s: nothing was booked", models[i]);
+    }
+}
+static void test_content_that_nobody_saw_is_paid_for(void **state)
+{
+    (void) state;
+    call_testkit_run(bursts);
 }
 
 static void hedges(struct context *ctx, struct gateway_testkit *kit)
@@ -242,17 +264,21 @@ static void caches(struct context *ctx, struct gateway_testkit *kit)
     assert_int_equal(spent_tokens(ctx, kit), spent);
     struct answer other = chat(ctx, kit, "cached", ",\"temperature\":1");
     assert_true(str_equal(answer_header(&other, S("Nexus-Cache")), S("miss")));
+    struct http_header beta = {S("OpenAI-Beta"), S("thing-2026")};
+    other =
+        ask_with(ctx, kit, HTTP_POST, CHAT, kit->user_key, body_of(ctx, "cached", ""), &beta, 1);
+    assert_true(str_equal(answer_header(&other, S("Nexus-Cache")), S("miss")));
     struct http_header no_cache = {S("Cache-Control"), S("no-cache")};
     struct answer fresh = ask_with(ctx, kit, HTTP_POST, CHAT, kit->user_key,
                                    body_of(ctx, "cached", ""), &no_cache, 1);
     assert_true(str_is_empty(answer_header(&fresh, S("Nexus-Cache"))));
-    assert_int_equal(atomic_load(&request_count), 3);
+    assert_int_equal(atomic_load(&request_count), 4);
     str body = body_of(ctx, "cached-stream", ",\"stream\":true");
     assert_true(str_equal(stream_all(ctx, kit, CHAT, body, &is_clean), S(GOOD)));
-    assert_int_equal(atomic_load(&request_count), 4);
+    assert_int_equal(atomic_load(&request_count), 5);
     assert_true(str_equal(stream_all(ctx, kit, CHAT, body, &is_clean), S(GOOD)));
     assert_true(is_clean);
-    assert_int_equal(atomic_load(&request_count), 4);
+    assert_int_equal(atomic_load(&request_count), 5);
 }
 static void test_an_answer_is_given_again_from_the_cache_and_says_so(void **state)
 {
@@ -298,6 +324,9 @@ static void filters(struct context *ctx, struct gateway_testkit *kit)
     answer = chat(ctx, kit, "blocked", "");
     assert_int_equal(answer.status, 403);
     expect(answer.body, "content_blocked");
+    answer = ask(ctx, kit, HTTP_POST, S("/v1/messages/count_tokens"), kit->user_key,
+                 body_of(ctx, "blocked-count", ""));
+    assert_true(str_equal(answer_header(&answer, S("Nexus-Estimate")), S("true")));
     assert_int_equal(atomic_load(&request_count), before); /* nothing went out */
     const struct filter_set *requests = blocking.sets[GUARD_REQUEST];
     blocking.sets[GUARD_REQUEST] = NULL;
@@ -331,6 +360,7 @@ int main(void)
         cmocka_unit_test(test_a_stream_comes_through_chunk_by_chunk_and_is_settled_by_its_usage),
         cmocka_unit_test(test_a_failover_before_the_first_content_is_invisible),
         cmocka_unit_test(test_behind_content_a_failure_is_told_in_band_and_the_stream_is_cut),
+        cmocka_unit_test(test_content_that_nobody_saw_is_paid_for),
         cmocka_unit_test(test_a_slow_attempt_gets_company_and_the_first_content_wins),
         cmocka_unit_test(test_each_deadline_has_an_error_of_its_own),
         cmocka_unit_test(test_a_client_that_leaves_ends_the_upstream_call),

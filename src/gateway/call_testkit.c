@@ -106,6 +106,14 @@ static const struct script {
      .text = STREAM_HEAD CHUNK_ONE,
      .later = "data: \x01\n\n",
      .hangs = true},
+    {.model = "up-burst",
+     .text = STREAM_HEAD CHUNK_ONE "data: {\"error\":{\"message\":\"x\",\"code\":503}}\n\n"},
+    {.model = "up-message-burst",
+     .text = STREAM_HEAD MESSAGE_START
+     "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{"
+     "\"type\":\"text_delta\",\"text\":\"bob@exam\"}}\n\n"
+     "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":"
+     "\"x\"}}\n\n"},
     {.model = "up-message", .text = STREAM_HEAD MESSAGE_START, .later = MESSAGE_REST},
     {.model = "up-message-cut", .text = STREAM_HEAD MESSAGE_START},
     {.model = "up-count", .text = "{\"input_tokens\":17}", .is_json = true, .status = 200},
@@ -211,7 +219,7 @@ static void add(struct catalog *catalog, const char *name, const char *first, co
 
 /* Both targets of the provider that speaks Messages. */
 static void add_anthropic(struct catalog *catalog, const char *name, const char *first,
-                          const char *second)
+                          const char *second, const struct guard_rules *guard)
 {
     struct error e = {0};
     struct model_price price = {
@@ -225,6 +233,7 @@ static void add_anthropic(struct catalog *catalog, const char *name, const char 
          .price = price},
     };
     struct model model = {.name = str_from_cstr(name),
+                          .guard = guard,
                           .targets = targets,
                           .target_count = second ? 2 : 1,
                           .max_output_tokens = 500};
@@ -265,8 +274,10 @@ static void configure(struct gateway_testkit *kit)
     add(settings->catalog, "blocked-stream", "up-stream", NULL, &blocked);
     struct model patient = {.deadlines = {.between_tokens_ms = 2000}};
     add(settings->catalog, "patient", "up-stall", NULL, &patient);
-    add_anthropic(settings->catalog, "claude", "up-message-cut", "up-message");
-    add_anthropic(settings->catalog, "claude-count", "up-count", NULL);
+    add_anthropic(settings->catalog, "claude", "up-message-cut", "up-message", NULL);
+    add_anthropic(settings->catalog, "masked-burst", "up-message-burst", NULL, &masking);
+    add_anthropic(settings->catalog, "claude-count", "up-count", NULL, NULL);
+    add_anthropic(settings->catalog, "blocked-count", "up-count", NULL, &blocking);
     orchestrator_reconfigure(kit->base->o, settings);
 }
 

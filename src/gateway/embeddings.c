@@ -7,7 +7,7 @@
 #include "base/limits.h"
 #include "llm/embed_batch.h"
 #include "llm/embed_format.h"
-#include "llm/guard.h"
+#include "llm/guard_large.h"
 #include "orchestrator/plain_call.h"
 
 #define EMBEDDINGS_DIALECT "openai_embeddings"
@@ -302,8 +302,10 @@ static never_inline bool filter_texts(struct embedding *m, struct error *e)
                          STR_ARG(embed->model));
     str *texts = ARENA_ARRAY(m->arena, str, embed->text_count);
     for (size_t i = 0; i < embed->text_count; i++)
-        if (!guard_text(m->arena, rules, NULL, GUARD_REQUEST, embed->texts[i], &texts[i], e))
-            return false;
+        texts[i] = embed->texts[i];
+    struct guard_caller caller = {&m->ctx, m->arena, rules, m->plain.found, GUARD_REQUEST};
+    if (!guard_large_texts(&caller, texts, embed->text_count, e))
+        return false;
     embed->texts = texts;
     return true;
 }
@@ -333,8 +335,10 @@ static bool begin(struct embedding *m, struct error *e)
         !check_model(call, plain.model, e) || !take_rate(m, e))
         return false;
     if (plain_call_begin(call->gateway->orchestrator, call->ctx, &call->principal, &plain,
-                         &m->plain, e))
+                         &m->plain, e)) {
+        reply_call_id(call, m->plain.id);
         return true;
+    }
     middleware_correct_tokens(call->gateway, &call->principal, -request->tokens_bound);
     return false;
 }

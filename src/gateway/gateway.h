@@ -36,6 +36,8 @@ struct gateway_options {
     void *ready_owner;
     struct tracer *tracer; /* NULL: no traces */
     int64_t keep_alive_ms; /* a silent stream gets a ping this often; 0: GATEWAY_KEEP_ALIVE_MS */
+    int64_t
+        reauthorise_ms; /* keys of open model streams are looked at again this often; 0: GATEWAY_REAUTHORISE_MS */
     struct policy *policy; /* NULL: orchestrator_parts(orchestrator)->policy */
     str policy_dir;        /* shown by GET /api/v1/policies/rules; may be empty */
 };
@@ -45,5 +47,8 @@ void gateway_destroy(struct gateway *gateway);
 /* The http_handler of the server; owner is the gateway. */
 void gateway_handle(void *gateway, struct http_request *request);
 void gateway_set_draining(struct gateway *gateway);
+/* When the server has drained, on each of its loops, before gateway_destroy: until what outlives its request there has ended, or ctx's
+   deadline. */
+may_suspend_void void gateway_settle(struct gateway *gateway, struct context *ctx);
 
 #endif

@@ -7,6 +7,7 @@
 #ifndef NEXUS_GATEWAY_GATEWAY_INTERNAL_H
 #define NEXUS_GATEWAY_GATEWAY_INTERNAL_H
 
+#include "gateway/call_watch.h"
 #include "gateway/gateway.h"
 #include "gateway/rate.h"
 #include "gateway/routes.h"
@@ -29,6 +30,7 @@ struct gateway {
     struct streams *streams;
     struct response_cache *cache; /* NULL: none */
     struct embed_batch *embed_batch;
+    struct call_watches *watches;
     struct arena *arena; /* of what lives as long as the gateway */
     str openapi;         /* the document, made once */
     str openapi_etag;
@@ -46,7 +48,7 @@ struct api_call {
     const struct api_route *route; /* NULL: none fits */
     str params[ROUTE_PARAMS_MAX];
     struct principal principal;
-    str api_key; /* as presented: to authorise a stream anew */
+    digest key_digest; /* of the key as presented: to authorise a stream anew */
     str request_id;
     struct http_headers headers; /* of the reply, before it begins */
     bool is_stream_counted;
@@ -97,6 +99,7 @@ must_check bool middleware_take_stream(
 
 /* ---- reply.c ---- */
 void reply_header(struct api_call *call, str name, str value);
+void reply_call_id(struct api_call *call, uuid id); /* Nexus-Call-Id: of the usage record */
 /* Sends the common header fields with it (request id, trace, rate). */
 void reply_send(struct api_call *call, int status, str content_type, str body);
 void reply_json(struct api_call *call, int status, str body);

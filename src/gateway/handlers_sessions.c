@@ -163,7 +163,9 @@ bool route_message_create(struct api_call *call, struct error *e)
         return false;
     if (is_stream && !middleware_take_stream(call, e))
         return false;
-    if (!run_start(call->gateway->orchestrator, call->ctx, &call->principal, &request, &run_id, e))
+    /* Nobody waits for the run's end here: its message is what counts against the rate. */
+    if (!middleware_take_tokens(call, (int64_t) request.content.len / 4 + 1, e) ||
+        !run_start(call->gateway->orchestrator, call->ctx, &call->principal, &request, &run_id, e))
         return false;
     str text = run_started_text(call->ctx->arena, request.session_id, run_id);
     reply_header(call, S("Nexus-Run-Id"), uuid_str(call->ctx->arena, run_id));

@@ -252,15 +252,25 @@ static bool unauthenticated(struct error *e)
     return error_set(e, REASON_UNAUTHENTICATED, "the API key is not known, expired or revoked");
 }
 
+digest keys_digest(const struct keys *keys, str key)
+{
+    return hash_key(keys, key);
+}
+
 bool keys_authenticate(struct keys *keys, struct context *ctx, str key, struct principal *out,
                        struct error *e)
+{
+    if (key.len > KEY_BYTES_MAX)
+        return unauthenticated(e);
+    return keys_authenticate_digest(keys, ctx, keys_digest(keys, key), out, e);
+}
+
+bool keys_authenticate_digest(struct keys *keys, struct context *ctx, digest hash,
+                              struct principal *out, struct error *e)
 {
     struct record *row;
     uuid tenant_id = UUID_NONE;
     int64_t now_us = clock_unix_us(keys->clock), now_ns = clock_monotonic_ns(keys->clock);
-    if (key.len > KEY_BYTES_MAX)
-        return unauthenticated(e);
-    digest hash = hash_key(keys, key);
     if (keys_cache_find(keys->cache, hash, now_ns, now_us, ctx->arena, out))
         return true;
     uint64_t generation = keys_cache_generation(keys->cache);

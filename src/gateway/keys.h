@@ -11,6 +11,7 @@
 #ifndef NEXUS_GATEWAY_KEYS_H
 #define NEXUS_GATEWAY_KEYS_H
 
+#include "base/digest.h"
 #include "orchestrator/principal.h"
 #include "store/store.h"
 
@@ -29,6 +30,10 @@ void keys_destroy(struct keys *keys);
 /* Who is it?  REASON_UNAUTHENTICATED for unknown, expired and revoked keys alike.  Strings on ctx's arena. */
 may_suspend bool keys_authenticate(struct keys *keys, struct context *ctx, str key,
                                    struct principal *out, struct error *e);
+/* The same in two steps, for who asks again: what stands for a presented key, without being one. */
+digest keys_digest(const struct keys *keys, str key);
+may_suspend bool keys_authenticate_digest(struct keys *keys, struct context *ctx, digest hash,
+                                          struct principal *out, struct error *e);
 
 struct key_request {
     str name, user_id, role; /* user_id empty: the creator */

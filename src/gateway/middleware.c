@@ -180,11 +180,12 @@ bool middleware_authenticate(struct api_call *call, struct error *e)
     if (call->route->flags & ROUTE_PUBLIC)
         return true;
     struct principal *principal = &call->principal;
-    call->api_key = presented_key(call->request);
-    if (str_is_empty(call->api_key))
+    str key = presented_key(call->request);
+    if (str_is_empty(key))
         return error_set(e, REASON_UNAUTHENTICATED,
                          "send an API key: Authorization: Bearer nxk_... (or x-api-key)");
-    if (!keys_authenticate(call->gateway->keys, call->ctx, call->api_key, principal, e))
+    call->key_digest = keys_digest(call->gateway->keys, key);
+    if (!keys_authenticate_digest(call->gateway->keys, call->ctx, call->key_digest, principal, e))
         return false;
     principal->ip_address = str_from_cstr(call->request->peer_address);
     principal->user_agent = str_cut_utf8(http_request_header(call->request, S("User-Agent")), 512);
@@ -198,7 +199,7 @@ bool middleware_authenticate(struct api_call *call, struct error *e)
 bool middleware_reauthorise(struct api_call *call, struct error *e)
 {
     struct principal now = {0};
-    if (!keys_authenticate(call->gateway->keys, call->ctx, call->api_key, &now, e))
+    if (!keys_authenticate_digest(call->gateway->keys, call->ctx, call->key_digest, &now, e))
         return false;
     if (!str_equal(now.user_id, call->principal.user_id) || now.level < call->principal.level)
         return error_set(e, REASON_DENIED, "the key's rights have changed");
@@ -283,11 +284,9 @@ static void tell_rate(struct api_call *call, const struct rate_view *view)
     struct arena *arena = call->ctx->arena;
     if (view->limit == 0)
         return;
-    reply_header(call, S("RateLimit-Limit"), str_printf(arena, "%lld", (long long) view->limit));
-    reply_header(call, S("RateLimit-Remaining"),
-                 str_printf(arena, "%lld", (long long) view->remaining));
-    reply_header(call, S("RateLimit-Reset"),
-                 str_printf(arena, "%lld", (long long) (view->reset_ms + 999) / 1000));
+    reply_header(call, S("RateLimit-Limit"), str_i64(arena, view->limit));
+    reply_header(call, S("RateLimit-Remaining"), str_i64(arena, view->remaining));
+    reply_header(call, S("RateLimit-Reset"), str_i64(arena, (view->reset_ms + 999) / 1000));
 }
 
 bool middleware_limit(struct api_call *call, struct error *e)
@@ -310,10 +309,8 @@ bool middleware_take_tokens(struct api_call *call, int64_t tokens, struct error 
     bool fits = take_all(call, limits, count, tokens, &tightest, e);
     if (tightest.limit > 0) {
         struct arena *arena = call->ctx->arena;
-        reply_header(call, S("x-ratelimit-limit-tokens"),
-                     str_printf(arena, "%lld", (long long) tightest.limit));
-        reply_header(call, S("x-ratelimit-remaining-tokens"),
-                     str_printf(arena, "%lld", (long long) tightest.remaining));
+        reply_header(call, S("x-ratelimit-limit-tokens"), str_i64(arena, tightest.limit));
+        reply_header(call, S("x-ratelimit-remaining-tokens"), str_i64(arena, tightest.remaining));
     }
     return fits;
 }

@@ -10,6 +10,11 @@ void reply_header(struct api_call *call, str name, str value)
     http_headers_add(&call->headers, call->ctx->arena, name, value);
 }
 
+void reply_call_id(struct api_call *call, uuid id)
+{
+    reply_header(call, S("Nexus-Call-Id"), uuid_str(call->ctx->arena, id));
+}
+
 static char *write_hex(char *to, const uint8_t *bytes, size_t len)
 {
     static const char digits[] = "0123456789abcdef";

@@ -55,11 +55,24 @@ static bool fits(str pattern, str path, str params[ROUTE_PARAMS_MAX])
     }
 }
 
+/* Most paths have no parameter: then one comparison finds the row. */
+static const struct api_route *find_literal(enum http_method method, str path)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(routes); i++)
+        if (routes[i].method == method && str_equal(routes[i].path, path))
+            return &routes[i];
+    return NULL;
+}
+
 const struct api_route *routes_find(enum http_method method, str path, str params[ROUTE_PARAMS_MAX],
                                     bool *is_path_known)
 {
     enum http_method wanted = method == HTTP_HEAD ? HTTP_GET : method;
-    *is_path_known = false;
+    const struct api_route *literal =
+        str_find_char(path, '{') == STR_NOT_FOUND ? find_literal(wanted, path) : NULL;
+    *is_path_known = literal != NULL;
+    if (literal)
+        return literal;
     for (size_t i = 0; i < ARRAY_COUNT(routes); i++) {
         if (routes[i].method != wanted && *is_path_known)
             continue;

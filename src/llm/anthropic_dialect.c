@@ -141,8 +141,7 @@ static bool look_closely(struct glance_state *state, struct arena *scratch, str 
         return anthropic_error_from_json(json_get(tree, S("error")), scratch, e);
     }
     if (str_equal(type, S("message_start"))) {
-        const struct json *usage = json_path(tree, S("/message/usage"));
-        state->usage = anthropic_read_usage(usage, state->usage);
+        state->usage = anthropic_begin_usage(json_path(tree, S("/message/usage")));
     } else if (str_equal(type, S("content_block_start"))) {
         if (begins_with_content(json_get(tree, S("content_block")))) {
             measure(state, data);
@@ -150,7 +149,7 @@ static bool look_closely(struct glance_state *state, struct arena *scratch, str 
         }
     } else if (str_equal(type, S("message_delta"))) {
         str reason = json_str_or(json_get(tree, S("delta")), S("stop_reason"), STR_NONE);
-        state->usage = anthropic_read_usage(json_get(tree, S("usage")), state->usage);
+        state->usage = anthropic_end_usage(json_get(tree, S("usage")), state->usage);
         state->finish = anthropic_read_finish(reason);
         state->has_finish = true;
         *kind = GLANCE_FINISH;
@@ -163,8 +162,8 @@ static bool messages_glance(struct glance_state *state, struct arena *scratch, s
 {
     str type = type_of(event, data);
     *kind = GLANCE_LIFECYCLE;
-    if (!str_starts_with(data, S("{")))
-        return fail_glance(kind, e);
+    if (!dialect_looks_whole(data))
+        return look_closely(state, scratch, type, data, kind, e);
     if (str_equal(type, S("content_block_delta"))) {
         measure(state, data);
         *kind = GLANCE_CONTENT;
@@ -207,8 +206,24 @@ static void add_leaves(struct texts *texts, const struct json *value, uint32_t c
         add_leaves(texts, item, channel);
 }
 
+/* Complete wherever it stands, also beside pieces of the text it belongs to. */
+static void add_quote(struct texts *texts, const struct json *citation, uint32_t channel)
+{
+    size_t before = texts->count;
+    add_text(texts, json_get(citation, S("cited_text")), channel, false);
+    if (texts->count > before && texts->count <= texts->max)
+        texts->out[before].is_whole = true;
+}
+
 static void add_words(struct texts *texts, const struct json *block, uint32_t channel)
 {
+    const struct json *citation;
+    const struct json *citations = json_get(block, S("citations"));
+    struct json_iter it = json_iter(json_type(citations) == JSON_ARRAY ? citations : NULL);
+    while (json_next(&it, NULL, &citation))
+        add_quote(texts, citation, channel);
+    add_text(texts, json_get(block, S("stdout")), channel, false);
+    add_text(texts, json_get(block, S("stderr")), channel, false);
     add_text(texts, json_get(block, S("text")), channel, false);
     add_text(texts, json_get(block, S("thinking")), channel, false);
     add_text(texts, json_get(block, S("title")), channel, false);
@@ -223,6 +238,8 @@ static void add_inner(struct texts *texts, const struct json *content, uint32_t 
 {
     const struct json *block;
     add_text(texts, content, channel, false);
+    if (json_type(content) == JSON_OBJECT) /* of what a hosted tool ran */
+        add_words(texts, content, channel);
     struct json_iter it = json_iter(json_type(content) == JSON_ARRAY ? content : NULL);
     while (json_next(&it, NULL, &block)) {
         add_words(texts, block, channel);
@@ -258,6 +275,7 @@ static void add_event(struct texts *texts, const struct json *event)
     add_text(texts, json_get(delta, S("text")), channel, false);
     add_text(texts, json_get(delta, S("thinking")), channel, false);
     add_text(texts, json_get(delta, S("partial_json")), channel, true);
+    add_quote(texts, json_get(delta, S("citation")), channel);
     add_words(texts, json_get(event, S("content_block")), channel);
     add_inner(texts, json_path(event, S("/content_block/content")), channel, INNER_DEPTH);
 }
@@ -297,6 +315,7 @@ const struct dialect anthropic_messages_dialect = {
     .write_ping = messages_write_ping,
     .edit_request = messages_edit_request,
     .glance = messages_glance,
+    .stream_end = S_INIT("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"),
     .write_stream_error = messages_write_stream_error,
     .write_request = anthropic_write_request,
     .read_reply = anthropic_read_reply,

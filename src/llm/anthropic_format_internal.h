@@ -8,6 +8,10 @@
 
 /* A usage object; `so_far` keeps what the object leaves out (message_delta after message_start). */
 struct usage anthropic_read_usage(const struct json *usage, struct usage so_far);
+/* Of a stream: message_start tells the input, and an output that has only begun, so nothing is reported before message_delta tells the rest.
+   A stream that breaks between the two is booked by what was seen of it. */
+struct usage anthropic_begin_usage(const struct json *usage);
+struct usage anthropic_end_usage(const struct json *usage, struct usage begun);
 enum finish anthropic_read_finish(str reason);
 str anthropic_finish_word(enum finish finish);
 void anthropic_write_usage(struct json_writer *w, const struct usage *usage);

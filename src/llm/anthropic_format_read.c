@@ -168,21 +168,6 @@ static bool read_result_content(struct arena *arena, const struct json *block,
     return true;
 }
 
-/* The name that the call with this id had; the nearest one before counts. */
-static str find_call_name(const struct prompt_message *messages, size_t count, str call_id)
-{
-    for (size_t i = count; i-- > 0;) {
-        for (size_t k = 0; k < messages[i].part_count; k++) {
-            const struct part *part = &messages[i].parts[k];
-            if (part->kind == PART_TOOL_CALL && str_equal(part->call_id, call_id))
-                return part->name;
-        }
-        if (messages[i].role == ROLE_USER)
-            break;
-    }
-    return STR_NONE;
-}
-
 static bool read_result(struct arena *arena, const struct json *block, const struct place *place,
                         struct prompt *out, struct result_images images, struct error *e)
 {
@@ -191,7 +176,7 @@ static bool read_result(struct arena *arena, const struct json *block, const str
     if (!json_to_str(json_get(block, S("tool_use_id")), &result->call_id))
         return fail(place, e, ".tool_use_id must be a string");
     result->is_error = json_bool_or(block, S("is_error"), false);
-    result->name = find_call_name(out->messages, out->message_count, result->call_id);
+    result->name = prompt_call_name(out->messages, out->message_count, result->call_id);
     if (!read_result_content(arena, block, place, result, images, e))
         return false;
     out->messages[out->message_count++] =
@@ -305,19 +290,6 @@ static bool read_conversation(struct arena *arena, const struct json *body, stru
 
 /* ---- tools ---- */
 
-static bool is_tool_name(str name)
-{
-    if (name.len == 0 || name.len > TOOL_NAME_LONGEST)
-        return false;
-    for (size_t i = 0; i < name.len; i++) {
-        char c = name.ptr[i];
-        bool is_letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-        if (!is_letter && !(c >= '0' && c <= '9') && c != '_' && c != '-')
-            return false;
-    }
-    return true;
-}
-
 /* Tools of the API's own have a type: they stay in extra. */
 static bool is_custom(const struct json *tool)
 {
@@ -332,7 +304,7 @@ static bool read_tool(struct arena *arena, const struct json *tool, size_t index
                                S_INIT("input_examples")};
     const struct json *schema = json_get(tool, S("input_schema"));
     out->name = json_str_or(tool, S("name"), STR_NONE);
-    if (!is_tool_name(out->name))
+    if (!prompt_is_tool_name(out->name, TOOL_NAME_LONGEST))
         return error_set(e, REASON_SCHEMA,
                          "tools[%zu].name must be 1 to %d letters, digits, '_' or '-'", index,
                          TOOL_NAME_LONGEST);
@@ -542,6 +514,16 @@ static bool read_extra(struct arena *arena, const struct json *body, struct prom
     return json_parse(arena, strbuf_str(&text), (struct json_limits){0}, &out->extra, e);
 }
 
+/* A conversation of which the provider holds a part: without that part it would be answered wrongly. */
+static bool check_thread(const struct json *body, struct error *e)
+{
+    enum json_type type = json_type(json_get(body, S("thread")));
+    return type == JSON_ABSENT || type == JSON_NULL ||
+           error_set(
+               e, REASON_UNSUPPORTED,
+               "thread: this model keeps no conversation; leave it out and send all messages");
+}
+
 bool anthropic_read_request(struct arena *arena, const struct json *body, struct prompt *out,
                             bool *is_stream, struct error *e)
 {
@@ -553,7 +535,7 @@ bool anthropic_read_request(struct arena *arena, const struct json *body, struct
         return false;
     if (prompt.model.len == 0)
         return error_set(e, REASON_SCHEMA, "model must not be empty");
-    if (!read_conversation(arena, body, &prompt, e) ||
+    if (!check_thread(body, e) || !read_conversation(arena, body, &prompt, e) ||
         !read_tools(arena, json_get(body, S("tools")), &prompt, e) ||
         !read_tool_choice(json_get(body, S("tool_choice")), &prompt, e) ||
         !read_settings(arena, body, &prompt, &streams, e) || !read_extra(arena, body, &prompt, e))

@@ -37,6 +37,23 @@ struct usage anthropic_read_usage(const struct json *object, struct usage so_far
     return usage;
 }
 
+struct usage anthropic_begin_usage(const struct json *object)
+{
+    struct usage usage = anthropic_read_usage(object, (struct usage){0});
+    usage.is_reported = false;
+    return usage;
+}
+
+struct usage anthropic_end_usage(const struct json *object, struct usage begun)
+{
+    struct usage so_far = begun;
+    if (json_type(json_get(object, S("output_tokens"))) == JSON_ABSENT)
+        return begun;
+    so_far.is_reported = begun.is_reported || begun.input_tokens > 0;
+    struct usage usage = anthropic_read_usage(object, so_far);
+    return usage.is_reported ? usage : begun;
+}
+
 enum finish anthropic_read_finish(str reason)
 {
     static const struct {
@@ -190,7 +207,7 @@ static void read_message_start(const struct json *event, struct anthropic_stream
               &state->id);
     keep_name(json_str_or(message, S("model"), STR_NONE), state->model_buffer,
               sizeof state->model_buffer, &state->model);
-    state->usage = anthropic_read_usage(json_get(message, S("usage")), state->usage);
+    state->usage = anthropic_begin_usage(json_get(message, S("usage")));
 }
 
 static bool begin_call(struct arena *arena, struct anthropic_stream_state *state,
@@ -287,7 +304,7 @@ static void read_message_delta(const struct json *event, struct anthropic_stream
         anthropic_read_finish(json_str_or(json_get(event, S("delta")), S("stop_reason"), STR_NONE));
     if (finish != FINISH_NONE)
         state->finish = finish;
-    state->usage = anthropic_read_usage(json_get(event, S("usage")), state->usage);
+    state->usage = anthropic_end_usage(json_get(event, S("usage")), state->usage);
 }
 
 bool anthropic_read_event(struct arena *arena, const struct json *event,

@@ -294,6 +294,11 @@ static void test_what_chat_cannot_say_is_refused(void **state)
     }
     prompt.extra = parse("{\"n\":1,\"logprobs\":false,\"seed\":1}");
     assert_true(anthropic_check_prompt(&prompt, &e));
+    bool is_stream;
+    assert_false(anthropic_read_request(
+        arena, parse(ASK("\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"thread\":{}")),
+        &prompt, &is_stream, &e));
+    assert_int_equal(e.reason, REASON_UNSUPPORTED);
 }
 
 static void test_a_pdf_goes_both_ways(void **state)
@@ -686,6 +691,7 @@ static void test_a_glance_needs_no_event_name(void **state)
                "{\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":4,"
                "\"output_tokens\":1}}}"),
         GLANCE_LIFECYCLE);
+    assert_false(seen.usage.is_reported); /* the output has only begun */
     assert_int_equal(glance(&seen, "", "{ \"type\" : \"content_block_delta\",\"index\":0}"),
                      GLANCE_CONTENT);
     assert_int_equal(glance(&seen, "", "{\"index\":0,\"type\":\"content_block_delta\"}"),
@@ -709,6 +715,10 @@ static void test_a_glance_needs_no_event_name(void **state)
     assert_int_equal(seen.finish, FINISH_LENGTH);
     assert_int_equal(seen.usage.input_tokens, 4);
     assert_int_equal(seen.usage.output_tokens, 12);
+    assert_true(seen.usage.is_reported);
+    assert_int_equal(
+        glance(&seen, "content_block_delta", "{\"type\":\"content_block_delta\",\"del"),
+        GLANCE_ERROR);
     assert_int_equal(glance(&seen, "message_stop", "{\"type\":\"message_stop\"}"), GLANCE_END);
     assert_int_equal(glance(&seen, "", "nonsense"), GLANCE_ERROR);
     assert_int_equal(glance(&seen, "message_start", "{nonsense"), GLANCE_ERROR);
@@ -718,9 +728,32 @@ static void test_a_glance_needs_no_event_name(void **state)
         GLANCE_ERROR);
 }
 
+static void test_the_filter_sees_what_is_quoted_and_printed(void **state)
+{
+    (void) state;
+    struct dialect_text texts[8];
+    size_t count = anthropic_messages_dialect.texts(
+        DOCUMENT_REPLY,
+        parse("{\"content\":[{\"type\":\"text\",\"text\":\"a\",\"citations\":[{\"cited_text\":"
+              "\"b\"}]},"
+              "{\"type\":\"code_execution_tool_result\",\"content\":{\"stdout\":\"c\",\"stderr\":"
+              "\"d\"}}]}"),
+        texts, ARRAY_COUNT(texts));
+    assert_int_equal(count, 4);
+    count = anthropic_messages_dialect.texts(
+        DOCUMENT_EVENT,
+        parse(
+            "{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"citations_delta\","
+            "\"citation\":{\"cited_text\":\"b\"}}}"),
+        texts, ARRAY_COUNT(texts));
+    assert_int_equal(count, 1);
+    assert_true(texts[0].is_whole); /* no piece of the text around it */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_filter_sees_what_is_quoted_and_printed),
         cmocka_unit_test(test_a_request_is_the_same_after_reading_and_writing),
         cmocka_unit_test(test_a_result_becomes_a_message_of_its_own_and_its_image_follows),
         cmocka_unit_test(test_chat_messages_become_turns),

@@ -160,6 +160,12 @@ void dialect_data_end(struct strbuf *out);
    A name inside a string is written with escapes and does not fit. */
 bool dialect_may_hold(str data, str quoted_member);
 
+/* Does it begin and end as a JSON object?  Garbage and what was cut off mostly do not: then it is worth a parse. */
+static inline bool dialect_looks_whole(str data)
+{
+    return data.len >= 2 && data.ptr[0] == '{' && data.ptr[data.len - 1] == '}';
+}
+
 /* prefix + hex of a UUID, on the arena. */
 str dialect_answer_id(const struct dialect *dialect, struct arena *arena, uuid id);
 

@@ -11,6 +11,8 @@
 
 #include <stdlib.h>
 
+enum { SETTLE_MS = 1 };
+
 struct job {
     const struct embed_call *call;
     struct context *ctx;
@@ -590,6 +592,13 @@ bool embed_batch_run(struct embed_batch *batch, struct context *ctx, const struc
     group->caller_count--;
     close_if_idle(group);
     return finish_job(&job, was_woken, out, e);
+}
+
+void embed_batch_settle(struct embed_batch *batch, struct context *ctx)
+{
+    struct error late = {0};
+    while (!list_is_empty(&lane_here(batch)->groups) && context_sleep_ms(ctx, SETTLE_MS, &late))
+        ;
 }
 
 /* ---- life ---- */

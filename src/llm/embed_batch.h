@@ -47,4 +47,8 @@ may_suspend bool embed_batch_run(struct embed_batch *batch, struct context *ctx,
                                  const struct embed_call *call, struct embed_outcome *out,
                                  struct error *e);
 
+/* Callers that left may leave cancelled upstream calls behind, which end soon: until those of this loop have, or ctx's deadline.
+   embed_batch_destroy must not find any. */
+may_suspend_void void embed_batch_settle(struct embed_batch *batch, struct context *ctx);
+
 #endif

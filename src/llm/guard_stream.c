@@ -59,8 +59,8 @@ static int channel_of(const struct delta *delta)
 /* Does this delta end what the channel wrote?  Arguments of calls may come side by side. */
 static bool ends(const struct delta *delta, int channel)
 {
-    if (channel == channel_of(delta))
-        return false;
+    if (channel == channel_of(delta)) /* a whole block is a part of its own */
+        return str_starts_with(delta->opaque, S("{\"type\""));
     return delta->kind != DELTA_TOOL_ARGUMENTS || channel < CHANNEL_CALLS;
 }
 
@@ -120,6 +120,13 @@ static bool pass(struct guard_stream *s, struct delta *delta)
         return true;
     strbuf_init(&text, s->arena, SIZE_MAX);
     s->is_failed = !guard_channel_feed(channel_at(s, i), &s->watch, delta->text, &text);
+    if (!s->is_failed && str_starts_with(delta->opaque, S("{"))) {
+        /* It ends its part: what is held back belongs before it. */
+        s->is_failed = !guard_channel_end(s->channels[i], &s->watch, &text);
+        drop_channel(s, i);
+    }
+    if (s->is_failed)
+        delta->opaque = STR_NONE;
     delta->text = strbuf_str(&text);
     return text.len > 0 || !str_is_empty(delta->opaque);
 }

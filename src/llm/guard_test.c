@@ -213,7 +213,7 @@ static void script_close(struct reply_stream *stream)
 }
 static const struct reply_stream_ops script_ops = {script_next, script_close};
 
-/* "T:text|R:reasoning|C0:name|A0:arguments|END", pieces of equal kind joined */
+/* "T:text|R:reasoning<opaque>|C0:name|A0:arguments|END", pieces of equal kind joined */
 static str play(const struct guard_rules *rules, const struct delta *deltas, size_t count,
                 struct error *e)
 {
@@ -236,6 +236,7 @@ static str play(const struct guard_rules *rules, const struct delta *deltas, siz
             strbuf_add_char(&out, ':');
         }
         strbuf_add(&out, delta.kind == DELTA_TOOL_CALL ? delta.name : delta.text);
+        strbuf_add(&out, delta.opaque);
         last = delta;
         if (delta.kind == DELTA_END)
             break;
@@ -287,6 +288,22 @@ static void test_a_stream_is_masked_across_its_pieces(void **state)
     expect_str(play(&masks, deltas, ARRAY_COUNT(deltas), NULL),
                S("R:think of [NAME]|T:I asked [NAME]. About "
                  "[DIGITS]|C0:f|A0:{\"q\":\"[NAME]\"}|C1:g|A1:\"[DIGITS]\"|E:"));
+}
+
+static void test_a_signature_comes_after_all_of_its_thought(void **state)
+{
+    (void) state;
+    static const struct delta deltas[] = {
+        {.kind = DELTA_REASONING, .text = S_INIT("of Mal")},
+        {.kind = DELTA_REASONING, .opaque = S_INIT("{\"signature\":\"s\"}")},
+        {.kind = DELTA_REASONING, .text = S_INIT("lory and of Mal")},
+        {.kind = DELTA_REASONING, .opaque = S_INIT("{\"type\":\"redacted_thinking\"}")},
+        {.kind = DELTA_REASONING, .text = S_INIT("lory")},
+        {.kind = DELTA_END},
+    };
+    expect_str(play(&masks, deltas, ARRAY_COUNT(deltas), NULL),
+               S("R:of Mal{\"signature\":\"s\"}lory and of Mal{\"type\":\"redacted_thinking\"}"
+                 "lory|E:"));
 }
 
 static void test_calls_may_come_side_by_side(void **state)
@@ -632,6 +649,7 @@ int main(void)
         WITH_ARENA(test_findings_are_counted),
         WITH_ARENA(test_arguments_stay_json_however_they_are_cut),
         WITH_ARENA(test_a_stream_is_masked_across_its_pieces),
+        WITH_ARENA(test_a_signature_comes_after_all_of_its_thought),
         WITH_ARENA(test_calls_may_come_side_by_side),
         WITH_ARENA(test_a_blocked_stream_gives_what_came_before_and_fails),
         WITH_ARENA(test_a_cut_stream_stays_an_error),

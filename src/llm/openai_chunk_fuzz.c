@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             break;
         for (size_t i = 0; i < count; i++) {
             ensure(deltas[i].index >= 0 && deltas[i].index < PROVIDER_TOOL_CALLS_MAX);
-            openai_write_chunk(&w, &answer, &deltas[i], i == 0);
+            openai_write_chunk(&w, &answer, &deltas[i], NULL, i == 0);
         }
     }
     json_array_end(&w);

@@ -85,7 +85,10 @@ static void chat_write_error(struct json_writer *w, const struct error *e, str r
 
 struct chat_writer {
     const struct dialect_answer *answer;
-    bool has_begun; /* the first chunk carries the role */
+    bool has_begun;        /* the first chunk carries the role */
+    struct arena *arena;   /* of the thought; NULL until there is one */
+    struct strbuf thought; /* what came of the one in work, for the block that ends it */
+    int thought_count;
 };
 
 static void chat_writer_open(void *memory, const struct dialect_answer *answer)
@@ -93,17 +96,51 @@ static void chat_writer_open(void *memory, const struct dialect_answer *answer)
     *(struct chat_writer *) memory = (struct chat_writer){.answer = answer};
 }
 
+static void chat_writer_close(void *memory)
+{
+    struct chat_writer *writer = memory;
+    arena_destroy(writer->arena);
+    writer->arena = NULL;
+}
+
+/* A signature belongs to a text that has long been sent, piece by piece: who sends the block back needs both.  True: the delta ends a
+   block. */
+static bool gather_thought(struct chat_writer *writer, const struct delta *delta)
+{
+    bool is_end = str_starts_with(delta->opaque, S("{"));
+    bool is_signed_nowhere =
+        delta->kind != DELTA_REASONING || str_starts_with(delta->opaque, S("\""));
+    if (!writer->arena && (is_signed_nowhere || (delta->text.len == 0 && !is_end)))
+        return false;
+    if (!writer->arena) {
+        writer->arena = arena_create(4 * (size_t) PROVIDER_ANSWER_BYTES_MAX);
+        strbuf_init(&writer->thought, writer->arena, PROVIDER_ANSWER_BYTES_MAX);
+    }
+    if (is_signed_nowhere)
+        strbuf_truncate(&writer->thought, 0);
+    else
+        strbuf_add(&writer->thought, delta->text);
+    return delta->kind == DELTA_REASONING && is_end;
+}
+
 static void chat_writer_delta(void *memory, const struct delta *delta, struct strbuf *out)
 {
     struct chat_writer *writer = memory;
     struct openai_answer head = to_openai(writer->answer);
     struct json_writer w;
+    bool ends_thought = gather_thought(writer, delta);
+    struct openai_thinking thinking = {strbuf_str(&writer->thought), writer->thought_count};
     dialect_data_begin(out, STR_NONE, &w);
-    openai_write_chunk(&w, &head, delta, !writer->has_begun);
+    openai_write_chunk(&w, &head, delta, ends_thought ? &thinking : NULL, !writer->has_begun);
     dialect_data_end(out);
     writer->has_begun = true;
+    if (ends_thought) {
+        strbuf_truncate(&writer->thought, 0);
+        writer->thought_count++;
+    }
     if (delta->kind != DELTA_END)
         return;
+    chat_writer_close(writer);
     if (writer->answer->wants_usage) {
         dialect_data_begin(out, STR_NONE, &w);
         openai_write_usage_chunk(&w, &head, &delta->usage);
@@ -122,8 +159,8 @@ static void chat_write_stream_error(const struct error *e, struct strbuf *out)
 
 static void chat_writer_error(void *memory, const struct error *e, struct strbuf *out)
 {
-    (void) memory;
     chat_write_stream_error(e, out);
+    chat_writer_close(memory);
 }
 
 static void chat_write_ping(struct strbuf *out)
@@ -231,13 +268,10 @@ static bool chat_glance(struct glance_state *state, struct arena *scratch, str e
         *kind = GLANCE_END;
         return true;
     }
-    if (!state->has_content || dialect_may_hold(data, S("\"finish_reason\"")) ||
-        dialect_may_hold(data, S("\"usage\"")) || dialect_may_hold(data, S("\"error\"")))
+    if (!state->has_content || !dialect_looks_whole(data) ||
+        dialect_may_hold(data, S("\"finish_reason\"")) || dialect_may_hold(data, S("\"usage\"")) ||
+        dialect_may_hold(data, S("\"error\"")))
         return look_closely(state, scratch, data, kind, e);
-    if (!str_starts_with(data, S("{"))) {
-        *kind = GLANCE_ERROR;
-        return error_set(e, REASON_PROVIDER_PROTOCOL, "the provider sent a chunk that is not JSON");
-    }
     measure(state, data);
     *kind = GLANCE_CONTENT;
     return true;
@@ -281,8 +315,19 @@ static void add_content(struct texts *texts, const struct json *content, uint32_
     }
 }
 
-/* Channels of a choice: content, refusal, reasoning (two names), then its calls. */
-enum { CHANNEL_CONTENT, CHANNEL_REFUSAL, CHANNEL_REASONING, CHANNEL_CALLS = 8, CHANNELS = 1024 };
+/* Channels of a choice: content, refusal, reasoning (two names), older servers' forms of a call and of a text, what an audio says,
+   reasoning in a list, then its calls. */
+enum {
+    CHANNEL_CONTENT,
+    CHANNEL_REFUSAL,
+    CHANNEL_REASONING,
+    CHANNEL_FUNCTION,
+    CHANNEL_TEXT,
+    CHANNEL_AUDIO,
+    CHANNEL_DETAILS,
+    CHANNEL_CALLS = 8,
+    CHANNELS = 1024
+};
 
 static void add_message(struct texts *texts, const struct json *message, uint32_t base)
 {
@@ -292,12 +337,22 @@ static void add_message(struct texts *texts, const struct json *message, uint32_
     add_text(texts, json_get(message, S("refusal")), base + CHANNEL_REFUSAL, false);
     add_text(texts, json_get(message, S("reasoning_content")), base + CHANNEL_REASONING, false);
     add_text(texts, json_get(message, S("reasoning")), base + CHANNEL_REASONING, false);
+    add_text(texts, json_path(message, S("/function_call/arguments")), base + CHANNEL_FUNCTION,
+             true);
+    add_text(texts, json_path(message, S("/audio/transcript")), base + CHANNEL_AUDIO, false);
+    const struct json *detail, *details = json_get(message, S("reasoning_details"));
+    struct json_iter it = json_iter(json_type(details) == JSON_ARRAY ? details : NULL);
+    while (json_next(&it, NULL, &detail)) {
+        add_text(texts, json_get(detail, S("text")), base + CHANNEL_DETAILS, false);
+        add_text(texts, json_get(detail, S("summary")), base + CHANNEL_DETAILS, false);
+    }
     const struct json *calls = json_get(message, S("tool_calls"));
-    struct json_iter it = json_iter(json_type(calls) == JSON_ARRAY ? calls : NULL);
+    it = json_iter(json_type(calls) == JSON_ARRAY ? calls : NULL);
     while (json_next(&it, NULL, &call)) {
         int64_t index = json_i64_or(call, S("index"), place++);
         uint32_t channel = base + CHANNEL_CALLS + (uint32_t) (index & (CHANNELS / 2 - 1));
         add_text(texts, json_path(call, S("/function/arguments")), channel, true);
+        add_text(texts, json_path(call, S("/custom/input")), channel, false);
     }
 }
 
@@ -314,7 +369,11 @@ static size_t chat_texts(enum dialect_document what, const struct json *tree,
         const struct json *message =
             is_request ? item : json_get(item, what == DOCUMENT_EVENT ? S("delta") : S("message"));
         add_message(&texts, message, index * CHANNELS);
+        if (!is_request)
+            add_text(&texts, json_get(item, S("text")), index * CHANNELS + CHANNEL_TEXT, false);
     }
+    if (is_request) /* what the caller expects to be answered */
+        add_content(&texts, json_path(tree, S("/prediction/content")), place * CHANNELS);
     return texts.count;
 }
 
@@ -331,6 +390,7 @@ const struct dialect openai_chat_dialect = {
     .writer_open = chat_writer_open,
     .writer_delta = chat_writer_delta,
     .writer_error = chat_writer_error,
+    .writer_close = chat_writer_close,
     .write_ping = chat_write_ping,
     .edit_request = chat_edit_request,
     .glance = chat_glance,

@@ -151,10 +151,12 @@ static void test_an_error_in_a_stream_keeps_its_class(void **state)
         {"<html>", REASON_PROVIDER_PROTOCOL},
         {"[1]", REASON_PROVIDER_PROTOCOL},
         {"{", REASON_PROVIDER_PROTOCOL},
+        {"{\"choices\":[{\"delta\":{\"cont", REASON_PROVIDER_PROTOCOL},
     };
-    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+    for (size_t n = 0; n < 2 * ARRAY_COUNT(cases); n++) {
         OWNED(arena) arena = arena_create(0);
-        struct glance_state seen = {0};
+        size_t i = n / 2;
+        struct glance_state seen = {.has_content = n % 2 == 1}; /* before content and behind it */
         enum glance_kind kind;
         struct error e = {0};
         assert_false(chat->glance(&seen, arena, STR_NONE, str_from_cstr(cases[i].data), &kind, &e));
@@ -210,6 +212,61 @@ static void test_deltas_become_chunks_that_end_with_done(void **state)
     assert_true(str_starts_with(strbuf_str(&out), S("data: {\"error\":{\"message\":\"busy\"")));
 }
 
+static void test_a_streamed_thought_ends_with_a_block_that_can_go_back_alone(void **state)
+{
+    (void) state;
+    OWNED(arena) arena = arena_create(0);
+    struct dialect_answer answer = {.id = S("chatcmpl-1"), .model = S("m")};
+    static const struct delta deltas[] = {
+        {.kind = DELTA_REASONING, .text = S_INIT("first ")},
+        {.kind = DELTA_REASONING, .text = S_INIT("thought")},
+        {.kind = DELTA_REASONING, .opaque = S_INIT("{\"signature\":\"s1\"}")},
+        {.kind = DELTA_REASONING,
+         .opaque = S_INIT("{\"type\":\"redacted_thinking\",\"data\":\"d\"}")},
+        {.kind = DELTA_REASONING, .text = S_INIT("unsigned"), .opaque = S_INIT("\"reasoning\"")},
+        {.kind = DELTA_REASONING, .text = S_INIT("two")},
+        {.kind = DELTA_REASONING, .text = S_INIT("!"), .opaque = S_INIT("{\"signature\":\"s2\"}")}};
+    static const char *const blocks[] = {
+        NULL,
+        NULL,
+        "{\"index\":0,\"type\":\"thinking\",\"thinking\":\"first thought\",\"signature\":\"s1\"}",
+        "{\"index\":1,\"type\":\"redacted_thinking\",\"data\":\"d\"}",
+        NULL,
+        NULL,
+        "{\"index\":2,\"type\":\"thinking\",\"thinking\":\"two!\",\"signature\":\"s2\"}"};
+    void *writer = arena_alloc(arena, chat->writer_bytes);
+    chat->writer_open(writer, &answer);
+    for (size_t i = 0; i < ARRAY_COUNT(deltas); i++) {
+        struct strbuf out;
+        strbuf_init(&out, arena, 1 << 16);
+        chat->writer_delta(writer, &deltas[i], &out);
+        str expected = str_printf(arena, "\"thinking_blocks\":[%s]", blocks[i] ? blocks[i] : "");
+        bool has_block = str_find(strbuf_str(&out), S("thinking_blocks")) != STR_NOT_FOUND;
+        assert_int_equal(has_block, blocks[i] != NULL);
+        assert_true(!has_block || str_find(strbuf_str(&out), expected) != STR_NOT_FOUND);
+    }
+    chat->writer_close(writer);
+}
+
+/* The SDK's stream helper leaves each block's place in its list. */
+static void test_a_thought_put_together_from_a_stream_goes_back_as_it_was(void **state)
+{
+    (void) state;
+    OWNED(arena) arena = arena_create(0);
+    struct prompt prompt;
+    struct error e = {0};
+    assert_true(chat->to_prompt(
+        arena,
+        parsed(arena, "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"content\":\"a\","
+                      "\"thinking_blocks\":[{\"index\":0,\"type\":\"thinking\",\"thinking\":\"t\","
+                      "\"signature\":\"s\"},{\"index\":1,\"type\":\"redacted_thinking\",\"data\":"
+                      "\"d\"}]}]}"),
+        &prompt, &e));
+    const struct part *parts = prompt.messages[0].parts;
+    assert_true(str_equal(parts[0].opaque, S("{\"signature\":\"s\"}")));
+    assert_true(str_equal(parts[1].opaque, S("{\"type\":\"redacted_thinking\",\"data\":\"d\"}")));
+}
+
 static void test_the_filter_sees_every_text_with_its_channel(void **state)
 {
     (void) state;
@@ -229,6 +286,35 @@ static void test_the_filter_sees_every_text_with_its_channel(void **state)
                                       "\"function\":{\"arguments\":\"c\"}}]}}]}"),
                         texts, 1);
     assert_int_equal(count, 3); /* more than fit: told */
+}
+
+static void test_the_filter_sees_texts_in_less_usual_places(void **state)
+{
+    (void) state;
+    OWNED(arena) arena = arena_create(0);
+    struct dialect_text texts[16];
+    assert_int_equal(
+        chat->texts(
+            DOCUMENT_REQUEST,
+            parsed(arena, "{\"messages\":[{\"function_call\":{\"name\":\"f\",\"arguments\":\"a\"}},"
+                          "{\"tool_calls\":[{\"custom\":{\"name\":\"f\",\"input\":\"b\"}}]}],"
+                          "\"prediction\":{\"type\":\"content\",\"content\":\"c\"}}"),
+            texts, ARRAY_COUNT(texts)),
+        3);
+    assert_int_equal(
+        chat->texts(DOCUMENT_EVENT,
+                    parsed(arena, "{\"choices\":[{\"index\":0,\"text\":\"a\",\"delta\":{"
+                                  "\"function_call\":{\"arguments\":\"b\"},\"audio\":{"
+                                  "\"transcript\":\"c\"},\"reasoning_details\":[{\"text\":\"d\","
+                                  "\"summary\":\"e\"}]}}]}"),
+                    texts, ARRAY_COUNT(texts)),
+        5);
+    assert_int_equal(chat->texts(DOCUMENT_REPLY,
+                                 parsed(arena, "{\"choices\":[{\"index\":0,\"message\":{"
+                                               "\"function_call\":{\"arguments\":\"a\"}}}]}"),
+                                 texts, ARRAY_COUNT(texts)),
+                     1);
+    assert_true(texts[0].is_json);
 }
 
 static void test_ids_have_the_dialects_prefix(void **state)
@@ -251,7 +337,10 @@ int main(void)
         cmocka_unit_test(test_an_error_in_a_stream_keeps_its_class),
         cmocka_unit_test(test_chunks_of_joined_tokens_are_estimated_by_their_bytes),
         cmocka_unit_test(test_deltas_become_chunks_that_end_with_done),
+        cmocka_unit_test(test_a_streamed_thought_ends_with_a_block_that_can_go_back_alone),
+        cmocka_unit_test(test_a_thought_put_together_from_a_stream_goes_back_as_it_was),
         cmocka_unit_test(test_the_filter_sees_every_text_with_its_channel),
+        cmocka_unit_test(test_the_filter_sees_texts_in_less_usual_places),
         cmocka_unit_test(test_ids_have_the_dialects_prefix),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,9 +84,17 @@ must_check bool openai_read_chunk(struct arena *arena, const struct json *chunk,
 /* finish (inferred when the server ended without one), usage, id and model of the whole stream. */
 struct delta openai_end_delta(const struct openai_stream_state *state);
 
-/* delta -> chunk(s) of a streamed answer: appends the JSON of one chat.completion.chunk. */
+/* What a chunk says of the thinking block that its delta ends (whose opaque is an object): all of its text, so that the block
+ * alone can go back, and its place among the answer's, by which the official SDKs put lists together. */
+struct openai_thinking {
+    str text;
+    int index;
+};
+/* delta -> chunk(s) of a streamed answer: appends the JSON of one chat.completion.chunk.  `thinking` may be NULL: the delta's own
+ * text, the first block. */
 void openai_write_chunk(struct json_writer *w, const struct openai_answer *answer,
-                        const struct delta *delta, bool is_first);
+                        const struct delta *delta, const struct openai_thinking *thinking,
+                        bool is_first);
 void openai_write_usage_chunk(struct json_writer *w, const struct openai_answer *answer,
                               const struct usage *usage);
 

@@ -66,8 +66,10 @@ static void write_joined(struct json_writer *w, str key, const struct reply *rep
         json_put_raw(w, key, S("null"));
 }
 
-/* One of another API's thinking blocks, made of a part's or a delta's opaque; false when there is none. */
-static bool write_thinking_block(struct json_writer *w, str text, str opaque)
+enum { NO_INDEX = -1 };
+
+/* One of another API's thinking blocks, made of a part's or a delta's opaque. */
+static void write_thinking_block(struct json_writer *w, str text, str opaque, int index)
 {
     const struct json *tree = NULL;
     struct error ignored = {0};
@@ -75,19 +77,21 @@ static bool write_thinking_block(struct json_writer *w, str text, str opaque)
     str signature;
     if (!str_starts_with(opaque, S("{")) ||
         !json_parse(w->out->arena, opaque, limits, &tree, &ignored))
-        return false;
-    if (json_type(json_get(tree, S("type"))) == JSON_STRING) {
-        json_write_raw(w, opaque);
-        return true;
-    }
-    if (!json_to_str(json_get(tree, S("signature")), &signature))
-        return false;
+        return;
+    bool is_whole = json_type(json_get(tree, S("type"))) == JSON_STRING;
+    if (!is_whole && !json_to_str(json_get(tree, S("signature")), &signature))
+        return;
     json_object_begin(w);
-    json_put_str(w, S("type"), S("thinking"));
-    json_put_str(w, S("thinking"), text);
-    json_put_str(w, S("signature"), signature);
+    if (index != NO_INDEX)
+        json_put_i64(w, S("index"), index);
+    if (is_whole) {
+        openai_write_members(w, tree);
+    } else {
+        json_put_str(w, S("type"), S("thinking"));
+        json_put_str(w, S("thinking"), text);
+        json_put_str(w, S("signature"), signature);
+    }
     json_object_end(w);
-    return true;
 }
 
 static void write_thinking_blocks(struct json_writer *w, const struct reply *reply)
@@ -102,7 +106,7 @@ static void write_thinking_blocks(struct json_writer *w, const struct reply *rep
     json_array_begin(w);
     for (size_t i = 0; i < reply->part_count; i++) {
         if (reply->parts[i].kind == PART_REASONING)
-            write_thinking_block(w, reply->parts[i].text, reply->parts[i].opaque);
+            write_thinking_block(w, reply->parts[i].text, reply->parts[i].opaque, NO_INDEX);
     }
     json_array_end(w);
 }
@@ -181,7 +185,8 @@ static void write_call_delta(struct json_writer *w, const struct delta *delta)
     json_array_end(w);
 }
 
-static void write_reasoning_delta(struct json_writer *w, const struct delta *delta)
+static void write_reasoning_delta(struct json_writer *w, const struct delta *delta,
+                                  const struct openai_thinking *thinking)
 {
     if (delta->text.len > 0 || !str_starts_with(delta->opaque, S("{")))
         json_put_str(w, S("reasoning_content"), delta->text);
@@ -189,11 +194,13 @@ static void write_reasoning_delta(struct json_writer *w, const struct delta *del
         return;
     json_key(w, S("thinking_blocks"));
     json_array_begin(w);
-    write_thinking_block(w, delta->text, delta->opaque);
+    write_thinking_block(w, thinking ? thinking->text : delta->text, delta->opaque,
+                         thinking ? thinking->index : 0);
     json_array_end(w);
 }
 
-static void write_delta(struct json_writer *w, const struct delta *delta, bool is_first)
+static void write_delta(struct json_writer *w, const struct delta *delta,
+                        const struct openai_thinking *thinking, bool is_first)
 {
     json_object_begin(w);
     if (is_first)
@@ -204,7 +211,7 @@ static void write_delta(struct json_writer *w, const struct delta *delta, bool i
                      str_equal(delta->opaque, OPENAI_MEMBER_REFUSAL) ? S("refusal") : S("content"),
                      delta->text);
         break;
-    case DELTA_REASONING: write_reasoning_delta(w, delta); break;
+    case DELTA_REASONING: write_reasoning_delta(w, delta, thinking); break;
     case DELTA_TOOL_CALL:
     case DELTA_TOOL_ARGUMENTS: write_call_delta(w, delta); break;
     case DELTA_END: break;
@@ -213,7 +220,8 @@ static void write_delta(struct json_writer *w, const struct delta *delta, bool i
 }
 
 void openai_write_chunk(struct json_writer *w, const struct openai_answer *answer,
-                        const struct delta *delta, bool is_first)
+                        const struct delta *delta, const struct openai_thinking *thinking,
+                        bool is_first)
 {
     json_object_begin(w);
     write_head(w, answer, S("chat.completion.chunk"));
@@ -222,7 +230,7 @@ void openai_write_chunk(struct json_writer *w, const struct openai_answer *answe
     json_object_begin(w);
     json_put_i64(w, S("index"), 0);
     json_key(w, S("delta"));
-    write_delta(w, delta, is_first);
+    write_delta(w, delta, thinking, is_first);
     json_put_raw(w, S("logprobs"), S("null"));
     if (delta->kind == DELTA_END)
         json_put_str(w, S("finish_reason"), finish_word(delta->finish));

@@ -15,6 +15,8 @@
 /* A usage object; anything that is none gives one that is not reported. */
 struct usage openai_read_usage(const struct json *usage);
 enum finish openai_read_finish(str reason);
+/* The members of a thinking block but for the place that a streamed one has in its list. */
+void openai_write_members(struct json_writer *w, const struct json *block);
 /* The reasoning in a message or delta, whichever member it is in; `opaque` names the member. */
 bool openai_read_reasoning(const struct json *message, str *text, str *opaque);
 /* The thinking_blocks of a message or delta as REASONING parts; room for thinking_block_count of them. */

@@ -137,22 +137,6 @@ static bool read_assistant(struct arena *arena, const struct json *message, stru
     return true;
 }
 
-/* The name that the call with this id had; the nearest one before counts. */
-static str find_call_name(const struct prompt_message *messages, size_t count, str call_id)
-{
-    for (size_t i = count; i-- > 0;) {
-        for (size_t k = 0; k < messages[i].part_count; k++) {
-            const struct part *part = &messages[i].parts[k];
-            if (part->kind == PART_TOOL_CALL && str_equal(part->call_id, call_id))
-                return part->name;
-        }
-        if (messages[i].role ==
-            ROLE_USER) /* calls and results stand between two messages of the user */
-            break;
-    }
-    return STR_NONE;
-}
-
 static bool read_tool(struct arena *arena, const struct json *message, struct place *place,
                       struct prompt_message *out, struct error *e)
 {
@@ -192,7 +176,7 @@ static bool read_message(struct arena *arena, const struct json *message, size_t
     if (out->role == ROLE_TOOL) {
         if (!read_tool(arena, message, &place, out, e))
             return false;
-        out->parts[0].name = find_call_name(messages, index, out->parts[0].call_id);
+        out->parts[0].name = prompt_call_name(messages, index, out->parts[0].call_id);
         return true;
     }
     if (content_count(content) > PROMPT_PARTS_MAX)
@@ -224,19 +208,6 @@ bool openai_read_messages(struct arena *arena, const struct json *messages,
 
 /* ---- tools ---- */
 
-static bool is_tool_name(str name)
-{
-    if (name.len == 0 || name.len > TOOL_NAME_BYTES_MAX)
-        return false;
-    for (size_t i = 0; i < name.len; i++) {
-        char c = name.ptr[i];
-        bool is_letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-        if (!is_letter && !(c >= '0' && c <= '9') && c != '_' && c != '-')
-            return false;
-    }
-    return true;
-}
-
 static bool read_tool_spec(struct arena *arena, const struct json *item, size_t index,
                            struct tool_spec *out, struct error *e)
 {
@@ -246,7 +217,7 @@ static bool read_tool_spec(struct arena *arena, const struct json *item, size_t 
         json_type(function) != JSON_OBJECT)
         return error_set(e, REASON_SCHEMA, "tools[%zu].type must be function", index);
     out->name = json_str_or(function, S("name"), STR_NONE);
-    if (!is_tool_name(out->name))
+    if (!prompt_is_tool_name(out->name, TOOL_NAME_BYTES_MAX))
         return error_set(e, REASON_SCHEMA,
                          "tools[%zu].function.name must be 1 to %u letters, digits, '_' or '-'",
                          index, TOOL_NAME_BYTES_MAX);

@@ -90,6 +90,31 @@ size_t openai_thinking_block_count(const struct json *message)
     return json_type(blocks) == JSON_ARRAY ? json_count(blocks) : 0;
 }
 
+void openai_write_members(struct json_writer *w, const struct json *block)
+{
+    const struct json *value;
+    str key;
+    struct json_iter it = json_iter(block);
+    while (json_next(&it, &key, &value)) {
+        if (str_equal(key, S("index")))
+            continue;
+        json_key(w, key);
+        json_write_value(w, value);
+    }
+}
+
+static str block_opaque(struct arena *arena, const struct json *block)
+{
+    struct strbuf text;
+    struct json_writer w;
+    strbuf_init(&text, arena, PROVIDER_ANSWER_BYTES_MAX);
+    json_writer_init(&w, &text);
+    json_object_begin(&w);
+    openai_write_members(&w, block);
+    json_object_end(&w);
+    return strbuf_str(&text);
+}
+
 static str signature_opaque(struct arena *arena, str signature)
 {
     struct strbuf text;
@@ -112,7 +137,7 @@ size_t openai_read_thinking_blocks(struct arena *arena, const struct json *messa
         str type = json_str_or(block, S("type"), STR_NONE), signature;
         struct part part = {.kind = PART_REASONING};
         if (str_equal(type, S("redacted_thinking")))
-            part.opaque = json_print(arena, block);
+            part.opaque = block_opaque(arena, block);
         else if (str_equal(type, S("thinking")) &&
                  json_to_str(json_get(block, S("signature")), &signature)) {
             part.text = json_str_or(block, S("thinking"), STR_NONE);

@@ -454,7 +454,7 @@ static void test_deltas_are_written_as_chunks(void **state)
         struct strbuf text;
         char name[32];
         snprintf(name, sizeof name, "chunk_%zu", i);
-        openai_write_chunk(writer(&text), &answer, &deltas[i], i == 0);
+        openai_write_chunk(writer(&text), &answer, &deltas[i], NULL, i == 0);
         const struct json *choice =
             json_at(json_get(parse(finished(&text, name)), S("choices")), 0);
         assert_int_equal(json_count(json_get(choice, S("delta"))), i == 0 ? 2 : i == 4 ? 0 : 1);

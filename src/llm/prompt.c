@@ -152,3 +152,30 @@ str prompt_message_text(struct arena *arena, const struct prompt_message *messag
     }
     return strbuf_str(&b);
 }
+
+bool prompt_is_tool_name(str name, size_t max)
+{
+    if (name.len == 0 || name.len > max)
+        return false;
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+        bool is_letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+        if (!is_letter && !(c >= '0' && c <= '9') && c != '_' && c != '-')
+            return false;
+    }
+    return true;
+}
+
+str prompt_call_name(const struct prompt_message *messages, size_t count, str call_id)
+{
+    for (size_t i = count; i-- > 0;) {
+        for (size_t k = 0; k < messages[i].part_count; k++) {
+            const struct part *part = &messages[i].parts[k];
+            if (part->kind == PART_TOOL_CALL && str_equal(part->call_id, call_id))
+                return part->name;
+        }
+        if (messages[i].role == ROLE_USER)
+            break; /* calls and results stand between two messages of the user */
+    }
+    return STR_NONE;
+}

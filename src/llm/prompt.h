@@ -104,6 +104,11 @@ int64_t prompt_input_tokens_bound(const struct prompt *prompt);
 /* How many answers are asked for (`n` in extra): each may be max_output_tokens long. */
 int64_t prompt_choice_count(const struct prompt *prompt);
 
+/* [A-Za-z0-9_-], 1 to `max` bytes: what every provider takes as a tool's name. */
+bool prompt_is_tool_name(str name, size_t max);
+/* The name that the call with this id had: the nearest before messages[count], not before the user's last message; else empty. */
+str prompt_call_name(const struct prompt_message *messages, size_t count, str call_id);
+
 /* All text parts of a message, joined.  On the arena only when there are several. */
 str prompt_message_text(struct arena *arena, const struct prompt_message *message);
 

@@ -47,7 +47,7 @@ static str add_key(struct provider_http *http, int wanted, struct arena *arena,
                       ? atomic_fetch_add_explicit(&http->next_key, 1, memory_order_relaxed)
                       : (size_t) wanted;
     str key = secret_reveal(http->keys[turn % count]);
-    str value = str_printf(arena, STR_FMT STR_FMT, STR_ARG(http->words.key_prefix), STR_ARG(key));
+    str value = str_join(arena, (str[]){http->words.key_prefix, key}, 2);
     http_headers_add(headers, arena, http->words.key_header, value);
     return value;
 }
@@ -119,8 +119,7 @@ bool provider_http_send(struct provider_http *http, struct context *ctx,
         .idle_timeout_ms = first_set(how->idle_timeout_ms, options->idle_timeout_ms),
     };
     outgoing.url.path_query =
-        str_printf(scratch, STR_FMT STR_FMT STR_FMT, STR_ARG(http->url.path_query),
-                   STR_ARG(request->path), STR_ARG(http->query));
+        str_join(scratch, (str[]){http->url.path_query, request->path, http->query}, 3);
     struct http_client *client = options->client_of_loop(options->client_owner);
     bool is_sent = http_client_send(client, ctx, &outgoing, out, e);
     if (key.len > 0)

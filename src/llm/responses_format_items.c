@@ -172,22 +172,6 @@ static bool read_call(struct messages *m, const struct json *item, struct place 
     return true;
 }
 
-/* The name that the call with this id had; the nearest one before counts. */
-static str find_call_name(const struct messages *m, str call_id)
-{
-    for (size_t i = m->count; i-- > 0;) {
-        const struct prompt_message *message = &m->items[i];
-        for (size_t k = 0; k < message->part_count; k++)
-            if (message->parts[k].kind == PART_TOOL_CALL &&
-                str_equal(message->parts[k].call_id, call_id))
-                return message->parts[k].name;
-        if (message->role ==
-            ROLE_USER) /* calls and results stand between two messages of the user */
-            break;
-    }
-    return STR_NONE;
-}
-
 static void make_room(struct messages *m, size_t more)
 {
     if (m->image_count + more <= m->image_room)
@@ -238,7 +222,7 @@ static bool read_output(struct messages *m, const struct json *item, struct plac
         *place = (struct place){.item = place->item};
         result.text = prompt_message_text(m->arena, &texts);
     }
-    result.name = find_call_name(m, result.call_id);
+    result.name = prompt_call_name(m->items, m->count, result.call_id);
     result.is_error = str_equal(json_str_or(item, S("status"), STR_NONE), S("incomplete"));
     struct prompt_message *out = add_message(m, ROLE_TOOL, 1);
     out->parts[out->part_count++] = result;

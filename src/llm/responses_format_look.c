@@ -109,6 +109,9 @@ bool responses_glance(struct glance_state *state, struct arena *scratch, str eve
         *kind = GLANCE_LIFECYCLE;
         return true;
     }
+    const struct json *tree;
+    if (!dialect_looks_whole(data) && !parse(scratch, data, &tree, e))
+        return false;
     *kind = GLANCE_CONTENT;
     if (str_ends_with(type, S(".delta")) || state->event_count == 0)
         measure(state,
@@ -172,6 +175,19 @@ static void add_parts(struct texts *texts, const struct json *list, enum stage s
         add_part(texts, part, stage, output, content++, kind);
 }
 
+static void add_found(struct texts *texts, const struct json *list, enum stage stage,
+                      int64_t output)
+{
+    const struct json *found;
+    struct json_iter it = json_iter(json_type(list) == JSON_ARRAY ? list : NULL);
+    while (json_next(&it, NULL, &found)) {
+        add_text(texts, json_get(found, S("text")), channel_of(stage, output, 1, KIND_OUTPUT),
+                 false);
+        add_text(texts, json_get(found, S("logs")), channel_of(stage, output, 1, KIND_OUTPUT),
+                 false);
+    }
+}
+
 static void add_item(struct texts *texts, const struct json *item, enum stage stage, int64_t output)
 {
     bool is_reasoning = str_equal(json_str_or(item, S("type"), STR_NONE), S("reasoning"));
@@ -183,6 +199,10 @@ static void add_item(struct texts *texts, const struct json *item, enum stage st
              true);
     add_text(texts, json_get(item, S("input")), /* of a custom tool's call: any text */
              channel_of(stage, output, 1, KIND_ARGUMENTS), false);
+    /* Of hosted tools: what was run, and what it found or printed. */
+    add_text(texts, json_get(item, S("code")), channel_of(stage, output, 2, KIND_ARGUMENTS), false);
+    add_found(texts, json_get(item, S("results")), stage, output);
+    add_found(texts, json_get(item, S("outputs")), stage, output);
 }
 
 static void add_items(struct texts *texts, const struct json *list, enum stage stage)
@@ -218,6 +238,10 @@ static void add_event(struct texts *texts, const struct json *event)
     add_part(texts, event, STAGE_TEXT, output, content, kind);
     add_text(texts, json_get(event, S("arguments")),
              channel_of(STAGE_TEXT, output, content, KIND_ARGUMENTS), true);
+    add_text(texts, json_get(event, S("input")), channel_of(STAGE_TEXT, output, 1, KIND_ARGUMENTS),
+             false);
+    add_text(texts, json_get(event, S("code")), channel_of(STAGE_TEXT, output, 2, KIND_ARGUMENTS),
+             false);
     add_part(texts, json_get(event, S("part")), STAGE_PART, output, content, kind);
     if (json_type(json_get(event, S("item"))) == JSON_OBJECT)
         add_item(texts, json_get(event, S("item")), STAGE_ITEM, output);

@@ -96,19 +96,6 @@ bool responses_read(struct arena *arena, const struct json *body, struct dialect
 
 /* ---- tools ---- */
 
-static bool is_tool_name(str name)
-{
-    if (name.len == 0 || name.len > TOOL_NAME_BYTES_MAX)
-        return false;
-    for (size_t i = 0; i < name.len; i++) {
-        char c = name.ptr[i];
-        bool is_letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-        if (!is_letter && !(c >= '0' && c <= '9') && c != '_' && c != '-')
-            return false;
-    }
-    return true;
-}
-
 static bool read_tool(struct arena *arena, const struct json *item, size_t index,
                       struct tool_spec *out, struct error *e)
 {
@@ -122,7 +109,7 @@ static bool read_tool(struct arena *arena, const struct json *item, size_t index
                          "targets that speak the Responses API; this model's takes functions",
                          index, STR_ARG(str_cut_utf8(type, 60)));
     out->name = json_str_or(item, S("name"), STR_NONE);
-    if (!is_tool_name(out->name))
+    if (!prompt_is_tool_name(out->name, TOOL_NAME_BYTES_MAX))
         return error_set(e, REASON_SCHEMA,
                          "tools[%zu].name must be 1 to %u letters, digits, '_' or '-'", index,
                          TOOL_NAME_BYTES_MAX);

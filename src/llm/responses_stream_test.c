@@ -482,6 +482,20 @@ static void test_the_filter_sees_every_text(void **state)
     }
     assert_int_equal(pieces, 2);
     assert_int_equal(done, 2);
+    /* what hosted and custom tools said and ran */
+    count = openai_responses_dialect.texts(
+        DOCUMENT_EVENT,
+        parse(S("{\"type\":\"response.output_item.done\",\"output_index\":0,\"item\":{\"type\":"
+                "\"code_interpreter_call\",\"code\":\"run\",\"outputs\":[{\"type\":\"logs\","
+                "\"logs\":\"printed\"}],\"results\":[{\"text\":\"found\"}]}}")),
+        texts, 64);
+    assert_true(has_text(texts, count, "run") && has_text(texts, count, "printed") &&
+                has_text(texts, count, "found"));
+    count = openai_responses_dialect.texts(
+        DOCUMENT_EVENT,
+        parse(S("{\"type\":\"response.custom_tool_call_input.done\",\"input\":\"given\"}")), texts,
+        64);
+    assert_true(has_text(texts, count, "given"));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

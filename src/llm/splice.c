@@ -170,8 +170,7 @@ static void edit_limit(struct splice *s, const struct member *member)
     s->has_limit = true;
     bool is_lower = str_to_i64(value, &said) && said <= s->edits->max_output_tokens;
     if (!is_lower)
-        cut(s, member->from, member->to,
-            str_printf(s->arena, "%lld", (long long) s->edits->max_output_tokens));
+        cut(s, member->from, member->to, str_i64(s->arena, s->edits->max_output_tokens));
 }
 
 static bool edit_options(struct splice *s, const struct member *member)
@@ -236,14 +235,18 @@ static void add_members(struct splice *s, size_t end, bool is_empty)
     strbuf_init(&text, s->arena, 256);
     bool needs_limit = s->edits->max_output_tokens > 0 && !s->has_limit;
     if (needs_limit && s->null_from > 0)
-        cut(s, s->null_from, s->null_from + 4,
-            str_printf(s->arena, "%lld", (long long) s->edits->max_output_tokens));
-    else if (needs_limit)
-        strbuf_printf(&text, "%s\"" STR_FMT "\":%lld", is_empty ? "" : ",", STR_ARG(added_limit(s)),
-                      (long long) s->edits->max_output_tokens);
-    if (wants_options(s) && !s->has_options)
-        strbuf_printf(&text, "%s\"" STR_FMT "\":{\"include_usage\":true}",
-                      is_empty && text.len == 0 ? "" : ",", STR_ARG(s->table->stream_options));
+        cut(s, s->null_from, s->null_from + 4, str_i64(s->arena, s->edits->max_output_tokens));
+    else if (needs_limit) {
+        strbuf_add(&text, is_empty ? S("\"") : S(",\""));
+        strbuf_add(&text, added_limit(s));
+        strbuf_add(&text, S("\":"));
+        strbuf_add_i64(&text, s->edits->max_output_tokens);
+    }
+    if (wants_options(s) && !s->has_options) {
+        strbuf_add(&text, is_empty && text.len == 0 ? S("\"") : S(",\""));
+        strbuf_add(&text, s->table->stream_options);
+        strbuf_add(&text, S("\":{\"include_usage\":true}"));
+    }
     if (text.len > 0)
         cut(s, end, end, strbuf_str(&text));
 }

@@ -48,10 +48,22 @@ str http_headers_get(const struct http_headers *headers, str name)
     return STR_NONE;
 }
 
-/* RFC 9110 section 5.6.2 */
+/* RFC 9110 section 5.6.2; a bit for each of the 128 characters. */
 static bool is_token_char(unsigned char c)
 {
-    return isalnum(c) || (c != 0 && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+    static const uint64_t token_chars[2] = {
+        UINT64_C(0x03ff6cfa00000000), /* !#$%&'*+-. and digits */
+        UINT64_C(0x57ffffffc7fffffe), /* letters and ^_`|~ */
+    };
+    return c < 128 && (token_chars[c / 64] >> c % 64 & 1);
+}
+
+/* Eight bytes at once: those below 0x20 and 0x7f are looked at one by one. */
+static bool has_odd_byte(uint64_t eight)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), highs = UINT64_C(0x8080808080808080);
+    uint64_t del = eight ^ 0x7f * ones;
+    return (((eight - 0x20 * ones) & ~eight) | ((del - ones) & ~del)) & highs;
 }
 
 bool http_header_is_safe(str name, str value)
@@ -63,6 +75,14 @@ bool http_header_is_safe(str name, str value)
             return false;
     }
     for (size_t i = 0; i < value.len; i++) {
+        uint64_t eight;
+        if (value.len - i >= sizeof(eight)) {
+            memcpy(&eight, value.ptr + i, sizeof(eight));
+            if (!has_odd_byte(eight)) {
+                i += sizeof(eight) - 1;
+                continue;
+            }
+        }
         unsigned char c = (unsigned char) value.ptr[i];
         if ((c < 0x20 && c != '\t') || c == 0x7f)
             return false;

@@ -462,7 +462,7 @@ static void on_head_bytes(struct http_connection *c, const char *bytes, size_t l
     struct http_job *job = c->job;
     if (job->head_len + len > job->head_capacity) {
         size_t capacity = is_first ? len : (job->head_len + len) * 2;
-        job->head = arena_grow(job->arena, job->head, job->head_capacity, capacity);
+        job->head = arena_resize_raw(job->arena, job->head, job->head_capacity, capacity);
         job->head_capacity = capacity;
     }
     memcpy(job->head + job->head_len, bytes, len);

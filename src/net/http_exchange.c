@@ -105,7 +105,7 @@ static void head_append(struct http_exchange *exchange, struct arena *arena, siz
     if (exchange->head_len + count > exchange->head_capacity) {
         size_t capacity = exchange->head_len ? (exchange->head_len + count) * 2 : count;
         exchange->head_bytes =
-            arena_grow(arena, exchange->head_bytes, exchange->head_capacity, capacity);
+            arena_resize_raw(arena, exchange->head_bytes, exchange->head_capacity, capacity);
         exchange->head_capacity = capacity;
     }
     memcpy(exchange->head_bytes + exchange->head_len, exchange->client->read_buffer, count);

@@ -124,6 +124,15 @@ static void test_knows_what_may_be_sent_as_a_header(void **state)
     assert_false(http_header_is_safe(S("X"), S("b\r\nY: z")));
     assert_false(http_header_is_safe(S("X"), S("b\n")));
     assert_false(http_header_is_safe(S("X"), S("b\0c")));
+    /* wherever it stands in a long value, and nothing else there is odd */
+    for (int c = 0; c < 256; c++) {
+        bool is_fine = (c >= 0x20 && c != 0x7f) || c == '\t';
+        for (size_t at = 0; at < 20; at++) {
+            char value[] = "01234567\xc3\xa4 ~!\x80\xff-----";
+            value[at] = (char) c;
+            assert_int_equal(http_header_is_safe(S("X"), str_of(value, 20)), is_fine);
+        }
+    }
 }
 
 static void test_header_lists_grow_and_compare_without_case(void **state)

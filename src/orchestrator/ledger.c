@@ -240,7 +240,7 @@ static bool open_account(struct ledger *ledger, struct context *ctx, uuid tenant
                          enum account_level level, str subject, cost limit, struct account **out,
                          struct error *e)
 {
-    char buffer[ACCOUNT_KEY_BYTES];
+    char buffer[ACCOUNT_KEY_BYTES] not_cleared;
     str key = account_key(buffer, tenant_id, level, subject);
     pthread_mutex_lock(&ledger->lock);
     struct account *account = hold(ledger, key);

@@ -158,9 +158,9 @@ static void hop_there(void *argument)
 {
     struct hop *hop = argument;
     struct error e = {0};
-    if (!coroutine_start(hop->o->parts.lanes[hop->lane].scheduler, "lane_call", hop_coroutine, hop,
-                         &e))
-        ensure(!"a lane is out of coroutines");
+    bool is_started = coroutine_start(hop->o->parts.lanes[hop->lane].scheduler, "lane_call",
+                                      hop_coroutine, hop, &e);
+    ensure(is_started); /* a drain's: no lane is out of coroutines for it */
 }
 
 static size_t lane_of_scheduler(const struct orchestrator *o, const struct scheduler *scheduler)

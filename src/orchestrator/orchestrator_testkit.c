@@ -123,7 +123,13 @@ static bool next(struct reply_stream *base, struct context *ctx, struct delta *o
     int at = stream->position++;
     if (at == 1 && reply->cut != REASON_NONE)
         return error_set(e, reply->cut, "the fake stream is cut");
-    const char *text = reply->text ? reply->text : reply->call_count ? NULL : "done";
+    if (at < reply->delta_count) {
+        *out = reply->deltas[at];
+        return true;
+    }
+    at -= reply->delta_count;
+    bool is_silent = reply->call_count + reply->delta_count > 0;
+    const char *text = reply->text ? reply->text : is_silent ? NULL : "done";
     if (text && at == 0) {
         *out = (struct delta){.kind = DELTA_TEXT, .text = str_from_cstr(text)};
         return true;
@@ -178,6 +184,8 @@ static bool stream(struct provider *base, struct context *ctx, const struct prov
     kit->model_calls++;
     kit->fallback_calls += provider == kit->fallback;
     note_prompt(kit, prompt);
+    if (kit->on_prompt)
+        kit->on_prompt(kit, prompt);
     if (kit->reply_next < kit->reply_count)
         reply = kit->replies[kit->reply_next++];
     if (!context_sleep_ms(ctx, reply.delay_ms, e))

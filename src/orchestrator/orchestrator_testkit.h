@@ -29,7 +29,9 @@ struct fake_call {
     const char *name, *arguments;
 };
 struct fake_reply {
-    const char *text; /* NULL: no text when there are calls, else "done" */
+    const struct delta *deltas; /* first of all, as they are; they must outlive the stream */
+    int delta_count;
+    const char *text; /* NULL: no text when there are calls or deltas, else "done" */
     struct fake_call calls[FAKE_CALLS_MAX];
     int call_count;
     int64_t delay_ms;          /* before the stream opens */
@@ -74,6 +76,9 @@ struct testkit {
     struct fake_reply replies[FAKE_REPLIES_MAX];
     int reply_count, reply_next;
     struct fake_tool tools[FAKE_TOOLS];
+
+    void (*on_prompt)(struct testkit *kit,
+                      const struct prompt *prompt); /* each one sent; or NULL */
 
     /* what the parts have seen, on `arena` */
     int model_calls, fallback_calls, decisions;

@@ -3,8 +3,12 @@
  */
 #include "orchestrator/plain_call.h"
 #include "base/arena.h"
+#include "base/ensure.h"
 #include "base/limits.h"
+#include "llm/guard.h"
+#include "orchestrator/content_audit.h"
 #include "orchestrator/orchestrator_internal.h"
+#include <stdlib.h>
 
 /* ---- begin ---- */
 
@@ -91,6 +95,10 @@ bool plain_call_begin(struct orchestrator *o, struct context *ctx,
     if (!ok) {
         orchestrator_release(out->settings);
         return false;
+    }
+    if (out->model->guard) {
+        out->found = calloc(1, sizeof *out->found);
+        ensure(out->found != NULL);
     }
     route_begin(
         &out->route, o->parts.router,
@@ -211,8 +219,9 @@ static void note_target(struct plain_call *call, const struct plain_attempt *att
 
 /* A target that the budget does not cover is passed over: a cheaper one may be left.  (What never went out says nothing about the
    target's health: to the router a refusal of ours is no failure of the target.) */
-bool plain_attempt_begin(struct orchestrator *o, struct context *ctx, struct plain_call *call,
-                         const struct error *last, struct plain_attempt *out, struct error *e)
+never_inline bool plain_attempt_begin(struct orchestrator *o, struct context *ctx,
+                                      struct plain_call *call, const struct error *last,
+                                      struct plain_attempt *out, struct error *e)
 {
     struct error refusal = {0};
     for (;;) {
@@ -381,9 +390,29 @@ static struct usage_record record_of_call(const struct orchestrator *o,
     };
 }
 
+static void audit_content(struct orchestrator *o, struct plain_call *call)
+{
+    struct principal principal = call->principal;
+    principal.user_id = call->path.user_id;
+    if (!call->found)
+        return;
+    content_audit_post(o,
+                       &(struct content_audit){
+                           .principal = &principal,
+                           .model = call->model->name,
+                           .call_id = call->id,
+                           .session_id = call->request.session_id,
+                           .key_id = call->principal.key_id,
+                       },
+                       call->found);
+    free(call->found);
+    call->found = NULL;
+}
+
 void plain_call_end(struct orchestrator *o, struct plain_call *call, enum plain_cache cache,
                     const struct error *failure)
 {
+    audit_content(o, call);
     struct usage_record record = record_of_call(o, call, cache, failure);
     usage_log_add(o->usage, call->principal.tenant_id, &record);
     ledger_close_path(o->ledger, &call->path);
@@ -408,6 +437,7 @@ void plain_open(const struct plain_call *call, const struct plain_attempt *attem
         .usage = call->usage,
         .reserved = attempt->reserved,
         .attempt = attempt->attempt,
+        .found = call->found,
         .dialect = call->request.dialect,
         .kind = call->request.kind,
         .input_tokens_bound = call->request.input_tokens_bound,
@@ -466,6 +496,7 @@ void plain_open_end(struct orchestrator *o, struct plain_open *open,
         .target_model = target->model,
         .variant = target->variant,
         .basis = "none",
+        .found = open->found,
     };
     struct plain_attempt attempt = {.call = &call,
                                     .attempt = open->attempt,

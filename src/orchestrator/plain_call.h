@@ -16,6 +16,7 @@
 #ifndef NEXUS_ORCHESTRATOR_PLAIN_CALL_H
 #define NEXUS_ORCHESTRATOR_PLAIN_CALL_H
 
+#include "llm/guard_tally.h"
 #include "llm/router.h"
 #include "orchestrator/orchestrator.h"
 #include <assert.h>
@@ -49,7 +50,14 @@ struct plain_call {
     int attempt_count;
     str provider, target_model, variant; /* of the last attempt; borrowed from the settings */
     const char *basis;                   /* of the last settlement */
+    struct guard_tally
+        *found; /* by the content filter, in all its texts; NULL: the model has none */
 };
+/* For the guards of this call; they must be gone before it ends.  Findings are audited at its end. */
+static inline struct guard_sink plain_call_sink(const struct plain_call *call)
+{
+    return call->found ? guard_tally_sink(call->found) : (struct guard_sink){0};
+}
 
 struct plain_attempt {
     struct plain_call *call;
@@ -103,6 +111,7 @@ struct plain_open {
     cost spent, reserved;
     struct usage usage;
     struct attempt attempt;
+    struct guard_tally *found;
     const char *dialect, *kind; /* literals */
     int64_t input_tokens_bound, choices, max_output_tokens;
     int attempt_count;

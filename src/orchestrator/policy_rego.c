@@ -370,9 +370,8 @@ static str reason_of(struct arena *arena, const struct policy_input *input,
 {
     switch (decision->verdict) {
     case POLICY_ALLOW:
-        return input->skips_rule
-                   ? S("allowed")
-                   : str_printf(arena, "allowed by " STR_FMT, STR_ARG(decision->rule));
+        return input->skips_rule ? S("allowed")
+                                 : str_join(arena, (str[]){S("allowed by "), decision->rule}, 2);
     case POLICY_NEEDS_APPROVAL:
         if (input->skips_rule)
             return S("it needs the approval of another person");

@@ -344,7 +344,7 @@ static bool is_store_failure(const struct error *e)
 
 enum outcome { OUTCOME_FINAL, OUTCOME_PARKED, OUTCOME_DROPPED, OUTCOME_RELOAD };
 
-static enum outcome settle_failure(struct run *run, const struct error *failure)
+static never_inline enum outcome settle_failure(struct run *run, const struct error *failure)
 {
     if (failure->reason == REASON_FENCED)
         return OUTCOME_DROPPED;
@@ -363,7 +363,7 @@ static enum outcome settle_failure(struct run *run, const struct error *failure)
     return e.reason == REASON_FENCED ? OUTCOME_DROPPED : OUTCOME_RELOAD;
 }
 
-static enum outcome work(struct run *run)
+static never_inline enum outcome work(struct run *run)
 {
     struct error e = {0};
     if (!prepare(run, &e))

@@ -4,6 +4,7 @@
 #include "base/arena.h"
 #include "base/limits.h"
 #include "base/timefmt.h"
+#include "orchestrator/content_audit.h"
 #include "orchestrator/orchestrator_internal.h"
 #include "orchestrator/run_internal.h"
 #include <stdatomic.h>
@@ -300,10 +301,20 @@ static bool check_names(const struct start *s, struct error *e)
 /* Before anything is stored. */
 static bool filter_request(struct start *s, struct error *e)
 {
+    struct guard_tally found = {0};
     struct run_request *filtered = ARENA_NEW(s->ctx->arena, struct run_request);
     *filtered = *s->request;
     s->request = filtered;
-    return run_guard_request(s->ctx->arena, s->model, filtered, e);
+    bool ok = run_guard_request(s->ctx, s->model, filtered, &found, e);
+    content_audit_post(s->o,
+                       &(struct content_audit){
+                           .principal = s->principal,
+                           .model = s->model->name,
+                           .run_id = ok ? s->run_id : UUID_NONE, /* a refused one never is */
+                           .session_id = s->request->session_id,
+                       },
+                       &found);
+    return ok;
 }
 
 static bool start(struct start *s, struct error *e)

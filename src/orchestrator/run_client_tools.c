@@ -4,11 +4,13 @@
  *   the model asks --> tool.requested, the row is `pending` --> run.waiting --> (the caller has the calls)
  *   run_give_results: the rows get their output, `running` --> the run is woken --> tool.completed --> the next model call
  *
- * A result is what a caller says: nothing of it is trusted more than any other tool's output.  A client that never comes back is
+ * A result is what a caller says: nothing of it is trusted more than any other tool's output, and the content filter of the run's model
+ * sees it before it is stored.  A client that never comes back is
  * not waited for longer than RUN_CLIENT_RESULT_WAIT_MS.
  */
 #include "base/arena.h"
 #include "base/limits.h"
+#include "orchestrator/content_audit.h"
 #include "orchestrator/run_internal.h"
 
 /* ---- what the client brought ---- */
@@ -188,6 +190,27 @@ static bool commit_results(struct giving *g, const struct client_result *results
                : false;
 }
 
+/* By the filter of the run's model, before a byte of them is stored. */
+static bool filter_results(struct giving *g, const struct client_result **results, size_t count,
+                           struct error *e)
+{
+    struct guard_tally found = {0};
+    str name = record_text(&g->run, AGENT_RUNS_MODEL);
+    const struct settings *settings = orchestrator_acquire(g->o);
+    const struct model *model = catalog_find(settings->catalog, name);
+    bool ok = run_guard_results(g->ctx, model, results, count, &found, e);
+    content_audit_post(g->o,
+                       &(struct content_audit){
+                           .principal = g->principal,
+                           .model = name,
+                           .run_id = g->run_id,
+                           .session_id = record_uuid(&g->run, AGENT_RUNS_SESSION_ID),
+                       },
+                       &found);
+    orchestrator_release(settings);
+    return ok;
+}
+
 static bool find_run(struct giving *g, const struct client_result *results, size_t count,
                      struct error *e)
 {
@@ -219,7 +242,7 @@ bool run_give_results(struct orchestrator *o, struct context *ctx,
     struct giving *g = ARENA_NEW(ctx->arena, struct giving);
     *g = (struct giving){.o = o, .ctx = ctx, .principal = principal};
     if (!find_run(g, results, count, e) || !check_complete(g, results, count, e) ||
-        !commit_results(g, results, count, e))
+        !filter_results(g, &results, count, e) || !commit_results(g, results, count, e))
         return false;
     *run_id = g->run_id;
     *session_id = record_uuid(&g->run, AGENT_RUNS_SESSION_ID);

@@ -62,11 +62,29 @@ static void assert_nowhere(struct context *ctx, const char *text)
     }
 }
 
+static size_t audit_count(struct context *ctx, const char *action)
+{
+    struct query query = query_of(TABLE_AUDIT_LOGS);
+    struct records rows;
+    struct error e;
+    query_where_text(&query, AUDIT_LOGS_ACTION, str_from_cstr(action));
+    query.limit = 200;
+    assert_true(store_list(scene.kit->store, ctx, scene.kit->tenant_id, &query, &rows, &e));
+    for (size_t i = 0; i < rows.count; i++) {
+        str details = record_text(&rows.items[i], AUDIT_LOGS_DETAILS);
+        assert_true(str_find(details, S("\"rule\":\"it\"")) != STR_NOT_FOUND);
+        assert_true(str_find(details, S("\"count\":1")) != STR_NOT_FOUND);
+        assert_true(str_find(details, uuid_str(ctx->arena, scene.run_id)) != STR_NOT_FOUND);
+    }
+    return rows.count;
+}
+
 static void check_masked_question(struct context *ctx, void *unused)
 {
     (void) unused;
     assert_at_rest(ctx, "completed");
     assert_str(scene.kit->prompt_last, "how [IT] was it?");
+    assert_int_equal(audit_count(ctx, "content.masked"), 1);
     assert_nowhere(ctx, "warm");
 }
 
@@ -181,6 +199,100 @@ static void test_a_blocked_result_is_an_error_to_the_model(struct testkit *kit)
     drop_filter(kit);
 }
 
+/* ---- results of the client's own tools ---- */
+
+static struct tool_spec door = {.name = S_INIT("open_door"),
+                                .description = S_INIT("Opens a door."),
+                                .parameters = S_INIT("{\"type\":\"object\"}")};
+
+static void begin_with_door(struct context *ctx, void *unused)
+{
+    (void) unused;
+    struct error e = {0};
+    scene.user = testkit_principal(scene.kit, "ada", ROLE_LEVEL_USER);
+    scene.session_id = testkit_session(scene.kit, ctx, &scene.user, COST_LIMITLESS);
+    struct run_request request = {.session_id = scene.session_id,
+                                  .content = S("open up"),
+                                  .client_tools = &door,
+                                  .client_tool_count = 1};
+    if (!run_start(scene.kit->o, ctx, &scene.user, &request, &scene.run_id, &e))
+        fail_msg("%s", e.message);
+}
+
+static bool give_result(struct context *ctx, const char *content, struct error *e)
+{
+    struct query query = query_of(TABLE_TOOL_CALLS);
+    struct records rows;
+    uuid run_id, session_id;
+    int64_t last_seq;
+    query_where_uuid(&query, TOOL_CALLS_RUN_ID, scene.run_id);
+    assert_true(store_list(scene.kit->store, ctx, scene.kit->tenant_id, &query, &rows, e));
+    assert_int_equal(rows.count, 1);
+    struct client_result result = {.tool_call_id = record_uuid(&rows.items[0], TOOL_CALLS_ID),
+                                   .content = str_from_cstr(content)};
+    return run_give_results(scene.kit->o, ctx, &scene.user, &result, 1, &run_id, &session_id,
+                            &last_seq, e);
+}
+
+static void give_secret(struct context *ctx, void *unused)
+{
+    (void) unused;
+    struct error e = {0};
+    if (!give_result(ctx, "Mallory let me in", &e))
+        fail_msg("%s", e.message);
+}
+
+static void check_masked_result(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_at_rest(ctx, "completed");
+    assert_str(scene.kit->prompt_last_result, "[IT] let me in");
+    assert_nowhere(ctx, "Mallory");
+    assert_int_equal(audit_count(ctx, "content.masked"), 1);
+    assert_int_equal(audit_count(ctx, "content.blocked"), 0);
+}
+
+static void test_a_clients_result_is_masked_before_it_is_stored(struct testkit *kit)
+{
+    filter_with(kit, "Mallory", FILTER_MASK);
+    testkit_reply(kit, (struct fake_reply){.calls = {{"open_door", "{}"}}, .call_count = 1});
+    testkit_do(kit, begin_with_door, NULL);
+    testkit_do(kit, give_secret, NULL);
+    testkit_do(kit, check_masked_result, NULL);
+    drop_filter(kit);
+}
+
+static void give_forbidden_then_clean(struct context *ctx, void *unused)
+{
+    (void) unused;
+    struct error e = {0};
+    assert_false(give_result(ctx, "so forbidden", &e));
+    assert_int_equal(e.reason, REASON_CONTENT_BLOCKED);
+    assert_str(testkit_status(scene.kit, ctx, scene.run_id), "waiting");
+    assert_nowhere(ctx, "forbidden");
+    assert_int_equal(audit_count(ctx, "content.blocked"), 1);
+    e = (struct error){0};
+    if (!give_result(ctx, "it is open", &e))
+        fail_msg("%s", e.message);
+}
+
+static void check_clean_result(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_at_rest(ctx, "completed");
+    assert_str(scene.kit->prompt_last_result, "it is open");
+}
+
+static void test_a_blocked_result_of_a_client_is_refused_and_the_run_waits_on(struct testkit *kit)
+{
+    filter_with(kit, "forbidden", FILTER_BLOCK);
+    testkit_reply(kit, (struct fake_reply){.calls = {{"open_door", "{}"}}, .call_count = 1});
+    testkit_do(kit, begin_with_door, NULL);
+    testkit_do(kit, give_forbidden_then_clean, NULL);
+    testkit_do(kit, check_clean_result, NULL);
+    drop_filter(kit);
+}
+
 int main(void)
 {
     static const struct testkit_case cases[] = {
@@ -190,6 +302,8 @@ int main(void)
         TESTKIT_SCRIPT(test_a_blocked_answer_ends_the_run_and_is_not_journaled),
         TESTKIT_SCRIPT(test_a_tools_result_is_masked_before_it_is_stored),
         TESTKIT_SCRIPT(test_a_blocked_result_is_an_error_to_the_model),
+        TESTKIT_SCRIPT(test_a_clients_result_is_masked_before_it_is_stored),
+        TESTKIT_SCRIPT(test_a_blocked_result_of_a_client_is_refused_and_the_run_waits_on),
     };
     return testkit_main(cases, ARRAY_COUNT(cases));
 }

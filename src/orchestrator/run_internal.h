@@ -3,6 +3,7 @@
  *
  * run.c       loads, folds, decides what is next, ends
  * run_model.c one model call: policy, reservation, intent, stream, settlement
+ * run_answer.c its answer: deltas -> parts -> row -> parts
  * run_tools.c the tool calls of one answer: decide all, one append, run beside each other, settle
  * run_client_tools.c tools that the caller runs itself
  * run_prompt.c rows -> prompt
@@ -11,6 +12,7 @@
 #ifndef NEXUS_ORCHESTRATOR_RUN_INTERNAL_H
 #define NEXUS_ORCHESTRATOR_RUN_INTERNAL_H
 
+#include "llm/guard_tally.h"
 #include "llm/router.h"
 #include "orchestrator/orchestrator_internal.h"
 
@@ -111,13 +113,21 @@ must_check bool client_result_read(struct arena *arena, str output, str *content
                                    struct error *e);
 
 /* ---- run_guard.c: the content filter, where text enters the run ---- */
-/* Of a request on its way in; rewrites it (the caller's own copy).  CONTENT_BLOCKED. */
-must_check bool run_guard_request(struct arena *arena, const struct model *model,
-                                  struct run_request *request, struct error *e);
+/* Of a request on its way in; rewrites it (the caller's own copy).  CONTENT_BLOCKED.  The findings come into the caller's tally. */
+may_suspend bool run_guard_request(struct context *ctx, const struct model *model,
+                                   struct run_request *request, struct guard_tally *found,
+                                   struct error *e);
+/* Of results that a client brings: copies whose content may be stored.  CONTENT_BLOCKED: none may be. */
+may_suspend bool run_guard_results(struct context *ctx, const struct model *model,
+                                   const struct client_result **results, size_t count,
+                                   struct guard_tally *found, struct error *e);
 /* Of a tool's result, which is JSON.  CONTENT_BLOCKED: it must not be stored. */
-must_check bool run_guard_output(struct run *run, str *output, struct error *e);
+may_suspend bool run_guard_output(struct run *run, struct context *ctx, str *output,
+                                  struct error *e);
 /* Of a client's tool result on its way into the prompt; a blocked one becomes an error's text. */
-void run_guard_content(struct run *run, str *content, bool *is_error);
+may_suspend_void void run_guard_content(struct run *run, str *content, bool *is_error);
+/* Audits what the filter found in the run's texts; the tally is empty then. */
+void run_guard_audit(struct run *run, struct guard_tally *found);
 
 /* ---- run_policy.c ---- */
 void run_decide(struct run *run, struct context *ctx, const struct policy_input *partial,

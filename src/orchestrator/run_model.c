@@ -9,6 +9,7 @@
 #include "base/ensure.h"
 #include "base/limits.h"
 #include "llm/guard.h"
+#include "orchestrator/run_answer_internal.h"
 #include "orchestrator/run_internal.h"
 
 /* One attempt, from intent to answer. */
@@ -23,12 +24,10 @@ struct model_step {
     cost reserved;
     uuid reservation_id;
     int number, step;
-    struct part *parts; /* gathered answer, on the turn arena */
-    size_t part_count, part_capacity;
-    struct strbuf text, reasoning;
-    struct strbuf arguments[RUN_TOOL_CALLS_PARALLEL_MAX];
-    struct strbuf pending; /* text not journaled yet */
-    struct timer timer;    /* flushes `pending` */
+    struct run_answer answer; /* gathered, on the turn arena */
+    struct guard_tally found; /* by the content filter */
+    struct strbuf pending;    /* text not journaled yet */
+    struct timer timer;       /* flushes `pending` */
     int64_t output_bytes, posted_ns;
     struct error post_failure;
 };
@@ -231,7 +230,6 @@ static void timer_fired(struct timer *timer)
 static void add_text(struct model_step *a, str piece)
 {
     struct scheduler *scheduler = a->run->ctx.scheduler;
-    strbuf_add(&a->text, piece);
     strbuf_add(&a->pending, piece);
     int64_t due_ns = a->posted_ns + RUN_DELTA_DELAY_MS * 1000000ll;
     if (a->pending.len >= RUN_DELTA_BYTES_MAX || context_now_ns(&a->run->shield) >= due_ns) {
@@ -242,49 +240,14 @@ static void add_text(struct model_step *a, str piece)
     }
 }
 
-static bool add_call(struct model_step *a, const struct delta *delta, struct error *e)
-{
-    struct arena *arena = a->run->turn;
-    if (delta->index < 0 || delta->index >= RUN_TOOL_CALLS_PARALLEL_MAX ||
-        (size_t) delta->index > a->part_count)
-        return error_set(e, REASON_PROVIDER_PROTOCOL,
-                         "the model asked for more than %d tool calls at once",
-                         RUN_TOOL_CALLS_PARALLEL_MAX);
-    if ((size_t) delta->index < a->part_count)
-        return true;
-    if (delta->name.len > RUN_CALL_NAME_BYTES_MAX || delta->call_id.len > RUN_CALL_NAME_BYTES_MAX)
-        return error_set(e, REASON_PROVIDER_PROTOCOL,
-                         "the name or id of a tool call is over %u bytes", RUN_CALL_NAME_BYTES_MAX);
-    a->parts[a->part_count++] = (struct part){
-        .kind = PART_TOOL_CALL,
-        .call_id = str_copy(arena, delta->call_id),
-        .name = str_copy(arena, delta->name),
-    };
-    strbuf_init(&a->arguments[delta->index], arena, MESSAGE_BYTES_MAX);
-    return true;
-}
-
 static bool take_delta(struct model_step *a, const struct delta *delta, struct error *e)
 {
     a->output_bytes += (int64_t) delta->text.len;
-    switch (delta->kind) {
-    case DELTA_TEXT: add_text(a, delta->text); break;
-    case DELTA_REASONING: strbuf_add(&a->reasoning, delta->text); break;
-    case DELTA_TOOL_CALL: return add_call(a, delta, e);
-    case DELTA_TOOL_ARGUMENTS:
-        if (delta->index < 0 || (size_t) delta->index >= a->part_count)
-            return error_set(e, REASON_PROVIDER_PROTOCOL,
-                             "the provider sent arguments of a tool call that has not begun");
-        strbuf_add(&a->arguments[delta->index], delta->text);
-        break;
-    case DELTA_END: break;
-    }
-    if (strbuf_is_over(&a->text) || strbuf_is_over(&a->reasoning))
-        return error_set(e, REASON_TOO_LARGE, "the model's answer is over %u bytes",
-                         MESSAGE_BYTES_MAX);
-    if (a->post_failure.code != ERROR_OK)
-        return error_copy(e, &a->post_failure);
-    return true;
+    if (!run_answer_add(&a->answer, delta, e))
+        return false;
+    if (delta->kind == DELTA_TEXT)
+        add_text(a, delta->text);
+    return a->post_failure.code == ERROR_OK || error_copy(e, &a->post_failure);
 }
 
 static bool pull(struct model_step *a, struct context *ctx, struct reply_stream *stream,
@@ -310,13 +273,16 @@ static bool call_provider(struct model_step *a, struct delta *end, struct error 
     call.arena = run->turn;
     OWNED(reply_stream) stream = NULL;
     bool ok = provider_stream(a->target->provider, &call, &a->attempt.how, &a->prompt, &stream, e);
-    if (ok) /* filtered before anything of it is journaled */
-        stream = guard_stream_create(GIVE(stream), run->model->guard, NULL);
+    if (ok) { /* filtered before anything of it is journaled */
+        struct guard_sink sink = guard_tally_sink(&a->found);
+        stream = guard_stream_create(GIVE(stream), run->model->guard, &sink);
+    }
     ok = ok && pull(a, &call, stream, end, e);
     timer_disarm(run->ctx.scheduler, &a->timer);
-    if (ok || a->part_count == 0)
+    if (ok || a->answer.call_count == 0)
         post_delta(a);
     reply_stream_close(GIVE(stream));
+    run_guard_audit(run, &a->found);
     context_deinit(&call);
     return ok;
 }
@@ -379,33 +345,6 @@ static void count_call(struct model_step *a, const struct usage *usage, str outc
     metrics_add(metrics, METRIC_MODEL_COST, price_nanousd(&a->target->price, usage), &model, 1);
 }
 
-/* {"tool_calls": [...], "reasoning"} for the message's row; the ids are made here. */
-static str write_parts(struct model_step *a, const uuid *ids)
-{
-    struct strbuf text;
-    struct json_writer w;
-    if (a->part_count == 0 && a->reasoning.len == 0)
-        return STR_NONE;
-    strbuf_init(&text, a->run->turn, 2 * MESSAGE_BYTES_MAX);
-    json_writer_init(&w, &text);
-    json_object_begin(&w);
-    if (a->reasoning.len > 0)
-        json_put_str(&w, S("reasoning"), strbuf_str(&a->reasoning));
-    json_key(&w, S("tool_calls"));
-    json_array_begin(&w);
-    for (size_t i = 0; i < a->part_count; i++) {
-        json_object_begin(&w);
-        json_put_str(&w, S("tool_call_id"), uuid_str(a->run->turn, ids[i]));
-        json_put_str(&w, S("call_id"), a->parts[i].call_id);
-        json_put_str(&w, S("name"), a->parts[i].name);
-        json_put_str(&w, S("arguments"), a->parts[i].arguments);
-        json_object_end(&w);
-    }
-    json_array_end(&w);
-    json_object_end(&w);
-    return strbuf_str(&text);
-}
-
 static void journal_completed(struct model_step *a, const struct delta *end,
                               const struct usage *usage, uuid message_id, const uuid *ids)
 {
@@ -427,36 +366,15 @@ static void journal_completed(struct model_step *a, const struct delta *end,
     json_put_i64(w, S("latency_ms"), (context_now_ns(&run->shield) - a->started_ns) / 1000000);
     json_key(w, S("tool_calls"));
     json_array_begin(w);
-    for (size_t i = 0; i < a->part_count; i++) {
+    for (size_t i = 0; i < a->answer.call_count; i++) {
+        struct part call = run_answer_call(&a->answer, i);
         json_object_begin(w);
         json_put_str(w, S("tool_call_id"), uuid_str(run->turn, ids[i]));
-        json_put_str(w, S("call_id"), a->parts[i].call_id);
-        json_put_str(w, S("name"), a->parts[i].name);
+        json_put_str(w, S("call_id"), call.call_id);
+        json_put_str(w, S("name"), call.name);
         json_object_end(w);
     }
     json_array_end(w);
-}
-
-/* The answer joins the conversation in memory: on the run's arena. */
-static void remember_answer(struct model_step *a)
-{
-    struct run *run = a->run;
-    struct prompt_message message = {.role = ROLE_ASSISTANT};
-    message.parts = ARENA_ARRAY(run->arena, struct part, a->part_count + 2);
-    if (a->reasoning.len > 0)
-        message.parts[message.part_count++] = (struct part){
-            .kind = PART_REASONING, .text = str_copy(run->arena, strbuf_str(&a->reasoning))};
-    if (a->text.len > 0)
-        message.parts[message.part_count++] =
-            (struct part){.kind = PART_TEXT, .text = str_copy(run->arena, strbuf_str(&a->text))};
-    for (size_t i = 0; i < a->part_count; i++)
-        message.parts[message.part_count++] = (struct part){
-            .kind = PART_TOOL_CALL,
-            .call_id = str_copy(run->arena, a->parts[i].call_id),
-            .name = str_copy(run->arena, a->parts[i].name),
-            .arguments = str_copy(run->arena, a->parts[i].arguments),
-        };
-    run_prompt_add(run, message);
 }
 
 /* Without a report: what was sent at most, and one token per byte that came: an upper bound. */
@@ -467,24 +385,26 @@ static struct usage estimate(const struct model_step *a)
     return (struct usage){.input_tokens = a->input_bound, .output_tokens = output};
 }
 
-static void complete_attempt(struct model_step *a, const struct delta *end)
+/* False: the answer cannot be kept, and nothing was journaled. */
+static never_inline bool complete_attempt(struct model_step *a, const struct delta *end,
+                                          struct error *e)
 {
     struct run *run = a->run;
     uuid ids[RUN_TOOL_CALLS_PARALLEL_MAX];
-    for (size_t i = 0; i < a->part_count; i++) {
+    str parts;
+    for (size_t i = 0; i < a->answer.call_count; i++)
         ids[i] = uuid_new(run->o->parts.clock, run->o->parts.random);
-        a->parts[i].arguments = strbuf_str(&a->arguments[i]);
-        if (str_is_empty(a->parts[i].arguments))
-            a->parts[i].arguments = S("{}");
-    }
+    if (!run_answer_write(&a->answer, ids, &parts, e))
+        return false;
     struct usage usage = end->usage.is_reported ? end->usage : estimate(a);
     uuid message_id = uuid_new(run->o->parts.clock, run->o->parts.random);
     journal_completed(a, end, &usage, message_id, ids);
     run_message_row(journal_row(&run->journal, WRITE_INSERT, TABLE_MESSAGES), run, message_id,
-                    ROLE_ASSISTANT, strbuf_str(&a->text), usage.output_tokens, write_parts(a, ids));
+                    ROLE_ASSISTANT, run_answer_text(&a->answer), usage.output_tokens, parts);
     settle(a, usage, end->usage.is_reported ? "reported" : "estimated");
     count_call(a, &usage, S("ok"));
-    remember_answer(a);
+    run_prompt_add(run, run_answer_message(&a->answer, run->arena));
+    return true;
 }
 
 /* Was nothing used?  A refusal before any token costs nothing. */
@@ -539,9 +459,7 @@ static void start_attempt(struct model_step *a, struct run *run)
         .parallel_tool_calls = -1,
         .temperature = -1,
     };
-    a->parts = ARENA_ARRAY(run->turn, struct part, RUN_TOOL_CALLS_PARALLEL_MAX);
-    strbuf_init(&a->text, run->turn, MESSAGE_BYTES_MAX);
-    strbuf_init(&a->reasoning, run->turn, MESSAGE_BYTES_MAX);
+    run_answer_init(&a->answer, run->turn);
     strbuf_init(&a->pending, run->turn, MESSAGE_BYTES_MAX);
     a->input_bound = prompt_input_tokens_bound(&a->prompt);
 }
@@ -557,7 +475,7 @@ static bool commit_intent(struct model_step *a, struct error *e)
     return run_flush(run, "model_intent", e);
 }
 
-bool run_model_step(struct run *run, struct error *e)
+never_inline bool run_model_step(struct run *run, struct error *e)
 {
     struct model_step *a = ARENA_NEW(run->turn, struct model_step);
     start_attempt(a, run);
@@ -579,8 +497,9 @@ bool run_model_step(struct run *run, struct error *e)
         return handle_failure(a, &failure, e);
     }
     attempt_end(&a->attempt, NULL);
+    if (!complete_attempt(a, &end, &failure))
+        return handle_failure(a, &failure, e);
     run->has_route = false;
-    complete_attempt(a, &end);
     return true;
 }
 

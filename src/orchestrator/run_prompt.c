@@ -2,6 +2,7 @@
 #include "base/ensure.h"
 #include "base/limits.h"
 #include "llm/openai_format.h"
+#include "orchestrator/run_answer_internal.h"
 #include "orchestrator/run_internal.h"
 
 /* ---- what is written ---- */
@@ -75,35 +76,6 @@ str run_prompt_error_content(struct arena *arena, const struct error *e)
 }
 
 /* ---- rows -> messages ---- */
-
-/* {"tool_calls": [{"tool_call_id", "call_id", "name", "arguments"}], "reasoning"} of an assistant's row. */
-static struct prompt_message read_assistant(struct run *run, str content, const struct json *extra)
-{
-    struct arena *arena = run->arena;
-    const struct json *calls = json_get(extra, S("tool_calls"));
-    struct prompt_message message = {.role = ROLE_ASSISTANT};
-    message.parts = ARENA_ARRAY(arena, struct part, json_count(calls) + 2);
-    str reasoning = json_str_or(extra, S("reasoning"), STR_NONE);
-    if (!str_is_empty(reasoning))
-        message.parts[message.part_count++] = (struct part){
-            .kind = PART_REASONING,
-            .text = str_copy(arena, reasoning),
-            .opaque = str_copy(arena, json_str_or(extra, S("reasoning_opaque"), STR_NONE)),
-        };
-    if (!str_is_empty(content))
-        message.parts[message.part_count++] =
-            (struct part){.kind = PART_TEXT, .text = str_copy(arena, content)};
-    struct json_iter it = json_iter(calls);
-    const struct json *call;
-    while (json_next(&it, NULL, &call))
-        message.parts[message.part_count++] = (struct part){
-            .kind = PART_TOOL_CALL,
-            .call_id = str_copy(arena, json_str_or(call, S("call_id"), STR_NONE)),
-            .name = str_copy(arena, json_str_or(call, S("name"), STR_NONE)),
-            .arguments = str_copy(arena, json_str_or(call, S("arguments"), STR_NONE)),
-        };
-    return message;
-}
 
 /* {"content": [OpenAI content parts]} of a user's row. */
 static never_inline bool read_user_parts(struct run *run, str role, const struct json *parts,
@@ -197,7 +169,7 @@ static bool add_row(struct run *run, const struct record *row, struct error *e)
         return false;
     const struct json *parts = json_get(extra, S("content"));
     if (role == ROLE_ASSISTANT) {
-        run_prompt_add(run, read_assistant(run, content, extra));
+        run_prompt_add(run, run_answer_read(run->arena, content, extra));
         bool is_last = uuid_equal(record_uuid(row, MESSAGES_ID), run->state.answer_id);
         return json_bool_or(extra, S("from_client"), false) ||
                add_results(run, json_get(extra, S("tool_calls")), is_last, e);

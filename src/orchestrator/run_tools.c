@@ -440,7 +440,7 @@ static void run_call(struct context *ctx, void *argument)
     if (ok)
         p->result.output =
             str_copy(run->turn, p->result.output); /* the child's arena goes with it */
-    if (ok && !run_guard_output(run, &p->result.output, &p->failure))
+    if (ok && !run_guard_output(run, &call, &p->result.output, &p->failure))
         p->result.output = STR_NONE;
     p->result.log = STR_NONE;
     context_deinit(&call);

@@ -52,8 +52,8 @@ def test_the_three_metrics_of_an_agent_are_there_after_a_run(nexus):
     session = nexus.admin.open_session()
     assert nexus.admin.ask("What time is it?", session=session).status == "completed"
     text = nexus.admin.get("/metrics").text
-    request = re.search(r"nexus_agent_requests_total\{([^}]*)\} (\d+)", text)
-    assert f'session_id="{session}"' in text and request and int(request.group(2)) >= 1
+    request = re.search(rf'nexus_agent_requests_total\{{([^}}]*session_id="{session}"[^}}]*)\}} (\d+)', text)
+    assert request and int(request.group(2)) >= 1
     assert 'agent_type="assistant"' in request.group(1) and 'status="completed"' in request.group(1)
     assert re.search(r'nexus_agent_request_duration_seconds_bucket\{agent_type="assistant",le="0\.005"\}', text)
     ratio = re.search(rf'nexus_budget_utilization_ratio\{{session_id="{session}",resource_type="tokens"\}} (\S+)', text)

@@ -119,9 +119,19 @@ def test_images_arrive_byte_for_byte(talk, sdk, way, model):
 
 
 @pytest.mark.parametrize("finish", ["length", "filter"])
-def test_why_an_answer_ended_is_told(talk, sdk, way, plain_model, finish):
+def test_why_an_answer_ended_is_told(gateway, talk, sdk, way, plain_model, finish):
+    if (sdk, way) == ("chat", "stream"):           # whose helper raises instead of telling
+        return check_last_chunk(gateway, plain_model, finish)
     answer = talk(sdk, plain_model, way).say(f"stop: {finish} half of it")
     assert (answer.finish, answer.text) == (finish, "half of it")
+
+
+def check_last_chunk(gateway, model: str, finish: str) -> None:
+    question = [{"role": "user", "content": f"stop: {finish} half of it"}]
+    with client_of(gateway, "chat") as client:
+        choices = [chunk.choices[0] for chunk in client.chat.completions.create(model=model, messages=question, stream=True)]
+    assert "".join(choice.delta.content or "" for choice in choices) == "half of it"
+    assert [choice.finish_reason for choice in choices if choice.finish_reason] == [{"filter": "content_filter"}.get(finish, finish)]
 
 
 @pytest.mark.parametrize("sdk", ["chat", "messages"])
@@ -220,6 +230,59 @@ def test_thoughts_go_back_byte_for_byte_beside_the_results(talk, sdk, mode, plai
         assert api.last.thoughts == [(mind.THOUGHT, mind.SIGNATURE)]
 
 
+def test_an_agents_thoughts_go_back_to_its_model(talk, sdk, way, plain_model):
+    """Beside the results of its own tools, and of the caller's."""
+    answer = talk(sdk, f"agent:{plain_model}", way).say('think use text_processing {"operation": "count", "text": "a b c"}')
+    assert answer.finish == "stop" and answer.text.startswith("text_processing: ") and "3" in answer.text
+    talking = talk(sdk, f"agent:{plain_model}", way, tools=[WEATHER])
+    [(id, _, _)] = talking.say('think use weather {"city": "Oslo"}').calls
+    assert talking.give({id: "cold"}).text == "weather: cold"
+
+
+def test_an_agent_uses_its_own_tools_and_the_callers_in_one_turn(talk, sdk, way, plain_model):
+    talking = talk(sdk, f"agent:{plain_model}", way, tools=[WEATHER])
+    answer = talking.say('use text_processing {"operation": "count", "text": "a b c"}\nuse weather {"city": "Oslo"}')
+    [(id, name, _)] = answer.calls
+    assert name == "weather" and answer.finish == "tools"
+    answer = talking.give({id: "cold"})
+    assert answer.text.startswith("text_processing: ") and answer.text.endswith("weather: cold")
+
+
+# ---- Responses: conversations by id ----
+
+@pytest.mark.parametrize("model", [*ADAPTERS, "responses", "agent:openai", "agent:anthropic"])
+def test_a_conversation_goes_on_by_the_id_of_its_last_answer(talk, way, model, api):
+    talking = talk("responses", model, way, chained=True, tools=[WEATHER])
+    assert talking.say("say: one").text == "one"
+    [(id, _, _)] = talking.say('use weather {"city": "Oslo"}').calls
+    assert talking.give({id: "cold"}).text == "weather: cold"
+    last = talking.say("say: three")
+    assert last.text == "three"
+    with talking.client() as client:
+        assert client.responses.retrieve(last.raw.id).output_text == "three"
+        items = list(client.responses.input_items.list(last.raw.id, order="asc", limit=2))
+        client.responses.delete(last.raw.id)
+        with pytest.raises(openai.NotFoundError):
+            client.responses.retrieve(last.raw.id)
+    for item in items:
+        wire_types.check("responses.item", plain(item))
+    kinds = [item.type for item in items]
+    assert kinds == ["message", "message", "message", "function_call", "function_call_output", "message", "message"]
+    assert api.last.text == "say: three"
+
+
+@pytest.mark.parametrize("model", [*ADAPTERS, "responses", "agent:openai"])
+def test_the_events_of_a_response_come_in_their_order(talk, model):
+    events = talk("responses", model, "stream", tools=[WEATHER]).say("say: one two three").events
+    begin = ["created", "in_progress", "output_item.added", "content_part.added", "output_text.delta"]
+    end = ["output_text.done", "content_part.done", "output_item.done", "completed"]
+    assert list(dict.fromkeys(events)) == [f"response.{name}" for name in begin + end]
+    events = talk("responses", model, "stream", tools=[WEATHER]).say('use weather {"city": "Oslo"}').events
+    names = ["created", "in_progress", "output_item.added", "function_call_arguments.delta", "function_call_arguments.done",
+             "output_item.done", "completed"]
+    assert list(dict.fromkeys(events)) == [f"response.{name}" for name in names]
+
+
 # ---- Responses to a server that has them: the bytes themselves ----
 
 def test_responses_pass_through(talk, mode, api):
@@ -242,8 +305,10 @@ def test_a_server_that_has_responses_answers_the_others_too(talk, sdk, way):
 
 def client_of(gateway, sdk: str, **options):
     if sdk == "messages":
-        return anthropic.Anthropic(base_url=gateway.url, api_key=gateway.admin_key, **{"max_retries": 0, **options})
-    return openai.OpenAI(base_url=gateway.url + "/v1", api_key=gateway.admin_key, **{"max_retries": 0, **options})
+        return anthropic.Anthropic(base_url=gateway.url, api_key=gateway.admin_key, http_client=anthropic.DefaultHttpxClient(verify=False),
+                                   **{"max_retries": 0, **options})
+    return openai.OpenAI(base_url=gateway.url + "/v1", api_key=gateway.admin_key, http_client=openai.DefaultHttpxClient(verify=False),
+                         **{"max_retries": 0, **options})
 
 
 def test_tokens_are_counted_by_the_provider_or_bounded(gateway, model):
@@ -267,7 +332,7 @@ def test_vectors_come_in_both_encodings(gateway):
 
 
 def test_an_agent_has_no_vectors(gateway):
-    with client_of(gateway, "chat") as client, pytest.raises(openai.BadRequestError):
+    with client_of(gateway, "chat") as client, pytest.raises(openai.NotFoundError):
         client.embeddings.create(model="agent:openai", input="one")
 
 
@@ -327,7 +392,8 @@ def test_a_bad_body_is_a_bad_request(talk, sdk, model, api):
 
 
 def test_over_budget_is_402_and_not_tried_again(gateway, talk, sdk, way, model, api):
-    session = gateway.admin.open_session(budget={"tokens": 20})
+    agent = {"agent": model.removeprefix("agent:")} if model.startswith("agent:") else {}
+    session = gateway.admin.open_session(budget={"tokens": 20}, **agent)
     error = refusal(talk(sdk, model, way, retries=2, headers={"X-Nexus-Session": session}))
     assert error.status_code == 402 and error.response.headers["x-should-retry"] == "false"
     assert api.questions == []
@@ -346,13 +412,13 @@ def test_who_may_only_look_is_denied(gateway, talk, sdk, model):
 
 
 # What the provider said, and what the caller gets: a fault of our keys is no fault of the caller's.
-TOLD = {400: 400, 401: 502, 403: 502, 404: 502, 429: 429, 500: 502, 529: 503}
+TOLD = {400: 400, 401: 502, 403: 502, 404: 400, 429: 429, 500: 503, 529: 503}
 
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_failure_of_the_provider_keeps_its_class(talk, sdk, way, plain_model, status):
     error = refusal(talk(sdk, failing(plain_model, status, f"{sdk}-{way}"), way))
-    assert error.status_code in (TOLD[status], status), error.body
+    assert error.status_code == TOLD[status], error.body
     if status == 429:
         assert int(error.response.headers["retry-after"]) >= 1
 

@@ -45,8 +45,8 @@ static void start_actor(struct world *world, const char *name, coroutine_fn *fn,
     actor->index = index;
     actor->arena = arena_create(0);
     context_init(&actor->ctx, world->scheduler, actor->arena, DEADLINE_NONE);
-    if (!coroutine_start(world->scheduler, name, fn, actor, &e))
-        ensure(!"the simulation is out of coroutines");
+    bool is_started = coroutine_start(world->scheduler, name, fn, actor, &e);
+    ensure(is_started);
 }
 
 static void end_actor(struct actor *actor)

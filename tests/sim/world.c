@@ -53,8 +53,8 @@ static void post(struct lane *lane, void (*fn)(void *argument), void *argument)
     struct error e = {0};
     ensure(posted != NULL);
     *posted = (struct posted){fn, argument};
-    if (!coroutine_start(lane->scheduler, "post", run_posted, posted, &e))
-        ensure(!"the simulation is out of coroutines");
+    bool is_started = coroutine_start(lane->scheduler, "post", run_posted, posted, &e);
+    ensure(is_started);
 }
 
 static enum commit_outcome before_commit(void *owner, struct context *ctx,

@@ -106,8 +106,8 @@ def take_messages(reply: Reply, event) -> None:
     elif event.type == "content_block_delta":
         add_text(reply, value["delta"].get("text", ""))
     elif event.type == "message_delta":
-        used = value["usage"]
-        reply.usage = (used.get("input_tokens") or reply.usage[0], used["output_tokens"])
+        used = value.get("usage", {})
+        reply.usage = (used.get("input_tokens") or reply.usage[0], used.get("output_tokens"))
     elif event.type == "message_stop":
         reply.is_complete = True
     elif event.type == "error":

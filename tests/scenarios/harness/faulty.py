@@ -31,8 +31,9 @@ class Plan:
     fault: str = "none"
     at: int = 0
     tokens: int = 8
-    delay: float = 0                               # seconds before each token
-    first: float = 0                               # seconds before the head
+    delay: float = 0.0                             # seconds before each token
+    first: float = 0.0                             # seconds before the head
+    pause: float = 0.05                            # seconds between the last token and the fault: what was said has arrived
     status: int = 500
     retry_after: str = ""
 
@@ -321,6 +322,9 @@ class Answer:
 
     async def whole(self) -> None:
         call, plan = self.call, self.call.plan
+        if plan.fault == "error":
+            await self.send_json(200, self.words.error(500, "told to fail"))
+            return
         call.input_tokens = INPUT_TOKENS
         for _ in range(plan.tokens):
             await self.sleep(plan.delay)
@@ -328,11 +332,9 @@ class Answer:
         body = json.dumps(self.words.whole()).encode()
         if plan.fault == "garbage":
             body = body[:len(body) // 2] + b"\x00<oops>"
-        elif plan.fault == "error":
-            body = json.dumps(self.words.error(500, "told to fail")).encode()
         if plan.fault not in ("cut", "reset_at", "stall"):
             await self.send(200, "application/json", body)
-            call.is_usage_told = plan.fault in ("none", "json", "double_end", "no_end")
+            call.is_usage_told = plan.fault in ("none", "double_end", "no_end")
             return
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         await self.write(head.encode() + body[:len(body) // 2])
@@ -348,7 +350,7 @@ class Answer:
 
     async def stream(self) -> None:
         call, plan = self.call, self.call.plan
-        call.input_tokens = INPUT_TOKENS
+        call.input_tokens = 0 if plan.fault == "error" and plan.at == 0 else INPUT_TOKENS    # who fails before any work asks nothing
         await self.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         await self.events(self.words.prelude())
         is_broken = plan.fault in ("stall", "cut", "reset_at", "garbage", "error", "short")
@@ -357,12 +359,13 @@ class Answer:
             await self.events([self.words.token(number)])
             call.produced += 1
         if is_broken:
+            await self.sleep(plan.pause if plan.at else 0)
             await self.break_stream(plan.fault)
             return
         await self.events(self.words.finish())
-        if plan.fault != "no_usage" and self.words.tells_usage:
+        if self.words.tells_usage:
             await self.events(self.words.usage())
-            call.is_usage_told = True
+            call.is_usage_told = plan.fault != "no_usage"
         if plan.fault != "no_end":
             await self.events(self.words.end())
         if plan.fault == "double_end":
@@ -401,7 +404,7 @@ class ChatWords:
 
     @property
     def tells_usage(self) -> bool:
-        return bool((self.call.body.get("stream_options") or {}).get("include_usage"))
+        return self.call.plan.fault != "no_usage" and bool((self.call.body.get("stream_options") or {}).get("include_usage"))
 
     def counts(self) -> dict:
         used = self.call.produced
@@ -468,8 +471,8 @@ class MessagesWords:
         return [self.named({"type": "content_block_stop", "index": 0})]
 
     def usage(self) -> list[bytes]:
-        return [self.named({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None},
-                            "usage": {"output_tokens": self.call.produced}})]
+        used = {} if self.call.plan.fault == "no_usage" else {"usage": {"output_tokens": self.call.produced}}
+        return [self.named({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, **used})]
 
     def end(self) -> list[bytes]:
         return [self.named({"type": "message_stop"})]

@@ -102,7 +102,7 @@ def answer(question: Question, signs: bool) -> Said:
     thinks = text.startswith("think")
     text = text.removeprefix("think").strip() if thinks else text
     thought = THOUGHT if thinks else ""
-    if question.results:
+    if question.results and not question.schema:
         if thinks and signs and (THOUGHT, SIGNATURE) not in question.thoughts:
             raise Refused(400, f"the thoughts are not back as they were: {question.thoughts}")
         return Said(" | ".join(f"{question.calls[id]}: {result}" for id, result in question.results.items()))

@@ -68,6 +68,14 @@ class Chat(Dialect):
     name = type_name = "chat"
     FINISH = {"stop": "stop", "sequence": "stop", "length": "length", "tools": "tool_calls", "filter": "content_filter"}
 
+    def check(self, body: dict) -> None:
+        """Helpers of the SDKs send their own members along with an answer that goes back; that API has always let them."""
+        def without(value):
+            if isinstance(value, dict):
+                return {name: without(inner) for name, inner in value.items() if name not in ("parsed", "parsed_arguments")}
+            return [without(inner) for inner in value] if isinstance(value, list) else value
+        super().check({**body, "messages": without(body.get("messages"))})
+
     def read(self, body: dict) -> Question:
         question = Question(self.name, body["model"], bool(body.get("stream")))
         for message in body["messages"]:
@@ -151,11 +159,22 @@ class Responses(Dialect):
     name = type_name = "responses"
     signs = True
 
+    def __init__(self):
+        self.stored: dict[str, list] = {}          # by id, the conversation up to and with that answer
+
+    @staticmethod
+    def items_of(body: dict) -> list[dict]:
+        items = body.get("input") or []
+        return [{"type": "message", "role": "user", "content": items}] if isinstance(items, str) else items
+
+    def history_of(self, body: dict) -> list[dict]:
+        previous = body.get("previous_response_id")
+        must(not previous or previous in self.stored, f"no such answer: {previous}")
+        return self.stored.get(previous, [])
+
     def read(self, body: dict) -> Question:
         question = Question(self.name, body["model"], bool(body.get("stream")), system=body.get("instructions") or "")
-        items = body.get("input") or []
-        items = [{"type": "message", "role": "user", "content": items}] if isinstance(items, str) else items
-        for item in items:
+        for item in self.history_of(body) + self.items_of(body):
             self.read_item(question, item)
         question.tools = {tool["name"]: tool["parameters"] for tool in body.get("tools", [])}
         shape = (body.get("text") or {}).get("format") or {}
@@ -195,12 +214,15 @@ class Responses(Dialect):
 
     def document(self, question: Question, said: Said) -> dict:
         body, reason = question.body, {"length": "max_output_tokens", "filter": "content_filter"}.get(said.finish)
+        id, output = self.next_id("resp_"), self.output(said)
+        if body.get("store", True):
+            self.stored[id] = self.history_of(body) + self.items_of(body) + output
         return {
-            "id": self.next_id("resp_"), "object": "response", "created_at": CREATED, "model": question.model,
+            "id": id, "object": "response", "created_at": CREATED, "model": question.model,
             "status": "incomplete" if reason else "completed", "incomplete_details": {"reason": reason} if reason else None,
             "error": None, "instructions": body.get("instructions"), "metadata": body.get("metadata") or {}, "temperature": 1.0,
             "top_p": 1.0, "parallel_tool_calls": True, "tool_choice": body.get("tool_choice", "auto"), "tools": body.get("tools", []),
-            "text": body.get("text") or {"format": {"type": "text"}}, "truncation": "disabled", "output": self.output(said),
+            "text": body.get("text") or {"format": {"type": "text"}}, "truncation": "disabled", "output": output,
             "previous_response_id": body.get("previous_response_id"), "max_output_tokens": body.get("max_output_tokens"),
             "usage": {"input_tokens": USAGE.input, "input_tokens_details": {"cached_tokens": USAGE.cached, "cache_write_tokens": 0},
                       "output_tokens": USAGE.output, "output_tokens_details": {"reasoning_tokens": USAGE.reasoning},
@@ -405,6 +427,11 @@ def handler_of(api: ModelApi) -> type:
         def do_GET(self):
             models = [{"id": "tiny", "object": "model", "created": CREATED, "owned_by": "fake"}]
             self.send_json(200, {"object": "list", "data": models})
+
+        def do_DELETE(self):
+            id = self.path.rpartition("/")[2]
+            is_known = DIALECTS["/responses"].stored.pop(id, None) is not None
+            self.send_json(200 if is_known else 404, {"id": id, "object": "response", "deleted": is_known})
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

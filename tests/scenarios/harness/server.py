@@ -119,7 +119,7 @@ class Nexus:
             if self.process.poll() is not None:
                 raise RuntimeError(f"nexus ended with {self.process.returncode}:\n{self.log_tail()}")
             try:
-                if httpx.get(self.url + "/readyz", timeout=5, trust_env=False).status_code == 200:
+                if httpx.get(self.url + "/readyz", timeout=5, trust_env=False, verify=False).status_code == 200:
                     return
             except httpx.HTTPError:
                 pass

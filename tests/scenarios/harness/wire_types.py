@@ -10,6 +10,11 @@ EXTENSIONS = {
     "ChatCompletionMessage": ("reasoning_content", "thinking_blocks"),
     "ChoiceDelta": ("reasoning_content", "thinking_blocks"),
     "ChatCompletionAssistantMessageParam": ("reasoning_content", "thinking_blocks"),
+    "Response": ("store",),
+    # Of the API's version 2023-06-01, which the newest types have left behind.
+    "MessageCreateParamsNonStreaming": ("temperature", "top_p", "top_k"),
+    "MessageCreateParamsStreaming": ("temperature", "top_p", "top_k"),
+    "ResponseFunctionCallArgumentsDoneEvent": ("name",),
 }
 
 
@@ -77,7 +82,7 @@ def close(schema, name: str = "") -> None:
 @functools.cache
 def validator_of(name: str) -> jsonschema.Draft202012Validator:
     schema = pydantic.TypeAdapter(type_of(name)).json_schema()
-    close(schema)
+    close(schema, schema.get("title", ""))
     return jsonschema.Draft202012Validator(schema)
 
 
