@@ -178,6 +178,12 @@ static const struct setting deadline_rows[] = {
      IN(deadlines.between_tokens_ms),
      .max = DAY_MS,
      .help = "between two pieces of an answer; left out: the provider's idle_timeout"},
+    {.name = "attempt",
+     .kind = SETTING_DURATION,
+     IN(deadlines.attempt_ms),
+     .max = DAY_MS,
+     .help =
+         "of one attempt at a whole answer, after which the next target is asked; left out: total"},
     {.name = "total",
      .kind = SETTING_DURATION,
      IN(deadlines.total_ms),

@@ -335,6 +335,7 @@ static bool add_configured_model(struct catalog *catalog, const struct price_lis
         .deadlines = {.connect_ms = from->deadlines.connect_ms,
                       .first_token_ms = from->deadlines.first_token_ms,
                       .between_tokens_ms = from->deadlines.between_tokens_ms,
+                      .attempt_ms = from->deadlines.attempt_ms,
                       .total_ms = from->deadlines.total_ms},
         .retries_max = from->retries,
         .hedge_after_ms = from->hedge_after_ms,

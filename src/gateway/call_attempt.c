@@ -52,6 +52,10 @@ static void explain_deadline(struct call_attempt *a)
     if (!context_check(&work->ctx, NULL))
         error_set(e, REASON_PROVIDER_TIMEOUT, "the model did not answer within %lld ms",
                   (long long) work->total_ms);
+    else if (!work->m->request.is_stream)
+        error_set(e, REASON_PROVIDER_TIMEOUT,
+                  "provider " STR_FMT ": no whole answer within %lld ms", STR_ARG(provider),
+                  (long long) work->plain.model->deadlines.attempt_ms);
     else
         error_set(e, REASON_PROVIDER_TIMEOUT, "provider " STR_FMT ": no first token within %lld ms",
                   STR_ARG(provider), (long long) work->plain.model->deadlines.first_token_ms);
@@ -341,17 +345,19 @@ static void note_head(void *owner, int status, const struct http_headers *header
         a->on_head(a->head_owner, status, headers);
 }
 
-/* A whole answer has no first token: it may take as long as the call may. */
+/* A whole answer has no first token: it may take as long as the call may, or as one attempt may. */
 static void set_deadlines(struct call_attempt *a, struct context *parent)
 {
     struct plain_work *work = a->work;
     const struct model_deadlines *deadlines = &work->plain.model->deadlines;
     struct provider_call *how = &a->plain.attempt.how;
     int64_t deadline_ns = parent->deadline_ns;
-    if (!work->m->request.is_stream)
+    bool is_stream = work->m->request.is_stream;
+    int64_t own_ms = is_stream ? deadlines->first_token_ms : deadlines->attempt_ms;
+    if (!is_stream)
         how->first_byte_timeout_ms = work->total_ms;
-    else if (deadlines->first_token_ms > 0)
-        deadline_ns = context_deadline_in(parent, deadlines->first_token_ms);
+    if (own_ms > 0)
+        deadline_ns = context_deadline_in(parent, own_ms);
     a->on_head = how->on_head;
     a->head_owner = how->owner;
     how->on_head = note_head;

@@ -209,6 +209,21 @@ static void deadlines(struct context *ctx, struct gateway_testkit *kit)
     assert_int_equal(answer.status, 504);
     assert_true(spent_tokens(ctx, kit) > 0);
 }
+static void impatient(struct context *ctx, struct gateway_testkit *kit)
+{
+    struct answer answer = chat(ctx, kit, "impatient", "");
+    assert_int_equal(answer.status, 200);
+    expect(answer.body, "\"content\":\"Hi\"");
+    answer = chat(ctx, kit, "impatient-alone", "");
+    assert_int_equal(answer.status, 504);
+    expect(answer.body, "no whole answer within 150 ms");
+}
+static void test_a_whole_answer_that_hangs_is_asked_for_elsewhere_in_time(void **state)
+{
+    (void) state;
+    call_testkit_run(impatient);
+}
+
 static void test_each_deadline_has_an_error_of_its_own(void **state)
 {
     (void) state;
@@ -363,6 +378,7 @@ int main(void)
         cmocka_unit_test(test_content_that_nobody_saw_is_paid_for),
         cmocka_unit_test(test_a_slow_attempt_gets_company_and_the_first_content_wins),
         cmocka_unit_test(test_each_deadline_has_an_error_of_its_own),
+        cmocka_unit_test(test_a_whole_answer_that_hangs_is_asked_for_elsewhere_in_time),
         cmocka_unit_test(test_a_client_that_leaves_ends_the_upstream_call),
         cmocka_unit_test(test_a_silent_stream_is_kept_awake),
         cmocka_unit_test(test_an_answer_is_given_again_from_the_cache_and_says_so),

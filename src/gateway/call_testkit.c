@@ -264,6 +264,9 @@ static void configure(struct gateway_testkit *kit)
     add(settings->catalog, "hedged-whole", "up-mute", "up-whole", &hedged);
     struct model brief = {.deadlines = {.total_ms = 200}};
     add(settings->catalog, "brief", "up-mute", NULL, &brief);
+    struct model impatient = {.deadlines = {.attempt_ms = 150, .total_ms = 5000}};
+    add(settings->catalog, "impatient", "up-mute", "up-whole", &impatient);
+    add(settings->catalog, "impatient-alone", "up-mute", NULL, &impatient);
     struct model cached = {.cache = {.mode = MODEL_CACHE_EXACT, .ttl_ms = 60000}};
     add(settings->catalog, "cached", "up-whole", NULL, &cached);
     add(settings->catalog, "cached-stream", "up-stream", NULL, &cached);

@@ -27,6 +27,8 @@ struct model_target {
 struct model_deadlines {
     int64_t connect_ms, first_token_ms, between_tokens_ms,
         total_ms; /* 0: limits.h or the provider's */
+    int64_t
+        attempt_ms; /* of one attempt at a whole answer, which has no first token; 0: total_ms */
 };
 enum model_cache_mode { MODEL_CACHE_OFF, MODEL_CACHE_EXACT, MODEL_CACHE_SEMANTIC };
 struct model_cache {
