@@ -55,7 +55,8 @@ struct config_model {
     size_t variant_count;
     int64_t max_output_tokens;
     struct {
-        int64_t connect_ms, first_token_ms, between_tokens_ms, attempt_ms, total_ms; /* 0: not said */
+        int64_t connect_ms, first_token_ms, between_tokens_ms, attempt_ms,
+            total_ms; /* 0: not said */
     } deadlines;
     int64_t retries;
     str hedge_after;        /* as written */
