@@ -85,6 +85,7 @@ static bool start_store(struct platform *p, struct error *e)
         return false;
     struct sqlite_options options = {.data_dir = p->config->data_dir,
                                      .node = p->config->node,
+                                     .cache_bytes = (size_t) p->config->store_cache_bytes,
                                      .clock = clock_system(),
                                      .random = random_system()};
     return sqlite_database_open(&options, &p->database, &p->is_store_new, e);

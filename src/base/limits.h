@@ -108,6 +108,7 @@
 #define STORE_PAGE_MAX 200
 #define STORE_QUEUE_BYTES_MAX (256u << 20)
 #define STORE_READ_QUEUE_MAX 20000
+#define STORE_CACHE_BYTES_DEFAULT (16u << 20) /* of a connection to the embedded store */
 #define STORE_READERS_MAX 8
 #define STORE_VALUE_BYTES_MAX (16u << 20)
 #define STORE_CURSOR_BYTES_MAX 4096u
@@ -214,7 +215,6 @@
 #define EMBED_REPLY_PIECE_BYTES (64u << 10) /* an answer is written in pieces of about this size */
 
 /* orchestrator */
-#define LEDGER_ACCOUNTS_MAX 100000
 #define POLICY_MEMO_PLACES 4096       /* answers remembered per policy set */
 #define POLICY_QUESTION_BYTES_MAX 512 /* a longer question is not remembered */
 #define POLICY_MEMO_ARGUMENTS_BYTES_MAX                                                            \

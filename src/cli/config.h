@@ -132,6 +132,7 @@ struct config {
     int64_t responses_expiry_ms; /* of stored answers of /v1/responses */
     int64_t tokens_per_minute, tenant_requests_per_minute, tenant_tokens_per_minute; /* 0: none */
     int64_t response_cache_bytes;
+    int64_t store_cache_bytes;
     str tracing_endpoint; /* empty: no traces */
     str tracing_sample_text;
     double tracing_sample; /* 0..1 */

@@ -613,6 +613,17 @@ static const struct setting tracing_rows[] = {
 };
 static const struct setting_table tracing_table = {ROWS(tracing_rows), .item = "tracing"};
 
+static const struct setting store_rows[] = {
+    {.name = "cache",
+     .kind = SETTING_BYTES,
+     AT(store_cache_bytes),
+     .otherwise = "16MiB",
+     .min = 1 << 20,
+     .max = 4ll << 30,
+     .help = "pages of the store that are kept in memory, for each of its three connections"},
+};
+static const struct setting_table store_table = {ROWS(store_rows), .item = "store"};
+
 /* ---- TLS ---- */
 
 static const struct setting tls_rows[] = {
@@ -737,6 +748,10 @@ static const struct setting root_rows[] = {
      .kind = SETTING_SECTION,
      .table = &response_cache_table,
      .help = "answers of models that are given again"},
+    {.name = "store",
+     .kind = SETTING_SECTION,
+     .table = &store_table,
+     .help = "the embedded store"},
     {.name = "tracing",
      .kind = SETTING_SECTION,
      .table = &tracing_table,

@@ -4,7 +4,7 @@
 #include "orchestrator/ledger_internal.h"
 #include <stdlib.h>
 
-enum { ACCOUNT_IDLE_SWEEP = 1024 };
+enum { ACCOUNT_IDLE_SWEEP = 8 };
 
 static const char *const level_names[ACCOUNT_LEVEL_COUNT] = {
     [ACCOUNT_RUN] = "run",   [ACCOUNT_SESSION] = "session", [ACCOUNT_KEY] = "key",
@@ -44,6 +44,7 @@ struct ledger *ledger_create(struct store *store, struct clock *clock, struct ra
         (struct ledger){.store = store, .clock = clock, .random = random, .accounts = map_create()};
     ledger->take_number = 1;
     list_init(&ledger->free_leases);
+    list_init(&ledger->idle);
     pthread_mutex_init(&ledger->lock, NULL);
     return ledger;
 }
@@ -184,25 +185,43 @@ static never_inline bool load_row(struct ledger *ledger, struct context *ctx, uu
     return store_commit(ledger->store, ctx, &batch, e);
 }
 
-/* Accounts that nobody has held for a while make room.  Their rows are up to date: what they spent was committed long ago. */
-static never_inline void sweep_idle(struct ledger *ledger)
+void account_hold(struct account *account)
 {
-    if (map_count(ledger->accounts) < LEDGER_ACCOUNTS_MAX)
+    if (account->references++ == 0)
+        list_remove(&account->idle_link);
+}
+
+void account_let_go(struct ledger *ledger, struct account *account, int64_t now_ns)
+{
+    ensure(account->references > 0);
+    if (--account->references > 0)
         return;
-    OWNED(arena) scratch = arena_create(0);
-    struct account **idle = ARENA_ARRAY(scratch, struct account *, ACCOUNT_IDLE_SWEEP);
-    size_t count = 0, position = 0;
-    int64_t before_ns = clock_monotonic_ns(ledger->clock) - LEDGER_ACCOUNT_IDLE_MS * 1000000ll;
-    void *value;
-    while (count < ACCOUNT_IDLE_SWEEP && map_next(ledger->accounts, &position, NULL, &value)) {
-        struct account *account = value;
-        if (account->references == 0 && account->idle_since_ns < before_ns &&
-            cost_is_zero(account->budget.reserved))
-            idle[count++] = account;
-    }
-    for (size_t i = 0; i < count; i++) {
-        map_remove(ledger->accounts, idle[i]->key);
-        account_destroy(idle[i]);
+    account->idle_since_ns = now_ns;
+    list_push_back(&ledger->idle, &account->idle_link);
+}
+
+/* Accounts that nobody has held for a while go, a few with each new one.  Their rows are up to date: what they spent was committed long
+   ago. */
+static void sweep_idle(struct ledger *ledger)
+{
+    int64_t now_ns = clock_monotonic_ns(ledger->clock),
+            before_ns = now_ns - LEDGER_ACCOUNT_IDLE_MS * 1000000ll;
+    for (int i = 0; i < ACCOUNT_IDLE_SWEEP; i++) {
+        struct list *first = list_first(&ledger->idle);
+        if (!first)
+            return;
+        struct account *account = LIST_ITEM(first, struct account, idle_link);
+        if (account->idle_since_ns > before_ns)
+            return;
+        list_remove(first);
+        if (!cost_is_zero(account->budget.reserved) || list_is_linked(&account->free_link)) {
+            /* of a run that waits, or leased */
+            account->idle_since_ns = now_ns;
+            list_push_back(&ledger->idle, first);
+            continue;
+        }
+        map_remove(ledger->accounts, account->key);
+        account_destroy(account);
     }
 }
 
@@ -210,7 +229,7 @@ static struct account *hold(struct ledger *ledger, str key)
 {
     struct account *account = map_find(ledger->accounts, key);
     if (account)
-        account->references++;
+        account_hold(account);
     return account;
 }
 
@@ -303,9 +322,7 @@ void ledger_close_path(struct ledger *ledger, struct ledger_path *path)
         struct account *account = path->accounts[i];
         if (!account)
             continue;
-        ensure(account->references > 0);
-        account->references--;
-        account->idle_since_ns = now_ns;
+        account_let_go(ledger, account, now_ns);
         path->accounts[i] = NULL;
     }
     pthread_mutex_unlock(&ledger->lock);
@@ -475,7 +492,7 @@ bool ledger_set_limit(struct ledger *ledger, struct context *ctx, uuid tenant_id
     pthread_mutex_lock(&ledger->lock);
     if (ok)
         account->budget.limit = limit;
-    account->references--;
+    account_let_go(ledger, account, clock_monotonic_ns(ledger->clock));
     pthread_mutex_unlock(&ledger->lock);
     return ok;
 }

@@ -64,7 +64,7 @@ static struct gathered_account *account_of(struct ledger *ledger, struct account
                                      capacity * sizeof *taken->accounts);
         taken->account_capacity = capacity;
     }
-    account->references++;
+    account_hold(account);
     account->gathered_take = ledger->take_number;
     account->gathered_index = taken->account_count;
     struct gathered_account *made = &taken->accounts[taken->account_count++];
@@ -256,8 +256,7 @@ void ledger_taken_destroy(struct ledger *ledger, struct ledger_taken *taken)
     int64_t now_ns = clock_monotonic_ns(ledger->clock);
     pthread_mutex_lock(&ledger->lock);
     for (size_t i = 0; i < taken->account_count; i++) {
-        taken->accounts[i].account->references--;
-        taken->accounts[i].account->idle_since_ns = now_ns;
+        account_let_go(ledger, taken->accounts[i].account, now_ns);
     }
     pthread_mutex_unlock(&ledger->lock);
     arena_destroy(taken->arena);

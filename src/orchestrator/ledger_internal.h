@@ -31,6 +31,7 @@ struct account {
     uint64_t gathered_take; /* the take that `gathered_index` belongs to; 0: none */
     size_t gathered_index;  /* of what is gathered for this account */
     int references;
+    struct list idle_link; /* in ledger.idle while nobody holds it */
     int64_t idle_since_ns;
 };
 
@@ -44,6 +45,7 @@ struct ledger {
     struct ledger_taken *gathering; /* NULL: nothing yet */
     uint64_t take_number;           /* of what is gathered now; from 1 */
     struct list free_leases;        /* accounts with lease_free */
+    struct list idle;               /* accounts that nobody holds, the longest idle first */
 };
 
 bool account_is_limited(const struct account *account);
@@ -55,6 +57,9 @@ void ledger_add_entry(struct ledger *ledger, struct batch *batch, const struct l
 /* With the lock held: remembers what a plain call came to.  `ended`: how much of each account's durable lease ends with it. */
 void ledger_gather(struct ledger *ledger, const struct ledger_path *path,
                    const struct settlement *settlement, const cost ended[ACCOUNT_LEVEL_COUNT]);
+/* With the lock held: somebody more, somebody less needs the account. */
+void account_hold(struct account *account);
+void account_let_go(struct ledger *ledger, struct account *account, int64_t now_ns);
 /* With the lock held: puts the account on the list of free leases, or takes it off. */
 void ledger_note_free(struct ledger *ledger, struct account *account);
 /* With the lock held: would giving back free leases make room on this path? */

@@ -34,6 +34,7 @@ struct sqlite_options {
     str audit_key_path;      /* empty: data_dir/audit.key, created when missing on an empty store */
     int reader_count;        /* 0: 2; at most STORE_READERS_MAX */
     size_t vector_dimension; /* 0: VECTOR_DIMENSION_DEFAULT; CONFIG when others are stored */
+    size_t cache_bytes;      /* pages kept in memory, for each connection; 0: 16 MiB */
     struct clock *clock;
     struct random *random;
 };

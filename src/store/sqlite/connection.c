@@ -23,7 +23,15 @@ static void exact_add(sqlite3_context *context, int count, sqlite3_value **value
         sqlite3_result_int64(context, sum);
 }
 
-bool connection_open(struct connection *connection, str path, bool is_reader, struct error *e)
+static bool set_cache(sqlite3 *db, size_t bytes)
+{
+    char text[64];
+    snprintf(text, sizeof text, "PRAGMA cache_size=-%zu", bytes / 1024);
+    return sqlite3_exec(db, text, NULL, NULL, NULL) == SQLITE_OK;
+}
+
+bool connection_open(struct connection *connection, str path, bool is_reader, size_t cache_bytes,
+                     struct error *e)
 {
     *connection = (struct connection){.arena = arena_create(0)};
     char *file = str_to_cstr(connection->arena, path);
@@ -37,9 +45,10 @@ bool connection_open(struct connection *connection, str path, bool is_reader, st
         sqlite3_exec(
             connection->db,
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-            "PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=4000;"
+            "PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000;"
             "PRAGMA journal_size_limit=67108864",
             NULL, NULL, NULL) == SQLITE_OK &&
+        set_cache(connection->db, cache_bytes) &&
         (!is_reader ||
          sqlite3_exec(connection->db, "PRAGMA query_only=ON", NULL, NULL, NULL) == SQLITE_OK);
     if (is_open)

@@ -75,7 +75,7 @@ struct connection {
 };
 
 must_check bool connection_open(struct connection *connection, str path, bool is_reader,
-                                struct error *e);
+                                size_t cache_bytes, struct error *e);
 void connection_close(struct connection *connection); /* harmless on a zeroed one */
 
 /*

@@ -41,6 +41,7 @@ struct sqlite_database {
     struct clock *clock;
     struct random *random;
     char *path; /* nexus.db */
+    size_t cache_bytes;
     char *node;
     char *seal_folder;
     int lock_fd;

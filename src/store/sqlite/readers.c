@@ -26,7 +26,8 @@ bool readers_start(struct sqlite_database *database, int count, struct error *e)
         struct job_thread *reader = &database->readers[i];
         reader->database = database;
         reader->queue = &database->reads;
-        if (!connection_open(&reader->connection, str_from_cstr(database->path), true, e))
+        if (!connection_open(&reader->connection, str_from_cstr(database->path), true,
+                             database->cache_bytes, e))
             return false;
         if (pthread_create(&reader->thread, NULL, reader_run, reader) != 0)
             return error_set(e, REASON_STORE, "a reader thread of the store could not be started");

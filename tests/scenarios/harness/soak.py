@@ -102,6 +102,7 @@ class Soak:
             "filters": [{"name": "masked", "groups": {"pii": "mask", "secrets": "mask"}}],
             "agents": [{"name": "helper", "model": "agentic", "instructions": "Say it.", "tools": []}],
             "limits": {"requests_per_minute": 1000000},
+            "store": {"cache": "1MiB"},                # full within a minute: what grows after that is no cache
         }
 
     # ---- the load ----
