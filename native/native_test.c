@@ -241,6 +241,54 @@ static void test_wasmtime_runs_a_module_under_fuel(void **state)
     wasm_engine_delete(engine);
 }
 
+/* (module (memory (export "memory") 1) (func (export "init") i32.const 8 i32.const 42 i32.store)) */
+static const char init_module[] = "\0asm\1\0\0\0\1\4\1\140\0\0\3\2\1\0\5\3\1\0\1\7\21\2\6memory"
+                                  "\2\0\4init\0\0\12\13\1\11\0\101\10\101\52\66\2\0\13";
+
+static void test_a_snapshot_begins_where_the_start_up_ended(void **state)
+{
+    (void) state;
+    struct native_text wasm = {init_module, sizeof init_module - 1};
+    uint8_t *out = NULL, *again = NULL;
+    size_t bytes = 0, bytes_again = 0;
+    char *error = NULL;
+    assert_int_equal(native_snapshot(wasm, text("init"), &out, &bytes, &error), NATIVE_OK);
+    assert_int_equal(native_snapshot(wasm, text("init"), &again, &bytes_again, &error), NATIVE_OK);
+    assert_int_equal(bytes, bytes_again);
+    assert_memory_equal(out, again, bytes);
+    native_snapshot_free(again, bytes_again);
+
+    wasm_engine_t *engine = wasm_engine_new();
+    wasmtime_module_t *module = NULL;
+    wasmtime_store_t *store = wasmtime_store_new(engine, NULL, NULL);
+    wasmtime_context_t *context = wasmtime_store_context(store);
+    wasmtime_instance_t instance;
+    wasmtime_extern_t item;
+    wasm_trap_t *trap = NULL;
+    assert_null(wasmtime_module_new(engine, out, bytes, &module));
+    assert_null(wasmtime_instance_new(context, module, NULL, 0, &instance, &trap));
+    assert_false(wasmtime_instance_export_get(context, &instance, "init", 4, &item));
+    assert_true(wasmtime_instance_export_get(context, &instance, "memory", 6, &item));
+    assert_int_equal(wasmtime_memory_data(context, &item.of.memory)[8], 42);
+    wasmtime_store_delete(store);
+    wasmtime_module_delete(module);
+    wasm_engine_delete(engine);
+    native_snapshot_free(out, bytes);
+}
+
+static void test_a_snapshot_without_its_function_is_refused(void **state)
+{
+    (void) state;
+    struct native_text wasm = {init_module, sizeof init_module - 1};
+    uint8_t *out = NULL;
+    size_t bytes = 0;
+    char *error = NULL;
+    assert_int_equal(native_snapshot(wasm, text("other"), &out, &bytes, &error), NATIVE_INVALID);
+    assert_non_null(error);
+    assert_null(out);
+    native_string_free(error);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -253,6 +301,8 @@ int main(void)
         cmocka_unit_test(test_schema_reports_each_error_without_the_value),
         cmocka_unit_test(test_schema_fetches_nothing),
         cmocka_unit_test(test_wasmtime_runs_a_module_under_fuel),
+        cmocka_unit_test(test_a_snapshot_begins_where_the_start_up_ended),
+        cmocka_unit_test(test_a_snapshot_without_its_function_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -123,4 +123,33 @@ struct wasmtime_context;
 void native_store_limits(struct wasmtime_context *context, size_t memory_bytes,
                          size_t table_elements);
 
+/* Resets an instance's memory page by page, only those that were written, where the kernel can tell which (Linux 6.7,
+   ioctl PAGEMAP_SCAN on /proc/self/pagemap); elsewhere nothing changes. */
+struct wasmtime_pooling_allocation_config_t;
+void native_pool_scan_pages(struct wasmtime_pooling_allocation_config_t *pool);
+
+/* How many frames a backtrace keeps, the innermost first (of traps and of native_backtrace; 20 unless told). */
+struct wasm_config_t;
+void native_config_backtrace_frames(struct wasm_config_t *config, size_t frame_max);
+
+/* One frame of a running guest. */
+struct native_frame {
+    uint32_t function_index; /* in its module */
+    char name[60];           /* from the module's name section, printable ASCII, cut; empty: none */
+};
+
+/* Where the guest is whose epoch callback runs on this thread: fills `frames`, the innermost first; how many. */
+size_t native_backtrace(struct wasmtime_context *context, struct native_frame *frames,
+                        size_t frame_max);
+
+/*
+ * Runs a module's start-up now and gives the module that begins where it ended: _initialize when there is one, then the
+ * export `init` (no parameters, no results).  Both exports are gone from the result; memory and globals are as they
+ * were left.  While it runs, clocks say 0 and randomness is zeros; any other import ends it (NATIVE_INVALID), as do
+ * table changes.  The same module gives the same bytes.
+ */
+enum native_status native_snapshot(struct native_text wasm, struct native_text init, uint8_t **out,
+                                   size_t *out_bytes, char **error);
+void native_snapshot_free(uint8_t *bytes, size_t count); /* NULL is fine */
+
 #endif

@@ -39,13 +39,18 @@ impl Failure {
 
 impl Text {
     /// # Safety
+    /// As for `as_str`.
+    pub unsafe fn as_bytes<'a>(self) -> &'a [u8] {
+        if self.bytes == 0 {
+            return &[];
+        }
+        std::slice::from_raw_parts(self.data, self.bytes)
+    }
+
+    /// # Safety
     /// `data` points to `bytes` readable bytes that do not change while the result lives.
     pub unsafe fn as_str<'a>(self, what: &str) -> Outcome<&'a str> {
-        if self.bytes == 0 {
-            return Ok("");
-        }
-        let bytes = std::slice::from_raw_parts(self.data, self.bytes);
-        std::str::from_utf8(bytes)
+        std::str::from_utf8(self.as_bytes())
             .map_err(|error| Failure::new(Status::Invalid, format!("{what} is not UTF-8: {error}")))
     }
 }
