@@ -13,10 +13,12 @@ nexus_library(uv libuv)
 nexus_library(crypto libcrypto)
 nexus_library(ssl libssl)
 nexus_library(curl libcurl)
+nexus_library(cares libcares)
 nexus_library(yaml yaml-0.1)
 nexus_library(sqlite sqlite3)
 nexus_library(zlib zlib)
 nexus_library(jemalloc jemalloc)
+nexus_library(seccomp libseccomp)
 nexus_library(cmocka cmocka)
 
 # boost.context has no pkg-config file; only its three C entry points are used.

@@ -80,6 +80,13 @@
 #define DNS_CACHE_MS 30000
 #define DNS_CACHE_FAILURE_MS 2000
 #define DNS_ADDRESSES_MAX 8
+#define DNS_SERVERS_MAX 8u    /* of the configuration's dns.servers */
+#define DNS_TTL_MS_MIN 1000   /* an answer of a configured server lives at least, */
+#define DNS_TTL_MS_MAX 300000 /* and at most so long, whatever its TTL */
+#define DNS_TRY_MS 2000       /* for one server to answer */
+#define DNS_TRIES 2
+#define DNS_PACKET_BYTES_MAX 1232 /* over UDP; a longer answer is asked for over TCP */
+#define DNS_LOOKUP_MS 10000       /* for all servers and tries */
 #define TLS_SESSIONS_MAX 256
 #define TLS_HANDSHAKE_TIMEOUT_MS 5000
 #define TLS_HANDSHAKES_MAX 1024 /* going on at once, per loop; further clients are closed */
@@ -92,6 +99,83 @@
 #define UPSTREAM_IDLE_TIMEOUT_MS 60000
 #define UPSTREAM_POOL_IDLE_MAX 512
 #define UPSTREAM_POOL_IDLE_MS 30000
+
+/* mcp */
+#define MCP_MESSAGE_BYTES_MAX (16u << 20)
+#define MCP_DEPTH_MAX 48u
+#define MCP_ID_BYTES_MAX 256u
+#define MCP_METHOD_BYTES_MAX 128u
+#define MCP_TOOL_NAME_BYTES_MAX 128u
+#define MCP_TOOL_TITLE_BYTES_MAX 512u
+#define MCP_TOOL_DESCRIPTION_BYTES_MAX (16u << 10)
+#define MCP_PARAMS_MAX 32u /* x-mcp-header of one tool */
+#define MCP_PARAM_DEPTH_MAX 8u
+#define MCP_PARAM_NAME_BYTES_MAX 64u
+
+/* agent, MCP client */
+#define MCP_SERVERS_MAX 64u
+#define MCP_SERVER_NAME_BYTES_MAX 32u
+#define MCP_TOOLS_PER_SERVER_MAX 2000u
+#define MCP_LIST_BYTES_MAX (16u << 20) /* all pages of one server's list */
+#define MCP_LIST_PAGES_MAX 200u
+#define MCP_CURSOR_BYTES_MAX 4096u
+#define MCP_OUTSTANDING_MAX 256u /* requests of one server at a time */
+#define MCP_CALL_MS 60000    /* of one tool call, unless the server's `timeout` says otherwise */
+#define MCP_CONTROL_MS 15000 /* discover, initialize, tools/list, ping */
+#define MCP_PROBE_MS 5000    /* server/discover: a silent server is one of the session era */
+#define MCP_PING_MS 30000    /* between two looks at a server that says nothing */
+#define MCP_BACKOFF_MS 500   /* before the first new attempt; doubles */
+#define MCP_BACKOFF_MS_MAX 60000
+#define MCP_REFRESH_MS_MIN 1000 /* between two lists of one server */
+#define MCP_REFRESH_MS_MAX (3600ll * 1000)
+#define MCP_RESUMES_MAX 8u /* of one broken event stream (Last-Event-ID) */
+#define MCP_STDERR_LINES_PER_MINUTE 60
+#define MCP_GARBAGE_LINES_MAX                                                                      \
+    100u /* on stdout, that are no messages; then the server is restarted */
+#define MCP_OUTPUT_BYTES_MAX TOOL_RESULT_BYTES_MAX
+#define MCP_QUEUE_BYTES_MAX (32u << 20) /* written to a process that does not read */
+#define MCP_STOP_MS 2000                /* between closing stdin, SIGTERM and SIGKILL */
+#define PROCESS_ARGUMENTS_MAX 128u
+#define PROCESS_READ_BYTES (64u << 10)
+#define PROCESS_ERROR_LINE_BYTES_MAX 1024u /* of stderr; the rest of a line is dropped */
+
+/* agent, the sandbox as a process of its own */
+#define REMOTE_BODY_BYTES_MAX ((16u << 20) + (256u << 10)) /* of one message */
+#define REMOTE_PENDING_BYTES_MAX (64u << 20) /* of one link, not yet taken by the other side */
+#define REMOTE_CALLS_MAX 2048u               /* in flight on one link */
+#define REMOTE_TOOLS_MAX SANDBOX_TOOLS_MAX   /* known to one link; the oldest idle one makes room */
+#define REMOTE_MODULES_MAX 16u               /* of one tool */
+#define REMOTE_HOST_CALLS_MAX 64u
+#define REMOTE_CODE_BYTES_MAX (256u << 20) /* one compiled module */
+#define REMOTE_CODE_VERSION_BYTES_MAX 63u
+#define REMOTE_START_MS 30000 /* from the start of the process to its first word */
+#define REMOTE_WAIT_MS 5000   /* a call waits that long for a process that is being started */
+#define REMOTE_POLL_MS 5      /* how often it looks */
+#define REMOTE_COMPILE_MS (10 * 60 * 1000)
+#define REMOTE_COMPILE_CPU_S 900
+#define REMOTE_PING_MS 1000   /* between two heartbeats */
+#define REMOTE_HUNG_MS 8000   /* without a heartbeat: the process is killed */
+#define REMOTE_CANCEL_MS 3000 /* a cancelled call that does not end in this time: it is hung */
+#define REMOTE_BACKOFF_MS 10  /* before the process is started again; doubles */
+#define REMOTE_BACKOFF_MS_MAX 2000
+#define REMOTE_STEADY_MS 2000        /* a process that lived that long begins anew */
+#define REMOTE_FILES_OPEN_MAX 65536u /* descriptors of the sandbox process */
+
+/* agent: workspaces and the file_system host call */
+#define WORKSPACE_BYTES_MAX (100ll << 20) /* of one session; configurable */
+#define WORKSPACE_ENTRIES_MAX 1000        /* files and folders of one session; configurable */
+#define WORKSPACE_WALK_MAX 20000u         /* entries that one walk looks at */
+#define WORKSPACE_NAME_BYTES_MAX 200u
+#define WORKSPACE_PATH_BYTES_MAX 1024u
+#define WORKSPACE_DEPTH_MAX 16u
+#define WORKSPACE_TEMPORARY_MS (10ll * 60 * 1000) /* older ones of ours were left by a crash */
+#define WORKSPACE_SWEEP_MAX 64u                   /* workspaces that one sweep looks at */
+#define WORKSPACE_ERASE_MAX 20000u                /* entries that one sweep removes of one */
+#define HOST_FILES_BYTES_MAX (10u << 20)          /* read or written by one call */
+#define HOST_FILES_ENTRIES_MAX 500u               /* of one answer */
+#define HOST_FILES_SEARCH_BYTES_MAX (64ll << 20)  /* looked through by one call */
+#define HOST_FILES_LINE_BYTES_MAX 240u            /* of a found line */
+#define HOST_FILES_LOCK_MS 3                      /* between two tries for a workspace's lock */
 
 /* observe */
 #define TRACE_BATCH_BYTES_MAX (2u << 20) /* finished spans that wait for the exporter */
@@ -238,7 +322,11 @@
 #define CONTENT_AUDIT_BYTES_MAX (32u << 10) /* details of one entry about the content filter */
 #define RUN_STEPS_MAX 64
 #define RUN_TOOL_CALLS_PARALLEL_MAX 16
-#define RUN_ANSWER_PARTS_MAX 1024               /* thoughts, texts and calls of one model answer */
+#define RUN_TOOLS_OFFERED_MAX 20u /* of an agent's tools; of more a model gets those that fit */
+#define RUN_TOOLS_FOUND_MAX 10u   /* by the newest message, and by one tool_search */
+#define RUN_TOOLS_ADDED_MAX 64u   /* pinned, used and found in one conversation */
+#define RUN_NESTED_CALLS_MAX 128  /* made by the guests of one answer's calls */
+#define RUN_ANSWER_PARTS_MAX 1024 /* thoughts, texts and calls of one model answer */
 #define RUN_CLIENT_TOOLS_BYTES_MAX (256u << 10) /* definitions that a caller brings */
 #define RUN_CLIENT_RESULT_WAIT_MS (3600ll * 1000)
 #define RUN_CALL_NAME_BYTES_MAX 1024u /* a tool's name or a call's id as a model gives them */
@@ -269,11 +357,31 @@
 #define TOOL_FUEL_MAX (1ull << 50)
 #define TOOL_SCHEMA_BYTES_MAX (256u << 10)
 #define TOOL_HOST_CALL_NAMES_MAX 32u
+#define TOOL_MODULES_MAX 16u                   /* of one tool, chosen by a member of its input */
+#define TOOL_COMPONENT_CORE_INSTANCES_MAX 200u /* a component of linked libraries has many */
+#define TOOL_COMPONENT_MEMORIES_MAX 1u
+#define TOOL_COMPONENT_TABLES_MAX 8u
+#define TOOL_COMPONENT_POLLABLES_MAX 64u /* sleeps and waits that a guest keeps at a time */
 #define TOOL_NAME_BYTES_MAX 64u
 #define TOOL_DESCRIPTION_BYTES_MAX 4096u
 #define PERMISSION_LIST_MAX 256u
 #define MANIFEST_BYTES_MAX (512u << 10)
-#define REGISTRY_TOOLS_MAX 1000u
+#define REGISTRY_TOOLS_MAX 4096u /* of all sources; about 2 KiB each beside schemas */
+#define REGISTRY_SOURCES_MAX 64u
+#define REGISTRY_STATES_MAX 8192u     /* tools that somebody decided something about */
+#define REGISTRY_DEPRECATIONS_MAX 64u /* versions of one tool */
+#define REGISTRY_VISIBLE_TENANTS_MAX 1000u
+#define REGISTRY_TRUSTED_KEYS_MAX 32u
+#define REGISTRY_TERMS_MAX 512u /* words of one tool that are searched */
+#define REGISTRY_QUERY_TERMS_MAX 32u
+#define REGISTRY_QUERY_BYTES_MAX 4096u /* of a message, for finding tools */
+#define PACKAGE_FILES_MAX 18u          /* manifest, signature, modules */
+#define PACKAGE_NAME_BYTES_MAX 99u     /* of a file in a package */
+#define PACKAGE_BYTES_MAX (160u << 20)
+#define PACKAGES_PER_TENANT_MAX 2000u
+#define PACKAGE_PREPARE_MS (5ll * 60 * 1000) /* to write and compile one */
+#define PACKAGE_SIGNATURE_BYTES_MAX 4096u
+#define TOOL_TEXT_BYTES_MAX 500u /* why a version is deprecated */
 #define REGISTRY_ERRORS_MAX 100u
 #define SANDBOX_THREADS_MAX 64
 #define SANDBOX_PARALLEL_DEFAULT 64
@@ -283,9 +391,9 @@
 #define SANDBOX_TOOLS_MAX 256u  /* loaded modules; the least recently used makes room */
 #define SANDBOX_MODULE_BYTES_MAX (128u << 20)
 #define SANDBOX_LOG_BYTES_MAX 4096u
-#define SANDBOX_WASM_STACK_BYTES (512u << 10)
+#define SANDBOX_WASM_STACK_BYTES (2u << 20) /* JavaScript's own limit is reached before it */
 #define SANDBOX_FIBER_STACK_BYTES                                                                  \
-    (1u << 20)                            /* the guest's stack and the host functions' above it */
+    (2560u << 10)                         /* the guest's stack and the host functions' above it */
 #define SANDBOX_RESIDENT_BYTES (1u << 20) /* memory an idle instance slot keeps for the next call */
 #define SANDBOX_HOST_CALLS_MAX 1024u      /* of one guest */
 #define SANDBOX_HOST_CALL_BYTES_MAX (16u << 20) /* request or answer of one */
@@ -299,8 +407,24 @@
 #define HOST_HTTP_BODY_BYTES_MAX (10u << 20)
 #define SANDBOX_LOAD_POLL_MS                                                                       \
     5 /* how often a call looks whether another one has loaded its module */
-#define SANDBOX_TRAP_FRAMES_MAX 6u /* function names in a trap's message */
-#define SCHEMA_ERRORS_MAX 4u       /* told about one input */
+#define SANDBOX_BACKTRACE_FRAMES_MAX 48u /* innermost frames of a trap or a profile's sample */
+#define SANDBOX_PROFILE_AFTER_MS 20  /* a guest with that much CPU time is sampled at each tick */
+#define SANDBOX_PROFILE_SAMPLES 128u /* then every second tick, then every fourth, ... */
+#define SANDBOX_PROFILE_FUNCTIONS_MAX 256u
+#define SANDBOX_PROFILE_NODES_MAX 1024u
+#define SANDBOX_PROFILE_BYTES_MAX (64u << 10) /* of one call, folded */
+#define SANDBOX_TRAP_FRAMES_MAX 6u            /* function names in a trap's message */
+#define PROFILE_NAME_BYTES_MAX 63u
+#define PROFILE_DEPTH_MAX 64u
+#define PROFILE_WEIGHT_MS_MAX (1ull << 40)
+#define MONITOR_TOOLS_MAX 512u   /* versions of tools; the rest is counted as "other" */
+#define MONITOR_PROFILES_MAX 64u /* tools whose calls are profiled; about 200 KiB each */
+#define MONITOR_PROFILE_FUNCTIONS_MAX 1024u
+#define MONITOR_PROFILE_NODES_MAX 4096u
+#define MONITOR_PROFILE_TEXT_BYTES_MAX (1u << 20)
+#define MONITOR_TOP_DEFAULT 20u
+#define MONITOR_TOP_MAX 512u
+#define SCHEMA_ERRORS_MAX 4u /* told about one input */
 
 /* observe */
 #define METRIC_SERIES_MAX 1000u /* of one family; the rest is "other" */
@@ -373,5 +497,32 @@
 #define RESPONSES_ITEMS_PAGE_MAX 100
 #define RESPONSES_ITEMS_PAGE_DEFAULT 20
 #define RESPONSES_FORWARD_MS 10000 /* for a provider to delete its copy */
+
+/* gateway: MCP server */
+#define MCP_SERVER_SESSIONS_MAX 16384u
+#define MCP_SERVER_SESSIONS_PER_KEY 64u
+#define MCP_SERVER_SESSION_IDLE_MS (30ll * 60 * 1000)
+#define MCP_SERVER_CALLS_PER_SESSION 64u
+#define MCP_SERVER_PAGE 100u         /* tools of one page */
+#define MCP_SERVER_LIST_TTL_MS 30000 /* how long a client may take a list for fresh */
+#define MCP_SERVER_LISTS_MS 500      /* lists are looked at for changes at most this often */
+#define MCP_SERVER_POLL_MS 1000      /* an open stream looks for changes this often */
+#define MCP_SERVER_RESOURCE_BYTES_MAX (4u << 20)
+#define MCP_SERVER_HEADER_BYTES_MAX 4096u /* of Mcp-Name and Mcp-Param-*, decoded */
+#define MCP_SERVER_EVENT_ID_BYTES_MAX 1024u
+#define MCP_SERVER_STATE_MS                                                                        \
+    (24ll * 3600 * 1000)             /* what a client brings back of a call that waits */
+#define MCP_SERVER_DECISION_MS 20000 /* a retry waits so long for the decision it asked for */
+#define MCP_SERVER_STATE_BYTES_MAX 1024u
+#define MCP_SERVER_LINGER_MS 15000   /* for a client to come back for a run it began */
+#define MCP_SERVER_APPROVALS_MAX 16u /* told of one run that waits */
+
+/* orchestrator: containment */
+#define CONTAINMENT_LINKS 64      /* pages opened by links that nobody named, in one context */
+#define CONTAINMENT_APPROVALS 8   /* persons asked in one run, because of labels */
+#define CONTAINMENT_TRACE_MAX 16u /* items of the context that a decision names */
+#define CONTAINMENT_RULES_MAX 256u
+#define CONTAINMENT_SOURCE_BYTES_MAX 512u /* of the name of what a context item came from */
+#define ANSWER_LINK_BYTES_MAX 4096u       /* of an address in an answer; a longer one is defused */
 
 #endif

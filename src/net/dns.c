@@ -1,5 +1,6 @@
-#include "net/dns.h"
+#include "net/dns_internal.h"
 
+#include "base/arena.h"
 #include "base/ensure.h"
 #include "base/map.h"
 
@@ -19,13 +20,18 @@ struct entry {
 
 struct dns_cache {
     struct map *entries;
+    char *servers; /* NULL: the system's way */
 };
 
-struct dns_cache *dns_cache_create(void)
+struct dns_cache *dns_cache_create(str servers)
 {
     struct dns_cache *cache = calloc(1, sizeof(*cache));
     ensure(cache != NULL);
     cache->entries = map_create();
+    if (!str_is_empty(servers)) {
+        cache->servers = strndup(servers.ptr, servers.len);
+        ensure(cache->servers != NULL);
+    }
     return cache;
 }
 
@@ -41,6 +47,7 @@ void dns_cache_destroy(struct dns_cache *cache)
         free(value);
     }
     map_destroy(cache->entries);
+    free(cache->servers);
     free(cache);
 }
 
@@ -104,8 +111,9 @@ bool dns_host_is_odd_number(str host)
 /* ---- look-ups ---- */
 
 struct lookup {
-    const char *host;
+    const char *host, *servers;
     struct dns_answer answer;
+    int64_t lifetime_ms;
 };
 
 /* Alternates between families, the first one's first. */
@@ -129,6 +137,11 @@ static void take_interleaved(const struct addrinfo *list, struct dns_answer *out
 static void look_up(void *argument)
 {
     struct lookup *lookup = argument;
+    lookup->lifetime_ms = DNS_CACHE_MS;
+    if (lookup->servers) {
+        dns_ask(lookup->servers, lookup->host, &lookup->answer, &lookup->lifetime_ms);
+        return;
+    }
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
     struct addrinfo *list = NULL;
     if (getaddrinfo(lookup->host, NULL, &hints, &list) == 0 && list)
@@ -172,15 +185,16 @@ static struct entry *entry_of(struct dns_cache *cache, str host, int64_t now_ns)
 }
 
 /* Fills the entry.  Our own cancellation does not spoil the answer for the others who wait. */
-static bool resolve_entry(struct entry *entry, struct context *ctx, struct error *e)
+static bool resolve_entry(struct dns_cache *cache, struct entry *entry, struct context *ctx,
+                          struct error *e)
 {
-    struct lookup lookup = {.host = entry->host};
+    struct lookup lookup = {.host = entry->host, .servers = cache->servers};
     entry->is_resolving = true;
     bool has_run = blocking_call(ctx, look_up, &lookup, e);
     entry->is_resolving = false;
     if (has_run || lookup.answer.count > 0) {
         entry->answer = lookup.answer;
-        int64_t lifetime_ms = lookup.answer.count ? DNS_CACHE_MS : DNS_CACHE_FAILURE_MS;
+        int64_t lifetime_ms = lookup.answer.count ? lookup.lifetime_ms : DNS_CACHE_FAILURE_MS;
         entry->expires_ns = context_now_ns(ctx) + lifetime_ms * 1000000;
     }
     condition_broadcast(&entry->resolved);
@@ -220,7 +234,7 @@ bool dns_resolve(struct dns_cache *cache, struct context *ctx, str host, uint16_
         if (entry->is_resolving)
             is_fine = condition_wait(&entry->resolved, ctx, e);
         else
-            is_fine = resolve_entry(entry, ctx, e);
+            is_fine = resolve_entry(cache, entry, ctx, e);
     }
     entry->user_count--;
     return is_fine && answer_from(entry, port, out, e);

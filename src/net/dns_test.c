@@ -66,7 +66,7 @@ static void resolve_together(struct context *ctx, struct loop *loop, void *argum
     struct error e;
     struct group cancelled, group;
     struct dns_answer answer;
-    lookups->cache = dns_cache_create();
+    lookups->cache = dns_cache_create(STR_NONE);
     /* The one that makes the call is cancelled; those that wait for it get their answer all the same. */
     group_init(&cancelled, ctx);
     group_init(&group, ctx);
@@ -97,9 +97,37 @@ static void test_lookups_of_one_name_share_a_call(void **state)
     blocking_pool_stop();
 }
 
+static void test_servers_are_addresses_with_or_without_a_port(void **state)
+{
+    (void) state;
+    OWNED(arena) arena = arena_create(0);
+    struct error e;
+    str list;
+    const str fine[] = {S_INIT("192.0.2.1"), S_INIT("127.0.0.1:5353"), S_INIT("2001:db8::1"),
+                        S_INIT("[2001:db8::1]:53")};
+    const char *const wrong[] = {"",          "dns.example", "192.0.2.1:", "192.0.2.1:0",
+                                 "1.2.3:53",  "[::1",        "[::1]53",    "192.0.2.1:70000",
+                                 "1.1.1.1,x", "::1 ",        "127.1:53"};
+    assert_true(dns_servers_check(fine, ARRAY_COUNT(fine), arena, &list, &e));
+    assert_true(str_equal(list, S("192.0.2.1,127.0.0.1:5353,2001:db8::1,[2001:db8::1]:53")));
+    assert_true(dns_servers_check(NULL, 0, arena, &list, &e) && str_is_empty(list));
+    for (size_t i = 0; i < ARRAY_COUNT(wrong); i++) {
+        str one = str_from_cstr(wrong[i]);
+        if (dns_servers_check(&one, 1, arena, &list, &e))
+            fail_msg("%s is taken", wrong[i]);
+        assert_int_equal(e.reason, REASON_CONFIG);
+    }
+    str many[DNS_SERVERS_MAX + 1];
+    for (size_t i = 0; i < ARRAY_COUNT(many); i++)
+        many[i] = fine[0];
+    assert_true(dns_servers_check(many, DNS_SERVERS_MAX, arena, &list, &e));
+    assert_false(dns_servers_check(many, DNS_SERVERS_MAX + 1, arena, &list, &e));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_servers_are_addresses_with_or_without_a_port),
         cmocka_unit_test(test_reads_plain_literals_only),
         cmocka_unit_test(test_tells_numbers_in_disguise_from_names),
         cmocka_unit_test(test_lookups_of_one_name_share_a_call),

@@ -49,7 +49,7 @@ bool http_client_create(struct loop *loop, const struct http_client_options *opt
     client->idle_ms = options && options->idle_ms ? options->idle_ms : UPSTREAM_POOL_IDLE_MS;
     client->ca_file = copy_text(options ? options->ca_file : STR_NONE);
     client->tls = tls;
-    client->dns = dns_cache_create();
+    client->dns = dns_cache_create(options ? options->dns_servers : STR_NONE);
     client->origins = map_create();
     client->timer.fire = on_timer;
     list_init(&client->ages);

@@ -23,6 +23,7 @@ struct http_client_options {
     size_t idle_max_per_origin; /* 0: UPSTREAM_POOL_IDLE_MAX */
     int64_t idle_ms;            /* 0: UPSTREAM_POOL_IDLE_MS */
     str ca_file;                /* empty: the system's */
+    str dns_servers;            /* as dns_cache_create takes them; empty: the system's way */
 };
 must_check bool http_client_create(struct loop *loop, const struct http_client_options *options,
                                    struct http_client **out, struct error *e);

@@ -26,7 +26,7 @@ struct loop {
     struct scheduler *scheduler;
     struct clock *clock;
     int index;
-    struct list turn_ends;
+    struct list turn_ends, at_stops;
     int64_t armed_ns;          /* the deadline that `timer` is set for; INT64_MAX: none */
     int64_t stopping_since_ns; /* 0: not stopping */
     bool is_stop_reported;
@@ -165,6 +165,15 @@ static void set_timer(struct loop *loop)
     ensure(uv_timer_start(&loop->timer, on_nothing_timer, left_ms, 0) == 0);
 }
 
+static void run_at_stops(struct loop *loop)
+{
+    struct list *node;
+    while ((node = list_pop_front(&loop->at_stops)) != NULL) {
+        struct at_stop *at_stop = LIST_ITEM(node, struct at_stop, link);
+        at_stop->run(at_stop);
+    }
+}
+
 /* While there is work of ours the prepare handle keeps uv_run going; after that other handles that
  * are still open do. */
 static void wind_down(struct loop *loop, bool has_more)
@@ -173,6 +182,7 @@ static void wind_down(struct loop *loop, bool has_more)
     if (loop->stopping_since_ns == 0)
         loop->stopping_since_ns = now_ns;
     if (!has_more && scheduler_coroutine_count(loop->scheduler) == 0) {
+        run_at_stops(loop);
         uv_unref((uv_handle_t *) &loop->prepare);
         return;
     }
@@ -258,6 +268,7 @@ struct loop *loop_create(struct clock *clock, struct random *random, struct erro
     loop->clock = clock;
     loop->armed_ns = INT64_MAX;
     list_init(&loop->turn_ends);
+    list_init(&loop->at_stops);
     if (!open_handles(loop, e)) {
         give_index(index);
         free(loop);
@@ -315,6 +326,11 @@ void loop_join_thread(struct loop *loop)
     ensure(loop->has_thread);
     ensure(pthread_join(loop->thread, NULL) == 0);
     loop->has_thread = false;
+}
+
+void loop_at_stop(struct loop *loop, struct at_stop *at_stop)
+{
+    list_push_back(&loop->at_stops, &at_stop->link);
 }
 
 struct loop *loop_current(void)

@@ -44,6 +44,14 @@ struct turn_end {
 };
 void loop_at_turn_end(struct loop *loop, struct turn_end *turn_end); /* idempotent until it ran */
 
+/* Runs once when the loop ends, after its last coroutine: whoever keeps a handle on loop_uv between
+   calls closes it there.  Removing: list_remove(&at_stop->link). */
+struct at_stop {
+    struct list link; /* zeroed at first */
+    void (*run)(struct at_stop *at_stop);
+};
+void loop_at_stop(struct loop *loop, struct at_stop *at_stop);
+
 /*
  * Runs fn(argument) on the blocking pool and suspends the calling coroutine until it is done.
  * Work that has begun cannot be interrupted: on cancel or deadline the call returns false only

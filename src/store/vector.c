@@ -60,6 +60,19 @@ bool vector_forget(struct vector_index *index, struct context *ctx, uuid tenant_
            index->ops->forget(index, ctx, tenant_id, session_id, ids, count, e);
 }
 
+bool vector_find(struct vector_index *index, struct context *ctx, uuid tenant_id, uuid id,
+                 struct vector_point *out, struct error *e)
+{
+    return context_check(ctx, e) && index->ops->find(index, ctx, tenant_id, id, out, e);
+}
+
+bool vector_check_room(const char *whose, size_t count, size_t max, struct error *e)
+{
+    return max == 0 || count <= max ||
+           error_set(e, REASON_QUOTA,
+                     "the %s has %zu points already, as many as it may: forget some", whose, max);
+}
+
 void vector_destroy(struct vector_index *index)
 {
     if (index)

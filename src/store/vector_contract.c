@@ -134,6 +134,51 @@ static void odd_vectors_are_refused(struct context *ctx, void *argument)
             INVALID);
 }
 
+static void a_point_is_found_by_its_id_in_its_tenant(struct context *ctx, void *argument)
+{
+    (void) argument;
+    struct error e;
+    uuid session = test_id();
+    struct vector_point point = point_of(session, direction(ctx, 20, 1), S("{\"n\":1}")), found;
+    OK(vector_upsert(current->vectors, ctx, tenant, &point, 1, CONTRACT_DIMENSION, &e));
+    OK(vector_find(current->vectors, ctx, tenant, point.id, &found, &e));
+    assert_true(uuid_equal(found.id, point.id) && uuid_equal(found.session_id, session));
+    assert_true(str_equal(found.user_id, S("ada")) && str_equal(found.metadata, S("{\"n\":1}")));
+    assert_null(found.vector);
+    REFUSED(vector_find(current->vectors, ctx, test_id(), point.id, &found, &e), NOT_FOUND);
+    REFUSED(vector_find(current->vectors, ctx, tenant, test_id(), &found, &e), NOT_FOUND);
+}
+
+static void a_session_and_a_user_have_only_so_many_points(struct context *ctx, void *argument)
+{
+    (void) argument;
+    struct error e;
+    uuid session = test_id(), other = test_id();
+    struct vector_point points[3], more, *found;
+    current->vectors->session_points_max = 2;
+    current->vectors->user_points_max = 3;
+    for (int i = 0; i < 3; i++) {
+        points[i] = point_of(session, direction(ctx, 10 * i, 1), S("{}"));
+        points[i].user_id = S("cleo");
+    }
+    REFUSED(vector_upsert(current->vectors, ctx, tenant, points, 3, CONTRACT_DIMENSION, &e), QUOTA);
+    assert_int_equal(search(ctx, tenant, session, S("cleo"), 0, 50, &found), 0); /* none */
+    OK(vector_upsert(current->vectors, ctx, tenant, points, 2, CONTRACT_DIMENSION, &e));
+    OK(vector_upsert(current->vectors, ctx, tenant, points, 2, CONTRACT_DIMENSION, &e)); /* again */
+    REFUSED(vector_upsert(current->vectors, ctx, tenant, &points[2], 1, CONTRACT_DIMENSION, &e),
+            QUOTA);
+    more = point_of(other, direction(ctx, 40, 1), S("{}"));
+    more.user_id = S("cleo");
+    OK(vector_upsert(current->vectors, ctx, tenant, &more, 1, CONTRACT_DIMENSION, &e));
+    more.id = test_id();
+    REFUSED(vector_upsert(current->vectors, ctx, tenant, &more, 1, CONTRACT_DIMENSION, &e), QUOTA);
+    more.user_id = S("bob");
+    OK(vector_upsert(current->vectors, ctx, tenant, &more, 1, CONTRACT_DIMENSION, &e));
+    OK(vector_forget(current->vectors, ctx, tenant, session, &points[0].id, 1, &e));
+    OK(vector_upsert(current->vectors, ctx, tenant, &points[2], 1, CONTRACT_DIMENSION, &e));
+    current->vectors->session_points_max = current->vectors->user_points_max = 0;
+}
+
 static int open_fixture(void **state)
 {
     (void) state;
@@ -158,6 +203,8 @@ static int close_fixture(void **state)
 IN_COROUTINE(the_nearest_come_first)
 IN_COROUTINE(equal_scores_are_ordered_by_id)
 IN_COROUTINE(odd_vectors_are_refused)
+IN_COROUTINE(a_point_is_found_by_its_id_in_its_tenant)
+IN_COROUTINE(a_session_and_a_user_have_only_so_many_points)
 
 int vector_contract_run(struct store_fixture *fixture)
 {
@@ -165,6 +212,8 @@ int vector_contract_run(struct store_fixture *fixture)
         cmocka_unit_test(test_the_nearest_come_first),
         cmocka_unit_test(test_equal_scores_are_ordered_by_id),
         cmocka_unit_test(test_odd_vectors_are_refused),
+        cmocka_unit_test(test_a_point_is_found_by_its_id_in_its_tenant),
+        cmocka_unit_test(test_a_session_and_a_user_have_only_so_many_points),
     };
     current = fixture;
     return cmocka_run_group_tests_name(fixture->name, tests, open_fixture, close_fixture);

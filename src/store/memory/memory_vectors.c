@@ -86,6 +86,45 @@ static bool check_sessions(const struct memory_vectors *vectors, uuid tenant_id,
     return true;
 }
 
+static bool is_among(const struct vector_point *points, size_t count, uuid id)
+{
+    for (size_t i = 0; i < count; i++)
+        if (uuid_equal(points[i].id, id))
+            return true;
+    return false;
+}
+
+/* As if the first points of the call were there: those of the last one's session and user. */
+static bool check_room_for(const struct memory_vectors *vectors, uuid tenant_id,
+                           const struct vector_point *points, size_t count, struct error *e)
+{
+    const struct vector_point *last = &points[count - 1];
+    size_t of_session = 0, of_user = 0;
+    for (size_t i = 0; i < count; i++) {
+        of_session += uuid_equal(points[i].session_id, last->session_id);
+        of_user += str_equal(points[i].user_id, last->user_id);
+    }
+    for (size_t i = 0; i < vectors->count; i++) {
+        const struct point *point = vectors->points[i];
+        if (!uuid_equal(point->tenant_id, tenant_id) || is_among(points, count, point->shown.id))
+            continue;
+        of_session += uuid_equal(point->shown.session_id, last->session_id);
+        of_user += str_equal(point->shown.user_id, last->user_id);
+    }
+    return (uuid_is_none(last->session_id) ||
+            vector_check_room("session", of_session, vectors->base.session_points_max, e)) &&
+           vector_check_room("user", of_user, vectors->base.user_points_max, e);
+}
+
+static bool check_room(const struct memory_vectors *vectors, uuid tenant_id,
+                       const struct vector_point *points, size_t count, struct error *e)
+{
+    for (size_t i = 1; i <= count; i++)
+        if (!check_room_for(vectors, tenant_id, points, i, e))
+            return false;
+    return true;
+}
+
 static bool upsert(struct vector_index *index, struct context *ctx, uuid tenant_id,
                    const struct vector_point *points, size_t count, struct error *e)
 {
@@ -98,7 +137,8 @@ static bool upsert(struct vector_index *index, struct context *ctx, uuid tenant_
                 error_set(e, REASON_INVALID, "a vector without direction (zero, or not finite)");
     }
     pthread_mutex_lock(&vectors->lock);
-    is_ok = is_ok && check_sessions(vectors, tenant_id, points, count, e);
+    is_ok = is_ok && check_sessions(vectors, tenant_id, points, count, e) &&
+            check_room(vectors, tenant_id, points, count, e);
     for (size_t i = 0; i < count; i++) {
         if (is_ok)
             point_put(vectors, made[i]);
@@ -113,6 +153,14 @@ static bool is_searched(const struct point *point, uuid tenant_id, uuid session_
 {
     return uuid_equal(point->tenant_id, tenant_id) && str_equal(point->shown.user_id, user_id) &&
            (uuid_is_none(session_id) || uuid_equal(point->shown.session_id, session_id));
+}
+
+static void shown_copy(struct arena *arena, const struct point *point, struct vector_point *out)
+{
+    *out = point->shown;
+    out->user_id = str_copy(arena, out->user_id);
+    out->content_type = str_copy(arena, out->content_type);
+    out->metadata = str_copy(arena, out->metadata);
 }
 
 static bool search(struct vector_index *index, struct context *ctx, uuid tenant_id, uuid session_id,
@@ -135,12 +183,8 @@ static bool search(struct vector_index *index, struct context *ctx, uuid tenant_
     *count = ranking.count;
     *out = ARENA_ARRAY(ctx->arena, struct vector_point, ranking.count);
     for (size_t i = 0; i < ranking.count; i++) {
-        struct vector_point *found = &(*out)[i];
-        *found = vectors->points[ranking.items[i].index]->shown;
-        found->user_id = str_copy(ctx->arena, found->user_id);
-        found->content_type = str_copy(ctx->arena, found->content_type);
-        found->metadata = str_copy(ctx->arena, found->metadata);
-        found->score = (double) ranking.items[i].score;
+        shown_copy(ctx->arena, vectors->points[ranking.items[i].index], &(*out)[i]);
+        (*out)[i].score = (double) ranking.items[i].score;
     }
     pthread_mutex_unlock(&vectors->lock);
     return true;
@@ -177,6 +221,19 @@ static bool forget(struct vector_index *index, struct context *ctx, uuid tenant_
     return true;
 }
 
+static bool find(struct vector_index *index, struct context *ctx, uuid tenant_id, uuid id,
+                 struct vector_point *out, struct error *e)
+{
+    struct memory_vectors *vectors = memory_of(index);
+    pthread_mutex_lock(&vectors->lock);
+    size_t i = point_find(vectors, tenant_id, id);
+    bool is_found = i < vectors->count;
+    if (is_found)
+        shown_copy(ctx->arena, vectors->points[i], out);
+    pthread_mutex_unlock(&vectors->lock);
+    return is_found || error_set(e, REASON_NOT_FOUND, "there is no such point");
+}
+
 static void destroy(struct vector_index *index)
 {
     struct memory_vectors *vectors = memory_of(index);
@@ -192,6 +249,7 @@ static const struct vector_index_ops memory_vector_ops = {
     .upsert = upsert,
     .search = search,
     .forget = forget,
+    .find = find,
     .destroy = destroy,
 };
 

@@ -13,6 +13,7 @@ struct vector_job {
     const struct vector_point *points; /* upsert */
     const uuid *ids;                   /* forget */
     size_t count;
+    size_t session_max, user_max; /* upsert; 0: any number */
     size_t dimension;
     const float *vector; /* search: a unit vector */
     str user_id;
@@ -29,10 +30,51 @@ static struct sqlite_vectors *vectors_of(struct vector_index *index)
 
 /* ---- writing ---- */
 
+/* How many points there are beside this one. */
+static bool count_others(struct connection *connection, sqlite3_stmt *statement, uuid id,
+                         size_t *out, struct error *e)
+{
+    bool has_row;
+    bind_uuid(connection, statement, 3, id);
+    if (!connection_step(connection, statement, &has_row, e))
+        return false;
+    *out = has_row ? (size_t) sqlite3_column_int64(statement, 0) : 0;
+    sqlite3_reset(statement);
+    return true;
+}
+
+/* On the writer's thread, so that no other point comes between. */
+static bool check_room(struct connection *connection, const struct vector_job *put,
+                       const struct vector_point *point, struct error *e)
+{
+    size_t count = 0;
+    if (put->session_max > 0 && !uuid_is_none(point->session_id)) {
+        sqlite3_stmt *statement = connection_fixed(connection, FIXED_VECTOR_COUNT_SESSION, e);
+        if (!statement)
+            return false;
+        bind_uuid(connection, statement, 1, put->tenant_id);
+        bind_uuid(connection, statement, 2, point->session_id);
+        if (!count_others(connection, statement, point->id, &count, e) ||
+            !vector_check_room("session", count + 1, put->session_max, e))
+            return false;
+    }
+    if (put->user_max == 0)
+        return true;
+    sqlite3_stmt *statement = connection_fixed(connection, FIXED_VECTOR_COUNT_USER, e);
+    if (!statement)
+        return false;
+    bind_uuid(connection, statement, 1, put->tenant_id);
+    bind_text(statement, 2, point->user_id);
+    return count_others(connection, statement, point->id, &count, e) &&
+           vector_check_room("user", count + 1, put->user_max, e);
+}
+
 static bool point_put(struct job_thread *writer, const struct vector_job *put,
                       const struct vector_point *point, struct error *e)
 {
     struct connection *connection = &writer->connection;
+    if (!check_room(connection, put, point, e))
+        return false;
     float *unit = ARENA_ARRAY(connection->arena, float, put->dimension);
     if (!vector_normalise(point->vector, unit, put->dimension))
         return error_set(e, REASON_INVALID, "a vector without direction (zero, or not finite)");
@@ -95,6 +137,8 @@ static bool upsert(struct vector_index *index, struct context *ctx, uuid tenant_
         .tenant_id = tenant_id,
         .points = points,
         .count = count,
+        .session_max = index->session_points_max,
+        .user_max = index->user_points_max,
         .dimension = index->dimension,
     };
     for (size_t i = 0; i < count; i++)
@@ -177,7 +221,7 @@ static bool entry_get(struct job_thread *reader, const struct vector_job *search
     return true;
 }
 
-/* The point's row; has_row false when it was forgotten since the scan. */
+/* The point's row; has_row false when there is none (any more). */
 static bool point_get(struct connection *connection, struct vector_job *search,
                       const struct ranked *ranked, bool *has_row, struct error *e)
 {
@@ -202,6 +246,18 @@ static bool point_get(struct connection *connection, struct vector_job *search,
     bool is_ok = column_uuid(statement, 0, &point->session_id, e);
     sqlite3_reset(statement);
     return is_ok;
+}
+
+static bool find_run(struct job_thread *reader, struct job *job, struct error *e)
+{
+    struct vector_job *find = CONTAINER_OF(job, struct vector_job, job);
+    struct ranked ranked = {.id = *find->ids};
+    bool has_row;
+    find->found = ARENA_NEW(find->arena, struct vector_point);
+    if (!point_get(&reader->connection, find, &ranked, &has_row, e))
+        return false;
+    find->found_count = has_row;
+    return true;
 }
 
 static bool search_run(struct job_thread *reader, struct job *job, struct error *e)
@@ -261,6 +317,27 @@ static bool search(struct vector_index *index, struct context *ctx, uuid tenant_
     return true;
 }
 
+static bool find(struct vector_index *index, struct context *ctx, uuid tenant_id, uuid id,
+                 struct vector_point *out, struct error *e)
+{
+    OWNED(arena) arena = arena_create(0);
+    struct vector_job find = {
+        .job = {.run = find_run, .row_count = 1},
+        .tenant_id = tenant_id,
+        .ids = &id,
+        .arena = arena,
+    };
+    if (!job_do(&vectors_of(index)->database->reads, ctx, &find.job, e))
+        return false;
+    if (find.found_count == 0)
+        return error_set(e, REASON_NOT_FOUND, "there is no such point");
+    *out = find.found[0];
+    out->user_id = str_copy(ctx->arena, out->user_id);
+    out->content_type = str_copy(ctx->arena, out->content_type);
+    out->metadata = str_copy(ctx->arena, out->metadata);
+    return true;
+}
+
 /* The database owns it. */
 static void destroy(struct vector_index *index)
 {
@@ -272,6 +349,7 @@ static const struct vector_index_ops sqlite_vector_ops = {
     .upsert = upsert,
     .search = search,
     .forget = forget,
+    .find = find,
     .destroy = destroy,
 };
 
