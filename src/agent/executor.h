@@ -23,6 +23,14 @@ struct tool_files {
                                 int64_t *bytes, struct error *e);
 };
 
+/* Calls of a guest to other tools: policy, budget and audit are the orchestrator's, as for a call of the model. */
+struct tool_calls {
+    void *owner;
+    /* `output` on ctx's arena. */
+    may_suspend bool (*call)(void *owner, struct context *ctx, str name, str input, str *output,
+                             struct error *e);
+};
+
 struct tool_request {
     const struct tool *tool; /* alive until execute returns */
     str input;               /* JSON text */
@@ -34,13 +42,18 @@ struct tool_request {
     str *
         file_names; /* names of the session's files, for resolving ahead: guests run on other threads */
     size_t file_name_count;
+    const struct tool_calls *calls; /* NULL: the guest may call no other tool */
+    str role;                       /* of the caller, for host calls that depend on it */
 };
 struct tool_result {
     str output; /* JSON text on ctx's arena */
     int64_t latency_ms, latency_us;
     int64_t fuel;
     size_t memory_bytes; /* peak of linear memory */
-    str log;             /* what the guest wrote to stderr or log(), at most 4 KiB */
+    int64_t cpu_us;      /* of the guest's thread; 0: not measured (another machine ran it) */
+    bool is_cold;        /* code had to be loaded or compiled first */
+    str profile; /* where its CPU time went, folded (profile.h); empty: it took under 20 ms */
+    str log;     /* what the guest wrote to stderr or log(), at most 4 KiB */
 };
 
 struct executor;
@@ -70,10 +83,18 @@ struct host_call {
                             str input_json, str *output_json, struct error *e);
     void *owner;
 };
+/* Compiled code that somebody else keeps, for a sandbox without a folder (remote_server.h). */
+struct sandbox_code {
+    void *owner;
+    /* A descriptor to read it from, the caller's to close; -1: it must be compiled. */
+    int (*open)(void *owner, digest module);
+    void (*save)(void *owner, digest module, str content);
+};
 struct sandbox_options {
-    str cache_dir;    /* for .cwasm; made with mode 0700 */
-    int thread_count; /* 0: number of cores */
-    int parallel_max; /* 0: 64 */
+    str cache_dir;                   /* for .cwasm; made with mode 0700 */
+    const struct sandbox_code *code; /* in place of cache_dir */
+    int thread_count;                /* 0: number of cores */
+    int parallel_max;                /* 0: 64 */
     const struct host_call *host_calls;
     size_t host_call_count;
     struct clock *clock;
@@ -82,5 +103,7 @@ must_check bool sandbox_create(const struct sandbox_options *options, struct exe
                                struct error *e);
 /* Compiles (or loads) a tool's module ahead of time; blocking. */
 must_check bool sandbox_prepare(struct executor *sandbox, const struct tool *tool, struct error *e);
+/* Which code it can load: wasmtime's version and a hash of the settings; part of a file's name. */
+str sandbox_code_version(struct executor *sandbox);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/digest.h"
 #include "base/limits.h"
 #include "net/egress.h"
+#include "net/inflate.h"
 #include "runtime/loop.h"
 
 static bool read_headers(struct arena *arena, const struct json *input,
@@ -28,6 +29,19 @@ static bool read_headers(struct arena *arena, const struct json *input,
     return true;
 }
 
+/* Bytes that are no text come as base64. */
+static bool read_body_input(struct arena *arena, const struct json *input, str *out,
+                            struct error *e)
+{
+    bool is_base64 = false;
+    if (!json_read_str(input, S("body"), out, e) ||
+        !json_read_bool(input, S("body_base64"), &is_base64, e))
+        return false;
+    if (is_base64 && !base64_decode(arena, *out, out))
+        return error_set(e, REASON_SCHEMA, "\"body\" is no base64, which \"body_base64\" says");
+    return true;
+}
+
 static bool read_request(struct context *ctx, const struct tool_request *call, str input_json,
                          struct http_headers *headers, struct egress_request *out, struct error *e)
 {
@@ -36,7 +50,7 @@ static bool read_request(struct context *ctx, const struct tool_request *call, s
     if (!json_parse(ctx->arena, input_json, (struct json_limits){0}, &input, e) ||
         !json_need_str(input, S("url"), &out->url, e) ||
         !json_read_str(input, S("method"), &method, e) ||
-        !json_read_str(input, S("body"), &out->body, e))
+        !read_body_input(ctx->arena, input, &out->body, e))
         return false;
     if (!http_method_parse(method, &out->method))
         return error_set(e, REASON_SCHEMA, "method " STR_FMT " is not known",
@@ -48,6 +62,8 @@ static bool read_request(struct context *ctx, const struct tool_request *call, s
         http_headers_add(headers, ctx->arena, S("Idempotency-Key"), call->effect_key);
     if (str_is_empty(http_headers_get(headers, S("User-Agent"))))
         http_headers_add(headers, ctx->arena, S("User-Agent"), S("nexus"));
+    if (str_is_empty(http_headers_get(headers, S("Accept-Encoding"))))
+        http_headers_add(headers, ctx->arena, S("Accept-Encoding"), S("gzip, deflate"));
     out->headers = headers;
     return true;
 }
@@ -72,25 +88,30 @@ static bool make_rules(const struct tool *tool, struct egress_rules **out, struc
 
 /* ---- the answer ---- */
 
-/* Up to `max` bytes; *is_truncated says that there were more. */
-may_suspend static bool read_body(struct http_exchange *exchange, struct context *ctx, size_t max,
-                                  str *out, bool *is_truncated, struct error *e)
+/* Up to `max` bytes, its content coding undone; *is_truncated says that there were more. */
+may_suspend static bool read_body(struct http_exchange *exchange, struct context *ctx,
+                                  struct inflate *inflate, size_t max, str *out, bool *is_truncated,
+                                  struct error *e)
 {
     struct strbuf body;
     strbuf_init(&body, ctx->arena, max);
-    for (;;) {
+    while (!*is_truncated) {
         str piece;
         if (!http_exchange_read(exchange, ctx, &piece, e))
             return false;
         if (str_is_empty(piece))
             break;
+        if (inflate) {
+            if (!inflate_piece(inflate, piece, &body, is_truncated, e))
+                return false;
+            continue;
+        }
         size_t room = max - body.len;
         strbuf_add(&body, str_slice(piece, 0, room));
-        if (piece.len > room) {
-            *is_truncated = true;
-            break;
-        }
+        *is_truncated = piece.len > room;
     }
+    if (inflate && !*is_truncated && !inflate_is_complete(inflate))
+        return error_set(e, REASON_UNAVAILABLE, "the answer's compressed body ends too early");
     *out = strbuf_str(&body);
     return true;
 }
@@ -103,16 +124,23 @@ static bool is_first_of_name(const struct http_headers *headers, size_t index)
     return true;
 }
 
+static bool is_kept_here(str name, bool is_decoded)
+{
+    return str_equal_nocase(name, S("Set-Cookie")) ||
+           (is_decoded && (str_equal_nocase(name, S("Content-Encoding")) ||
+                           str_equal_nocase(name, S("Content-Length"))));
+}
+
 /* One member per name, lower case; repeated fields are joined.  Cookies stay here: a tool could not
-   send them back anyway. */
+   send them back anyway; so does what spoke of the body before it was decoded. */
 static void write_headers(struct json_writer *w, struct arena *arena,
-                          const struct http_headers *headers)
+                          const struct http_headers *headers, bool is_decoded)
 {
     json_object_begin(w);
     for (size_t i = 0; i < headers->count; i++) {
         str name = headers->items[i].name;
         struct strbuf value;
-        if (str_equal_nocase(name, S("Set-Cookie")) || !is_first_of_name(headers, i))
+        if (is_kept_here(name, is_decoded) || !is_first_of_name(headers, i))
             continue;
         strbuf_init(&value, arena, HTTP_HEAD_BYTES_MAX);
         for (size_t j = i; j < headers->count; j++) {
@@ -139,24 +167,30 @@ static bool as_text(str body, bool is_truncated, str *text)
     return false;
 }
 
-static bool write_answer(struct arena *arena, struct http_exchange *exchange, str url, str body,
-                         bool is_truncated, str *out, struct error *e)
+struct answer {
+    struct http_exchange *exchange;
+    str url, body;
+    bool is_truncated, is_decoded;
+};
+
+static bool write_answer(struct arena *arena, const struct answer *answer, str *out,
+                         struct error *e)
 {
     struct strbuf text;
     struct json_writer w;
     str readable;
-    bool is_text = as_text(body, is_truncated, &readable);
+    bool is_text = as_text(answer->body, answer->is_truncated, &readable);
     strbuf_init(&text, arena, SANDBOX_HOST_CALL_BYTES_MAX);
     json_writer_init(&w, &text);
     json_object_begin(&w);
-    json_put_i64(&w, S("status"), http_exchange_status(exchange));
+    json_put_i64(&w, S("status"), http_exchange_status(answer->exchange));
     json_key(&w, S("headers"));
-    write_headers(&w, arena, http_exchange_headers(exchange));
-    json_put_str(&w, S("body"), is_text ? readable : base64_encode(arena, body));
+    write_headers(&w, arena, http_exchange_headers(answer->exchange), answer->is_decoded);
+    json_put_str(&w, S("body"), is_text ? readable : base64_encode(arena, answer->body));
     if (!is_text)
         json_put_bool(&w, S("body_base64"), true);
-    json_put_bool(&w, S("truncated"), is_truncated);
-    json_put_str(&w, S("url"), url);
+    json_put_bool(&w, S("truncated"), answer->is_truncated);
+    json_put_str(&w, S("url"), answer->url);
     json_object_end(&w);
     if (strbuf_is_over(&text))
         return error_set(e, REASON_TOO_LARGE,
@@ -174,8 +208,7 @@ may_suspend static bool send_request(struct host_http *http, struct context *ctx
     OWNED(http_exchange) exchange = NULL;
     struct http_headers headers = {0};
     struct egress_request request = {0};
-    str url = STR_NONE, body = STR_NONE;
-    bool is_truncated = false;
+    struct answer answer = {0};
     const struct permissions *permissions = &call->tool->permissions;
     struct http_client *client = http->client(http->owner, loop_current());
     if (!client)
@@ -184,14 +217,20 @@ may_suspend static bool send_request(struct host_http *http, struct context *ctx
         !read_request(ctx, call, input_json, &headers, &request, e))
         return false;
     request.first_byte_timeout_ms = permissions->network.timeout_ms;
-    if (!egress_send(rules, client, ctx, &request, &exchange, &url, e))
+    if (!egress_send(rules, client, ctx, &request, &exchange, &answer.url, e))
         return false;
     int64_t max = permissions->network.max_response_bytes;
     if (max <= 0 || max > (int64_t) HOST_HTTP_BODY_BYTES_MAX)
         max = HOST_HTTP_BODY_BYTES_MAX;
-    if (!read_body(exchange, ctx, (size_t) max, &body, &is_truncated, e))
+    bool has_body = request.method != HTTP_HEAD;
+    OWNED(inflate) inflate = has_body ? inflate_create(http_headers_get(
+                                            http_exchange_headers(exchange), S("Content-Encoding")))
+                                      : NULL;
+    if (!read_body(exchange, ctx, inflate, (size_t) max, &answer.body, &answer.is_truncated, e))
         return false;
-    return write_answer(ctx->arena, exchange, url, body, is_truncated, output_json, e);
+    answer.exchange = exchange;
+    answer.is_decoded = inflate != NULL;
+    return write_answer(ctx->arena, &answer, output_json, e);
 }
 
 may_suspend static bool run(void *owner, struct context *ctx, const struct tool_request *request,

@@ -2,11 +2,11 @@
  * Host call "http_request": one request through the egress door, under the calling tool's
  * permissions.network.
  *
- *   {"method"?, "url", "headers"?: {name: text}, "body"?: text}
+ *   {"method"?, "url", "headers"?: {name: text}, "body"?: text, "body_base64"?: bool}
  *     -> {"status", "headers": {name: text}, "body": text, "truncated": bool, "body_base64"?: true, "url"}
  *
  * allowed_hosts, blocked_ips, allowed_ips decide on what is really connected to, each redirect
- * included (net/egress.h).  A body over max_response_size is cut and said to be; one that is no
+ * included (net/egress.h).  gzip and deflate are undone here.  A body over max_response_size, as it is after that, is cut and said to be; one that is no
  * UTF-8 comes as base64.  Methods other than GET and HEAD carry the call's effect key as
  * Idempotency-Key, so a repeat after a crash can be recognised. Tools of category "code" need
  * network_access as well.

@@ -1,5 +1,6 @@
 #include "agent/manifest_internal.h"
 
+#include "agent/labels.h"
 #include "agent/registry.h"
 #include "base/arena.h"
 #include "base/limits.h"
@@ -12,6 +13,10 @@ struct manifest {
     struct yaml_document document;
     struct tool tool;
     int64_t timeout_ms; /* 0: not given */
+    struct {
+        bool has_output, has_trusted, has_sink;
+        bool is_public, is_trusted, is_sink;
+    } labels;
     struct error *e;
 };
 
@@ -57,23 +62,33 @@ static bool read_version(struct manifest *m, const struct json *value)
                       "version must be MAJOR.MINOR.PATCH, such as 1.0.0");
 }
 
-static bool read_abi(struct manifest *m, const struct json *value)
+static bool read_abi(struct manifest *m, const struct json *value, enum tool_abi *out)
 {
+    static const struct {
+        str name;
+        enum tool_abi abi;
+    } abis[] = {
+        {S_INIT("wasi-command"), TOOL_ABI_WASI_COMMAND},
+        {S_INIT("nexus-export"), TOOL_ABI_NEXUS_EXPORT},
+        {S_INIT("component"), TOOL_ABI_COMPONENT},
+    };
     str text = STR_NONE;
     json_to_str(value, &text);
-    bool is_command = str_equal(text, S("wasi-command"));
-    m->tool.abi = is_command ? TOOL_ABI_WASI_COMMAND : TOOL_ABI_NEXUS_EXPORT;
-    return is_command || str_equal(text, S("nexus-export")) ||
-           yaml_error(&m->document, value, m->e, "abi must be wasi-command or nexus-export");
+    for (size_t i = 0; i < ARRAY_COUNT(abis); i++)
+        if (str_equal(abis[i].name, text)) {
+            *out = abis[i].abi;
+            return true;
+        }
+    return yaml_error(&m->document, value, m->e,
+                      "abi must be wasi-command, nexus-export or component");
 }
 
-static bool read_module(struct manifest *m, const struct json *value)
+static bool read_path(struct manifest *m, const struct json *value, str *out)
 {
-    if (!read_text(m, value, "module", 255, &m->tool.module_path))
+    if (!read_text(m, value, "module", 255, out))
         return false;
-    bool is_bare = str_find_char(m->tool.module_path, '/') == STR_NOT_FOUND &&
-                   m->tool.module_path.ptr[0] != '.' &&
-                   str_find_char(m->tool.module_path, '\0') == STR_NOT_FOUND;
+    bool is_bare = str_find_char(*out, '/') == STR_NOT_FOUND && out->ptr[0] != '.' &&
+                   str_find_char(*out, '\0') == STR_NOT_FOUND;
     return is_bare || yaml_error(&m->document, value, m->e,
                                  "module must be the name of a file beside the manifest");
 }
@@ -210,6 +225,57 @@ static bool member_description(struct manifest *m, const struct json *value)
     return read_text(m, value, "description", TOOL_DESCRIPTION_BYTES_MAX, &m->tool.description);
 }
 
+static bool member_abi(struct manifest *m, const struct json *value)
+{
+    return read_abi(m, value, &m->tool.abi);
+}
+
+static bool member_module(struct manifest *m, const struct json *value)
+{
+    return read_path(m, value, &m->tool.module_path);
+}
+
+/* NAME: {abi: ..., module: ...} */
+static bool read_one_module(struct manifest *m, str name, const struct json *value)
+{
+    struct tool_module *module = &m->tool.modules[m->tool.module_count];
+    const struct json *abi = json_get(value, S("abi")), *path = json_get(value, S("module"));
+    if (json_type(value) != JSON_OBJECT || json_count(value) != 2 || !abi || !path)
+        return yaml_error(&m->document, value, m->e,
+                          "modules." STR_FMT " must be {abi: ..., module: ...}",
+                          STR_ARG(str_cut_utf8(name, 60)));
+    if (!is_name(name))
+        return yaml_error(&m->document, value, m->e,
+                          "a name in modules must begin with a lower-case letter and hold only "
+                          "a-z, 0-9, _ and -");
+    *module = (struct tool_module){.value = str_copy(m->arena, name)};
+    m->tool.module_count++;
+    return read_abi(m, abi, &module->abi) && read_path(m, path, &module->path);
+}
+
+static bool member_modules(struct manifest *m, const struct json *value)
+{
+    if (json_type(value) != JSON_OBJECT || json_count(value) < 2 ||
+        json_count(value) > TOOL_MODULES_MAX + 1)
+        return yaml_error(&m->document, value, m->e,
+                          "modules must be {by: MEMBER OF THE INPUT, VALUE: {abi, module}, ...} "
+                          "with at most %u values",
+                          TOOL_MODULES_MAX);
+    m->tool.modules = ARENA_ARRAY(m->arena, struct tool_module, json_count(value));
+    str key;
+    const struct json *item;
+    struct json_iter it = json_iter(value);
+    while (json_next(&it, &key, &item))
+        if (str_equal(key, S("by")) ? !read_name(m, item, "modules.by", &m->tool.module_member)
+                                    : !read_one_module(m, key, item))
+            return false;
+    if (str_is_empty(m->tool.module_member))
+        return yaml_error(&m->document, value, m->e,
+                          "modules must say by which member of the input one is chosen (by: ...)");
+    m->tool.abi = m->tool.modules[0].abi;
+    return true;
+}
+
 static bool member_pure(struct manifest *m, const struct json *value)
 {
     return read_flag(m, value, "pure", &m->tool.is_pure);
@@ -240,6 +306,55 @@ static bool member_output(struct manifest *m, const struct json *value)
     return read_schema(m, value, "output", &m->tool.output_schema);
 }
 
+static bool read_label(struct manifest *m, str key, const struct json *value)
+{
+    str text = STR_NONE;
+    if (str_equal(key, S("output"))) {
+        json_to_str(value, &text);
+        m->labels.has_output = true;
+        m->labels.is_public = str_equal(text, S("public"));
+        return m->labels.is_public || str_equal(text, S("private")) ||
+               yaml_error(&m->document, value, m->e, "labels.output must be public or private");
+    }
+    if (str_equal(key, S("trusted"))) {
+        m->labels.has_trusted = true;
+        return read_flag(m, value, "labels.trusted", &m->labels.is_trusted);
+    }
+    if (str_equal(key, S("sink"))) {
+        m->labels.has_sink = true;
+        return read_flag(m, value, "labels.sink", &m->labels.is_sink);
+    }
+    return yaml_error(&m->document, value, m->e,
+                      "unknown label " STR_FMT "; known: output, trusted, sink",
+                      STR_ARG(str_cut_utf8(key, 60)));
+}
+
+static bool member_labels(struct manifest *m, const struct json *value)
+{
+    str key;
+    const struct json *item;
+    struct json_iter it = json_iter(value);
+    if (json_type(value) != JSON_OBJECT)
+        return yaml_error(&m->document, value, m->e,
+                          "labels must have members (output, trusted, sink)");
+    while (json_next(&it, &key, &item))
+        if (!read_label(m, key, item))
+            return false;
+    return true;
+}
+
+/* After all members: what a missing one means depends on the others. */
+static void set_labels(struct manifest *m)
+{
+    label_tool_defaults(&m->tool);
+    if (m->labels.has_output)
+        m->tool.is_output_public = m->labels.is_public;
+    if (m->labels.has_trusted)
+        m->tool.is_output_trusted = m->labels.is_trusted;
+    if (m->labels.has_sink)
+        m->tool.is_sink = m->labels.is_sink;
+}
+
 static const struct member {
     str name;
     bool is_needed;
@@ -250,8 +365,9 @@ static const struct member {
     {S_INIT("category"), true, member_category},
     {S_INIT("description"), true, member_description},
     {S_INIT("author"), false, member_author},
-    {S_INIT("abi"), true, read_abi},
-    {S_INIT("module"), true, read_module},
+    {S_INIT("abi"), false, member_abi}, /* abi and module, or modules: check_modules */
+    {S_INIT("module"), false, member_module},
+    {S_INIT("modules"), false, member_modules},
     {S_INIT("pure"), true, member_pure},
     {S_INIT("idempotent"), true, member_idempotent},
     {S_INIT("timeout"), false, member_timeout},
@@ -260,6 +376,7 @@ static const struct member {
     {S_INIT("permissions"), true, member_permissions},
     {S_INIT("input"), true, member_input},
     {S_INIT("output"), true, member_output},
+    {S_INIT("labels"), false, member_labels},
 };
 
 static bool read_member(struct manifest *m, str key, const struct json *value)
@@ -271,12 +388,25 @@ static bool read_member(struct manifest *m, str key, const struct json *value)
                       STR_ARG(str_cut_utf8(key, 60)));
 }
 
+static bool check_modules(struct manifest *m, const struct json *root)
+{
+    bool has_abi = json_get(root, S("abi")), has_module = json_get(root, S("module"));
+    if (m->tool.module_count > 0)
+        return (!has_abi && !has_module) ||
+               yaml_error(&m->document, root, m->e,
+                          "a manifest has either abi and module, or modules");
+    return (has_abi && has_module) || yaml_error(&m->document, root, m->e, "the manifest lacks %s",
+                                                 has_abi ? "module" : "abi");
+}
+
 static bool check_whole(struct manifest *m, const struct json *root)
 {
     for (size_t i = 0; i < ARRAY_COUNT(members); i++)
         if (members[i].is_needed && !json_get(root, members[i].name))
             return yaml_error(&m->document, root, m->e, "the manifest lacks " STR_FMT,
                               STR_ARG(members[i].name));
+    if (!check_modules(m, root))
+        return false;
     struct tool_limits *limits = &m->tool.limits;
     if (limits->time_ms == 0 || (m->timeout_ms > 0 && m->timeout_ms < limits->time_ms))
         limits->time_ms = m->timeout_ms;
@@ -284,6 +414,7 @@ static bool check_whole(struct manifest *m, const struct json *root)
         return yaml_error(&m->document, json_get(root, S("limits")), m->e, "limits must say time");
     if (limits->table_elements == 0)
         limits->table_elements = TABLE_ELEMENTS_DEFAULT;
+    set_labels(m);
     return true;
 }
 

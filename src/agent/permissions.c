@@ -3,6 +3,7 @@
 #include "base/arena.h"
 #include "base/limits.h"
 #include "base/timefmt.h"
+#include <stddef.h>
 
 /* ---- reading ---- */
 
@@ -208,6 +209,16 @@ bool permissions_read(struct arena *arena, const struct yaml_document *document,
     return true;
 }
 
+bool permissions_read_narrowing(struct arena *arena, const struct yaml_document *document,
+                                const struct json *value, struct permissions *out, struct error *e)
+{
+    if (!permissions_read(arena, document, value, out, e))
+        return false;
+    return !out->network.allowed_ips.items ||
+           yaml_error(document, json_get(json_get(value, S("network")), S("allowed_ips")), e,
+                      "allowed_ips stands in the operator's configuration only");
+}
+
 /* ---- intersecting ---- */
 
 typedef bool pattern_covers(str wide, str narrow);
@@ -296,44 +307,199 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-struct permissions permissions_intersect(struct arena *arena, const struct permissions *a,
-                                         const struct permissions *b)
+/* ---- the values: one table says how each is combined ---- */
+
+enum value_kind {
+    VALUE_LIST,      /* left out: nothing */
+    VALUE_OPEN,      /* a list; left out: anything */
+    VALUE_UNION,     /* a list of what is forbidden */
+    VALUE_OPERATORS, /* a list that only the configuration has */
+    VALUE_BYTES,     /* the smaller one */
+    VALUE_TIME,
+    VALUE_FLAG, /* both */
+};
+static const struct value_row {
+    const char *name;
+    enum value_kind kind;
+    size_t offset;
+    pattern_covers *covers;
+} value_rows[PERMISSION_VALUE_COUNT] = {
+    {"network.allowed_hosts", VALUE_LIST, offsetof(struct permissions, network.allowed_hosts),
+     covers_host},
+    {"network.blocked_ips", VALUE_UNION, offsetof(struct permissions, network.blocked_ips),
+     covers_same},
+    {"network.allowed_ips", VALUE_OPERATORS, offsetof(struct permissions, network.allowed_ips),
+     covers_same},
+    {"network.max_response_size", VALUE_BYTES,
+     offsetof(struct permissions, network.max_response_bytes), NULL},
+    {"network.timeout", VALUE_TIME, offsetof(struct permissions, network.timeout_ms), NULL},
+    {"paths.read", VALUE_LIST, offsetof(struct permissions, paths.read), glob_matches},
+    {"paths.write", VALUE_LIST, offsetof(struct permissions, paths.write), glob_matches},
+    {"paths.execute", VALUE_LIST, offsetof(struct permissions, paths.execute), glob_matches},
+    {"max_file_size", VALUE_BYTES, offsetof(struct permissions, max_file_bytes), NULL},
+    {"allowed_extensions", VALUE_OPEN, offsetof(struct permissions, allowed_extensions),
+     covers_same},
+    {"languages", VALUE_LIST, offsetof(struct permissions, languages), covers_same},
+    {"max_cpu_time", VALUE_TIME, offsetof(struct permissions, max_cpu_time_ms), NULL},
+    {"max_memory", VALUE_BYTES, offsetof(struct permissions, max_memory_bytes), NULL},
+    {"network_access", VALUE_FLAG, offsetof(struct permissions, network_access), NULL},
+};
+
+static const struct str_list *list_of(const struct permissions *permissions,
+                                      const struct value_row *row)
 {
-    struct permissions out = {0};
-    out.network.is_set = a->network.is_set || b->network.is_set;
-    out.network.allowed_hosts =
-        intersect_lists(arena, a->network.allowed_hosts, b->network.allowed_hosts, covers_host);
-    out.network.blocked_ips = join_lists(arena, a->network.blocked_ips, b->network.blocked_ips);
-    out.network.allowed_ips = b->network.allowed_ips;
-    out.network.max_response_bytes =
-        smaller(a->network.max_response_bytes, b->network.max_response_bytes);
-    out.network.timeout_ms = smaller(a->network.timeout_ms, b->network.timeout_ms);
-    out.paths.is_set = a->paths.is_set || b->paths.is_set;
-    out.paths.read = intersect_lists(arena, a->paths.read, b->paths.read, glob_matches);
-    out.paths.write = intersect_lists(arena, a->paths.write, b->paths.write, glob_matches);
-    out.paths.execute = intersect_lists(arena, a->paths.execute, b->paths.execute, glob_matches);
-    out.max_file_bytes = smaller(a->max_file_bytes, b->max_file_bytes);
-    out.allowed_extensions =
-        intersect_lists(arena, a->allowed_extensions, b->allowed_extensions, covers_same);
-    out.languages = intersect_lists(arena, a->languages, b->languages, covers_same);
-    out.max_cpu_time_ms = smaller(a->max_cpu_time_ms, b->max_cpu_time_ms);
-    out.max_memory_bytes = smaller(a->max_memory_bytes, b->max_memory_bytes);
-    out.is_network_access_set = a->is_network_access_set || b->is_network_access_set;
-    out.network_access = (a->network_access || !a->is_network_access_set) &&
-                         (b->network_access || !b->is_network_access_set) &&
-                         out.is_network_access_set;
+    return (const struct str_list *) ((const char *) permissions + row->offset);
+}
+
+static int64_t number_of(const struct permissions *permissions, const struct value_row *row)
+{
+    return *(const int64_t *) ((const char *) permissions + row->offset);
+}
+
+static bool is_list(const struct value_row *row)
+{
+    return row->kind <= VALUE_OPERATORS;
+}
+
+/* What a level that may only narrow leaves of a list. */
+static struct str_list narrow_list(struct arena *arena, const struct value_row *row,
+                                   struct str_list base, struct str_list by)
+{
+    if (row->kind == VALUE_UNION)
+        return join_lists(arena, base, by);
+    if (!by.items || row->kind == VALUE_OPERATORS)
+        return base;
+    if (!base.items)
+        return row->kind == VALUE_OPEN ? by : base;
+    return base.count == 0 ? base : intersect_lists(arena, base, by, row->covers);
+}
+
+static struct str_list grant_list(struct arena *arena, const struct value_row *row,
+                                  struct str_list asked, struct str_list granted)
+{
+    if (row->kind == VALUE_UNION)
+        return join_lists(arena, asked, granted);
+    if (row->kind == VALUE_OPERATORS)
+        return granted;
+    return intersect_lists(arena, asked, granted, row->covers);
+}
+
+static struct permissions combine(struct arena *arena, const struct permissions *a,
+                                  const struct permissions *b, bool is_grant)
+{
+    struct permissions out = {.network.is_set = a->network.is_set || b->network.is_set,
+                              .paths.is_set = a->paths.is_set || b->paths.is_set};
+    for (size_t i = 0; i < PERMISSION_VALUE_COUNT; i++) {
+        const struct value_row *row = &value_rows[i];
+        void *to = (char *) &out + row->offset;
+        if (is_list(row))
+            *(struct str_list *) to = (is_grant ? grant_list : narrow_list)(
+                arena, row, *list_of(a, row), *list_of(b, row));
+        else if (row->kind != VALUE_FLAG)
+            *(int64_t *) to = smaller(number_of(a, row), number_of(b, row));
+    }
+    bool has_a = a->is_network_access_set, has_b = b->is_network_access_set;
+    out.is_network_access_set = has_a || has_b;
+    out.network_access = (a->network_access || (is_grant && !has_a)) &&
+                         (b->network_access || !has_b) && out.is_network_access_set;
     return out;
 }
 
-bool permissions_allow_read(const struct permissions *permissions, str name)
+struct permissions permissions_intersect(struct arena *arena, const struct permissions *a,
+                                         const struct permissions *b)
 {
-    const struct str_list *read = &permissions->paths.read,
-                          *extensions = &permissions->allowed_extensions;
-    bool is_granted = !permissions->paths.is_set;
-    for (size_t i = 0; i < read->count && !is_granted; i++)
-        is_granted = glob_matches(read->items[i], name);
-    if (!is_granted || !extensions->items)
-        return is_granted;
+    return combine(arena, a, b, true);
+}
+
+struct permissions permissions_narrow(struct arena *arena, const struct permissions *base,
+                                      const struct permissions *by)
+{
+    static str anything = S_INIT("*");
+    struct permissions from = *base;
+    if (!from.paths.is_set &&
+        by->paths.is_set) { /* without paths every file of the session may be read */
+        from.paths.read = (struct str_list){&anything, 1};
+        from.paths.write = from.paths.execute = (struct str_list){&anything, 0};
+    }
+    return combine(arena, &from, by, false);
+}
+
+/* ---- the levels ---- */
+
+const char *permission_level_name(enum permission_level level)
+{
+    static const char *const names[] = {"manifest", "configuration", "tenant", "agent"};
+    return names[level];
+}
+
+const char *permission_value_name(size_t index)
+{
+    return value_rows[index].name;
+}
+
+bool permission_value_is_set(const struct permissions *permissions, size_t index)
+{
+    const struct value_row *row = &value_rows[index];
+    if (is_list(row))
+        return list_of(permissions, row)->items != NULL;
+    return row->kind == VALUE_FLAG ? permissions->is_network_access_set
+                                   : number_of(permissions, row) > 0;
+}
+
+static bool is_same_value(const struct permissions *a, const struct permissions *b, size_t index)
+{
+    const struct value_row *row = &value_rows[index];
+    if (permission_value_is_set(a, index) != permission_value_is_set(b, index))
+        return false;
+    if (row->kind == VALUE_FLAG)
+        return a->network_access == b->network_access;
+    if (!is_list(row))
+        return number_of(a, row) == number_of(b, row);
+    const struct str_list *x = list_of(a, row), *y = list_of(b, row);
+    bool is_same = x->count == y->count;
+    for (size_t i = 0; is_same && i < x->count; i++)
+        is_same = str_equal(x->items[i], y->items[i]);
+    return is_same;
+}
+
+struct permissions permissions_effective(struct arena *arena,
+                                         const struct permission_levels *levels,
+                                         struct permission_trace *trace)
+{
+    static const struct permissions nothing;
+    struct permissions now =
+        levels->at[PERMISSION_MANIFEST] ? *levels->at[PERMISSION_MANIFEST] : nothing;
+    now.network.allowed_ips = (struct str_list){0}; /* a tool cannot except itself */
+    if (trace)
+        *trace = (struct permission_trace){0};
+    for (int level = PERMISSION_CONFIGURATION; level < PERMISSION_LEVEL_COUNT; level++) {
+        const struct permissions *by = levels->at[level];
+        if (!by)
+            continue;
+        struct permissions next = level == PERMISSION_CONFIGURATION
+                                      ? permissions_intersect(arena, &now, by)
+                                      : permissions_narrow(arena, &now, by);
+        for (size_t i = 0; trace && i < PERMISSION_VALUE_COUNT; i++)
+            if (!is_same_value(&now, &next, i))
+                trace->decided_by[i] = (enum permission_level) level;
+        now = next;
+    }
+    return now;
+}
+
+bool permissions_allow_path(const struct str_list *patterns, str path)
+{
+    for (size_t i = 0; i < patterns->count; i++)
+        if (glob_matches(patterns->items[i], path))
+            return true;
+    return false;
+}
+
+bool permissions_allow_extension(const struct permissions *permissions, str name)
+{
+    const struct str_list *extensions = &permissions->allowed_extensions;
+    if (!extensions->items)
+        return true;
     for (size_t i = 0; i < extensions->count; i++) {
         str extension = extensions->items[i];
         if (name.len > extension.len &&
@@ -343,17 +509,29 @@ bool permissions_allow_read(const struct permissions *permissions, str name)
     return false;
 }
 
+bool permissions_allow_read(const struct permissions *permissions, str name)
+{
+    bool is_granted =
+        !permissions->paths.is_set || permissions_allow_path(&permissions->paths.read, name);
+    return is_granted && permissions_allow_extension(permissions, name);
+}
+
 /* ---- writing: in a form that permissions_read takes ---- */
+
+static void put_items(struct json_writer *w, const struct str_list *list)
+{
+    json_array_begin(w);
+    for (size_t i = 0; i < list->count; i++)
+        json_write_str(w, list->items[i]);
+    json_array_end(w);
+}
 
 static void put_list(struct json_writer *w, str name, const struct str_list *list)
 {
     if (!list->items)
         return;
     json_key(w, name);
-    json_array_begin(w);
-    for (size_t i = 0; i < list->count; i++)
-        json_write_str(w, list->items[i]);
-    json_array_end(w);
+    put_items(w, list);
 }
 
 static void put_bytes(struct json_writer *w, str name, int64_t bytes)
@@ -367,6 +545,23 @@ static void put_duration(struct json_writer *w, str name, int64_t ms)
     OWNED(arena) arena = arena_create(0);
     if (ms > 0)
         json_put_str(w, name, str_printf(arena, "%lldms", (long long) ms));
+}
+
+void permission_value_write(struct json_writer *w, const struct permissions *permissions,
+                            size_t index)
+{
+    const struct value_row *row = &value_rows[index];
+    OWNED(arena) arena = arena_create(0);
+    if (!permission_value_is_set(permissions, index))
+        json_write_null(w);
+    else if (is_list(row))
+        put_items(w, list_of(permissions, row));
+    else if (row->kind == VALUE_FLAG)
+        json_write_bool(w, permissions->network_access);
+    else if (row->kind == VALUE_TIME)
+        json_write_str(w, str_printf(arena, "%lldms", (long long) number_of(permissions, row)));
+    else
+        json_write_i64(w, number_of(permissions, row));
 }
 
 static void write_network(struct json_writer *w, const struct permissions *permissions)

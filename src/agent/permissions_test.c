@@ -179,6 +179,144 @@ static void test_what_is_written_reads_back(void **state)
     assert_string_equal(text.ptr, again.ptr);
 }
 
+/* ---- every member in every wrong form ---- */
+
+static void test_every_member_refuses_every_wrong_form(void **state)
+{
+    (void) state;
+    static const char *const lists[] = {"network:\n  allowed_hosts", "network:\n  blocked_ips",
+                                        "network:\n  allowed_ips",   "paths:\n  read",
+                                        "paths:\n  write",           "paths:\n  execute",
+                                        "allowed_extensions",        "languages"},
+                             *const sizes[] = {"network:\n  max_response_size", "max_file_size",
+                                               "max_memory"},
+                             *const times[] = {"network:\n  timeout", "max_cpu_time"},
+                             *const no_list[] = {"x",   "3",     "true", "{a: b}",
+                                                 "[3]", "[[a]]", "['']"},
+                             *const no_size[] = {"[1]",      "true",          "-1", "0",  "\"ten\"",
+                                                 "\"-5MB\"", "\"5 parsecs\"", "{}", "1.5"},
+                             *const no_time[] = {"30",      "true",   "\"soon\"",
+                                                 "\"-3s\"", "\"0s\"", "[]"},
+                             *const no_flag[] = {"1", "\"yes\"", "yes", "[]", "null"};
+    struct {
+        const char *const *members;
+        size_t member_count;
+        const char *const *forms;
+        size_t form_count;
+    } all[] = {{lists, ARRAY_COUNT(lists), no_list, ARRAY_COUNT(no_list)},
+               {sizes, ARRAY_COUNT(sizes), no_size, ARRAY_COUNT(no_size)},
+               {times, ARRAY_COUNT(times), no_time, ARRAY_COUNT(no_time)},
+               {(const char *const[]){"network_access"}, 1, no_flag, ARRAY_COUNT(no_flag)}};
+    for (size_t k = 0; k < ARRAY_COUNT(all); k++)
+        for (size_t i = 0; i < all[k].member_count; i++)
+            for (size_t j = 0; j < all[k].form_count; j++) {
+                struct yaml_document document;
+                struct permissions permissions;
+                struct error e;
+                bool is_inner = strchr(all[k].members[i], ':') != NULL;
+                str yaml = str_printf(arena, "%s: %s\n", all[k].members[i], all[k].forms[j]);
+                assert_true(yaml_parse(arena, S("test.yaml"), yaml, &document, &e));
+                if (permissions_read(arena, &document, document.root, &permissions, &e))
+                    fail_msg("read: " STR_FMT, STR_ARG(yaml));
+                assert_int_equal(e.reason, REASON_CONFIG);
+                if (!strstr(e.message, is_inner ? "test.yaml:2" : "test.yaml:1"))
+                    fail_msg("no line in: %s", e.message);
+            }
+    assert_refused("network: []", "test.yaml:1");
+    assert_refused("paths: x", "test.yaml:1");
+    assert_refused("netwrk: {}", "test.yaml:1");
+    assert_refused("languages: []\npaths:\n  reed: []", "test.yaml:3");
+}
+
+/* ---- levels ---- */
+
+static struct permissions narrow(struct permissions base, const char *by)
+{
+    struct permissions other = read_ok(by);
+    return permissions_narrow(arena, &base, &other);
+}
+
+static void test_a_level_that_narrows_never_widens(void **state)
+{
+    (void) state;
+    struct permissions none = read_ok("network: {allowed_hosts: []}\nlanguages: []"),
+                       some = read_ok("network: {allowed_hosts: ['*.a.org', b.org], timeout: 10s, "
+                                      "blocked_ips: ['10.*']}\n"
+                                      "languages: [python]\nmax_memory: 64MB");
+    assert_list(narrow(none, "network: {allowed_hosts: ['*']}").network.allowed_hosts, "");
+    assert_list(narrow(none, "languages: [python]").languages, "");
+    assert_false(narrow(none, "network_access: true").network_access);
+    assert_list(narrow(some, "network: {allowed_hosts: ['x.a.org', c.org]}").network.allowed_hosts,
+                "x.a.org");
+    assert_list(narrow(some, "network: {allowed_hosts: []}").network.allowed_hosts, "");
+    assert_list(narrow(some, "languages: [python, javascript]").languages, "python");
+    assert_list(narrow(some, "network: {blocked_ips: ['8.*']}").network.blocked_ips, "10.* 8.*");
+    assert_int_equal(narrow(some, "network: {timeout: 60s}").network.timeout_ms, 10000);
+    assert_int_equal(narrow(some, "network: {timeout: 2s}").network.timeout_ms, 2000);
+    assert_int_equal(narrow(some, "max_memory: 1GB").max_memory_bytes, 64000000);
+    assert_list(narrow(some, "max_memory: 1GB").network.allowed_hosts, "*.a.org b.org");
+    assert_list(narrow(some, "allowed_extensions: [.txt]").allowed_extensions, ".txt");
+}
+
+static void test_session_files_can_be_narrowed_where_no_paths_were_said(void **state)
+{
+    (void) state;
+    struct permissions free_reader = read_ok("{}");
+    struct permissions p = narrow(free_reader, "paths: {read: ['data/*']}");
+    assert_true(permissions_allow_read(&p, S("data/a.csv")));
+    assert_false(permissions_allow_read(&p, S("secret.csv")));
+    p = narrow(free_reader, "paths: {read: ['*'], write: ['*']}");
+    assert_int_equal(p.paths.write.count, 0); /* writing was never there */
+}
+
+static void test_the_operators_exceptions_have_no_place_below(void **state)
+{
+    (void) state;
+    struct yaml_document document;
+    struct permissions permissions;
+    struct error e;
+    assert_true(yaml_parse(arena, S("tenant.yaml"), S("network:\n  allowed_ips: ['10.0.0.1']\n"),
+                           &document, &e));
+    assert_false(permissions_read_narrowing(arena, &document, document.root, &permissions, &e));
+    print_message("  %s\n", e.message);
+    assert_non_null(strstr(e.message, "tenant.yaml:2"));
+    struct permissions manifest = read_ok("network: {allowed_ips: ['127.0.0.1']}");
+    struct permission_levels levels = {{&manifest}};
+    assert_list(permissions_effective(arena, &levels, NULL).network.allowed_ips, "");
+}
+
+static size_t value_index(const char *name)
+{
+    for (size_t i = 0; i < PERMISSION_VALUE_COUNT; i++)
+        if (strcmp(permission_value_name(i), name) == 0)
+            return i;
+    fail_msg("no value %s", name);
+    return 0;
+}
+
+static void test_each_value_names_the_level_that_decided_it(void **state)
+{
+    (void) state;
+    struct permissions manifest = read_ok("network: {allowed_hosts: ['*'], timeout: 30s}\n"
+                                          "max_memory: 64MB\nlanguages: [python, javascript]"),
+                       operators = read_ok("network: {allowed_hosts: ['*.a.org'], timeout: 60s}"),
+                       tenant = read_ok("network: {allowed_hosts: ['*.a.org'], timeout: 5s}\n"
+                                        "languages: [python]"),
+                       agent = read_ok("max_memory: 32MB");
+    struct permission_levels levels = {{&manifest, &operators, &tenant, &agent}};
+    struct permission_trace trace;
+    struct permissions p = permissions_effective(arena, &levels, &trace);
+    assert_list(p.network.allowed_hosts, "*.a.org");
+    assert_int_equal(trace.decided_by[value_index("network.allowed_hosts")],
+                     PERMISSION_CONFIGURATION);
+    assert_int_equal(trace.decided_by[value_index("network.timeout")], PERMISSION_TENANT);
+    assert_int_equal(trace.decided_by[value_index("languages")], PERMISSION_TENANT);
+    assert_int_equal(trace.decided_by[value_index("max_memory")], PERMISSION_AGENT);
+    assert_int_equal(trace.decided_by[value_index("max_file_size")], PERMISSION_MANIFEST);
+    assert_false(permission_value_is_set(&p, value_index("max_file_size")));
+    assert_string_equal(permission_level_name(PERMISSION_TENANT), "tenant");
+}
+
 static int setup(void **state)
 {
     (void) state;
@@ -204,6 +342,11 @@ int main(void)
         cmocka_unit_test(test_network_access_needs_both),
         cmocka_unit_test(test_reading_files_follows_paths_and_extensions),
         cmocka_unit_test(test_what_is_written_reads_back),
+        cmocka_unit_test(test_every_member_refuses_every_wrong_form),
+        cmocka_unit_test(test_a_level_that_narrows_never_widens),
+        cmocka_unit_test(test_session_files_can_be_narrowed_where_no_paths_were_said),
+        cmocka_unit_test(test_the_operators_exceptions_have_no_place_below),
+        cmocka_unit_test(test_each_value_names_the_level_that_decided_it),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,302 +1,223 @@
-#include "agent/registry.h"
+#include "agent/registry_internal.h"
 
-#include "agent/manifest_internal.h"
 #include "base/arena.h"
 #include "base/ensure.h"
-#include "base/limits.h"
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-struct configured {
-    str name;
-    struct permissions permissions;
-};
-
-/* What the operator says about tools.  Counted: permissions of the tools of a snapshot point into it. */
-struct configuration {
-    atomic_size_t references;
-    struct arena *arena;
-    struct configured *items;
-    size_t count;
-};
+enum { SNAPSHOT_BYTES_MAX = 512 << 20 };
 
 struct registry {
     struct arena *arena;
     str tool_dir;
+    pthread_mutex_t reading; /* one reload at a time */
+    pthread_mutex_t
+        changing; /* guards what a snapshot is made of; never held while files are read */
     struct configuration *configuration;
+    struct state_set *states;
+    struct registry_part *folder;
+    struct registry_part **parts; /* packages and sources; malloc */
+    size_t part_count, part_capacity;
     pthread_mutex_t mutex; /* guards the pointer below; held for a few instructions */
     struct registry_snapshot *current;
 };
 
-struct registry_snapshot {
-    atomic_size_t references;
-    struct configuration *configuration;
-    struct arena *arena;
-    struct tool *tools; /* by name, then newest first */
-    size_t count;
-    str *errors;
-    size_t error_count;
-};
+/* ---- a snapshot of what there is ---- */
 
-/* ---- reading the folder into a snapshot ---- */
-
-static void add_error(struct registry_snapshot *snapshot, const char *text)
+static void add_error(struct registry_snapshot *snapshot, str text)
 {
     if (snapshot->error_count < REGISTRY_ERRORS_MAX)
-        snapshot->errors[snapshot->error_count++] = str_copy(snapshot->arena, str_from_cstr(text));
-}
-
-static bool read_file(struct arena *arena, int dir, const char *name, size_t max, str *out,
-                      struct error *e)
-{
-    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    struct stat status;
-    if (fd < 0)
-        return error_set(e, errno == ENOENT ? REASON_NOT_FOUND : REASON_UNAVAILABLE, "%s: %s", name,
-                         strerrordesc_np(errno));
-    if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size > (off_t) max) {
-        close(fd);
-        return error_set(e, REASON_TOO_LARGE, "%s: no file, or over %zu bytes", name, max);
-    }
-    size_t len = 0, bytes = (size_t) status.st_size;
-    char *text = arena_alloc_raw(arena, bytes + 1);
-    ssize_t got = 0;
-    while (len < bytes &&
-           ((got = read(fd, text + len, bytes - len)) > 0 || (got < 0 && errno == EINTR)))
-        len += got > 0 ? (size_t) got : 0;
-    close(fd);
-    if (got < 0)
-        return error_set(e, REASON_UNAVAILABLE, "%s cannot be read: %s", name,
-                         strerrordesc_np(errno));
-    *out = str_of(text, len);
-    return true;
-}
-
-static bool digest_file(int dir, str name, digest *out, struct error *e)
-{
-    OWNED(arena) arena = arena_create(0);
-    int fd = openat(dir, str_to_cstr(arena, name), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return error_set(e, REASON_NOT_FOUND, "its module " STR_FMT ": %s", STR_ARG(name),
-                         strerrordesc_np(errno));
-    struct digest_stream *stream = digest_stream_create();
-    char *buffer = arena_alloc_raw(arena, 64u << 10);
-    size_t total = 0;
-    ssize_t got;
-    while (((got = read(fd, buffer, 64u << 10)) > 0 || (got < 0 && errno == EINTR)) &&
-           total <= SANDBOX_MODULE_BYTES_MAX) {
-        if (got < 0)
-            continue;
-        digest_stream_add(stream, str_of(buffer, (size_t) got));
-        total += (size_t) got;
-    }
-    int failure = errno;
-    *out = digest_stream_finish(stream);
-    digest_stream_destroy(stream);
-    close(fd);
-    if (got < 0)
-        return error_set(e, REASON_UNAVAILABLE, "its module " STR_FMT ": %s", STR_ARG(name),
-                         strerrordesc_np(failure));
-    if (total == 0 || total > SANDBOX_MODULE_BYTES_MAX)
-        return error_set(e, REASON_TOO_LARGE, "its module " STR_FMT " is empty or over %u MiB",
-                         STR_ARG(name), SANDBOX_MODULE_BYTES_MAX >> 20);
-    return true;
-}
-
-static const struct permissions *find_configured(const struct configuration *configuration,
-                                                 str name)
-{
-    for (size_t i = 0; i < configuration->count; i++)
-        if (str_equal(configuration->items[i].name, name))
-            return &configuration->items[i].permissions;
-    return NULL;
-}
-
-static bool is_taken(const struct registry_snapshot *snapshot, const struct tool *tool)
-{
-    for (size_t i = 0; i < snapshot->count; i++)
-        if (str_equal(snapshot->tools[i].name, tool->name) &&
-            semver_compare(snapshot->tools[i].version, tool->version) == 0)
-            return true;
-    return false;
-}
-
-static never_inline bool read_tool(struct registry_snapshot *snapshot, int dir, str folder,
-                                   struct error *e)
-{
-    struct arena *arena = snapshot->arena;
-    struct tool tool;
-    str text, file = str_printf(arena, STR_FMT "/manifest.yaml", STR_ARG(folder));
-    if (!read_file(arena, dir, "manifest.yaml", MANIFEST_BYTES_MAX, &text, e)) {
-        if (e->reason == REASON_NOT_FOUND)
-            return true; /* a folder of something else */
-        return error_wrap(e, STR_FMT ":1", STR_ARG(folder));
-    }
-    if (!manifest_read(arena, file, text, &tool, e))
-        return false;
-    if (is_taken(snapshot, &tool))
-        return error_set(e, REASON_CONFLICT,
-                         STR_FMT ":1: tool " STR_FMT " " STR_FMT " is there already", STR_ARG(file),
-                         STR_ARG(tool.name), STR_ARG(tool.version));
-    if (!digest_file(dir, tool.module_path, &tool.module_digest, e))
-        return error_wrap(e, STR_FMT ":1", STR_ARG(file));
-    tool.module_path =
-        str_printf(arena, STR_FMT "/" STR_FMT, STR_ARG(folder), STR_ARG(tool.module_path));
-    const struct permissions *configured = find_configured(snapshot->configuration, tool.name);
-    if (configured)
-        tool.permissions = permissions_intersect(arena, &tool.permissions, configured);
-    tool.identity = tool_identity(&tool);
-    if (snapshot->count == REGISTRY_TOOLS_MAX)
-        return error_set(e, REASON_LIMIT, STR_FMT ":1: more than %u tools", STR_ARG(file),
-                         REGISTRY_TOOLS_MAX);
-    snapshot->tools[snapshot->count++] = tool;
-    return true;
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return str_compare(*(const str *) a, *(const str *) b);
-}
-
-static int by_name_newest_first(const void *a, const void *b)
-{
-    const struct tool *x = a, *y = b;
-    int order = str_compare(x->name, y->name);
-    return order != 0 ? order : semver_compare(y->version, x->version);
-}
-
-/* Names of the folders, sorted, so that two starts see the same tools and errors in the same order.
-   */
-static bool list_folders(struct arena *arena, str tool_dir, str **out, size_t *out_count,
-                         struct error *e)
-{
-    DIR *dir = opendir(str_to_cstr(arena, tool_dir));
-    if (!dir)
-        return error_set(e, REASON_CONFIG,
-                         "folder of tools " STR_FMT ": %s; build it (make) or set tool_dir",
-                         STR_ARG(tool_dir), strerrordesc_np(errno));
-    str *names = ARENA_ARRAY(arena, str, REGISTRY_TOOLS_MAX);
-    size_t count = 0;
-    const struct dirent *entry;
-    while (count < REGISTRY_TOOLS_MAX && (entry = readdir(dir)) != NULL)
-        if (entry->d_name[0] != '.')
-            names[count++] = str_copy(arena, str_from_cstr(entry->d_name));
-    closedir(dir);
-    qsort(names, count, sizeof *names, by_name);
-    *out = names;
-    *out_count = count;
-    return true;
-}
-
-static void configuration_release(struct configuration *configuration)
-{
-    if (atomic_fetch_sub(&configuration->references, 1) != 1)
-        return;
-    arena_destroy(configuration->arena);
-    free(configuration);
+        snapshot->errors[snapshot->error_count++] = str_copy(snapshot->arena, text);
 }
 
 static void snapshot_destroy(struct registry_snapshot *snapshot)
 {
+    for (size_t i = 0; i < snapshot->part_count; i++)
+        part_release(snapshot->parts[i]);
     configuration_release(snapshot->configuration);
+    state_set_release(snapshot->states);
     arena_destroy(snapshot->arena);
     free(snapshot);
 }
 
-static bool snapshot_read(const struct registry *registry, struct configuration *configuration,
-                          struct registry_snapshot **out, struct error *e)
+static void deprecate(const struct state_set *states, struct tool *tool)
+{
+    const struct registry_state *state = state_set_find(states, tool->tenant_id, tool->name);
+    for (size_t i = 0; state && i < state->deprecation_count; i++)
+        if (str_equal(state->deprecations[i].version, tool->version)) {
+            tool->is_deprecated = true;
+            tool->deprecation = state->deprecations[i].text;
+        }
+}
+
+/* What nobody whom the operator trusts has signed is not believed about itself (labels.h). */
+static void distrust(struct tool *tool)
+{
+    tool->is_output_trusted = false;
+    tool->is_output_public = false;
+    tool->is_sink = tool->is_sink || tool_has_effect(tool) || tool->permissions.network.is_set ||
+                    tool_may_call(tool, S("http_request"));
+}
+
+/* A tool as it counts under this configuration. */
+static void add_entry(struct registry_snapshot *snapshot, const struct registry_part *part,
+                      const struct part_tool *from)
+{
+    const struct configuration *configuration = snapshot->configuration;
+    str signer = from->is_signed ? configuration_signer(configuration, from->public_key) : STR_NONE;
+    if (part->kind == PART_OF_PACKAGE && configuration->needs_signature && str_is_empty(signer)) {
+        add_error(snapshot, str_printf(snapshot->arena,
+                                       "tool " STR_FMT " " STR_FMT
+                                       " is not signed by a trusted key (tools.require_signature)",
+                                       STR_ARG(from->tool.name), STR_ARG(from->tool.version)));
+        return;
+    }
+    struct entry *entry = &snapshot->entries[snapshot->count++];
+    *entry = (struct entry){.tool = from->tool,
+                            .from = from,
+                            .configured = configuration_find(configuration, from->tool.name)};
+    entry->tool.signer = signer;
+    struct permission_levels levels = {{&from->tool.permissions}};
+    if (entry->configured && entry->configured->has_permissions)
+        levels.at[PERMISSION_CONFIGURATION] = &entry->configured->permissions;
+    entry->tool.permissions = permissions_effective(snapshot->arena, &levels, NULL);
+    if (part->kind == PART_OF_PACKAGE && str_is_empty(signer))
+        distrust(&entry->tool);
+    deprecate(snapshot->states, &entry->tool);
+}
+
+static int by_name_newest_first(const void *a, const void *b)
+{
+    const struct tool *x = &((const struct entry *) a)->tool,
+                      *y = &((const struct entry *) b)->tool;
+    int order = str_compare(x->name, y->name);
+    if (order == 0)
+        order = semver_compare(y->version, x->version);
+    if (order == 0)
+        order = uuid_compare(x->tenant_id, y->tenant_id);
+    return order != 0 ? order : (int) x->source - (int) y->source;
+}
+
+/* Of two with the same name, version and owner the first counts: what ships before what was installed. */
+static void drop_doubles(struct registry_snapshot *snapshot)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < snapshot->count; i++) {
+        const struct tool *tool = &snapshot->entries[i].tool,
+                          *before = kept > 0 ? &snapshot->entries[kept - 1].tool : NULL;
+        if (before && str_equal(before->name, tool->name) &&
+            uuid_equal(before->tenant_id, tool->tenant_id) &&
+            semver_compare(before->version, tool->version) == 0)
+            add_error(snapshot,
+                      str_printf(snapshot->arena,
+                                 "tool " STR_FMT " " STR_FMT " is there twice; one was left out",
+                                 STR_ARG(tool->name), STR_ARG(tool->version)));
+        else
+            snapshot->entries[kept++] = snapshot->entries[i];
+    }
+    snapshot->count = kept;
+}
+
+static void take_part(struct registry_snapshot *snapshot, struct registry_part *part)
+{
+    atomic_fetch_add(&part->references, 1);
+    snapshot->parts[snapshot->part_count++] = part;
+    for (size_t i = 0; i < part->error_count; i++)
+        add_error(snapshot, part->errors[i]);
+    for (size_t i = 0; i < part->count; i++)
+        add_entry(snapshot, part, &part->tools[i]);
+}
+
+static size_t count_tools(const struct registry *registry)
+{
+    size_t count = registry->folder ? registry->folder->count : 0;
+    for (size_t i = 0; i < registry->part_count; i++)
+        count += registry->parts[i]->count;
+    return count;
+}
+
+/* Under `changing`. */
+static void publish(struct registry *registry)
 {
     struct registry_snapshot *snapshot = calloc(1, sizeof *snapshot);
     ensure(snapshot != NULL);
-    snapshot->configuration = configuration;
-    atomic_fetch_add(&configuration->references, 1);
-    snapshot->arena = arena_create(256u << 20);
     atomic_init(&snapshot->references, 1);
-    snapshot->tools = ARENA_ARRAY(snapshot->arena, struct tool, REGISTRY_TOOLS_MAX);
+    snapshot->arena = arena_create(SNAPSHOT_BYTES_MAX);
+    snapshot->configuration = registry->configuration;
+    atomic_fetch_add(&registry->configuration->references, 1);
+    snapshot->states = registry->states;
+    atomic_fetch_add(&registry->states->references, 1);
+    snapshot->entries = ARENA_ARRAY(snapshot->arena, struct entry, count_tools(registry) + 1);
+    snapshot->parts =
+        ARENA_ARRAY(snapshot->arena, struct registry_part *, registry->part_count + 1);
     snapshot->errors = ARENA_ARRAY(snapshot->arena, str, REGISTRY_ERRORS_MAX);
-    str *folders;
-    size_t folder_count;
-    if (!list_folders(snapshot->arena, registry->tool_dir, &folders, &folder_count, e)) {
-        snapshot_destroy(snapshot);
-        return false;
-    }
-    for (size_t i = 0; i < folder_count; i++) {
-        struct error broken;
-        str folder = str_printf(snapshot->arena, STR_FMT "/" STR_FMT, STR_ARG(registry->tool_dir),
-                                STR_ARG(folders[i]));
-        int dir = open(str_to_cstr(snapshot->arena, folder), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (dir < 0)
-            continue; /* a file between the folders */
-        if (!read_tool(snapshot, dir, folder, &broken))
-            add_error(snapshot, broken.message);
-        close(dir);
-    }
-    qsort(snapshot->tools, snapshot->count, sizeof *snapshot->tools, by_name_newest_first);
-    *out = snapshot;
-    return true;
+    if (registry->folder)
+        take_part(snapshot, registry->folder);
+    for (size_t i = 0; i < registry->part_count; i++)
+        take_part(snapshot, registry->parts[i]);
+    qsort(snapshot->entries, snapshot->count, sizeof *snapshot->entries, by_name_newest_first);
+    drop_doubles(snapshot);
+
+    pthread_mutex_lock(&registry->mutex);
+    struct registry_snapshot *old = registry->current;
+    registry->current = snapshot;
+    pthread_mutex_unlock(&registry->mutex);
+    if (old)
+        registry_release(old);
 }
 
-/* ---- the registry ---- */
+/* ---- the list of parts; under `changing` ---- */
 
-static bool read_permissions(struct configuration *configuration,
-                             const struct yaml_document *document, const struct json *tools,
-                             struct error *e)
+static void append_part(struct registry *registry, struct registry_part *give_part)
 {
-    if (json_type(tools) != JSON_OBJECT || json_count(tools) > REGISTRY_TOOLS_MAX)
-        return yaml_error(document, tools, e, "tools must have the names of tools as members");
-    configuration->items =
-        ARENA_ARRAY(configuration->arena, struct configured, json_count(tools) + 1);
-    str name, key;
-    const struct json *tool;
-    struct json_iter it = json_iter(tools);
-    while (json_next(&it, &name, &tool)) {
-        struct configured *configured = &configuration->items[configuration->count];
-        const struct json *member;
-        struct json_iter members = json_iter(tool);
-        while (json_next(&members, &key, &member))
-            if (!str_equal(key, S("permissions")))
-                return yaml_error(document, member, e,
-                                  "unknown member " STR_FMT "; known here: permissions",
-                                  STR_ARG(str_cut_utf8(key, 60)));
-        member = json_get(tool, S("permissions"));
-        if (!member)
-            continue;
-        if (!permissions_read(configuration->arena, document, member, &configured->permissions, e))
-            return false;
-        configured->name = str_copy(configuration->arena, name);
-        configuration->count++;
+    if (registry->part_count == registry->part_capacity) {
+        registry->part_capacity = registry->part_capacity ? 2 * registry->part_capacity : 16;
+        registry->parts =
+            realloc(registry->parts, registry->part_capacity * sizeof *registry->parts);
+        ensure(registry->parts != NULL);
     }
-    return true;
+    registry->parts[registry->part_count++] = give_part;
 }
 
-static bool read_configuration(const struct yaml_document *document, struct configuration **out,
-                               struct error *e)
+static void drop_part(struct registry *registry, size_t index)
 {
-    struct configuration *configuration = calloc(1, sizeof *configuration);
-    ensure(configuration != NULL);
-    configuration->arena = arena_create(0);
-    atomic_init(&configuration->references, 1);
-    const struct json *tools = document ? json_get(document->root, S("tools")) : NULL;
-    if (tools && !read_permissions(configuration, document, tools, e)) {
-        configuration_release(configuration);
-        return false;
-    }
-    *out = configuration;
-    return true;
+    part_release(registry->parts[index]);
+    registry->parts[index] = registry->parts[--registry->part_count];
 }
+
+static void drop_package(struct registry *registry, uuid tenant_id, str name, str version)
+{
+    for (size_t i = 0; i < registry->part_count; i++) {
+        const struct registry_part *part = registry->parts[i];
+        if (part->kind == PART_OF_PACKAGE && uuid_equal(part->tenant_id, tenant_id) &&
+            str_equal(part->name, name) && str_equal(part->version, version)) {
+            drop_part(registry, i);
+            return;
+        }
+    }
+}
+
+static void drop_source(struct registry *registry, str source_name)
+{
+    for (size_t i = 0; i < registry->part_count; i++)
+        if (registry->parts[i]->kind == PART_OF_SOURCE &&
+            str_equal(registry->parts[i]->source_name, source_name)) {
+            drop_part(registry, i);
+            return;
+        }
+}
+
+/* ---- life ---- */
 
 bool registry_create(const struct registry_options *options, struct registry **out, struct error *e)
 {
     struct registry *registry = calloc(1, sizeof *registry);
     ensure(registry != NULL);
+    pthread_mutex_init(&registry->reading, NULL);
+    pthread_mutex_init(&registry->changing, NULL);
     pthread_mutex_init(&registry->mutex, NULL);
     registry->arena = arena_create(0);
+    registry->states = state_set_create();
     registry->tool_dir = str_copy(registry->arena, options->tool_dir);
     if (!registry_reconfigure(registry, options->tool_config, e)) {
         registry_destroy(registry);
@@ -312,46 +233,53 @@ void registry_destroy(struct registry *registry)
         return;
     if (registry->current)
         registry_release(registry->current);
-    if (registry->configuration)
-        configuration_release(registry->configuration);
+    for (size_t i = 0; i < registry->part_count; i++)
+        part_release(registry->parts[i]);
+    free(registry->parts);
+    part_release(registry->folder);
+    state_set_release(registry->states);
+    configuration_release(registry->configuration);
     pthread_mutex_destroy(&registry->mutex);
+    pthread_mutex_destroy(&registry->changing);
+    pthread_mutex_destroy(&registry->reading);
     arena_destroy(registry->arena);
     free(registry);
 }
 
-static bool load(struct registry *registry, struct configuration *configuration, struct error *e)
+/* Reads the folder anew; `give_fresh` may be NULL: the configuration stays. */
+static bool load(struct registry *registry, struct configuration *give_fresh, struct error *e)
 {
-    struct registry_snapshot *fresh;
-    if (!snapshot_read(registry, configuration, &fresh, e))
-        return false;
-    pthread_mutex_lock(&registry->mutex);
-    struct registry_snapshot *old = registry->current;
-    registry->current = fresh;
-    pthread_mutex_unlock(&registry->mutex);
-    if (old)
-        registry_release(old);
-    return true;
+    struct registry_part *folder;
+    pthread_mutex_lock(&registry->reading);
+    bool is_read = part_read_folder(registry->tool_dir, &folder, e);
+    if (is_read) {
+        pthread_mutex_lock(&registry->changing);
+        struct registry_part *old = registry->folder;
+        struct configuration *past = give_fresh ? registry->configuration : NULL;
+        registry->folder = folder;
+        if (give_fresh)
+            registry->configuration = give_fresh;
+        publish(registry);
+        pthread_mutex_unlock(&registry->changing);
+        part_release(old);
+        configuration_release(past);
+    }
+    pthread_mutex_unlock(&registry->reading);
+    if (!is_read)
+        configuration_release(give_fresh);
+    return is_read;
 }
 
 bool registry_reload(struct registry *registry, struct error *e)
 {
-    return load(registry, registry->configuration, e);
+    return load(registry, NULL, e);
 }
 
 bool registry_reconfigure(struct registry *registry, const struct yaml_document *tool_config,
                           struct error *e)
 {
     struct configuration *fresh;
-    if (!read_configuration(tool_config, &fresh, e))
-        return false;
-    if (!load(registry, fresh, e)) {
-        configuration_release(fresh);
-        return false;
-    }
-    if (registry->configuration)
-        configuration_release(registry->configuration);
-    registry->configuration = fresh;
-    return true;
+    return configuration_read(tool_config, &fresh, e) && load(registry, fresh, e);
 }
 
 const struct registry_snapshot *registry_acquire(struct registry *registry)
@@ -378,16 +306,7 @@ size_t registry_count(const struct registry_snapshot *snapshot)
 
 const struct tool *registry_at(const struct registry_snapshot *snapshot, size_t index)
 {
-    return index < snapshot->count ? &snapshot->tools[index] : NULL;
-}
-
-const struct tool *registry_find(const struct registry_snapshot *snapshot, str name, str range)
-{
-    for (size_t i = 0; i < snapshot->count; i++)
-        if (str_equal(snapshot->tools[i].name, name) &&
-            semver_satisfies(snapshot->tools[i].version, range))
-            return &snapshot->tools[i];
-    return NULL;
+    return index < snapshot->count ? &snapshot->entries[index].tool : NULL;
 }
 
 size_t registry_error_count(const struct registry_snapshot *snapshot)
@@ -398,4 +317,151 @@ size_t registry_error_count(const struct registry_snapshot *snapshot)
 str registry_error_at(const struct registry_snapshot *snapshot, size_t index)
 {
     return index < snapshot->error_count ? snapshot->errors[index] : STR_NONE;
+}
+
+/* ---- packages ---- */
+
+bool registry_check_signature(struct registry *registry, struct arena *arena, str signature,
+                              digest seal, str *signer, struct error *e)
+{
+    struct package_signature read;
+    bool is_signed = !str_is_empty(signature);
+    if (is_signed && !package_verify(signature, seal, &read, e))
+        return false;
+    const struct registry_snapshot *snapshot = registry_acquire(registry);
+    const struct configuration *configuration = snapshot->configuration;
+    bool needs_one = configuration->needs_signature;
+    *signer = is_signed ? str_copy(arena, configuration_signer(configuration, read.public_key))
+                        : STR_NONE;
+    registry_release(snapshot);
+    if (!needs_one || !str_is_empty(*signer))
+        return true;
+    if (!is_signed)
+        return error_set(e, REASON_DENIED,
+                         "the package is not signed, and tools.require_signature is on; sign it "
+                         "with `nexus tool sign`");
+    return error_set(
+        e, REASON_DENIED,
+        "the package is signed by a key that is not among tools.trusted_keys: " STR_FMT,
+        STR_ARG(str_hex(arena, read.public_key, sizeof read.public_key)));
+}
+
+bool registry_add_packages(struct registry *registry, const struct registry_package *packages,
+                           size_t count, struct error *e)
+{
+    struct registry_part **read = calloc(count + 1, sizeof *read);
+    ensure(read != NULL);
+    for (size_t i = 0; i < count; i++)
+        read[i] = part_read_package(&packages[i]);
+    if (count == 1 && read[0]->error_count > 0) {
+        error_set(e, REASON_INVALID, STR_FMT, STR_ARG(read[0]->errors[0]));
+        part_release(read[0]);
+        free(read);
+        return false;
+    }
+    bool is_ok = true;
+    pthread_mutex_lock(&registry->changing);
+    for (size_t i = 0; i < count; i++)
+        drop_package(registry, packages[i].tenant_id, packages[i].name, packages[i].version);
+    size_t total = count_tools(registry);
+    for (size_t i = 0; i < count; i++) {
+        if (total + read[i]->count <= REGISTRY_TOOLS_MAX) {
+            total += read[i]->count;
+            append_part(registry, read[i]);
+            continue;
+        }
+        part_release(read[i]);
+        is_ok = error_set(e, REASON_LIMIT, "there are %u tools already: remove some",
+                          REGISTRY_TOOLS_MAX);
+    }
+    publish(registry);
+    pthread_mutex_unlock(&registry->changing);
+    free(read);
+    return is_ok;
+}
+
+void registry_remove_package(struct registry *registry, uuid tenant_id, str name, str version)
+{
+    pthread_mutex_lock(&registry->changing);
+    drop_package(registry, tenant_id, name, version);
+    publish(registry);
+    pthread_mutex_unlock(&registry->changing);
+}
+
+/* ---- dynamic sources ---- */
+
+static bool is_taken(const struct registry *registry, const struct tool *tool, str source_name)
+{
+    const struct registry_part *folder = registry->folder;
+    for (size_t i = 0; i < folder->count; i++)
+        if (str_equal(folder->tools[i].tool.name, tool->name))
+            return true;
+    for (size_t i = 0; i < registry->part_count; i++) {
+        const struct registry_part *part = registry->parts[i];
+        bool is_same = part->kind == PART_OF_SOURCE && str_equal(part->source_name, source_name);
+        for (size_t j = 0; j < part->count && !is_same; j++)
+            if (str_equal(part->tools[j].tool.name, tool->name) &&
+                uuid_equal(part->tools[j].tool.tenant_id, tool->tenant_id))
+                return true;
+    }
+    return false;
+}
+
+static struct registry_part *copy_source(str source_name, const struct tool *tools, size_t count)
+{
+    struct registry_part *part = part_create(PART_OF_SOURCE, count);
+    part->source_name = str_copy(part->arena, source_name);
+    for (size_t i = 0; i < count; i++) {
+        struct part_tool *to = &part->tools[part->count++];
+        tool_copy(part->arena, &to->tool, &tools[i]);
+        to->document = search_document_of(part->arena, &to->tool);
+    }
+    return part;
+}
+
+bool registry_set_source(struct registry *registry, str source_name, const struct tool *tools,
+                         size_t count, struct error *e)
+{
+    if (count > REGISTRY_TOOLS_MAX)
+        return error_set(e, REASON_LIMIT, STR_FMT " has more than %u tools", STR_ARG(source_name),
+                         REGISTRY_TOOLS_MAX);
+    struct registry_part *part = count > 0 ? copy_source(source_name, tools, count) : NULL;
+    bool is_ok = true;
+    pthread_mutex_lock(&registry->changing);
+    for (size_t i = 0; i < count && is_ok; i++)
+        if (is_taken(registry, &tools[i], source_name))
+            is_ok = error_set(e, REASON_CONFLICT,
+                              "a tool " STR_FMT " is there already, from elsewhere than " STR_FMT,
+                              STR_ARG(tools[i].name), STR_ARG(source_name));
+    if (is_ok && count_tools(registry) + count > REGISTRY_TOOLS_MAX)
+        is_ok = error_set(e, REASON_LIMIT, "with the tools of " STR_FMT " there are more than %u",
+                          STR_ARG(source_name), REGISTRY_TOOLS_MAX);
+    if (is_ok) {
+        drop_source(registry, source_name);
+        if (part)
+            append_part(registry, part);
+        publish(registry);
+    }
+    pthread_mutex_unlock(&registry->changing);
+    if (!is_ok)
+        part_release(part);
+    return is_ok;
+}
+
+/* ---- states ---- */
+
+bool registry_set_states(struct registry *registry, const struct registry_state *states,
+                         size_t count, bool is_all, struct error *e)
+{
+    struct state_set *fresh;
+    pthread_mutex_lock(&registry->changing);
+    bool is_ok = state_set_with(registry->states, states, count, is_all, &fresh, e);
+    if (is_ok) {
+        struct state_set *old = registry->states;
+        registry->states = fresh;
+        publish(registry);
+        state_set_release(old);
+    }
+    pthread_mutex_unlock(&registry->changing);
+    return is_ok;
 }

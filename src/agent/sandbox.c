@@ -22,18 +22,17 @@ static bool list_has(const struct str_list *list, str item)
     return false;
 }
 
+static struct tool_module only_module(const struct tool *tool)
+{
+    return (struct tool_module){
+        .abi = tool->abi, .path = tool->module_path, .digest = tool->module_digest};
+}
+
 /* Tools that run code: only in the languages granted.  An input without a language is the schema's
    business. */
-static bool check_language(struct context *ctx, const struct tool_request *request, struct error *e)
+static bool check_language(const struct tool *tool, const struct json *input, struct error *e)
 {
-    const struct tool *tool = request->tool;
-    if (!str_equal(tool->category, S("code")) && tool->permissions.languages.count == 0)
-        return true;
-    const struct json *input;
     str language;
-    if (!json_parse(ctx->arena, request->input, (struct json_limits){.allow_duplicates = true},
-                    &input, e))
-        return false;
     if (!json_to_str(json_get(input, S("language")), &language) ||
         list_has(&tool->permissions.languages, language))
         return true;
@@ -41,6 +40,49 @@ static bool check_language(struct context *ctx, const struct tool_request *reque
                      "tool " STR_FMT " may not run " STR_FMT ": its permissions list %s languages",
                      STR_ARG(tool->name), STR_ARG(str_cut_utf8(language, 40)),
                      tool->permissions.languages.count ? "other" : "no");
+}
+
+/* By the value of one member of the input; one without that member goes to the first, whose schema
+   refuses it. */
+static bool choose_module(struct context *ctx, const struct tool *tool, const struct json *input,
+                          struct tool_module *out, struct error *e)
+{
+    str value;
+    *out = tool->modules[0];
+    if (!json_to_str(json_get(input, tool->module_member), &value))
+        return true;
+    const struct tool_module *module = tool_find_module(tool, value);
+    if (module) {
+        *out = *module;
+        return true;
+    }
+    struct strbuf known;
+    strbuf_init(&known, ctx->arena, ERROR_MESSAGE_BYTES);
+    for (size_t i = 0; i < tool->module_count; i++)
+        strbuf_printf(&known, "%s" STR_FMT, i > 0 ? ", " : "", STR_ARG(tool->modules[i].value));
+    return error_set(e, REASON_SCHEMA,
+                     "the input of tool " STR_FMT " does not fit its schema: /" STR_FMT ": " STR_FMT
+                     " is not there; one of " STR_FMT,
+                     STR_ARG(tool->name), STR_ARG(tool->module_member),
+                     STR_ARG(str_cut_utf8(value, 40)), STR_ARG(strbuf_str(&known)));
+}
+
+/* What of the input decides before the guest starts: the language, and with it the module. */
+static bool look_at_input(struct context *ctx, const struct tool_request *request,
+                          struct tool_module *out, struct error *e)
+{
+    const struct tool *tool = request->tool;
+    const struct json *input;
+    bool runs_code = str_equal(tool->category, S("code")) || tool->permissions.languages.count > 0;
+    *out = only_module(tool);
+    if (!runs_code && tool->module_count == 0)
+        return true;
+    if (!json_parse(ctx->arena, request->input, (struct json_limits){.allow_duplicates = true},
+                    &input, e))
+        return false;
+    if (tool->module_count > 0 && !choose_module(ctx, tool, input, out, e))
+        return false;
+    return !runs_code || check_language(tool, input, e);
 }
 
 static void lower_limits(struct guest *guest)
@@ -95,6 +137,7 @@ may_suspend static bool resolve_files(struct context *ctx, struct guest *guest, 
 struct load {
     struct sandbox *sandbox;
     const struct tool *tool;
+    const struct tool_module *module;
     struct prepared *prepared;
     bool is_busy, is_ok;
     struct error error;
@@ -103,30 +146,41 @@ struct load {
 static void load_now(void *argument)
 {
     struct load *load = argument;
-    load->is_ok = module_cache_load(load->sandbox->modules, load->tool, &load->prepared,
-                                    &load->is_busy, &load->error);
+    load->is_ok = module_cache_load(load->sandbox->modules, load->tool, load->module,
+                                    &load->prepared, &load->is_busy, &load->error);
+}
+
+static bool say_compiling(const struct tool *tool, struct error *e)
+{
+    return error_wrap(e,
+                      "tool " STR_FMT " is being compiled, once per version and machine; try again "
+                      "in a minute",
+                      STR_ARG(tool->name));
 }
 
 /* Compiling happens once per module, on the blocking pool; who comes meanwhile looks again every
    few ms instead of holding a thread of the pool. */
-may_suspend static bool prepare(struct sandbox *sandbox, struct context *ctx,
-                                const struct tool *tool, struct prepared **out, struct error *e)
+may_suspend static bool prepare(struct sandbox *sandbox, struct context *ctx, struct guest *guest,
+                                struct error *e)
 {
+    const struct tool *tool = guest->request->tool;
     for (;;) {
-        *out = module_cache_find(sandbox->modules, tool);
-        if (*out)
+        guest->prepared = module_cache_find(sandbox->modules, tool, &guest->module);
+        if (guest->prepared)
             return true;
-        struct load load = {.sandbox = sandbox, .tool = tool};
-        bool is_done = blocking_call(ctx, load_now, &load, e);
-        if (!is_done || !load.is_ok) {
+        guest->is_cold = true;
+        struct load load = {.sandbox = sandbox, .tool = tool, .module = &guest->module};
+        if (!blocking_call(ctx, load_now, &load, e)) {
             prepared_release(load.prepared);
-            return is_done ? error_copy(e, &load.error) : false;
+            return say_compiling(tool, e);
         }
-        *out = load.prepared;
+        if (!load.is_ok)
+            return error_copy(e, &load.error);
+        guest->prepared = load.prepared;
         if (!load.is_busy)
             return true;
         if (!context_sleep_ms(ctx, SANDBOX_LOAD_POLL_MS, e))
-            return false;
+            return say_compiling(tool, e);
     }
 }
 
@@ -246,8 +300,7 @@ may_suspend static bool await_end(struct context *ctx, struct guest *guest, stru
 may_suspend static bool run(struct context *ctx, struct guest *guest, struct error *e)
 {
     struct sandbox *sandbox = guest->sandbox;
-    if (!resolve_files(ctx, guest, e) ||
-        !prepare(sandbox, ctx, guest->request->tool, &guest->prepared, e))
+    if (!resolve_files(ctx, guest, e) || !prepare(sandbox, ctx, guest, e))
         return false;
     if (!threads_submit(sandbox->threads, guest, e) || !await_end(ctx, guest, e))
         return false;
@@ -258,6 +311,9 @@ static void give_result(struct context *ctx, const struct guest *guest, struct t
 {
     out->fuel = guest->fuel_used;
     out->memory_bytes = guest->memory_bytes;
+    out->cpu_us = guest->cpu_ns / NS_PER_US;
+    out->is_cold = guest->is_cold;
+    out->profile = guest_profile(guest, ctx->arena);
     out->log = str_copy(ctx->arena, str_of(guest->log, guest->log_bytes));
     if (guest->is_ok)
         out->output = str_copy(ctx->arena, str_of(guest->output, guest->output_bytes));
@@ -271,13 +327,15 @@ may_suspend static bool sandbox_execute(struct executor *executor, struct contex
     if (request->input.len > TOOL_INPUT_BYTES_MAX)
         return error_set(e, REASON_TOO_LARGE, "the input of tool " STR_FMT " is over %u MiB",
                          STR_ARG(request->tool->name), TOOL_INPUT_BYTES_MAX >> 20);
-    if (!context_check(ctx, e) || !check_language(ctx, request, e))
+    struct tool_module module;
+    if (!context_check(ctx, e) || !look_at_input(ctx, request, &module, e))
         return false;
     /* On the heap: it is too large for a coroutine's stack and other threads work on it. */
     struct guest *guest = calloc(1, sizeof *guest);
     ensure(guest != NULL);
     guest->sandbox = sandbox_of(executor);
     guest->request = request;
+    guest->module = module;
     guest->loop = loop_current();
     guest->ctx = ctx;
     guest->deadline_ns = ctx->deadline_ns;
@@ -326,7 +384,8 @@ bool sandbox_create(const struct sandbox_options *options, struct executor **out
     sandbox->host_calls = options->host_calls;
     sandbox->host_call_count = options->host_call_count;
     if (!engine_create(parallel_max, &sandbox->engine, e) ||
-        !module_cache_create(sandbox->engine, options->cache_dir, &sandbox->modules, e) ||
+        !module_cache_create(sandbox->engine, options->cache_dir, options->code, &sandbox->modules,
+                             e) ||
         !threads_create(options->clock, options->thread_count, parallel_max, sandbox->engine,
                         &sandbox->threads, e)) {
         sandbox_destroy(&sandbox->base);
@@ -336,14 +395,32 @@ bool sandbox_create(const struct sandbox_options *options, struct executor **out
     return true;
 }
 
-bool sandbox_prepare(struct executor *executor, const struct tool *tool, struct error *e)
+static bool prepare_module(struct sandbox *sandbox, const struct tool *tool,
+                           const struct tool_module *module, struct error *e)
 {
     struct prepared *prepared;
     bool is_busy;
-    ensure(executor->ops == &sandbox_ops);
     /* Busy: another thread compiles it this moment, which is as good. */
-    if (!module_cache_load(sandbox_of(executor)->modules, tool, &prepared, &is_busy, e))
+    if (!module_cache_load(sandbox->modules, tool, module, &prepared, &is_busy, e))
         return false;
     prepared_release(prepared);
     return true;
+}
+
+bool sandbox_prepare(struct executor *executor, const struct tool *tool, struct error *e)
+{
+    struct tool_module only = only_module(tool);
+    ensure(executor->ops == &sandbox_ops);
+    if (tool->module_count == 0)
+        return prepare_module(sandbox_of(executor), tool, &only, e);
+    for (size_t i = 0; i < tool->module_count; i++)
+        if (!prepare_module(sandbox_of(executor), tool, &tool->modules[i], e))
+            return false;
+    return true;
+}
+
+str sandbox_code_version(struct executor *executor)
+{
+    ensure(executor->ops == &sandbox_ops);
+    return engine_version(sandbox_of(executor)->engine);
 }

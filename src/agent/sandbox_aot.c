@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILE_NAME_BYTES = 160, FD_PATH_BYTES = 40 };
+enum { FILE_NAME_BYTES = AOT_NAME_BYTES, FD_PATH_BYTES = 40 };
 
 static int dir_open(const struct aot *aot)
 {
@@ -92,8 +92,11 @@ static bool key_load(struct aot *aot, int dir)
     return key_make(dir) && key_read(dir, aot->key);
 }
 
-bool aot_init(struct aot *aot, str dir, struct error *e)
+bool aot_init(struct aot *aot, str dir, const struct sandbox_code *code, struct error *e)
 {
+    aot->code = code;
+    if (code)
+        return true;
     aot->dir = malloc(dir.len + 1);
     ensure(aot->dir != NULL);
     memcpy(aot->dir, dir.ptr, dir.len);
@@ -121,12 +124,17 @@ void aot_deinit(struct aot *aot)
 
 /* ---- files ---- */
 
-static void file_name(struct engine *engine, digest wasm_digest, char name[FILE_NAME_BYTES])
+void aot_file_name(digest wasm_digest, str engine_version, char name[AOT_NAME_BYTES])
 {
     char hex[2 * sizeof wasm_digest.bytes + 1];
     for (size_t i = 0; i < sizeof wasm_digest.bytes; i++)
         snprintf(hex + 2 * i, 3, "%02x", wasm_digest.bytes[i]);
-    snprintf(name, FILE_NAME_BYTES, "%s-" STR_FMT ".cwasm", hex, STR_ARG(engine->version));
+    snprintf(name, AOT_NAME_BYTES, "%s-" STR_FMT ".cwasm", hex, STR_ARG(engine_version));
+}
+
+static void file_name(struct engine *engine, digest wasm_digest, char name[FILE_NAME_BYTES])
+{
+    aot_file_name(wasm_digest, engine->version, name);
 }
 
 static digest sign(const struct aot *aot, const char *name, str content)
@@ -164,39 +172,70 @@ static void refuse(const char *name, str why)
              LOG_STR("file.name", str_from_cstr(name)), LOG_STR("error.message", why));
 }
 
-/* wasmtime maps the very file that was checked: through its descriptor, not by its name. */
-static wasmtime_module_t *load_checked(const struct aot *aot, struct engine *engine,
-                                       const char *name, int fd)
+int aot_open(const struct aot *aot, const char *name)
 {
-    if (!is_signed(aot, name, fd)) {
-        refuse(name, S("its signature does not fit: it was changed, cut or made elsewhere"));
-        return NULL;
-    }
-    char path[FD_PATH_BYTES];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    wasmtime_module_t *module = NULL;
-    wasmtime_error_t *failure = wasmtime_module_deserialize_file(engine->wasm, path, &module);
-    if (!failure)
-        return module;
+    int dir = dir_open(aot);
+    if (dir < 0)
+        return -1;
+    int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    close(dir);
+    if (fd < 0 || is_signed(aot, name, fd))
+        return fd;
+    refuse(name, S("its signature does not fit: it was changed, cut or made elsewhere"));
+    close(fd);
+    return -1;
+}
+
+/* The descriptor is that of the very file that was checked. */
+static int open_code(const struct aot *aot, digest wasm_digest, const char *name)
+{
+    return aot->code ? aot->code->open(aot->code->owner, wasm_digest) : aot_open(aot, name);
+}
+
+/* Gives what wasmtime maps the code from; -1 when there is none that counts. */
+static int open_path(const struct aot *aot, struct engine *engine, digest wasm_digest,
+                     char name[FILE_NAME_BYTES], char path[FD_PATH_BYTES])
+{
+    file_name(engine, wasm_digest, name);
+    int fd = open_code(aot, wasm_digest, name);
+    snprintf(path, FD_PATH_BYTES, "/proc/self/fd/%d", fd);
+    return fd;
+}
+
+static void refuse_unloadable(const char *name, wasmtime_error_t *give_failure)
+{
     struct error why;
-    wasm_error_set(&why, REASON_CORRUPT, "load", failure);
+    wasm_error_set(&why, REASON_CORRUPT, "load", give_failure);
     refuse(name, str_from_cstr(why.message));
-    return NULL;
 }
 
 wasmtime_module_t *aot_load(const struct aot *aot, struct engine *engine, digest wasm_digest)
 {
-    char name[FILE_NAME_BYTES];
-    file_name(engine, wasm_digest, name);
-    int dir = dir_open(aot);
-    if (dir < 0)
+    char name[FILE_NAME_BYTES], path[FD_PATH_BYTES];
+    int fd = open_path(aot, engine, wasm_digest, name, path);
+    if (fd < 0)
         return NULL;
-    int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    wasmtime_module_t *module = fd >= 0 ? load_checked(aot, engine, name, fd) : NULL;
-    if (fd >= 0)
-        close(fd);
-    close(dir);
-    return module;
+    wasmtime_module_t *module = NULL;
+    wasmtime_error_t *failure = wasmtime_module_deserialize_file(engine->wasm, path, &module);
+    close(fd);
+    if (failure)
+        refuse_unloadable(name, failure);
+    return failure ? NULL : module;
+}
+
+wasmtime_component_t *aot_load_component(const struct aot *aot, struct engine *engine,
+                                         digest wasm_digest)
+{
+    char name[FILE_NAME_BYTES], path[FD_PATH_BYTES];
+    int fd = open_path(aot, engine, wasm_digest, name, path);
+    if (fd < 0)
+        return NULL;
+    wasmtime_component_t *component = NULL;
+    wasmtime_error_t *failure = wasmtime_component_deserialize_file(engine->wasm, path, &component);
+    close(fd);
+    if (failure)
+        refuse_unloadable(name, failure);
+    return failure ? NULL : component;
 }
 
 static bool save(const struct aot *aot, int dir, const char *name, str content)
@@ -224,26 +263,52 @@ static bool save(const struct aot *aot, int dir, const char *name, str content)
     return is_ok;
 }
 
+bool aot_store(const struct aot *aot, const char *name, str content, struct error *e)
+{
+    int dir = dir_open(aot);
+    bool is_ok = dir >= 0 && save(aot, dir, name, content);
+    int failure = errno;
+    if (dir >= 0)
+        close(dir);
+    return is_ok || error_set(e, failure == ENOSPC ? REASON_DISK_FULL : REASON_UNAVAILABLE, "%s",
+                              strerrordesc_np(failure));
+}
+
+/* Takes the error, if there is one, or the code. */
+static void keep(const struct aot *aot, struct engine *engine, digest wasm_digest,
+                 wasmtime_error_t *give_failure, wasm_byte_vec_t *give_code)
+{
+    struct error why;
+    if (give_failure) {
+        wasm_error_set(&why, REASON_INTERNAL, "serialize a module", give_failure);
+        LOG_ERROR("agent.sandbox", S("a compiled module was not kept"), &why);
+        return;
+    }
+    char name[FILE_NAME_BYTES];
+    str content = str_of(give_code->data, give_code->size);
+    file_name(engine, wasm_digest, name);
+    if (aot->code)
+        aot->code->save(aot->code->owner, wasm_digest, content);
+    else if (!aot_store(aot, name, content, &why))
+        LOG_WARN("agent.sandbox",
+                 S("a compiled module was not kept; it will be compiled again after a restart"),
+                 LOG_STR("file.name", str_from_cstr(name)),
+                 LOG_STR("error.message", str_from_cstr(why.message)));
+    wasm_byte_vec_delete(give_code);
+}
+
 void aot_save(const struct aot *aot, struct engine *engine, digest wasm_digest,
               const wasmtime_module_t *module)
 {
     wasm_byte_vec_t code;
     wasmtime_error_t *failure = wasmtime_module_serialize(module, &code);
-    if (failure) {
-        struct error why;
-        wasm_error_set(&why, REASON_INTERNAL, "serialize a module", failure);
-        LOG_ERROR("agent.sandbox", S("a compiled module was not kept"), &why);
-        return;
-    }
-    char name[FILE_NAME_BYTES];
-    file_name(engine, wasm_digest, name);
-    int dir = dir_open(aot);
-    if (dir < 0 || !save(aot, dir, name, str_of(code.data, code.size)))
-        LOG_WARN("agent.sandbox",
-                 S("a compiled module was not kept; it will be compiled again after a restart"),
-                 LOG_STR("file.name", str_from_cstr(name)),
-                 LOG_STR("error.message", str_from_cstr(strerrordesc_np(errno))));
-    if (dir >= 0)
-        close(dir);
-    wasm_byte_vec_delete(&code);
+    keep(aot, engine, wasm_digest, failure, &code);
+}
+
+void aot_save_component(const struct aot *aot, struct engine *engine, digest wasm_digest,
+                        const wasmtime_component_t *component)
+{
+    wasm_byte_vec_t code;
+    wasmtime_error_t *failure = wasmtime_component_serialize(component, &code);
+    keep(aot, engine, wasm_digest, failure, &code);
 }

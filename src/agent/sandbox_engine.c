@@ -1,6 +1,7 @@
 #include "agent/sandbox_wasm_internal.h"
 
 #include "base/ensure.h"
+#include "nexus_native.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,7 @@
  * itself too.)
  */
 #define SETTINGS                                                                                   \
-    "fuel epoch simd bulk multivalue tailcall nothreads nomemory64 nomultimemory stack512k v1"
+    "fuel epoch simd bulk multivalue tailcall nothreads nomemory64 nomultimemory stack2m v1"
 #define SLOT_ADDRESS_BYTES (5ull << 30)
 
 static void configure_pool(wasm_config_t *config, int parallel_max)
@@ -21,9 +22,20 @@ static void configure_pool(wasm_config_t *config, int parallel_max)
         (uint32_t) parallel_max +
         SANDBOX_THREADS_MAX; /* a slot is given back a moment after the guest's end */
     wasmtime_pooling_allocation_config_t *pool = wasmtime_pooling_allocation_config_new();
-    wasmtime_pooling_allocation_config_total_core_instances_set(pool, instances);
+    /* Counts and addresses only: what a guest does not touch costs nothing. */
+    wasmtime_pooling_allocation_config_total_component_instances_set(pool, instances);
+    wasmtime_pooling_allocation_config_total_core_instances_set(
+        pool, instances * TOOL_COMPONENT_CORE_INSTANCES_MAX);
     wasmtime_pooling_allocation_config_total_memories_set(pool, instances);
-    wasmtime_pooling_allocation_config_total_tables_set(pool, instances);
+    wasmtime_pooling_allocation_config_total_tables_set(pool,
+                                                        instances * TOOL_COMPONENT_TABLES_MAX);
+    wasmtime_pooling_allocation_config_max_core_instances_per_component_set(
+        pool, TOOL_COMPONENT_CORE_INSTANCES_MAX);
+    wasmtime_pooling_allocation_config_max_memories_per_component_set(pool,
+                                                                      TOOL_COMPONENT_MEMORIES_MAX);
+    wasmtime_pooling_allocation_config_max_tables_per_component_set(pool,
+                                                                    TOOL_COMPONENT_TABLES_MAX);
+    wasmtime_pooling_allocation_config_max_component_instance_size_set(pool, 4u << 20);
     wasmtime_pooling_allocation_config_total_stacks_set(
         pool, 2 * instances); /* a host call's nexus_alloc runs on its own */
     wasmtime_pooling_allocation_config_table_elements_set(pool, TOOL_TABLE_ELEMENTS_MAX);
@@ -32,6 +44,7 @@ static void configure_pool(wasm_config_t *config, int parallel_max)
                                                                        SANDBOX_RESIDENT_BYTES);
     wasmtime_pooling_allocation_config_table_keep_resident_set(pool, 64u << 10);
     wasmtime_pooling_allocation_config_async_stack_keep_resident_set(pool, 64u << 10);
+    native_pool_scan_pages(pool);
     wasmtime_pooling_allocation_strategy_set(config, pool);
     wasmtime_pooling_allocation_config_delete(pool);
 }
@@ -49,6 +62,7 @@ static wasm_config_t *configure(int parallel_max)
     wasmtime_config_wasm_memory64_set(config, false);
     wasmtime_config_wasm_relaxed_simd_set(config, false);
     wasmtime_config_native_unwind_info_set(config, false);
+    native_config_backtrace_frames(config, SANDBOX_BACKTRACE_FRAMES_MAX);
     configure_pool(config, parallel_max);
     return config;
 }
@@ -133,6 +147,11 @@ void engine_destroy(struct engine *engine)
         wasmtime_linker_delete(engine->linker);
     wasm_engine_delete(engine->wasm);
     free(engine);
+}
+
+str engine_version(const struct engine *engine)
+{
+    return engine->version;
 }
 
 void engine_tick(struct engine *engine)

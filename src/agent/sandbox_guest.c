@@ -99,16 +99,25 @@ static enum guest_stop reason_to_stop(const struct guest *guest, int64_t now_ns)
     return GUEST_STOP_NONE;
 }
 
+/* The clock of the thread is asked only when the wall clock allows for it. */
+static bool has_taken_long(const struct guest *guest, int64_t now_ns)
+{
+    const int64_t long_ns = (int64_t) SANDBOX_PROFILE_AFTER_MS * NS_PER_MS;
+    return guest->cpu_ns + now_ns - guest->slice_start_ns >= long_ns &&
+           guest->cpu_ns + thread_cpu_ns() - guest->slice_start_cpu_ns >= long_ns;
+}
+
 /* At each tick in which the guest computes. */
 static wasmtime_error_t *on_epoch(wasmtime_context_t *context, void *data, uint64_t *delta,
                                   wasmtime_update_deadline_kind_t *kind)
 {
-    (void) context;
     struct guest *guest = data;
     int64_t now_ns = clock_monotonic_ns(guest->sandbox->clock);
     guest->stop = reason_to_stop(guest, now_ns);
     if (guest->stop != GUEST_STOP_NONE)
         return wasmtime_error_new("stopped");
+    if (has_taken_long(guest, now_ns))
+        guest_sample(guest, context, now_ns);
     *delta = 1;
     *kind = WASMTIME_UPDATE_DEADLINE_CONTINUE;
     if (threads_want(guest->sandbox->threads, guest, now_ns)) {
@@ -179,8 +188,9 @@ static bool reports_failure(struct guest *guest, str output)
         return false;
     bool is_denied = str_equal(code, S("denied")) && guest->denied_reason != REASON_NONE;
     message = str_cut_utf8(message, ERROR_MESSAGE_BYTES - 100);
-    enum error_reason reason =
-        str_equal(code, S("output_limit")) ? REASON_OUTPUT_LIMIT : REASON_TOOL_FAILED;
+    enum error_reason reason = str_equal(code, S("output_limit"))   ? REASON_OUTPUT_LIMIT
+                               : str_equal(code, S("memory_limit")) ? REASON_MEMORY_LIMIT
+                                                                    : REASON_TOOL_FAILED;
     error_set(&guest->error, is_denied ? guest->denied_reason : reason,
               "tool " STR_FMT ": " STR_FMT, STR_ARG(guest->request->tool->name), STR_ARG(message));
     return true;
@@ -200,14 +210,26 @@ static bool check_output(struct guest *guest)
 
 /* ---- steps ---- */
 
+static void limit_growth(struct guest *guest)
+{
+    struct instance *instance = guest->instance;
+    const struct tool_limits *limits = &guest->limits;
+    if (guest->prepared->abi == TOOL_ABI_COMPONENT) {
+        wasmtime_store_limiter(instance->store, (int64_t) limits->memory_bytes,
+                               limits->table_elements, TOOL_COMPONENT_CORE_INSTANCES_MAX,
+                               TOOL_COMPONENT_TABLES_MAX, TOOL_COMPONENT_MEMORIES_MAX);
+        return;
+    }
+    wasmtime_store_limiter(instance->store, -1, -1, 1, 1, 1);
+    native_store_limits(instance->context, limits->memory_bytes, limits->table_elements);
+}
+
 static void open_store(struct guest *guest)
 {
     struct instance *instance = guest->instance;
     instance->store = wasmtime_store_new(guest->sandbox->engine->wasm, guest, NULL);
     instance->context = wasmtime_store_context(instance->store);
-    wasmtime_store_limiter(instance->store, -1, -1, 1, 1, 1);
-    native_store_limits(instance->context, guest->limits.memory_bytes,
-                        guest->limits.table_elements);
+    limit_growth(guest);
     wasmtime_error_t *failure = wasmtime_context_set_fuel(instance->context, guest->limits.fuel);
     ensure(!failure); /* fuel is on in our engine */
     wasmtime_context_set_epoch_deadline(instance->context, 1);
@@ -257,6 +279,11 @@ static void begin_step(struct guest *guest)
             (wasmtime_val_t){.kind = WASMTIME_I32, .of.i32 = (int32_t) guest->request->input.len};
         call(instance, &instance->function, 2, 1);
         break;
+    case STEP_COMPONENT:
+        open_store(guest);
+        instance->future = component_instantiate(guest);
+        break;
+    case STEP_COMPONENT_RUN: instance->future = component_run(guest); break;
     }
 }
 
@@ -328,7 +355,8 @@ static enum progress finish_step(struct guest *guest)
         if (!check_schema(guest, guest->prepared->input_schema, guest->request->input,
                           REASON_SCHEMA, "the input"))
             return PROGRESS_FAILED;
-        instance->step = STEP_INSTANTIATE;
+        instance->step =
+            guest->prepared->abi == TOOL_ABI_COMPONENT ? STEP_COMPONENT : STEP_INSTANTIATE;
         return PROGRESS_NEXT;
     case STEP_INSTANTIATE:
         ensure(after_instantiate(guest)); /* check_exports saw these functions */
@@ -341,6 +369,8 @@ static enum progress finish_step(struct guest *guest)
         return PROGRESS_NEXT;
     case STEP_RUN: return take_output(guest) ? PROGRESS_DONE : PROGRESS_FAILED;
     case STEP_START: return PROGRESS_DONE;
+    case STEP_COMPONENT: instance->step = STEP_COMPONENT_RUN; return PROGRESS_NEXT;
+    case STEP_COMPONENT_RUN: return component_take_output(guest) ? PROGRESS_DONE : PROGRESS_FAILED;
     }
     unreachable_state();
 }
@@ -409,6 +439,7 @@ static void close_instance(struct guest *guest)
         wasm_trap_delete(instance->trap);
     if (instance->error)
         wasmtime_error_delete(instance->error);
+    component_close(guest);
     if (instance->store) {
         wasmtime_error_t *failure = wasmtime_context_get_fuel(instance->context, &fuel_left);
         ensure(!failure);
@@ -444,6 +475,7 @@ void guest_dispose(struct guest *guest)
     for (size_t i = 0; i < guest->file_count; i++)
         if (guest->files[i].fd >= 0)
             close(guest->files[i].fd);
+    guest_profile_dispose(guest);
     free(guest->call.request);
     free(guest->call.answer);
     free(guest->output);

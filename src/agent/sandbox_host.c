@@ -218,6 +218,35 @@ static const struct host_call *find_host_call(const struct guest *guest, str nam
     return NULL;
 }
 
+bool guest_call_begin(struct guest *guest, str name, str request, const char **why)
+{
+    *why = "it made too many host calls";
+    if (++guest->call_count > SANDBOX_HOST_CALLS_MAX)
+        return false;
+    struct guest_call *call = &guest->call;
+    free(call->request);
+    free(call->answer);
+    *call = (struct guest_call){0};
+    if (name.len > SANDBOX_HOST_CALL_NAME_BYTES_MAX || request.len > SANDBOX_HOST_CALL_BYTES_MAX) {
+        answer_now(call, "{\"error\":{\"code\":\"limit\",\"message\":\"the request of the host "
+                         "call is too large\"}}");
+        return true;
+    }
+    call->host = find_host_call(guest, name);
+    if (!call->host) {
+        guest->denied_reason = REASON_PERMISSION;
+        answer_now(call, "{\"error\":{\"code\":\"denied\",\"message\":\"the tool's manifest does "
+                         "not grant this host call\"}}");
+        return true;
+    }
+    call->request = malloc(request.len + 1);
+    ensure(call->request != NULL);
+    memcpy(call->request, request.ptr, request.len);
+    call->request_bytes = request.len;
+    sandbox_start_host_call(guest);
+    return true;
+}
+
 /* False: the guest broke the rules; *why says which. */
 static bool begin_call(struct guest *guest, wasmtime_caller_t *caller,
                        const wasmtime_val_t *arguments, const char **why)
@@ -230,35 +259,11 @@ static bool begin_call(struct guest *guest, wasmtime_caller_t *caller,
     *why = "it passed an address outside its memory to the host";
     if (!name || !request)
         return false;
-    *why = "it made too many host calls";
-    if (++guest->call_count > SANDBOX_HOST_CALLS_MAX)
-        return false;
     *why = "it made a host call before it was initialised";
     if (guest->prepared->abi != TOOL_ABI_NEXUS_EXPORT || guest->instance->step == STEP_INSTANTIATE)
         return false;
-
-    struct guest_call *call = &guest->call;
-    free(call->request);
-    free(call->answer);
-    *call = (struct guest_call){0};
-    if (name_len > SANDBOX_HOST_CALL_NAME_BYTES_MAX || request_len > SANDBOX_HOST_CALL_BYTES_MAX) {
-        answer_now(call, "{\"error\":{\"code\":\"limit\",\"message\":\"the request of the host "
-                         "call is too large\"}}");
-        return true;
-    }
-    call->host = find_host_call(guest, str_of((const char *) name, name_len));
-    if (!call->host) {
-        guest->denied_reason = REASON_PERMISSION;
-        answer_now(call, "{\"error\":{\"code\":\"denied\",\"message\":\"the tool's manifest does "
-                         "not grant this host call\"}}");
-        return true;
-    }
-    call->request = malloc(request_len + 1);
-    ensure(call->request != NULL);
-    memcpy(call->request, request, request_len);
-    call->request_bytes = request_len;
-    sandbox_start_host_call(guest);
-    return true;
+    return guest_call_begin(guest, str_of((const char *) name, name_len),
+                            str_of((const char *) request, request_len), why);
 }
 
 static void host_call(void *env, wasmtime_caller_t *caller, const wasmtime_val_t *arguments,

@@ -74,6 +74,7 @@ struct guest {
     struct sandbox *sandbox;
     struct prepared *prepared;
     const struct tool_request *request;
+    struct tool_module module; /* of the tool, the one that this input asks for */
     struct loop *loop;
     struct context *ctx; /* the caller's; host calls run below it */
 
@@ -93,6 +94,9 @@ struct guest {
     enum error_reason denied_reason; /* of the last host call that was refused */
     struct guest_file *files;
     size_t file_count;
+
+    struct sampler *sampler; /* sandbox_profile.c; NULL until the guest has taken long */
+    bool is_cold;            /* its module had to be loaded first */
 
     /* What it leaves. */
     enum guest_stop stop;
@@ -139,21 +143,28 @@ enum slice_result { SLICE_YIELDED, SLICE_WAITS, SLICE_SLEEPS, SLICE_ENDED };
 enum slice_result guest_run_slice(struct guest *guest);
 void guest_dispose(struct guest *guest); /* what it holds outside of wasm; after its end */
 
+/* ---- sandbox_profile.c ---- */
+str guest_profile(const struct guest *guest, struct arena *arena); /* folded; empty: no sample */
+void guest_profile_dispose(struct guest *guest);
+
 /* ---- sandbox_module.c.  Blocking: compiles, reads files ---- */
-must_check bool module_cache_create(struct engine *engine, str dir, struct module_cache **out,
-                                    struct error *e);
+must_check bool module_cache_create(struct engine *engine, str dir, const struct sandbox_code *code,
+                                    struct module_cache **out, struct error *e);
 void module_cache_destroy(struct module_cache *cache);
 /* From memory: NULL when it is not loaded.  Release what you get. */
-struct prepared *module_cache_find(struct module_cache *cache, const struct tool *tool);
+struct prepared *module_cache_find(struct module_cache *cache, const struct tool *tool,
+                                   const struct tool_module *module);
 /* Loads it or, when another thread is at it, gives NULL and is_busy: look again later. */
 must_check bool module_cache_load(struct module_cache *cache, const struct tool *tool,
-                                  struct prepared **out, bool *is_busy, struct error *e);
+                                  const struct tool_module *module, struct prepared **out,
+                                  bool *is_busy, struct error *e);
 void prepared_release(struct prepared *prepared); /* NULL is fine */
 
 /* ---- sandbox_engine.c ---- */
 must_check bool engine_create(int parallel_max, struct engine **out, struct error *e);
 void engine_destroy(struct engine *engine);
-void engine_tick(struct engine *engine); /* every running guest looks up.  Any thread */
+str engine_version(const struct engine *engine); /* of the code it can load */
+void engine_tick(struct engine *engine);         /* every running guest looks up.  Any thread */
 
 /* ---- sandbox.c: called on a sandbox thread ---- */
 void sandbox_guest_ended(struct guest *guest);     /* posts it back to its loop */

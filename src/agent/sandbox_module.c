@@ -23,16 +23,17 @@ struct module_cache {
 /* ---- loading one; no lock held ---- */
 
 /* The file's bytes, whole, private to us; the digest says that they are what the registry saw. */
-static bool map_module(const struct tool *tool, str *out, struct error *e)
+static bool map_module(const struct tool *tool, const struct tool_module *module, str *out,
+                       struct error *e)
 {
-    char *path = strndup(tool->module_path.ptr, tool->module_path.len);
+    char *path = strndup(module->path.ptr, module->path.len);
     ensure(path != NULL);
     int fd = open(path, O_RDONLY | O_CLOEXEC), failure = errno;
     free(path);
     struct stat status;
     if (fd < 0)
         return error_set(e, REASON_NOT_FOUND, "the module of tool " STR_FMT ", " STR_FMT ": %s",
-                         STR_ARG(tool->name), STR_ARG(tool->module_path), strerrordesc_np(failure));
+                         STR_ARG(tool->name), STR_ARG(module->path), strerrordesc_np(failure));
     void *map = MAP_FAILED;
     if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0 &&
         status.st_size <= (off_t) SANDBOX_MODULE_BYTES_MAX)
@@ -42,7 +43,7 @@ static bool map_module(const struct tool *tool, str *out, struct error *e)
         return error_set(
             e, REASON_TOO_LARGE,
             "the module of tool " STR_FMT ", " STR_FMT ": empty, not a file, or over %u MiB",
-            STR_ARG(tool->name), STR_ARG(tool->module_path), SANDBOX_MODULE_BYTES_MAX >> 20);
+            STR_ARG(tool->name), STR_ARG(module->path), SANDBOX_MODULE_BYTES_MAX >> 20);
     *out = str_of(map, (size_t) status.st_size);
     return true;
 }
@@ -53,39 +54,48 @@ static void unmap_module(str bytes)
 }
 
 /* The module as it is mapped from the file that was just written shares pages with the page cache; the one in memory does not. */
-static void keep_compiled(struct module_cache *cache, const struct tool *tool,
+static void keep_compiled(struct module_cache *cache, digest wasm_digest,
                           wasmtime_module_t **module)
 {
-    aot_save(&cache->aot, cache->engine, tool->module_digest, *module);
-    wasmtime_module_t *mapped = aot_load(&cache->aot, cache->engine, tool->module_digest);
+    aot_save(&cache->aot, cache->engine, wasm_digest, *module);
+    wasmtime_module_t *mapped = aot_load(&cache->aot, cache->engine, wasm_digest);
     if (!mapped)
         return;
     wasmtime_module_delete(*module);
     *module = mapped;
 }
 
-static bool compile(struct module_cache *cache, const struct tool *tool, wasmtime_module_t **out,
-                    struct error *e)
+static bool compile_core(struct module_cache *cache, const struct tool_module *module, str wasm,
+                         wasmtime_module_t **out, struct error *e)
 {
-    str bytes;
-    if (!map_module(tool, &bytes, e))
+    *out = aot_load(&cache->aot, cache->engine, module->digest);
+    if (*out)
+        return true;
+    wasmtime_error_t *failure =
+        wasmtime_module_new(cache->engine->wasm, (const uint8_t *) wasm.ptr, wasm.len, out);
+    if (failure)
+        return wasm_error_set(e, REASON_INVALID, "compile", failure);
+    keep_compiled(cache, module->digest, out);
+    return true;
+}
+
+static bool compile(struct module_cache *cache, const struct tool *tool,
+                    const struct tool_module *module, struct prepared *prepared, struct error *e)
+{
+    str wasm;
+    if (!map_module(tool, module, &wasm, e))
         return false;
-    bool is_ok = digest_equal(digest_sha256(bytes), tool->module_digest);
-    if (!is_ok) {
+    bool is_ok = digest_equal(digest_sha256(wasm), module->digest);
+    if (!is_ok)
         error_set(e, REASON_CORRUPT,
                   "the module of tool " STR_FMT
                   " is not the one that was registered: reload the tools",
                   STR_ARG(tool->name));
-    } else if (!(*out = aot_load(&cache->aot, cache->engine, tool->module_digest))) {
-        wasmtime_error_t *failure =
-            wasmtime_module_new(cache->engine->wasm, (const uint8_t *) bytes.ptr, bytes.len, out);
-        is_ok = !failure;
-        if (failure)
-            wasm_error_set(e, REASON_INVALID, "compile", failure);
-        else
-            keep_compiled(cache, tool, out);
-    }
-    unmap_module(bytes);
+    else if (module->abi == TOOL_ABI_COMPONENT)
+        is_ok = component_load(&cache->aot, cache->engine, tool, module, wasm, prepared, e);
+    else
+        is_ok = compile_core(cache, module, wasm, &prepared->module, e);
+    unmap_module(wasm);
     return is_ok;
 }
 
@@ -112,14 +122,15 @@ static bool has_export(const wasm_exporttype_vec_t *exports, const char *name,
     return false;
 }
 
-static bool check_exports(const struct tool *tool, const wasmtime_module_t *module, struct error *e)
+static bool check_exports(const struct tool *tool, enum tool_abi abi,
+                          const wasmtime_module_t *module, struct error *e)
 {
     static const char *const of_export[] = {"nexus_alloc", "nexus_run", NULL}, *const of_command[] =
                                                                                    {"_start", NULL};
     wasm_exporttype_vec_t exports;
     wasmtime_module_exports(module, &exports);
     const char *missing = has_export(&exports, "memory", WASM_EXTERN_MEMORY) ? NULL : "memory";
-    const char *const *functions = tool->abi == TOOL_ABI_NEXUS_EXPORT ? of_export : of_command;
+    const char *const *functions = abi == TOOL_ABI_NEXUS_EXPORT ? of_export : of_command;
     for (; *functions && !missing; functions++)
         if (!has_export(&exports, *functions, WASM_EXTERN_FUNC))
             missing = *functions;
@@ -131,19 +142,26 @@ static bool check_exports(const struct tool *tool, const wasmtime_module_t *modu
                      STR_ARG(tool->name), missing);
 }
 
-static bool load(struct module_cache *cache, const struct tool *tool, struct prepared *prepared,
-                 struct error *e)
+static bool link_core(struct module_cache *cache, const struct tool *tool,
+                      struct prepared *prepared, struct error *e)
 {
-    if (!compile(cache, tool, &prepared->module, e))
-        return error_wrap(e, "tool " STR_FMT, STR_ARG(tool->name));
-    if (!check_exports(tool, prepared->module, e))
+    if (!check_exports(tool, prepared->abi, prepared->module, e))
         return false;
     wasmtime_error_t *failure =
         wasmtime_linker_instantiate_pre(cache->engine->linker, prepared->module, &prepared->pre);
-    if (failure) {
-        wasm_error_set(e, REASON_INVALID, "link", failure);
+    if (!failure)
+        return true;
+    wasm_error_set(e, REASON_INVALID, "link", failure);
+    return error_wrap(e, "tool " STR_FMT, STR_ARG(tool->name));
+}
+
+static bool load(struct module_cache *cache, const struct tool *tool,
+                 const struct tool_module *module, struct prepared *prepared, struct error *e)
+{
+    if (!compile(cache, tool, module, prepared, e))
         return error_wrap(e, "tool " STR_FMT, STR_ARG(tool->name));
-    }
+    if (module->abi != TOOL_ABI_COMPONENT && !link_core(cache, tool, prepared, e))
+        return false;
     return compile_schema(tool, "the input schema", tool->input_schema, &prepared->input_schema,
                           e) &&
            compile_schema(tool, "the output schema", tool->output_schema, &prepared->output_schema,
@@ -154,6 +172,7 @@ static void prepared_destroy(struct prepared *prepared)
 {
     native_schema_destroy(prepared->input_schema);
     native_schema_destroy(prepared->output_schema);
+    component_unload(prepared);
     if (prepared->pre)
         wasmtime_instance_pre_delete(prepared->pre);
     if (prepared->module)
@@ -163,11 +182,12 @@ static void prepared_destroy(struct prepared *prepared)
 
 /* ---- the cache ---- */
 
-bool module_cache_create(struct engine *engine, str dir, struct module_cache **out, struct error *e)
+bool module_cache_create(struct engine *engine, str dir, const struct sandbox_code *code,
+                         struct module_cache **out, struct error *e)
 {
     struct module_cache *cache = calloc(1, sizeof *cache);
     ensure(cache != NULL);
-    if (!aot_init(&cache->aot, dir, e)) {
+    if (!aot_init(&cache->aot, dir, code, e)) {
         free(cache);
         return false;
     }
@@ -193,12 +213,14 @@ void module_cache_destroy(struct module_cache *cache)
     free(cache);
 }
 
-static struct prepared *find(struct module_cache *cache, const struct tool *tool)
+static struct prepared *find(struct module_cache *cache, const struct tool *tool,
+                             const struct tool_module *module)
 {
     LIST_EACH(node, &cache->tools)
     {
         struct prepared *prepared = LIST_ITEM(node, struct prepared, link);
-        if (memcmp(&prepared->identity, &tool->identity, sizeof tool->identity) != 0)
+        if (!digest_equal(prepared->identity, tool->identity) ||
+            !digest_equal(prepared->module_digest, module->digest) || prepared->abi != module->abi)
             continue;
         list_remove(&prepared->link);
         list_push_front(&cache->tools, &prepared->link);
@@ -230,21 +252,23 @@ static void make_room(struct module_cache *cache)
     }
 }
 
-struct prepared *module_cache_find(struct module_cache *cache, const struct tool *tool)
+struct prepared *module_cache_find(struct module_cache *cache, const struct tool *tool,
+                                   const struct tool_module *module)
 {
     pthread_mutex_lock(&cache->mutex);
-    struct prepared *prepared = take(find(cache, tool));
+    struct prepared *prepared = take(find(cache, tool, module));
     pthread_mutex_unlock(&cache->mutex);
     return prepared;
 }
 
-bool module_cache_load(struct module_cache *cache, const struct tool *tool, struct prepared **out,
-                       bool *is_busy, struct error *e)
+bool module_cache_load(struct module_cache *cache, const struct tool *tool,
+                       const struct tool_module *module, struct prepared **out, bool *is_busy,
+                       struct error *e)
 {
     *out = NULL;
     *is_busy = false;
     pthread_mutex_lock(&cache->mutex);
-    struct prepared *prepared = find(cache, tool);
+    struct prepared *prepared = find(cache, tool, module);
     if (prepared) {
         *out = take(prepared);
         *is_busy = *out == NULL;
@@ -255,12 +279,13 @@ bool module_cache_load(struct module_cache *cache, const struct tool *tool, stru
     prepared = calloc(1, sizeof *prepared);
     ensure(prepared != NULL);
     prepared->identity = tool->identity;
-    prepared->abi = tool->abi;
+    prepared->module_digest = module->digest;
+    prepared->abi = module->abi;
     list_push_front(&cache->tools, &prepared->link);
     cache->count++;
     pthread_mutex_unlock(&cache->mutex);
 
-    bool is_ok = load(cache, tool, prepared, e);
+    bool is_ok = load(cache, tool, module, prepared, e);
 
     pthread_mutex_lock(&cache->mutex);
     prepared->is_ready = is_ok;

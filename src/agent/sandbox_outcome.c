@@ -177,6 +177,36 @@ static void fail_trapped(struct guest *guest, wasmtime_trap_code_t code,
                   STR_ARG(str_of(place, place_len)));
 }
 
+/* A component's trap comes as an error, its code only in the text.  -1: it is no trap. */
+static int trap_code_in(str text)
+{
+    static const struct {
+        str text;
+        wasmtime_trap_code_t code;
+    } traps[] = {
+        {S_INIT("wasm trap: all fuel consumed"), WASMTIME_TRAP_CODE_OUT_OF_FUEL},
+        {S_INIT("wasm trap: call stack exhausted"), WASMTIME_TRAP_CODE_STACK_OVERFLOW},
+        {S_INIT("wasm trap: out of bounds memory"), WASMTIME_TRAP_CODE_MEMORY_OUT_OF_BOUNDS},
+        {S_INIT("wasm trap: wasm `unreachable`"), WASMTIME_TRAP_CODE_UNREACHABLE_CODE_REACHED},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(traps); i++)
+        if (str_find(text, traps[i].text) != STR_NOT_FOUND)
+            return traps[i].code;
+    return -1;
+}
+
+static bool fail_component_trap(struct guest *guest, const wasmtime_error_t *failure, str text)
+{
+    wasm_frame_vec_t frames;
+    int code = guest->prepared->abi == TOOL_ABI_COMPONENT ? trap_code_in(text) : -1;
+    if (code < 0)
+        return false;
+    wasmtime_error_wasm_trace(failure, &frames);
+    fail_trapped(guest, (wasmtime_trap_code_t) code, &frames);
+    wasm_frame_vec_delete(&frames);
+    return true;
+}
+
 /* Errors that are no traps: a refused growth, or a module that cannot be called as its ABI says. */
 static void fail_refused(struct guest *guest, wasmtime_error_t *give_error)
 {
@@ -184,7 +214,13 @@ static void fail_refused(struct guest *guest, wasmtime_error_t *give_error)
     wasm_name_t message;
     wasmtime_error_message(give_error, &message);
     str text = str_of(message.data, message.size);
-    bool is_memory = str_find(text, S("forcing trap when growing memory")) != STR_NOT_FOUND;
+    if (fail_component_trap(guest, give_error, text)) {
+        wasm_name_delete(&message);
+        wasmtime_error_delete(give_error);
+        return;
+    }
+    bool is_memory = str_find(text, S("forcing trap when growing memory")) != STR_NOT_FOUND ||
+                     str_find(text, S("exceeds memory limits")) != STR_NOT_FOUND;
     bool is_table = str_find(text, S("forcing trap when growing table")) != STR_NOT_FOUND;
     wasm_name_delete(&message);
     if (is_memory)

@@ -165,6 +165,7 @@ static void execute(void *argument)
     call->took_ms = (clock_monotonic_ns(clock_system()) - start_ns) / NS_PER_MS;
     call->result.output = str_copy(heap(), call->result.output);
     call->result.log = str_copy(heap(), call->result.log);
+    call->result.profile = str_copy(heap(), call->result.profile);
     group_cancel(&group);
     group_wait(&group);
     context_deinit(&beside);

@@ -8,6 +8,7 @@
 #include "agent/sandbox_internal.h"
 #include <wasmtime.h>
 #include <wasmtime/async.h>
+#include <wasmtime/component.h>
 
 struct native_schema;
 
@@ -21,16 +22,37 @@ struct engine {
 
 struct prepared {
     struct list link; /* in the cache, most recently used first */
-    digest identity;
+    digest identity, module_digest;
     enum tool_abi abi;
     wasmtime_module_t *module;
     wasmtime_instance_pre_t *pre;
+    /* TOOL_ABI_COMPONENT, in place of these two: */
+    wasmtime_component_t *component;
+    wasmtime_component_linker_t *component_linker; /* what this component imports, no more */
+    wasmtime_component_export_index_t *component_run;
     struct native_schema *input_schema, *output_schema;
     atomic_int references;
     bool is_ready; /* false while a thread loads it; under the cache's mutex */
 };
 
-enum guest_step { STEP_CHECK, STEP_INSTANTIATE, STEP_INITIALIZE, STEP_ALLOC, STEP_RUN, STEP_START };
+enum guest_step {
+    STEP_CHECK,
+    STEP_INSTANTIATE,
+    STEP_INITIALIZE,
+    STEP_ALLOC,
+    STEP_RUN,
+    STEP_START,
+    STEP_COMPONENT, /* instantiate one */
+    STEP_COMPONENT_RUN,
+};
+
+/* What a guest has more of when it is a component. */
+struct component_state {
+    wasmtime_component_instance_t instance;
+    wasmtime_component_func_t run;
+    wasmtime_component_val_t input, output;
+    int64_t pollables_ns[TOOL_COMPONENT_POLLABLES_MAX]; /* when each fires; 0: free */
+};
 
 /* The wasm side of a guest, from its first slice to its end. */
 struct instance {
@@ -48,6 +70,7 @@ struct instance {
     wasmtime_error_t *error;
     size_t stdin_offset;
     uint32_t input_address;
+    struct component_state component;
 };
 
 /* ---- guest memory: every pointer and length from a guest goes through here ---- */
@@ -63,12 +86,50 @@ wasm_trap_t *guest_stop_trap(struct guest *guest, enum guest_stop stop, const ch
 bool guest_add_output(struct guest *guest, const void *bytes, size_t count);
 void guest_add_log(struct guest *guest, const void *bytes, size_t count);
 
+/* ---- sandbox_profile.c: at an epoch tick of a guest that has taken long ---- */
+void guest_sample(struct guest *guest, wasmtime_context_t *context, int64_t now_ns);
+
 /* ---- sandbox_outcome.c ---- */
 /* Takes trap and error; fills guest->error.  Both NULL is a stop that we made. */
 void guest_fail(struct guest *guest, wasm_trap_t *give_trap, wasmtime_error_t *give_error);
 /* Text of an error of wasmtime, its first line; `give_error` is taken. */
 bool wasm_error_set(struct error *e, enum error_reason reason, const char *context,
                     wasmtime_error_t *give_error);
+
+/* ---- sandbox_component.c: the ABI `component` (a WIT world with two strings) ---- */
+/* Compiles, or loads what was compiled: component, linker, the export `run`. */
+struct aot;
+must_check bool component_load(const struct aot *aot, struct engine *engine,
+                               const struct tool *tool, const struct tool_module *module, str wasm,
+                               struct prepared *prepared, struct error *e);
+void component_unload(struct prepared *prepared);
+wasmtime_call_future_t *component_instantiate(struct guest *guest);
+/* NULL: the component cannot be called; guest->error says why. */
+wasmtime_call_future_t *component_run(struct guest *guest);
+/* False: the tool failed, or gave too much; guest->error says. */
+bool component_take_output(struct guest *guest);
+void component_close(struct guest *guest); /* values it holds; before the store goes */
+
+/* ---- sandbox_wasip2.c ---- */
+typedef void (*component_function)(struct guest *guest, wasmtime_context_t *context,
+                                   const wasmtime_component_val_t *arguments,
+                                   wasmtime_component_val_t *result, wasmtime_error_t **failure,
+                                   wasmtime_async_continuation_t *continuation);
+/* Defines of one imported interface ("wasi:io/poll", without its version) what there is of it. */
+must_check bool wasip2_define(wasmtime_component_linker_instance_t *to, str interface,
+                              struct error *e);
+must_check bool component_function_define(wasmtime_component_linker_instance_t *to,
+                                          const char *name, component_function run,
+                                          struct error *e);
+/* A resource type of the host by its name ("pollable"); false: it is none that we know. */
+bool wasip2_define_resource(wasmtime_component_linker_instance_t *to, str name,
+                            wasmtime_error_t **failure);
+wasmtime_component_val_t component_string(str text);
+wasmtime_component_val_t component_result(bool is_ok, wasmtime_component_val_t *give_value);
+
+/* ---- host calls (sandbox_host.c) ---- */
+/* Starts the guest's next host call; its answer comes into guest->call.  False: the guest broke the rules, *why says which. */
+bool guest_call_begin(struct guest *guest, str name, str request, const char **why);
 
 /* ---- host functions ---- */
 /* Signatures: one letter per value, i = i32, I = i64; "iiI:i" takes three and gives one. */

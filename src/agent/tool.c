@@ -1,5 +1,8 @@
 #include "agent/tool.h"
 
+#include "base/arena.h"
+#include "base/ensure.h"
+
 bool tool_has_effect(const struct tool *tool)
 {
     return str_equal(tool->category, S("system")) || (!tool->is_pure && !tool->is_idempotent);
@@ -21,16 +24,53 @@ static void add_text(struct digest_stream *stream, str text)
     digest_stream_add(stream, text);
 }
 
+const struct tool_module *tool_find_module(const struct tool *tool, str value)
+{
+    for (size_t i = 0; i < tool->module_count; i++)
+        if (str_equal(tool->modules[i].value, value))
+            return &tool->modules[i];
+    return NULL;
+}
+
+static str abi_name(enum tool_abi abi)
+{
+    switch (abi) {
+    case TOOL_ABI_WASI_COMMAND: return S("wasi-command");
+    case TOOL_ABI_NEXUS_EXPORT: return S("nexus-export");
+    case TOOL_ABI_COMPONENT: return S("component");
+    case TOOL_ABI_MCP: return S("mcp");
+    }
+    unreachable_state();
+}
+
+static void add_digest(struct digest_stream *stream, const digest *d)
+{
+    add_text(stream, str_of((const char *) d->bytes, sizeof d->bytes));
+}
+
+digest tool_modules_digest(const struct tool *tool)
+{
+    struct digest_stream *stream = digest_stream_create();
+    add_text(stream, tool->module_member);
+    for (size_t i = 0; i < tool->module_count; i++) {
+        add_text(stream, tool->modules[i].value);
+        add_text(stream, abi_name(tool->modules[i].abi));
+        add_digest(stream, &tool->modules[i].digest);
+    }
+    digest all = digest_stream_finish(stream);
+    digest_stream_destroy(stream);
+    return all;
+}
+
 digest tool_identity(const struct tool *tool)
 {
     struct digest_stream *stream = digest_stream_create();
     add_text(stream, tool->name);
     add_text(stream, tool->version);
-    add_text(stream, tool->abi == TOOL_ABI_WASI_COMMAND ? S("wasi-command") : S("nexus-export"));
+    add_text(stream, abi_name(tool->abi));
     add_text(stream, tool->input_schema);
     add_text(stream, tool->output_schema);
-    add_text(stream,
-             str_of((const char *) tool->module_digest.bytes, sizeof tool->module_digest.bytes));
+    add_digest(stream, &tool->module_digest);
     digest identity = digest_stream_finish(stream);
     digest_stream_destroy(stream);
     return identity;
@@ -58,9 +98,34 @@ static void write_digest(struct json_writer *w, digest d)
     json_put_str(w, S("digest"), str_of(text, sizeof text));
 }
 
-void tool_write_json(struct json_writer *w, const struct tool *tool)
+static void write_modules(struct json_writer *w, const struct tool *tool)
 {
+    json_key(w, S("modules"));
     json_object_begin(w);
+    json_put_str(w, S("by"), tool->module_member);
+    for (size_t i = 0; i < tool->module_count; i++) {
+        json_key(w, tool->modules[i].value);
+        json_object_begin(w);
+        json_put_str(w, S("abi"), abi_name(tool->modules[i].abi));
+        write_digest(w, tool->modules[i].digest);
+        json_object_end(w);
+    }
+    json_object_end(w);
+}
+
+static void write_origin(struct json_writer *w, const struct tool *tool)
+{
+    static const char *const sources[] = {"shipped", "installed", "mcp"};
+    json_put_str(w, S("source"), str_from_cstr(sources[tool->source]));
+    json_put_str(w, S("owner"), uuid_is_none(tool->tenant_id) ? S("platform") : S("tenant"));
+    if (!str_is_empty(tool->signer))
+        json_put_str(w, S("signer"), tool->signer);
+    if (tool->is_deprecated)
+        json_put_str(w, S("deprecated"), tool->deprecation);
+}
+
+void tool_write_members(struct json_writer *w, const struct tool *tool)
+{
     json_put_str(w, S("name"), tool->name);
     json_put_str(w, S("version"), tool->version);
     json_put_str(w, S("category"), tool->category);
@@ -81,5 +146,61 @@ void tool_write_json(struct json_writer *w, const struct tool *tool)
     json_put_bool(w, S("pure"), tool->is_pure);
     json_put_bool(w, S("idempotent"), tool->is_idempotent);
     write_digest(w, tool->module_digest);
+    if (tool->module_count > 0)
+        write_modules(w, tool);
+    write_origin(w, tool);
+}
+
+void tool_write_json(struct json_writer *w, const struct tool *tool)
+{
+    json_object_begin(w);
+    tool_write_members(w, tool);
     json_object_end(w);
+}
+
+/* ---- copying ---- */
+
+static struct str_list copy_list(struct arena *arena, struct str_list from)
+{
+    struct str_list to = from;
+    if (!from.items)
+        return to;
+    to.items = ARENA_ARRAY(arena, str, from.count + 1);
+    for (size_t i = 0; i < from.count; i++)
+        to.items[i] = str_copy(arena, from.items[i]);
+    return to;
+}
+
+void permissions_copy(struct arena *arena, struct permissions *to, const struct permissions *from)
+{
+    struct permissions copy = *from;
+    struct str_list *lists[] = {&copy.network.allowed_hosts, &copy.network.blocked_ips,
+                                &copy.network.allowed_ips,   &copy.paths.read,
+                                &copy.paths.write,           &copy.paths.execute,
+                                &copy.allowed_extensions,    &copy.languages};
+    for (size_t i = 0; i < ARRAY_COUNT(lists); i++)
+        *lists[i] = copy_list(arena, *lists[i]);
+    *to = copy;
+}
+
+void tool_copy(struct arena *arena, struct tool *to, const struct tool *from)
+{
+    struct tool copy = *from;
+    str *texts[] = {&copy.name,          &copy.version,     &copy.category,
+                    &copy.description,   &copy.author,      &copy.input_schema,
+                    &copy.output_schema, &copy.module_path, &copy.module_member,
+                    &copy.source_name,   &copy.signer,      &copy.deprecation};
+    for (size_t i = 0; i < ARRAY_COUNT(texts); i++)
+        *texts[i] = str_copy(arena, *texts[i]);
+    copy.host_calls = ARENA_ARRAY(arena, str, from->host_call_count + 1);
+    for (size_t i = 0; i < from->host_call_count; i++)
+        copy.host_calls[i] = str_copy(arena, from->host_calls[i]);
+    copy.modules = ARENA_ARRAY(arena, struct tool_module, from->module_count + 1);
+    for (size_t i = 0; i < from->module_count; i++) {
+        copy.modules[i] = from->modules[i];
+        copy.modules[i].value = str_copy(arena, from->modules[i].value);
+        copy.modules[i].path = str_copy(arena, from->modules[i].path);
+    }
+    permissions_copy(arena, &copy.permissions, &from->permissions);
+    *to = copy;
 }

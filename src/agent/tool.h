@@ -9,8 +9,25 @@
 #include "agent/permissions.h"
 #include "base/digest.h"
 #include "base/json.h"
+#include "base/uuid.h"
 
-enum tool_abi { TOOL_ABI_WASI_COMMAND, TOOL_ABI_NEXUS_EXPORT };
+enum tool_abi {
+    TOOL_ABI_WASI_COMMAND,
+    TOOL_ABI_NEXUS_EXPORT,
+    TOOL_ABI_COMPONENT, /* WIT world nexus:tool: two strings, host calls */
+    TOOL_ABI_MCP,       /* no module: an MCP server runs it */
+};
+
+/* Where a tool came from: what a person trusts it for. */
+enum tool_source { TOOL_SHIPPED, TOOL_INSTALLED, TOOL_FROM_MCP };
+
+/* One of several modules of a tool: which one runs is said by a member of the input. */
+struct tool_module {
+    str value; /* of the member named by tool->module_member: "python" */
+    enum tool_abi abi;
+    str path;
+    digest digest;
+};
 
 struct tool_limits {
     uint64_t fuel;   /* wasm fuel units */
@@ -33,9 +50,25 @@ struct tool {
     size_t host_call_count;
     digest module_digest; /* sha256 of the .wasm */
     str module_path;
-    digest identity; /* tool_identity(): what may share compiled code and schemas */
+    str module_member; /* "language"; empty: one module, the one above */
+    struct tool_module *modules;
+    size_t module_count;
+    enum tool_source source;
+    str source_name;        /* TOOL_FROM_MCP: the server, TOOL_INSTALLED: who installed it */
+    str signer;             /* name of the trusted key whose signature was verified; empty: none */
+    uuid tenant_id;         /* UUID_NONE: every tenant sees it */
+    bool is_deprecated;     /* still callable by whoever pins it; said in answers and lists */
+    str deprecation;        /* why, and what to use instead */
+    bool is_output_public;  /* labels.h: what it gives back carries no private data of the tenant */
+    bool is_output_trusted; /* ... and is nobody's free text: no instructions can hide in it */
+    bool is_sink;           /* what it is given leaves the platform, or changes something outside */
+    digest identity;        /* tool_identity(): what may share compiled code and schemas */
 };
 
+/* The module that runs for a value of the member `module_member`; NULL: none does. */
+const struct tool_module *tool_find_module(const struct tool *tool, str value);
+/* Of several modules together, for whoever fills a struct tool: its module_digest. */
+digest tool_modules_digest(const struct tool *tool);
 /* Over name, version, ABI, schemas and module digest.  Whoever fills a struct tool sets `identity` to it last. */
 digest tool_identity(const struct tool *tool);
 
@@ -43,7 +76,12 @@ digest tool_identity(const struct tool *tool);
 bool tool_has_effect(const struct tool *tool);
 /* Does the manifest's host_calls grant this one? */
 bool tool_may_call(const struct tool *tool, str host_call);
+/* Deep: everything lies on the arena afterwards. */
+void tool_copy(struct arena *arena, struct tool *to, const struct tool *from);
+void permissions_copy(struct arena *arena, struct permissions *to, const struct permissions *from);
 /* Name, version, category, description, schemas, permissions, purity, digest. */
 void tool_write_json(struct json_writer *w, const struct tool *tool);
+void tool_write_members(struct json_writer *w,
+                        const struct tool *tool); /* the same inside an object */
 
 #endif
