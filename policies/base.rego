@@ -35,6 +35,15 @@ allow if {
 	input.session.budget.tokens > 1000
 }
 
+# Files in the caller's own workspace need no approval: the host call reaches no others, whatever the path says.
+allow if {
+	input.action == "tool.call"
+	input.user.role in {"user", "operator"}
+	input.tool.name == "file_system"
+	input.tool.category == "system"
+	input.session.budget.tokens > 1000
+}
+
 # Reading the session's own memory.
 allow if {
 	input.action == "memory.read"

@@ -1,4 +1,5 @@
 #include "orchestrator/agent_definition.h"
+#include "agent/tool.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/limits.h"
@@ -42,6 +43,18 @@ static struct agent_definition *copy(struct arena *arena, const struct agent_def
     to->tools = ARENA_ARRAY(arena, str, from->tool_count);
     for (size_t i = 0; i < from->tool_count; i++)
         to->tools[i] = str_copy(arena, from->tools[i]);
+    if (!from->tool_details)
+        return to;
+    struct agent_tool *details = ARENA_ARRAY(arena, struct agent_tool, from->tool_count);
+    for (size_t i = 0; i < from->tool_count; i++) {
+        details[i] = from->tool_details[i];
+        if (!details[i].permissions)
+            continue;
+        struct permissions *permissions = ARENA_NEW(arena, struct permissions);
+        permissions_copy(arena, permissions, details[i].permissions);
+        details[i].permissions = permissions;
+    }
+    to->tool_details = details;
     return to;
 }
 
@@ -130,4 +143,24 @@ size_t agent_set_count(const struct agent_set *set)
 const struct agent_definition *agent_set_at(const struct agent_set *set, size_t index)
 {
     return index < set->count ? set->items[index] : NULL;
+}
+
+const struct agent_tool *agent_find_tool(const struct agent_definition *agent, str tool, str *range)
+{
+    static const struct agent_tool nothing_said;
+    const struct agent_tool *found = NULL;
+    for (size_t i = 0; i < agent->tool_count; i++) {
+        str name, behind;
+        const struct agent_tool *entry =
+            agent->tool_details ? &agent->tool_details[i] : &nothing_said;
+        str_cut(agent->tools[i], '@', &name, &behind);
+        bool is_named = str_equal(name, tool);
+        if (!is_named && (found || !str_equal(name, S("*"))))
+            continue;
+        found = entry;
+        *range = is_named ? behind : STR_NONE;
+        if (is_named)
+            break;
+    }
+    return found;
 }

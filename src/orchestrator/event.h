@@ -10,18 +10,21 @@
  *   run.completed      message_id (the answer), cost, finish, degraded?
  *   run.failed         error (problem name), message, cost
  *   run.cancelled      by, cost
- *   message.added      message_id, role                       content is in `messages`; readers get it joined as `content`
- *   policy.decided     action, resource, verdict, reason, rule, version, tool_call_id?
- *   budget.reserved    reservation_id, for ("model", "tool"), amount, remaining, tool_call_id?
+ *   message.added      message_id, role, label?                       content is in `messages`; readers get it joined as `content`
+ *   policy.decided     action, resource, verdict, reason, rule, version, tool_call_id?;
+ *                      of containment (rule "containment:NAME") also label, because [{id, source, label}]
+ *   budget.reserved    reservation_id, for ("model", "tool", "guest"), amount, remaining, tool_call_id?
  *   budget.settled     reservation_id, amount (what was used), basis
  *   budget.refused     for, level-and-resource message
  *   model.requested    attempt, step, model, provider, max_output_tokens, reservation_id
  *   model.delta        attempt, text                           a newer attempt voids an older one's deltas
- *   model.completed    attempt, step, message_id, finish, usage {...}, latency_ms, tool_calls [{tool_call_id, call_id, name}]
+ *   model.completed    attempt, step, message_id, finish, usage {...}, latency_ms, tool_calls [{tool_call_id, call_id, name}],
+ *                      label (of what it has seen: agent/labels.h), links_defused? (answer_links.h)
  *   model.failed       attempt, step, error, message, will_retry
  *   tool.requested     tool_call_id, call_id, name                    of the client; input is in `tool_calls`; joined as `input`
- *   tool.intended      tool_call_id, name, version, digest, effect_key, epoch, reservation_id, attempt
- *   tool.completed     tool_call_id, name, status, latency_ms, fuel, error?, message?   output is in `tool_calls`; joined as `output`
+ *   tool.intended      tool_call_id, name, version, digest, effect_key, epoch, reservation_id, attempt,
+ *                      parent_id?, has_effect?       a call that the guest of another one makes
+ *   tool.completed     tool_call_id, name, status, latency_ms, fuel, label?, payloads?, error?, message?   output is in `tool_calls`; joined as `output`
  *   approval.requested approval_id, tool_call_id, digest, expires_at
  *   approval.decided   approval_id, tool_call_id, decision (approved, denied, expired), approver?
  */

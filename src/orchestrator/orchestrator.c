@@ -5,6 +5,7 @@
 #include "llm/router.h"
 #include "orchestrator/orchestrator_internal.h"
 #include "orchestrator/run_internal.h"
+#include "orchestrator/tool_admin.h"
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -41,6 +42,7 @@ bool orchestrator_create(const struct orchestrator_parts *parts, struct orchestr
         list_init(&o->lanes[i].runs);
         condition_init(&o->lanes[i].became_idle);
     }
+    condition_init(&o->tool_admin.became_idle);
     *out = o;
     return true;
 }
@@ -103,6 +105,7 @@ void orchestrator_release(const struct settings *settings)
         return;
     catalog_destroy(held->catalog);
     agent_set_destroy(held->agents);
+    arena_destroy(held->arena);
     free(held);
 }
 
@@ -223,7 +226,7 @@ bool orchestrator_recover(struct orchestrator *o, struct context *ctx, size_t *r
 {
     *resumed = 0;
     atomic_fetch_add(&o->recovering, 1); /* nobody goes on before all are counted */
-    bool ok = ledger_recover(o->ledger, ctx, e) &&
+    bool ok = tools_load(o, ctx, e) && ledger_recover(o->ledger, ctx, e) &&
               recover_status(o, ctx, RUN_PENDING, resumed, e) &&
               recover_status(o, ctx, RUN_RUNNING, resumed, e) &&
               recover_status(o, ctx, RUN_WAITING, resumed, e);

@@ -18,6 +18,7 @@
 #include "observe/trace.h"
 #include "orchestrator/agent_definition.h"
 #include "orchestrator/audit.h"
+#include "orchestrator/containment.h"
 #include "orchestrator/journal.h"
 #include "orchestrator/ledger.h"
 #include "orchestrator/policy.h"
@@ -38,6 +39,8 @@ struct settings {
     int64_t approval_expiry_ms;
     int64_t call_timeout_ms; /* of one model call, total: 120 s */
     int64_t session_files_bytes_max;
+    struct containment containment; /* all zero: enforced as shipped */
+    struct arena *arena;            /* owned: what the rules point to; may be NULL */
     uint64_t
         version; /* no other snapshot of this process has it; set by _create and _reconfigure */
     _Atomic int references;
@@ -56,8 +59,11 @@ struct orchestrator_parts {
     struct random *random;
     struct lane *lanes;
     size_t lane_count;
-    str node;                  /* this node's name: writer of its sessions */
-    str data_dir;              /* session files live in data_dir/files */
+    str node;     /* this node's name: writer of its sessions */
+    str data_dir; /* session files live in data_dir/files, installed tools in data_dir/tools */
+    /* Compiles a tool's modules, blocking, before it is installed; NULL: they are not compiled (the simulation). */
+    bool (*prepare_tool)(void *owner, const struct tool *tool, struct error *e);
+    void *prepare_owner;
     struct settings *settings; /* first snapshot, given away */
 };
 struct orchestrator;
@@ -213,5 +219,10 @@ void file_download_end(struct file_download *download);
 may_suspend bool file_remove(struct orchestrator *o, struct context *ctx,
                              const struct principal *principal, uuid session_id, str name,
                              struct error *e);
+/* Removes workspaces of sessions that have ended, looking at WORKSPACE_SWEEP_MAX of them; `after` (on `after_arena`, which it resets) is
+   where the next call goes on, empty at first and at the end.  main calls it as approvals_expire. */
+may_suspend bool session_workspaces_sweep(struct orchestrator *o, struct context *ctx, str *after,
+                                          struct arena *after_arena, size_t *removed,
+                                          struct error *e);
 
 #endif

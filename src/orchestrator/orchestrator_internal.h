@@ -26,6 +26,10 @@ struct orchestrator {
     pthread_mutex_t settings_lock;
     struct settings *settings;
     struct lane_state *lanes;
+    struct { /* changes of tools, one at a time; on lane 0 only */
+        bool is_busy;
+        struct condition became_idle;
+    } tool_admin;
     _Atomic size_t active_runs;
     _Atomic bool is_draining;
     _Atomic size_t
@@ -80,6 +84,16 @@ int64_t tool_deadline_ns(struct context *ctx, const struct tool *tool, int64_t r
 struct tool_files session_files_of(struct session_files *files);
 may_suspend bool session_file_rows(struct orchestrator *o, struct context *ctx, uuid tenant_id,
                                    uuid session_id, struct records *out, struct error *e);
+
+/* Files that tools wrote: rows of SESSION_FILES that are in no table, with an empty digest and path. */
+may_suspend bool session_workspace_add(struct orchestrator *o, struct context *ctx, uuid tenant_id,
+                                       uuid session_id, struct records *files, struct error *e);
+may_suspend bool session_workspace_open(struct orchestrator *o, struct context *ctx, uuid tenant_id,
+                                        uuid session_id, str name, int *fd, struct record *row,
+                                        struct error *e);
+may_suspend bool session_workspace_remove(struct orchestrator *o, struct context *ctx,
+                                          uuid tenant_id, uuid session_id, str name,
+                                          struct error *e);
 
 /* The JSON array of run.started; empty when there are none or they are over RUN_CLIENT_TOOLS_BYTES_MAX. */
 str client_tools_text(struct arena *arena, const struct tool_spec *tools, size_t count);

@@ -2,6 +2,7 @@
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/limits.h"
+#include "orchestrator/executor_testkit_internal.h"
 #include "orchestrator/orchestrator_internal.h"
 #include <ftw.h>
 #include <setjmp.h>
@@ -60,46 +61,6 @@ static void destroy_policy(struct policy *policy)
 }
 
 static const struct policy_ops policy_ops = {"fake", decide, reload, destroy_policy};
-
-/* ---- executor ---- */
-
-struct fake_executor {
-    struct executor base;
-    struct testkit *kit;
-};
-
-static bool execute(struct executor *base, struct context *ctx, const struct tool_request *request,
-                    struct tool_result *out, struct error *e)
-{
-    struct testkit *kit = ((struct fake_executor *) base)->kit;
-    char name[64];
-    snprintf(name, sizeof name, STR_FMT, STR_ARG(request->tool->name));
-    struct fake_tool *tool = testkit_tool(kit, name);
-    int64_t started_ns = context_now_ns(ctx);
-    tool->begun++;
-    kit->tool_input = str_copy(kit->arena, request->input);
-    kit->tool_user = str_copy(kit->arena, request->user_id);
-    kit->tool_effect_key = str_copy(kit->arena, request->effect_key);
-    kit->tool_files = request->file_name_count;
-    bool ok = context_sleep_ms(ctx, tool->delay_ms, e);
-    if (ok)
-        tool->effects++;
-    ok = ok && context_sleep_ms(ctx, tool->after_ms, e);
-    out->latency_us = (context_now_ns(ctx) - started_ns) / 1000;
-    out->latency_ms = out->latency_us / 1000;
-    out->fuel = 7;
-    if (ok && tool->failure != REASON_NONE)
-        return error_set(e, tool->failure, "the fake tool fails");
-    out->output = str_copy(ctx->arena, str_from_cstr(tool->output));
-    return ok;
-}
-
-static void destroy_executor(struct executor *executor)
-{
-    free(executor);
-}
-
-static const struct executor_ops executor_ops = {"fake", execute, destroy_executor};
 
 /* ---- provider ---- */
 
@@ -416,7 +377,8 @@ static void boot(struct testkit *kit)
     kit->executor = calloc(1, sizeof *kit->executor);
     kit->policy = calloc(1, sizeof *kit->policy);
     ensure(kit->executor != NULL && kit->policy != NULL);
-    *kit->executor = (struct fake_executor){.base = {.ops = &executor_ops}, .kit = kit};
+    kit->executor->kit = kit;
+    kit->executor->base.ops = &fake_executor_ops;
     *kit->policy = (struct fake_policy){.base = {.ops = &policy_ops}, .kit = kit};
     snprintf(kit->node, sizeof kit->node, "node-%d", kit->incarnation);
     struct orchestrator_parts parts = {

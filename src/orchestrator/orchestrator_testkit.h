@@ -46,7 +46,9 @@ struct fake_tool {
     int64_t delay_ms, after_ms; /* before the effect happens, and until the answer arrives */
     enum error_reason failure;  /* told after the effect happened */
     const char *output;
-    int begun, effects; /* counted */
+    const char *calls[3]; /* tools that it calls with {} before its effect, one after the other */
+    int begun, effects;   /* counted */
+    char heard[200];      /* the answer to its last call, or the refusal */
 };
 
 struct testkit {

@@ -166,7 +166,7 @@ static bool prepare(struct run *run, struct error *e)
     if (!find_definition(run, e))
         return false;
     run->ctx.deadline_ns = context_deadline_in(&run->shield, run->agent->run_timeout_ms);
-    return run_tools_offer(run, e) && run_prompt_load(run, e);
+    return run_client_tools_offer(run, e) && run_prompt_load(run, e) && run_tools_offer(run, e);
 }
 
 /* ---- ending ---- */
@@ -327,7 +327,7 @@ static bool do_command(struct run *run, struct run_command command, bool *is_par
     case RUN_DO_RECOVER_CALL: return run_tools_recover(run, command.call, e);
     case RUN_DO_CALLS: return run_tools_step(run, e);
     case RUN_DO_WAIT: return wait_for_others_to_act(run, is_parked, e);
-    case RUN_DO_MODEL: return run_model_step(run, e);
+    case RUN_DO_MODEL: return run_tools_refresh(run, e) && run_model_step(run, e);
     case RUN_DO_COMPLETE: return complete(run, e);
     case RUN_DO_CANCEL: return cancel(run, e);
     }

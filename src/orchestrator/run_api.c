@@ -157,6 +157,8 @@ static void add_first_events(struct start *s)
     w = event_begin(s, &event);
     json_put_str(w, S("message_id"), uuid_str(arena, s->message_id));
     json_put_str(w, S("role"), S("user"));
+    json_key(w, S("label"));
+    label_write_json(w, (struct label){.origins = LABEL_USER});
     event_end(s, &event, 2, EVENT_MESSAGE_ADDED);
 
     w = event_begin(s, &event);

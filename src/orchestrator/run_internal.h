@@ -4,9 +4,11 @@
  * run.c       loads, folds, decides what is next, ends
  * run_model.c one model call: policy, reservation, intent, stream, settlement
  * run_answer.c its answer: deltas -> parts -> row -> parts
+ * run_offer.c which tools the model is offered, and which one it means
  * run_tools.c the tool calls of one answer: decide all, one append, run beside each other, settle
  * run_client_tools.c tools that the caller runs itself
  * run_prompt.c rows -> prompt
+ * run_labels.c what the prompt holds of whom, and what may be done therefore
  * run_ledger.c the run's share of the ledger, reconciled with the journal after a failed commit
  */
 #ifndef NEXUS_ORCHESTRATOR_RUN_INTERNAL_H
@@ -61,9 +63,14 @@ struct run {
     bool has_path;
 
     struct prompt_message *messages; /* on arena: the whole conversation so far */
+    struct context_item *items;      /* their labels, place by place */
     size_t message_count, message_capacity;
+    bool has_instructions; /* the first message is the agent's own: instructions and file_list */
+    bool is_history_cut;   /* older messages of the session are not in memory */
+    str file_list;         /* what of it names the session's files */
     struct tool_spec *offered; /* tools the policy may allow, and the client's */
     size_t offered_count;
+    bool is_offer_searched; /* there are more tools than are offered: `tool_search` is there */
     struct tool_spec *client_tools; /* what the caller runs itself */
     size_t client_tool_count;
     bool is_degraded; /* an answer was cut by the budget */
@@ -90,6 +97,20 @@ str run_prompt_error_content(struct arena *arena, const struct error *e);
 void run_message_row(struct record *row, struct run *run, uuid id, enum role role, str content,
                      int64_t tokens, str parts);
 
+/* ---- run_labels.c ---- */
+/* A message was added: it gets the label of its role. */
+void run_label_added(struct run *run);
+/* What is known of the newest message: its id, where it came from. */
+void run_label_last(struct run *run, str id, str source, struct label label);
+struct label run_label_context(const struct run *run);
+struct planned;
+/* What the model (and, of a guest's call, the guest) has seen; on the turn arena.  `of` may be NULL. */
+struct context_view run_label_view(struct run *run, const struct planned *of);
+/* A URL, or the tool and the file that it was called for. */
+str run_label_source(struct arena *arena, str tool, str arguments);
+str run_label_text(struct arena *arena, struct label label);     /* as a row keeps it */
+str run_label_metadata(struct arena *arena, struct label label); /* {"label": ...} */
+
 /* ---- run_model.c ---- */
 may_suspend bool run_model_step(struct run *run, struct error *e);
 /* At a resume: the attempt in flight is lost and settled at its reservation. */
@@ -102,7 +123,17 @@ may_suspend bool run_tools_recover(struct run *run, struct call *call, struct er
 may_suspend bool run_tools_check_awaited(struct run *run, bool *is_waiting, struct error *e);
 /* The run ends: calls that never ran are ended too, and their open approvals expire with them. */
 may_suspend bool run_tools_abandon(struct run *run, struct error *e);
+
+/* ---- run_offer.c ---- */
 may_suspend bool run_tools_offer(struct run *run, struct error *e); /* fills run->offered */
+/* The agent's tool of that name at the version and with the permissions that this run gets; NULL: none.  On the turn arena, or the
+   snapshot's own. */
+const struct tool *run_find_tool(struct run *run, str name);
+/* Is this the built-in by which a model of many tools finds others?  It answers {"query"} with [{name, description, input_schema}]. */
+bool run_is_tool_search(const struct run *run, str name);
+may_suspend bool run_tool_search(struct run *run, str arguments, str *output, struct error *e);
+/* Before a model call: of many tools those that fit the newest message. */
+may_suspend bool run_tools_refresh(struct run *run, struct error *e);
 
 /* ---- run_client_tools.c ---- */
 #define CLIENT_TOOL_VERSION S("client") /* of tool_calls rows of the client's tools */

@@ -9,6 +9,7 @@
 #include "base/ensure.h"
 #include "base/limits.h"
 #include "llm/guard.h"
+#include "orchestrator/answer_links.h"
 #include "orchestrator/run_answer_internal.h"
 #include "orchestrator/run_internal.h"
 
@@ -25,6 +26,8 @@ struct model_step {
     uuid reservation_id;
     int number, step;
     struct run_answer answer; /* gathered, on the turn arena */
+    struct answer_links links;
+    struct context_view view; /* what the model sees, where links are judged by it */
     struct guard_tally found; /* by the content filter */
     struct strbuf pending;    /* text not journaled yet */
     struct timer timer;       /* flushes `pending` */
@@ -240,13 +243,59 @@ static void add_text(struct model_step *a, str piece)
     }
 }
 
+static bool may_link(void *owner, str url)
+{
+    struct model_step *a = owner;
+    return containment_may_link(&a->run->settings->containment, &a->view, url);
+}
+
+/* Once something untrusted is in the context, addresses that nobody named do not go out alive. */
+static void watch_links(struct model_step *a)
+{
+    const struct containment *rules = &a->run->settings->containment;
+    if (rules->mode != CONTAINMENT_ENFORCE || rules->keeps_links ||
+        !run_label_context(a->run).is_untrusted)
+        return;
+    a->view = run_label_view(a->run, NULL);
+    a->links.may_link = may_link;
+    a->links.owner = a;
+}
+
+/* The text that may go out now.  Another kind of part, or an end, ends the word being written. */
+static str pass_links(struct model_step *a, const struct delta *delta)
+{
+    struct strbuf text;
+    size_t room = delta->text.len + a->links.held_bytes + 64;
+    if (!a->links.may_link)
+        return delta->kind == DELTA_TEXT ? delta->text : STR_NONE;
+    strbuf_init(&text, a->run->turn, 16 * room);
+    if (delta->kind == DELTA_TEXT)
+        answer_links_feed(&a->links, delta->text, &text);
+    if (delta->kind != DELTA_TEXT || delta->opaque.len > 0)
+        answer_links_end(&a->links, &text);
+    return strbuf_str(&text);
+}
+
+static bool take_text(struct model_step *a, const struct delta *delta, str text, struct error *e)
+{
+    struct delta piece = {.kind = DELTA_TEXT, .text = text};
+    if (delta->kind == DELTA_TEXT)
+        piece.opaque = delta->opaque;
+    if (!run_answer_add(&a->answer, &piece, e))
+        return false;
+    add_text(a, text);
+    return true;
+}
+
 static bool take_delta(struct model_step *a, const struct delta *delta, struct error *e)
 {
     a->output_bytes += (int64_t) delta->text.len;
-    if (!run_answer_add(&a->answer, delta, e))
+    str text = pass_links(a, delta);
+    if ((text.len > 0 || delta->kind == DELTA_TEXT) && !take_text(a, delta, text, e))
         return false;
-    if (delta->kind == DELTA_TEXT)
-        add_text(a, delta->text);
+    if (delta->kind != DELTA_TEXT && delta->kind != DELTA_END &&
+        !run_answer_add(&a->answer, delta, e))
+        return false;
     return a->post_failure.code == ERROR_OK || error_copy(e, &a->post_failure);
 }
 
@@ -364,6 +413,10 @@ static void journal_completed(struct model_step *a, const struct delta *end,
     json_put_bool(w, S("is_reported"), end->usage.is_reported);
     json_object_end(w);
     json_put_i64(w, S("latency_ms"), (context_now_ns(&run->shield) - a->started_ns) / 1000000);
+    json_key(w, S("label"));
+    label_write_json(w, run_label_context(run));
+    if (a->links.defused > 0) /* addresses of the answer that were made harmless */
+        json_put_i64(w, S("links_defused"), a->links.defused);
     json_key(w, S("tool_calls"));
     json_array_begin(w);
     for (size_t i = 0; i < a->answer.call_count; i++) {
@@ -399,11 +452,15 @@ static never_inline bool complete_attempt(struct model_step *a, const struct del
     struct usage usage = end->usage.is_reported ? end->usage : estimate(a);
     uuid message_id = uuid_new(run->o->parts.clock, run->o->parts.random);
     journal_completed(a, end, &usage, message_id, ids);
-    run_message_row(journal_row(&run->journal, WRITE_INSERT, TABLE_MESSAGES), run, message_id,
-                    ROLE_ASSISTANT, run_answer_text(&a->answer), usage.output_tokens, parts);
+    struct record *row = journal_row(&run->journal, WRITE_INSERT, TABLE_MESSAGES);
+    run_message_row(row, run, message_id, ROLE_ASSISTANT, run_answer_text(&a->answer),
+                    usage.output_tokens, parts);
+    record_set_text(row, MESSAGES_METADATA, run_label_metadata(run->turn, run_label_context(run)));
     settle(a, usage, end->usage.is_reported ? "reported" : "estimated");
     count_call(a, &usage, S("ok"));
     run_prompt_add(run, run_answer_message(&a->answer, run->arena));
+    run_label_last(run, uuid_str(run->turn, message_id), S("assistant"),
+                   run->items[run->message_count - 1].label);
     return true;
 }
 
@@ -460,6 +517,7 @@ static void start_attempt(struct model_step *a, struct run *run)
         .temperature = -1,
     };
     run_answer_init(&a->answer, run->turn);
+    watch_links(a);
     strbuf_init(&a->pending, run->turn, MESSAGE_BYTES_MAX);
     a->input_bound = prompt_input_tokens_bound(&a->prompt);
 }

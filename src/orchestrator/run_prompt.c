@@ -27,12 +27,16 @@ void run_prompt_add(struct run *run, struct prompt_message message)
 {
     if (run->message_count == run->message_capacity) {
         size_t capacity = run->message_capacity ? run->message_capacity * 2 : 16;
+        run->items =
+            arena_grow(run->arena, run->message_capacity ? run->items : NULL,
+                       run->message_capacity * sizeof *run->items, capacity * sizeof *run->items);
         run->messages =
             arena_grow(run->arena, run->messages, run->message_capacity * sizeof message,
                        capacity * sizeof message);
         run->message_capacity = capacity;
     }
     run->messages[run->message_count++] = message;
+    run_label_added(run);
 }
 
 static struct prompt_message one_part(struct arena *arena, enum role role, struct part part)
@@ -103,8 +107,8 @@ static never_inline bool read_user_parts(struct run *run, str role, const struct
 }
 
 /* The result of one call as its row tells it; calls without an end are told as such, so that pairs stay whole. */
-static never_inline void add_result_of_row(struct run *run, str call_id, str name,
-                                           const struct record *row)
+static never_inline void add_text_of_row(struct run *run, str call_id, str name,
+                                         const struct record *row)
 {
     str status = row ? record_text(row, TOOL_CALLS_STATUS) : S("unknown");
     str content;
@@ -129,6 +133,16 @@ static never_inline void add_result_of_row(struct run *run, str call_id, str nam
     run_prompt_add(run,
                    run_prompt_tool_result(run->arena, call_id, name,
                                           run_prompt_error_content(run->arena, &failure), true));
+}
+
+static void add_result_of_row(struct run *run, str call_id, str name, const struct record *row)
+{
+    add_text_of_row(run, call_id, name, row);
+    if (!row)
+        return;
+    run_label_last(run, uuid_str(run->turn, record_uuid(row, TOOL_CALLS_ID)),
+                   run_label_source(run->turn, name, record_text(row, TOOL_CALLS_INPUT)),
+                   label_read_text(run->turn, record_text(row, TOOL_CALLS_LABEL), LABEL_TOOL));
 }
 
 static never_inline bool add_results(struct run *run, const struct json *calls, bool is_last_answer,
@@ -156,6 +170,23 @@ static never_inline bool add_results(struct run *run, const struct json *calls, 
     return true;
 }
 
+/* An answer of ours covers all that it was made from, also what is not in memory any more; of one that a caller brought nothing is
+   known. */
+static void label_answer(struct run *run, const struct record *row, bool is_from_client)
+{
+    const struct json *metadata = NULL;
+    struct label label = run->items[run->message_count - 1].label;
+    bool is_read = record_has(row, MESSAGES_METADATA) &&
+                   json_parse(run->turn, record_text(row, MESSAGES_METADATA),
+                              (struct json_limits){0}, &metadata, NULL) &&
+                   json_get(metadata, S("label"));
+    if (is_from_client || (run->is_history_cut && !is_read))
+        label = label_unknown(LABEL_AGENT);
+    else if (is_read)
+        label = label_join(label, label_read_json(json_get(metadata, S("label"))));
+    run_label_last(run, uuid_str(run->turn, record_uuid(row, MESSAGES_ID)), S("assistant"), label);
+}
+
 static bool add_row(struct run *run, const struct record *row, struct error *e)
 {
     enum role role;
@@ -169,10 +200,11 @@ static bool add_row(struct run *run, const struct record *row, struct error *e)
         return false;
     const struct json *parts = json_get(extra, S("content"));
     if (role == ROLE_ASSISTANT) {
+        bool is_from_client = json_bool_or(extra, S("from_client"), false);
         run_prompt_add(run, run_answer_read(run->arena, content, extra));
+        label_answer(run, row, is_from_client);
         bool is_last = uuid_equal(record_uuid(row, MESSAGES_ID), run->state.answer_id);
-        return json_bool_or(extra, S("from_client"), false) ||
-               add_results(run, json_get(extra, S("tool_calls")), is_last, e);
+        return is_from_client || add_results(run, json_get(extra, S("tool_calls")), is_last, e);
     }
     if (role == ROLE_TOOL) {
         run_prompt_add(
@@ -230,6 +262,8 @@ static never_inline bool add_system(struct run *run, struct error *e)
                                   ? record_text(file, SESSION_FILES_CONTENT_TYPE)
                                   : S("application/octet-stream")));
     }
+    run->has_instructions = text.len > 0;
+    run->file_list = str_from(strbuf_str(&text), run->agent->instructions.len);
     if (text.len > 0)
         run_prompt_add(run, one_part(run->arena, ROLE_SYSTEM,
                                      (struct part){.kind = PART_TEXT, .text = strbuf_str(&text)}));
@@ -243,6 +277,7 @@ bool run_prompt_load(struct run *run, struct error *e)
     size_t count;
     if (!add_system(run, e) || !load_rows(run, rows, &count, e))
         return false;
+    run->is_history_cut = count == RUN_HISTORY_MESSAGES_MAX;
     /* A conversation that was cut must not begin with a tool's answer to a question that is no longer there. */
     while (count > 0 && count == RUN_HISTORY_MESSAGES_MAX &&
            str_equal(record_text(&rows[count - 1], MESSAGES_ROLE), S("tool")))

@@ -39,6 +39,9 @@ struct call *run_state_call(const struct run_state *state, uuid id)
     for (size_t i = 0; i < state->call_count; i++)
         if (uuid_equal(state->calls[i].id, id))
             return &state->calls[i];
+    for (size_t i = 0; i < state->nested_count; i++)
+        if (uuid_equal(state->nested[i]->id, id))
+            return state->nested[i];
     return NULL;
 }
 
@@ -169,8 +172,10 @@ static bool apply_budget_reserved(const struct reader *r)
         return broken(r, "the reservation exists already");
     if (!read_cost(r, "amount", &reservation.amount))
         return false;
-    reservation.is_model = str_equal(json_str_or(r->event->data, S("for"), STR_NONE), S("model"));
-    if (!reservation.is_model) {
+    str purpose = json_str_or(r->event->data, S("for"), STR_NONE);
+    reservation.is_model = str_equal(purpose, S("model"));
+    bool is_guests = str_equal(purpose, S("guest")); /* its call begins with its intent */
+    if (!reservation.is_model && !is_guests) {
         struct call *call = NULL;
         if (!read_call(r, &call))
             return false;
@@ -207,12 +212,20 @@ static bool apply_budget_settled(const struct reader *r)
     return true;
 }
 
+static struct call *find_nested_intended(const struct run_state *state)
+{
+    for (size_t i = 0; i < state->nested_count; i++)
+        if (state->nested[i]->state == CALL_INTENDED)
+            return state->nested[i];
+    return NULL;
+}
+
 static bool has_open_call(const struct run_state *state)
 {
     for (size_t i = 0; i < state->call_count; i++)
         if (state->calls[i].state != CALL_DONE)
             return true;
-    return false;
+    return find_nested_intended(state) != NULL;
 }
 
 static bool apply_model_requested(const struct reader *r)
@@ -287,6 +300,7 @@ static bool apply_model_completed(const struct reader *r)
     state->answer_id = answer_id;
     state->calls = calls;
     state->call_count = call_count;
+    state->nested_count = 0;
     state->model_in_flight = false;
     state->failed_in_a_row = 0;
     state->step++;
@@ -316,9 +330,57 @@ static bool apply_tool_requested(const struct reader *r)
     return true;
 }
 
+static void add_nested(struct run_state *state, struct call *call)
+{
+    if (state->nested_count == state->nested_capacity) {
+        size_t capacity = state->nested_capacity ? state->nested_capacity * 2 : 8;
+        state->nested =
+            arena_grow(state->arena, state->nested, state->nested_capacity * sizeof *state->nested,
+                       capacity * sizeof *state->nested);
+        state->nested_capacity = capacity;
+    }
+    state->nested[state->nested_count++] = call;
+}
+
+/* A guest makes a call: its first event is its intent. */
+static bool apply_nested_intended(const struct reader *r)
+{
+    struct run_state *state = r->state;
+    uuid id, parent_id, reservation_id;
+    if (!read_id(r, "tool_call_id", &id) || !read_id(r, "parent_id", &parent_id) ||
+        !read_id(r, "reservation_id", &reservation_id))
+        return false;
+    struct open_reservation *reservation = run_state_reservation(state, reservation_id);
+    if (!reservation || reservation->is_model || !uuid_is_none(reservation->tool_call_id))
+        return broken(r, "it has no reservation of its own");
+    struct call *parent = run_state_call(state, parent_id);
+    if (!parent || parent->state != CALL_INTENDED || parent->parent)
+        return broken(r, "the call that makes it is not running");
+    if (run_state_call(state, id))
+        return broken(r, "there is a tool call of this id");
+    if (state->nested_count >= RUN_NESTED_CALLS_MAX)
+        return broken(r, "too many calls were made by guests");
+    struct call *call = ARENA_NEW(state->arena, struct call);
+    *call = (struct call){.id = id,
+                          .name = read_text(r, "name"),
+                          .state = CALL_INTENDED,
+                          .attempts = 1,
+                          .effect_key = read_text(r, "effect_key"),
+                          .reservation_id = reservation_id,
+                          .parent = parent};
+    reservation->tool_call_id = id;
+    if (json_bool_or(r->event->data, S("has_effect"), true))
+        parent->has_nested_effects = true;
+    add_nested(state, call);
+    state->tool_calls_total++;
+    return true;
+}
+
 static bool apply_tool_intended(const struct reader *r)
 {
     struct call *call = NULL;
+    if (json_get(r->event->data, S("parent_id")))
+        return apply_nested_intended(r);
     if (!read_call(r, &call))
         return false;
     int64_t attempt = json_i64_or(r->event->data, S("attempt"), 1);
@@ -360,6 +422,7 @@ static bool apply_approval_requested(const struct reader *r)
         return broken(r, "the tool call is past its decision");
     call->approval_id = approval_id;
     call->state = CALL_AWAITING;
+    r->state->approvals_asked++;
     return true;
 }
 
@@ -442,7 +505,9 @@ struct run_command run_state_next(const struct run_state *state)
         return (struct run_command){.kind = RUN_DO_NOTHING};
     if (state->model_in_flight)
         return (struct run_command){.kind = RUN_DO_LOSE_ATTEMPT};
-    struct call *call = find_call(state, CALL_INTENDED);
+    struct call *call = find_nested_intended(state); /* before the call that made it */
+    if (!call)
+        call = find_call(state, CALL_INTENDED);
     if (call)
         return (struct run_command){.kind = RUN_DO_RECOVER_CALL, .call = call};
     if (state->is_cancelling)

@@ -9,6 +9,7 @@
  *
  * Rules the fold keeps (a violation is REASON_CORRUPT, the event changes nothing):
  *   seq rises by one; nothing after a final event; one model attempt in flight at most; attempts rise;
+ *   a call made by a guest is intended while its parent is, and done before it;
  *   a tool call is intended only after its model.completed and not twice for one attempt; it completes once;
  *   no model call is made before the last answer's tool calls are done;
  *   a reservation is settled at most once; a tool call has one open reservation at most; no amount is negative.
@@ -43,7 +44,9 @@ struct call {
     str approver;
     uuid reservation_id;
     str effect_key;
-    str status; /* of tool.completed: succeeded, failed, denied, unknown */
+    str status;              /* of tool.completed: succeeded, failed, denied, unknown */
+    struct call *parent;     /* the call whose guest made this one; NULL: the model's */
+    bool has_nested_effects; /* its guest made calls that must not happen twice: never repeat it */
 };
 struct open_reservation {
     uuid id;
@@ -70,7 +73,10 @@ struct run_state {
     str finish;
     struct call *calls; /* of the last step, in the model's order */
     size_t call_count;
+    struct call **nested; /* calls that guests of these made; they never move */
+    size_t nested_count, nested_capacity;
     int64_t tool_calls_total;
+    int64_t approvals_asked;
     struct open_reservation *reservations;
     size_t reservation_count, reservation_capacity;
     cost spent; /* sum of settlements */

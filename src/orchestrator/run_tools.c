@@ -10,81 +10,11 @@
 #include "base/ensure.h"
 #include "base/fault.h"
 #include "base/limits.h"
-#include "orchestrator/run_internal.h"
-
-struct planned {
-    struct run *run;
-    struct call *call;
-    const struct tool *tool;
-    str arguments;
-    uuid reservation_id;
-    cost reserved;
-    /* while it runs, and after */
-    struct condition *changed;
-    struct tool_result result;
-    struct error failure;
-    int64_t started_ns;
-    bool is_running, is_done, is_settled;
-};
+#include "orchestrator/run_tools_internal.h"
 
 static str id_text(struct run *run, uuid id)
 {
     return uuid_str(run->turn, id);
-}
-
-/* ---- which tools there are ---- */
-
-static bool agent_has_tool(const struct agent_definition *agent, const struct tool *tool)
-{
-    for (size_t i = 0; i < agent->tool_count; i++) {
-        str name, range;
-        if (str_equal(agent->tools[i], S("*")))
-            return true;
-        str_cut(agent->tools[i], '@', &name, &range);
-        if (str_equal(name, tool->name) &&
-            (str_is_empty(range) || semver_satisfies(tool->version, range)))
-            return true;
-    }
-    return false;
-}
-
-static const struct tool *find_tool(struct run *run, str name)
-{
-    for (size_t i = 0; i < registry_count(run->tools); i++) {
-        const struct tool *tool = registry_at(run->tools, i);
-        if (str_equal(tool->name, name) && agent_has_tool(run->agent, tool))
-            return tool; /* by name, newest first */
-    }
-    return NULL;
-}
-
-bool run_tools_offer(struct run *run, struct error *e)
-{
-    size_t count = registry_count(run->tools);
-    if (!run_client_tools_offer(run, e))
-        return false;
-    run->offered = ARENA_ARRAY(run->arena, struct tool_spec, count + run->client_tool_count);
-    run->offered_count = 0;
-    for (size_t i = 0; i < run->client_tool_count; i++)
-        run->offered[run->offered_count++] = run->client_tools[i];
-    for (size_t i = 0; i < count; i++) {
-        const struct tool *tool = registry_at(run->tools, i);
-        if (find_tool(run, tool->name) != tool || run_has_client_tool(run, tool->name))
-            continue;
-        struct policy_decision decision;
-        run_decide(run, &run->shield,
-                   &(struct policy_input){.action = S("tool.call"),
-                                          .resource = tool->name,
-                                          .tool_name = tool->name,
-                                          .tool_version = tool->version,
-                                          .tool_category = tool->category},
-                   &decision);
-        if (decision.verdict == POLICY_DENY)
-            continue;
-        run->offered[run->offered_count++] = (struct tool_spec){
-            .name = tool->name, .description = tool->description, .parameters = tool->input_schema};
-    }
-    return true;
 }
 
 /* The arguments of a call: the k-th tool call of the newest answer. */
@@ -114,6 +44,13 @@ static void journal_tool_completed(struct planned *p, const char *status)
     json_put_str(w, S("status"), str_from_cstr(status));
     json_put_i64(w, S("latency_ms"), p->result.latency_ms);
     json_put_i64(w, S("fuel"), p->result.fuel);
+    p->label = run_label_of_result(p);
+    json_key(w, S("label"));
+    label_write_json(w, p->label);
+    if (payload_is_found(&p->payloads)) {
+        json_key(w, S("payloads"));
+        payload_write_json(w, &p->payloads);
+    }
     if (p->failure.code != ERROR_OK) {
         json_put_str(w, S("error"), str_from_cstr(error_problem(p->failure.reason)));
         json_put_str(w, S("message"), str_from_cstr(p->failure.message));
@@ -125,9 +62,13 @@ static void add_result_message(struct planned *p)
 {
     struct run *run = p->run;
     bool is_error = p->failure.code != ERROR_OK;
+    if (p->call->parent)
+        return; /* its guest has the answer */
     str content = is_error ? run_prompt_error_content(run->turn, &p->failure) : p->result.output;
     run_prompt_add(run, run_prompt_tool_result(run->arena, p->call->call_id, p->call->name, content,
                                                is_error));
+    run_label_last(run, id_text(run, p->call->id),
+                   run_label_source(run->turn, p->call->name, p->arguments), p->label);
 }
 
 static void write_call_row(struct planned *p, enum write_op op, str status)
@@ -157,6 +98,7 @@ static void update_call_row(struct planned *p, str status)
     record_set_text(row, TOOL_CALLS_STATUS, status);
     record_set_integer(row, TOOL_CALLS_LATENCY_MS, p->result.latency_ms);
     record_set_integer(row, TOOL_CALLS_FUEL, p->result.fuel);
+    record_set_text(row, TOOL_CALLS_LABEL, run_label_text(run->turn, p->label));
     if (p->failure.code == ERROR_OK)
         record_set_text(row, TOOL_CALLS_OUTPUT, p->result.output);
     else
@@ -183,6 +125,7 @@ static void end_unrun(struct planned *p, const char *status, bool has_row)
         struct record *row = &p->run->journal.batch.writes[p->run->journal.batch.count - 1].record;
         record_set_text(row, TOOL_CALLS_ERROR_MESSAGE,
                         str_copy(p->run->turn, str_from_cstr(p->failure.message)));
+        record_set_text(row, TOOL_CALLS_LABEL, run_label_text(p->run->turn, p->label));
     }
     add_result_message(p);
     count_call(p, status);
@@ -216,8 +159,13 @@ static cost used_by(const struct planned *p)
    writer's is not. */
 static str effect_key(struct run *run, const struct planned *p)
 {
+    /* A guest's call: its place among the guest's calls, so that a repeated guest makes the same ones. */
+    str which = p->parent
+                    ? str_printf(run->turn, STR_FMT "/%d", STR_ARG(p->parent->call->effect_key),
+                                 p->parent->nested_count)
+                    : id_text(run, p->call->id);
     str content = str_printf(run->turn, STR_FMT "|" STR_FMT "|" STR_FMT "|" STR_FMT,
-                             STR_ARG(id_text(run, run->run_id)), STR_ARG(id_text(run, p->call->id)),
+                             STR_ARG(id_text(run, run->run_id)), STR_ARG(which),
                              STR_ARG(p->tool->name), STR_ARG(p->arguments));
     return digest_hex(run->arena, digest_sha256(content));
 }
@@ -225,6 +173,11 @@ static str effect_key(struct run *run, const struct planned *p)
 static void plan_failed(struct planned *p, bool has_row)
 {
     const char *status = p->failure.code == ERROR_DENIED ? "denied" : "failed";
+    if (p->parent) {
+        p->is_done = p->is_settled = true; /* the guest hears it; what was decided is journaled */
+        count_call(p, status);
+        return;
+    }
     end_unrun(p, status, has_row);
 }
 
@@ -288,7 +241,13 @@ static void journal_intent(struct planned *p, bool has_row)
     json_put_i64(w, S("epoch"), run->journal.epoch);
     json_put_str(w, S("reservation_id"), id_text(run, p->reservation_id));
     json_put_i64(w, S("attempt"), p->call->attempts + 1);
+    if (p->parent) {
+        json_put_str(w, S("parent_id"), id_text(run, p->parent->call->id));
+        json_put_bool(w, S("has_effect"), tool_has_effect(p->tool));
+    }
     journal_close_event(&run->journal);
+    if (p->parent && run_state_call(&run->state, p->call->id))
+        p->call = run_state_call(&run->state, p->call->id); /* the fold has it now */
     if (!has_row) {
         write_call_row(p, WRITE_INSERT, S("running"));
         return;
@@ -307,7 +266,8 @@ static bool reserve_call(struct planned *p)
     if (remaining.time_ms != COST_UNLIMITED && remaining.time_ms < time_ms)
         time_ms = remaining.time_ms > 0 ? remaining.time_ms : 1;
     p->reserved = (cost){.tool_calls = 1, .time_ms = time_ms};
-    return run_reserve(run, "tool", p->call->id, p->reserved, &p->reservation_id, &p->failure);
+    return run_reserve(run, p->parent ? "guest" : "tool", p->call->id, p->reserved,
+                       &p->reservation_id, &p->failure);
 }
 
 /* The caller runs it: journaled as asked for, and then it waits. */
@@ -350,17 +310,40 @@ static void plan_client_call(struct planned *p)
     p->is_done = p->is_settled = true; /* not of this turn any more */
 }
 
+/* The registry answers at once: nothing is run, nothing is spent. */
+static void plan_tool_search(struct planned *p)
+{
+    struct run *run = p->run;
+    if (!run_tool_search(run, p->arguments, &p->result.output, &p->failure)) {
+        plan_failed(p, false);
+        return;
+    }
+    journal_tool_completed(p, "succeeded");
+    write_call_row(p, WRITE_INSERT, S("succeeded"));
+    struct record *row = &run->journal.batch.writes[run->journal.batch.count - 1].record;
+    record_set_text(row, TOOL_CALLS_OUTPUT, p->result.output);
+    record_set_text(row, TOOL_CALLS_LABEL, run_label_text(run->turn, p->label));
+    add_result_message(p);
+    count_call(p, "succeeded");
+    p->is_done = p->is_settled = true;
+}
+
 /* Decides one call: afterwards it is done, waits for approval or its client, or stands as an intent in the pending batch. */
-static void plan_call(struct planned *p)
+void run_tools_plan(struct planned *p)
 {
     struct run *run = p->run;
     bool has_row = p->call->state == CALL_APPROVED; /* made when the approval was requested */
-    p->arguments = arguments_of(run, p->call);
-    if (run_has_client_tool(run, p->call->name)) {
+    if (!p->parent)
+        p->arguments = arguments_of(run, p->call);
+    if (!p->parent && run_has_client_tool(run, p->call->name)) {
         plan_client_call(p);
         return;
     }
-    p->tool = find_tool(run, p->call->name);
+    if (!p->parent && run_is_tool_search(run, p->call->name)) {
+        plan_tool_search(p);
+        return;
+    }
+    p->tool = run_find_tool(run, p->call->name);
     if (!p->tool) {
         error_set(&p->failure, REASON_NOT_FOUND,
                   "there is no tool \"" STR_FMT "\" for this agent; use one of the tools offered",
@@ -387,6 +370,16 @@ static void plan_call(struct planned *p)
     struct policy_decision decision;
     run_decide(run, &run->shield, &input, &decision);
     run_journal_decision(run, &input, &decision, p->call->id);
+    if (decision.verdict != POLICY_DENY)
+        run_contain(p, &decision);
+    if (decision.verdict == POLICY_NEEDS_APPROVAL && p->parent) {
+        error_set(&p->failure, REASON_NEEDS_APPROVAL,
+                  "tool \"" STR_FMT "\" needs an approval, which a tool cannot wait for; call it "
+                  "directly: " STR_FMT,
+                  STR_ARG(p->tool->name), STR_ARG(decision.reason));
+        plan_failed(p, has_row);
+        return;
+    }
     if (decision.verdict == POLICY_NEEDS_APPROVAL && !has_row) {
         request_approval(p, &decision);
         return;
@@ -409,10 +402,10 @@ static void plan_call(struct planned *p)
 
 /* ---- running ---- */
 
-static void run_call(struct context *ctx, void *argument)
+void run_tools_execute(struct planned *p, struct context *ctx)
 {
-    struct planned *p = argument;
     struct run *run = p->run;
+    struct tool_calls calls = run_nested_calls(p);
     struct context call;
     struct session_files files = {run->o, run->tenant_id, run->session_id};
     struct tool_files door = session_files_of(&files);
@@ -434,7 +427,11 @@ static void run_call(struct context *ctx, void *argument)
         .files = &door,
         .file_names = names,
         .file_name_count = rows.count,
+        .calls = &calls,
+        .role = run->principal.role,
     };
+    p->has_begun = true;
+    p->file_count = rows.count;
     if (ok)
         ok = executor_execute(run->o->parts.executor, &call, &request, &p->result, &p->failure);
     if (ok)
@@ -442,26 +439,36 @@ static void run_call(struct context *ctx, void *argument)
             str_copy(run->turn, p->result.output); /* the child's arena goes with it */
     if (ok && !run_guard_output(run, &call, &p->result.output, &p->failure))
         p->result.output = STR_NONE;
+    if (p->failure.code == ERROR_OK)
+        run_label_reveal(p);
     p->result.log = STR_NONE;
     context_deinit(&call);
+    p->label =
+        run_label_of_result(p); /* a guest's calls are looked at before this one is settled */
     p->is_running = false;
     p->is_done = true;
-    condition_broadcast(p->changed);
+    condition_broadcast(&p->step->changed);
+}
+
+static void run_call(struct context *ctx, void *argument)
+{
+    run_tools_execute(argument, ctx);
 }
 
 /* May the effect have happened although the call failed?  A limit, a cancel or a lost node say nothing about the other side. */
 static bool is_effect_unknown(const struct planned *p)
 {
-    if (p->failure.code == ERROR_OK || !tool_has_effect(p->tool))
+    if (p->failure.code == ERROR_OK || !p->has_begun || !tool_has_effect(p->tool))
         return false;
     return p->failure.code == ERROR_CANCELLED || p->failure.code == ERROR_TIMEOUT ||
-           p->failure.reason == REASON_TIME_LIMIT;
+           p->failure.reason == REASON_TIME_LIMIT || p->failure.reason == REASON_OUTCOME_UNKNOWN;
 }
 
-static void settle_finished(struct planned *planned, size_t count)
+/* A guest's calls stand behind it and are settled before it. */
+static void settle_finished(struct tool_step *step)
 {
-    for (size_t i = 0; i < count; i++) {
-        struct planned *p = &planned[i];
+    for (size_t i = step->count; i > 0; i--) {
+        struct planned *p = step->items[i - 1];
         if (!p->is_done || p->is_settled)
             continue;
         const char *status = p->failure.code == ERROR_OK ? "succeeded"
@@ -471,49 +478,53 @@ static void settle_finished(struct planned *planned, size_t count)
     }
 }
 
-static size_t count_running(const struct planned *planned, size_t count)
+static size_t count_running(const struct tool_step *step)
 {
     size_t running = 0;
-    for (size_t i = 0; i < count; i++)
-        running += planned[i].is_running;
+    for (size_t i = 0; i < step->count; i++)
+        running += step->items[i]->is_running;
     return running;
 }
 
-static bool has_news(const struct planned *planned, size_t count)
+static bool has_news(const struct tool_step *step)
 {
-    for (size_t i = 0; i < count; i++)
-        if (planned[i].is_done && !planned[i].is_settled)
+    for (size_t i = 0; i < step->count; i++)
+        if (step->items[i]->is_done && !step->items[i]->is_settled)
             return true;
-    return false;
+    return run_nested_is_asked(step);
 }
 
-/* Starts what stands as an intent and journals each end as it comes; joins all before it returns. */
-static bool run_intended(struct run *run, struct planned *planned, size_t count, struct error *e)
+static void start_calls(struct tool_step *step, struct group *group)
 {
-    struct condition changed;
-    struct group group;
-    bool ok = true;
-    condition_init(&changed);
-    group_init(&group, &run->ctx);
-    for (size_t i = 0; i < count; i++) {
-        struct planned *p = &planned[i];
+    for (size_t i = 0; i < step->count; i++) {
+        struct planned *p = step->items[i];
         if (p->is_done)
             continue;
-        p->changed = &changed;
         p->is_running = true;
-        if (group_start(&group, "tool", run_call, p, &p->failure))
+        if (group_start(group, "tool", run_call, p, &p->failure))
             continue;
         p->is_running = false;
         p->is_done = true;
     }
-    while (ok && count_running(planned, count) > 0) {
-        settle_finished(planned, count);
+}
+
+/* Starts what stands as an intent and journals each end as it comes, and what guests ask for; joins all before it returns. */
+static bool run_intended(struct run *run, struct tool_step *step, struct error *e)
+{
+    struct group group;
+    bool ok = true;
+    group_init(&group, &run->ctx);
+    start_calls(step, &group);
+    while (ok && count_running(step) > 0) {
+        run_nested_plan(step);
+        settle_finished(step);
         ok = run_flush(run, "tool_completed", e);
+        if (ok)
+            run_nested_release(step);
         struct error never;
-        if (!ok ||
-            has_news(planned, count)) /* ended during the flush: nobody wakes us for it again */
+        if (!ok || has_news(step)) /* came during the flush: nobody wakes us for it again */
             continue;
-        if (count_running(planned, count) > 0 && !condition_wait(&changed, &run->shield, &never))
+        if (count_running(step) > 0 && !condition_wait(&step->changed, &run->shield, &never))
             unreachable_state(); /* the shield has neither deadline nor cancel */
     }
     if (!ok)
@@ -521,28 +532,44 @@ static bool run_intended(struct run *run, struct planned *planned, size_t count,
     group_wait(&group);
     if (!ok)
         return false;
-    settle_finished(planned, count);
+    settle_finished(step);
     return true; /* the last results travel with the next append */
+}
+
+static struct tool_step *begin_step(struct run *run)
+{
+    struct tool_step *step = ARENA_NEW(run->turn, struct tool_step);
+    step->count = 0;
+    condition_init(&step->changed);
+    condition_init(&step->decided);
+    return step;
+}
+
+static struct planned *add_planned(struct tool_step *step, struct run *run, struct call *call)
+{
+    struct planned *p = ARENA_NEW(run->turn, struct planned);
+    *p = (struct planned){.run = run, .step = step, .call = call};
+    step->items[step->count++] = p;
+    return p;
 }
 
 bool run_tools_step(struct run *run, struct error *e)
 {
-    struct planned *planned = ARENA_ARRAY(run->turn, struct planned, run->state.call_count);
-    size_t count = 0;
+    struct tool_step *step = begin_step(run);
     for (size_t i = 0; i < run->state.call_count; i++) {
         struct call *call = &run->state.calls[i];
-        if (call->state != CALL_REQUESTED && call->state != CALL_APPROVED)
-            continue;
-        planned[count] = (struct planned){.run = run, .call = call};
-        plan_call(&planned[count++]);
+        if (call->state == CALL_REQUESTED || call->state == CALL_APPROVED)
+            run_tools_plan(add_planned(step, run, call));
     }
-    return run_flush(run, "tool_intent", e) && run_intended(run, planned, count, e);
+    return run_flush(run, "tool_intent", e) && run_intended(run, step, e);
 }
 
 /* ---- after a crash ---- */
 
-static bool may_repeat(const struct tool *tool)
+static bool may_repeat(const struct call *call, const struct tool *tool)
 {
+    if (call->has_nested_effects)
+        return false;
     if (FAULT(
             "plant.double-effect")) /* a bug put in on purpose: it repeats what may have happened */
         return tool != NULL;
@@ -551,24 +578,27 @@ static bool may_repeat(const struct tool *tool)
 
 bool run_tools_recover(struct run *run, struct call *call, struct error *e)
 {
-    struct planned *p = ARENA_NEW(run->turn, struct planned);
-    *p = (struct planned){.run = run, .call = call, .reservation_id = call->reservation_id};
-    p->tool = find_tool(run, call->name);
-    p->arguments = arguments_of(run, call);
+    struct tool_step *step = begin_step(run);
+    struct planned *p = add_planned(step, run, call);
+    p->reservation_id = call->reservation_id;
+    p->tool = run_find_tool(run, call->name);
+    p->arguments = call->parent ? S("{}") : arguments_of(run, call);
+    p->arguments_label = run_label_context(run);
     struct open_reservation *open = run_state_reservation(&run->state, call->reservation_id);
     if (!open)
         return error_set(e, REASON_CORRUPT, "the tool call in flight has no open reservation");
     p->reserved = open->amount;
-    if (!may_repeat(p->tool) || run->is_cancel_asked) {
+    if (call->parent || !may_repeat(call, p->tool) || run->is_cancel_asked) {
         error_set(&p->failure, REASON_UNAVAILABLE,
                   "the node stopped while \"" STR_FMT
                   "\" was running: whether it happened is not known; look before you repeat it",
                   STR_ARG(call->name));
-        end_run(p, "unknown", "reserved", p->reserved);
+        bool is_harmless = p->tool && !tool_has_effect(p->tool) && !call->has_nested_effects;
+        end_run(p, is_harmless ? "failed" : "unknown", "reserved", p->reserved);
         return true;
     }
     journal_intent(p, true);
-    return run_flush(run, "tool_intent", e) && run_intended(run, p, 1, e);
+    return run_flush(run, "tool_intent", e) && run_intended(run, step, e);
 }
 
 /* ---- approvals ---- */
@@ -590,7 +620,7 @@ static bool digest_still_fits(struct run *run, const struct call *call, const st
                               struct error *failure)
 {
     str subject, digest_text;
-    const struct tool *tool = find_tool(run, call->name);
+    const struct tool *tool = run_find_tool(run, call->name);
     if (!tool)
         return error_set(failure, REASON_STALE_DIGEST, "the approved tool is no longer there");
     if (!approval_digest(run->turn,
@@ -610,7 +640,7 @@ static bool end_refused(struct run *run, struct call *call, const char *decision
 {
     struct planned p = {.run = run,
                         .call = call,
-                        .tool = find_tool(run, call->name),
+                        .tool = run_find_tool(run, call->name),
                         .arguments = arguments_of(run, call)};
     str approver = record_text(row, APPROVALS_APPROVER),
         reason = record_text(row, APPROVALS_REASON);
@@ -665,15 +695,16 @@ static bool check_client(struct run *run, struct call *call, bool *has_come, str
                             e))
         return false;
     run_guard_content(run, &content, &is_error);
-    struct planned p = {.run = run, .call = call};
+    struct planned *p = ARENA_NEW(run->turn, struct planned);
+    *p = (struct planned){.run = run, .call = call};
     const char *status = is_error ? "failed" : "succeeded";
     int64_t now_us = clock_unix_us(run->o->parts.clock);
-    p.result.latency_ms = (now_us - record_integer(&row, TOOL_CALLS_CREATED_AT)) / 1000;
-    journal_tool_completed(&p, status);
+    p->result.latency_ms = (now_us - record_integer(&row, TOOL_CALLS_CREATED_AT)) / 1000;
+    journal_tool_completed(p, status);
     struct record *update = journal_row(&run->journal, WRITE_UPDATE, TABLE_TOOL_CALLS);
     record_set_uuid(update, TOOL_CALLS_ID, call->id);
     record_set_text(update, TOOL_CALLS_STATUS, str_from_cstr(status));
-    record_set_integer(update, TOOL_CALLS_LATENCY_MS, p.result.latency_ms);
+    record_set_integer(update, TOOL_CALLS_LATENCY_MS, p->result.latency_ms);
     run_prompt_add(
         run, run_prompt_tool_result(run->arena, call->call_id, call->name, content, is_error));
     return true;
@@ -726,7 +757,7 @@ bool run_tools_abandon(struct run *run, struct error *e)
             return false;
         struct planned p = {.run = run,
                             .call = call,
-                            .tool = find_tool(run, call->name),
+                            .tool = run_find_tool(run, call->name),
                             .arguments = arguments_of(run, call)};
         error_set(&p.failure, REASON_CANCELLED, "the run ended before the call was made");
         end_unrun(&p, "failed", has_row);

@@ -3,6 +3,7 @@
  *
  * Names are the callers', paths are ours: a name never becomes part of a path.  An upload is written to a fresh path and becomes visible
  * with its row, so a reader sees the old bytes or the new ones, whole; the replaced file is removed after the commit.
+ * What tools wrote is beside them (session_workspace.c): listed, downloaded and deleted in the same way.
  * All file work runs on the blocking pool.
  */
 #include "base/arena.h"
@@ -89,7 +90,8 @@ bool file_list(struct orchestrator *o, struct context *ctx, const struct princip
 {
     struct record session;
     return session_get(o, ctx, principal, session_id, &session, e) &&
-           session_file_rows(o, ctx, principal->tenant_id, session_id, out, e);
+           session_file_rows(o, ctx, principal->tenant_id, session_id, out, e) &&
+           session_workspace_add(o, ctx, principal->tenant_id, session_id, out, e);
 }
 
 /* ---- for tool calls ---- */
@@ -391,24 +393,44 @@ static void read_on_pool(void *argument)
     download->code = download->got < 0 ? errno : 0;
 }
 
+static bool open_uploaded(struct orchestrator *o, struct context *ctx, const struct record *row,
+                          struct file_download *download, struct error *e)
+{
+    str path = absolute_path(ctx->arena, o, record_text(row, SESSION_FILES_PATH));
+    ensure(path.len < PATH_BYTES);
+    memcpy(download->path, path.ptr, path.len);
+    return blocking_call(ctx, open_download_on_pool, download, e) &&
+           (download->code == 0 || errno_error(e, download->code, "open the file"));
+}
+
+/* An uploaded file, or one that a tool wrote. */
+static bool open_download(struct orchestrator *o, struct context *ctx,
+                          const struct principal *principal, uuid session_id, str name,
+                          struct file_download *download, struct record *row, struct error *e)
+{
+    struct error missing = {0};
+    if (find_row(o, ctx, principal->tenant_id, session_id, name, row, &missing))
+        return open_uploaded(o, ctx, row, download, e);
+    if (missing.code == ERROR_NOT_FOUND)
+        return session_workspace_open(o, ctx, principal->tenant_id, session_id, name, &download->fd,
+                                      row, e);
+    *e = missing;
+    return false;
+}
+
 bool file_download_begin(struct orchestrator *o, struct context *ctx,
                          const struct principal *principal, uuid session_id, str name,
                          struct file_download **out, struct record *row, struct error *e)
 {
     struct record session;
-    if (!session_get(o, ctx, principal, session_id, &session, e) ||
-        !find_row(o, ctx, principal->tenant_id, session_id, name, row, e))
+    if (!session_get(o, ctx, principal, session_id, &session, e))
         return false;
     struct file_download *download = calloc(1, sizeof *download);
     ensure(download != NULL);
-    str path = absolute_path(ctx->arena, o, record_text(row, SESSION_FILES_PATH));
-    ensure(path.len < PATH_BYTES);
-    memcpy(download->path, path.ptr, path.len);
     download->fd = -1;
     download->piece = malloc(FILE_PIECE_BYTES);
     ensure(download->piece != NULL);
-    if (blocking_call(ctx, open_download_on_pool, download, e) &&
-        (download->code == 0 || errno_error(e, download->code, "open the file"))) {
+    if (open_download(o, ctx, principal, session_id, name, download, row, e)) {
         *out = download;
         return true;
     }
@@ -440,25 +462,37 @@ void file_download_end(struct file_download *download)
 bool file_remove(struct orchestrator *o, struct context *ctx, const struct principal *principal,
                  uuid session_id, str name, struct error *e)
 {
-    struct record session, row;
+    struct record session, *row = ARENA_NEW(ctx->arena, struct record);
+    struct error missing = {0};
     if (principal->level < ROLE_LEVEL_USER)
         return error_set(e, REASON_DENIED, "a viewer may not delete files");
-    if (!session_get(o, ctx, principal, session_id, &session, e) ||
-        !find_row(o, ctx, principal->tenant_id, session_id, name, &row, e))
+    if (!session_get(o, ctx, principal, session_id, &session, e))
+        return false;
+    bool is_uploaded = find_row(o, ctx, principal->tenant_id, session_id, name, row, &missing);
+    if (!is_uploaded && missing.code != ERROR_NOT_FOUND) {
+        *e = missing;
+        return false;
+    }
+    if (!is_uploaded &&
+        !session_workspace_remove(o, ctx, principal->tenant_id, session_id, name, e))
         return false;
     struct batch batch;
     batch_init(&batch, ctx->arena, principal->tenant_id);
-    struct record *key = batch_add(&batch, WRITE_DELETE, TABLE_SESSION_FILES);
-    record_set_uuid(key, SESSION_FILES_SESSION_ID, session_id);
-    record_set_text(key, SESSION_FILES_NAME, name);
+    if (is_uploaded) {
+        struct record *key = batch_add(&batch, WRITE_DELETE, TABLE_SESSION_FILES);
+        record_set_uuid(key, SESSION_FILES_SESSION_ID, session_id);
+        record_set_text(key, SESSION_FILES_NAME, name);
+    }
     audit_add(&batch, o->parts.clock, o->parts.random, principal,
               &(struct audit_entry){.action = S("file.delete"),
                                     .resource_type = S("session"),
                                     .resource_id = uuid_str(ctx->arena, session_id)});
     if (!store_commit(o->parts.store, ctx, &batch, e))
         return false;
-    char *path = str_to_cstr(ctx->arena,
-                             absolute_path(ctx->arena, o, record_text(&row, SESSION_FILES_PATH)));
+    if (!is_uploaded)
+        return true;
+    char *path =
+        str_to_cstr(ctx->arena, absolute_path(ctx->arena, o, record_text(row, SESSION_FILES_PATH)));
     struct error ignored;
     (void) !blocking_call(ctx, unlink_on_pool, path, &ignored);
     return true;

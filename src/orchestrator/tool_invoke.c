@@ -22,7 +22,13 @@ struct invocation {
     struct ledger_path path;
     cost reserved;
     str policy_context, role;
+    const struct registry_snapshot *tools;
+    const struct invocation *parent; /* a guest's call: the one whose guest makes it */
+    int nested_count;
 };
+
+may_suspend static bool call_other(void *owner, struct context *ctx, str name, str input,
+                                   str *output, struct error *e);
 
 static bool decide(struct invocation *i, struct error *e)
 {
@@ -57,6 +63,27 @@ static bool decide(struct invocation *i, struct error *e)
                      STR_ARG(i->tool->name), STR_ARG(decision.reason));
 }
 
+/* An authenticated caller's own arguments are the caller's words: only rules of the operator have a say. */
+static bool contain(struct invocation *i, struct error *e)
+{
+    const struct settings *settings = orchestrator_acquire(i->o);
+    struct context_item words = {.id = S("arguments"),
+                                 .source = i->principal->user_id,
+                                 .label = {.origins = LABEL_USER},
+                                 .texts = &i->request->input,
+                                 .text_count = 1};
+    struct containment_input input = {
+        .tool = i->tool, .arguments = i->request->input, .view = {&words, 1}};
+    struct containment_decision decision;
+    containment_decide(&settings->containment, i->ctx->arena, &input, &decision);
+    decision.rule = str_copy(i->ctx->arena, decision.rule);
+    orchestrator_release(settings);
+    if (decision.verdict == CONTAINMENT_ALLOW)
+        return true;
+    return error_set(e, REASON_POLICY_DENIED, "containment:" STR_FMT ": " STR_FMT,
+                     STR_ARG(decision.rule), STR_ARG(decision.reason));
+}
+
 static bool execute(struct invocation *i, struct tool_result *out, struct error *e)
 {
     struct session_files files = {i->o, i->principal->tenant_id, i->request->session_id};
@@ -69,6 +96,7 @@ static bool execute(struct invocation *i, struct tool_result *out, struct error 
     for (size_t n = 0; n < rows.count; n++)
         names[n] = record_text(&rows.items[n], SESSION_FILES_NAME);
     uuid call_id = uuid_new(i->o->parts.clock, i->o->parts.random);
+    struct tool_calls calls = {.owner = i, .call = call_other};
     struct tool_request request = {
         .tool = i->tool,
         .input = i->request->input,
@@ -80,6 +108,8 @@ static bool execute(struct invocation *i, struct tool_result *out, struct error 
         .files = &door,
         .file_names = names,
         .file_name_count = rows.count,
+        .calls = &calls,
+        .role = i->role,
     };
     struct context call;
     context_init_child(&call, i->ctx, tool_deadline_ns(i->ctx, i->tool, i->reserved.time_ms));
@@ -129,7 +159,8 @@ static bool invoke(struct invocation *i, struct tool_result *out, struct error *
                            &i->policy_context, e))
         return false;
     i->reserved = (cost){.tool_calls = 1, .time_ms = i->tool->limits.time_ms};
-    bool ok = decide(i, e) && ledger_reserve_plain(i->o->ledger, i->ctx, &i->path, i->reserved, e);
+    bool ok = decide(i, e) && contain(i, e) &&
+              ledger_reserve_plain(i->o->ledger, i->ctx, &i->path, i->reserved, e);
     if (ok) {
         ok = execute(i, out, e);
         finish(i, out, ok ? NULL : e);
@@ -138,24 +169,60 @@ static bool invoke(struct invocation *i, struct tool_result *out, struct error *
     return ok;
 }
 
+static bool find_tool(struct invocation *i, struct error *e)
+{
+    struct registry_question question = {.tenant_id = i->principal->tenant_id,
+                                         .name = i->request->name,
+                                         .range = i->request->version,
+                                         .canary_key = i->request->session_id};
+    if (uuid_is_none(question.canary_key)) /* each call for itself */
+        question.canary_key = uuid_new(i->o->parts.clock, i->o->parts.random);
+    i->tool = registry_resolve(i->tools, &question);
+    if (i->tool)
+        i->tool = registry_effective(i->tools, i->ctx->arena, i->tool, question.tenant_id, NULL);
+    return i->tool != NULL ||
+           error_set(e, REASON_NOT_FOUND,
+                     "there is no tool \"" STR_FMT "\"%s" STR_FMT "; see GET /api/v1/tools",
+                     STR_ARG(question.name), str_is_empty(question.range) ? "" : " at version ",
+                     STR_ARG(question.range));
+}
+
+/* A call that the guest makes: a call of the same principal, under the same session. */
+may_suspend static bool call_other(void *owner, struct context *ctx, str name, str input,
+                                   str *output, struct error *e)
+{
+    struct invocation *parent = owner;
+    if (parent->parent)
+        return error_set(e, REASON_PERMISSION,
+                         "a tool that was called by a tool may call no other one");
+    if (++parent->nested_count > RUN_NESTED_CALLS_MAX)
+        return error_set(e, REASON_LIMIT, "a tool may make at most %d calls", RUN_NESTED_CALLS_MAX);
+    struct tool_invocation request = {
+        .name = name, .input = input, .session_id = parent->request->session_id};
+    struct invocation *nested = ARENA_NEW(ctx->arena, struct invocation);
+    *nested = (struct invocation){.o = parent->o,
+                                  .ctx = ctx,
+                                  .principal = parent->principal,
+                                  .request = &request,
+                                  .tools = parent->tools,
+                                  .parent = parent};
+    struct tool_result result;
+    if (!find_tool(nested, e) || !invoke(nested, &result, e))
+        return false;
+    *output = str_copy(ctx->arena, result.output);
+    return true;
+}
+
 bool tool_invoke(struct orchestrator *o, struct context *ctx, const struct principal *principal,
                  const struct tool_invocation *invocation, struct tool_result *out, str *version,
                  struct error *e)
 {
     const struct registry_snapshot *tools = registry_acquire(o->parts.registry);
-    struct invocation i = {.o = o, .ctx = ctx, .principal = principal, .request = invocation};
-    i.tool = registry_find(tools, invocation->name, invocation->version);
-    bool ok;
-    if (principal->level < ROLE_LEVEL_USER)
-        ok = error_set(e, REASON_DENIED, "a viewer may not invoke tools");
-    else if (!i.tool)
-        ok = error_set(e, REASON_NOT_FOUND,
-                       "there is no tool \"" STR_FMT "\"%s" STR_FMT "; see GET /api/v1/tools",
-                       STR_ARG(invocation->name),
-                       str_is_empty(invocation->version) ? "" : " at version ",
-                       STR_ARG(invocation->version));
-    else
-        ok = invoke(&i, out, e);
+    struct invocation i = {
+        .o = o, .ctx = ctx, .principal = principal, .request = invocation, .tools = tools};
+    bool ok = principal->level >= ROLE_LEVEL_USER ||
+              error_set(e, REASON_DENIED, "a viewer may not invoke tools");
+    ok = ok && find_tool(&i, e) && invoke(&i, out, e);
     if (ok)
         *version = str_copy(ctx->arena, i.tool->version);
     registry_release(tools);
