@@ -5,10 +5,9 @@
 #include "base/arena.h"
 #include "base/digest.h"
 #include "base/limits.h"
-#include "llm/embed_batch.h"
 #include "llm/embed_format.h"
 #include "llm/guard_large.h"
-#include "orchestrator/plain_call.h"
+#include "orchestrator/plain_embed.h"
 
 #define EMBEDDINGS_DIALECT "openai_embeddings"
 enum { EMBED_BODY_SMALL_BYTES = 1 << 20, EMBED_WHOLE_BYTES_MAX = 1 << 20, EMBED_ITEM_BYTES = 96 };
@@ -19,9 +18,8 @@ struct embedding {
     struct plain_call plain;
     struct context ctx;  /* the call's, with the total deadline */
     struct arena *arena; /* of the vectors */
-    struct embed_outcome outcome;
-    struct cache_fill *fill;         /* NULL: the answer is not kept */
-    const struct provider *provider; /* of the last attempt */
+    struct plain_embed embed;
+    struct cache_fill *fill; /* NULL: the answer is not kept */
     bool is_inner; /* for another call of ours: its tokens count, but nothing is told of the rate */
 };
 
@@ -59,80 +57,14 @@ static bool check_model(struct api_call *call, str name, struct error *e)
 
 /* ---- attempts ---- */
 
-/* A refusal before any work costs nothing; whatever else went wrong may have been worked on. */
-static bool was_refused(const struct embed_outcome *outcome, const struct error *failure)
+static never_inline bool run_attempts(struct embedding *m, bool is_tried_once, struct error *e)
 {
-    switch ((int) failure->reason) {
-    case REASON_PROVIDER_RATE_LIMITED:
-    case REASON_PROVIDER_QUOTA:
-    case REASON_PROVIDER_AUTH:
-    case REASON_PROVIDER_INVALID:
-    case REASON_PROVIDER_OVERLOADED:
-    case REASON_UNSUPPORTED: return true;
-    case REASON_PROVIDER_TIMEOUT:
-    case REASON_TIMEOUT:
-    case REASON_CANCELLED: return !outcome->was_sent;
-    default: return !outcome->had_head;
-    }
-}
-
-/* What the provider said; of a call refused midway what was answered before; else nothing: then the bound of the input counts. */
-static struct plain_result result_of(const struct embed_outcome *outcome,
-                                     const struct error *failure)
-{
-    const struct usage *usage = &outcome->reply.usage;
-    bool is_refused = failure && was_refused(outcome, failure);
-    bool has_part = failure && is_refused && usage->input_tokens > 0;
-    return (struct plain_result){
-        .usage = usage->is_reported && (!failure || has_part) ? usage : NULL,
-        .estimated_output = 0,
-        .was_refused = is_refused && !has_part,
-        .failure = failure,
-    };
-}
-
-static bool try_once(struct embedding *m, struct plain_attempt *attempt, struct error *failure)
-{
-    struct orchestrator *o = m->call->gateway->orchestrator;
-    const struct model_target *target = attempt->attempt.target;
-    struct embed_call batched = {
-        .provider = target->provider,
-        .how = &attempt->attempt.how,
-        .request = m->request->embed,
-        .tenant_id = m->call->principal.tenant_id,
-        .arena = m->arena,
-    };
-    batched.request.model = target->model;
-    m->provider = target->provider;
-    attempt->attempt.how.first_byte_timeout_ms =
-        (m->ctx.deadline_ns - context_now_ns(&m->ctx)) / 1000000 + 1; /* a whole answer */
-    bool ok =
-        embed_batch_run(m->call->gateway->embed_batch, &m->ctx, &batched, &m->outcome, failure);
-    if (ok)
-        attempt_first_token(&attempt->attempt);
-    struct plain_result result = result_of(&m->outcome, ok ? NULL : failure);
-    plain_attempt_end(o, attempt, &result);
-    return ok;
-}
-
-static never_inline bool run_attempts(struct embedding *m, struct error *e)
-{
-    struct orchestrator *o = m->call->gateway->orchestrator;
-    struct error last = {0};
-    struct plain_attempt *attempt = ARENA_NEW(m->call->ctx->arena, struct plain_attempt);
-    bool has_failed = false;
-    for (;;) {
-        if (!plain_attempt_begin(o, &m->ctx, &m->plain, has_failed ? &last : NULL, attempt, e))
-            return false;
-        last = (struct error){0};
-        if (try_once(m, attempt, &last))
-            return true;
-        if (!context_check(&m->ctx, NULL) && last.reason == REASON_TIMEOUT)
-            error_set(&last, REASON_PROVIDER_TIMEOUT, "the model did not answer in time");
-        if (last.code == ERROR_CANCELLED || !context_check(&m->ctx, NULL))
-            return error_copy(e, &last);
-        has_failed = true;
-    }
+    m->embed = (struct plain_embed){.plain = &m->plain,
+                                    .batch = m->call->gateway->embed_batch,
+                                    .arena = m->arena,
+                                    .request = m->request->embed,
+                                    .is_tried_once = is_tried_once};
+    return plain_embed_run(m->call->gateway->orchestrator, &m->ctx, &m->embed, e);
 }
 
 /* ---- the answer ---- */
@@ -161,7 +93,7 @@ static void write_vector(struct strbuf *out, const float *vector, size_t dimensi
 static void write_embedding(struct embedding *m, struct strbuf *out, size_t index,
                             struct arena *scratch)
 {
-    const struct embed_reply *reply = &m->outcome.reply;
+    const struct embed_reply *reply = &m->embed.outcome.reply;
     strbuf_printf(out, "%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":",
                   index ? "," : "{\"object\":\"list\",\"data\":[", index);
     write_vector(out, reply->vectors[index], reply->dimension, m->request->is_base64, scratch);
@@ -182,7 +114,7 @@ static void write_end(struct embedding *m, struct strbuf *out)
 /* Upper bound of the answer's text. */
 static size_t answer_bytes(const struct embedding *m)
 {
-    const struct embed_reply *reply = &m->outcome.reply;
+    const struct embed_reply *reply = &m->embed.outcome.reply;
     size_t number = m->request->is_base64 ? 6 : EMBED_NUMBER_BYTES;
     return m->request->embed.text_count * (reply->dimension * number + EMBED_ITEM_BYTES) +
            6 * m->request->embed.model.len + 4 * EMBED_ITEM_BYTES;
@@ -238,8 +170,8 @@ static never_inline void send_small(struct embedding *m)
 
 static bool send_answer(struct embedding *m, struct error *e)
 {
-    if (m->provider->ops->is_stand_in)
-        reply_header(m->call, S("Nexus-Stand-In"), m->provider->name);
+    if (m->embed.provider->ops->is_stand_in)
+        reply_header(m->call, S("Nexus-Stand-In"), m->embed.provider->name);
     if (answer_bytes(m) > EMBED_WHOLE_BYTES_MAX)
         return send_large(m, e);
     send_small(m);
@@ -352,12 +284,6 @@ static void end(struct embedding *m, enum plain_cache cache, const struct error 
     plain_call_end(gateway->orchestrator, &m->plain, cache, failure);
 }
 
-static int64_t total_ms(const struct embedding *m)
-{
-    int64_t own_ms = m->plain.model->deadlines.total_ms;
-    return own_ms > 0 ? own_ms : m->plain.settings->call_timeout_ms;
-}
-
 static bool serve(struct api_call *call, struct embeddings_request *request,
                   const struct json *body, struct error *e)
 {
@@ -369,10 +295,11 @@ static bool serve(struct api_call *call, struct embeddings_request *request,
     m->arena = vectors;
     if (!begin(m, e))
         return false;
-    context_init_child(&m->ctx, call->ctx, context_deadline_in(call->ctx, total_ms(m)));
+    context_init_child(&m->ctx, call->ctx,
+                       context_deadline_in(call->ctx, plain_embed_total_ms(&m->plain)));
     bool is_clean = filter_texts(m, &failure);
     bool is_hit = is_clean && look_up(m, body);
-    bool ok = is_hit || (is_clean && run_attempts(m, &failure) && send_answer(m, &failure));
+    bool ok = is_hit || (is_clean && run_attempts(m, false, &failure) && send_answer(m, &failure));
     context_deinit(&m->ctx);
     end(m, is_hit ? PLAIN_CACHE_EXACT : PLAIN_CACHE_NONE, ok ? NULL : &failure);
     return ok || error_copy(e, &failure);
@@ -397,10 +324,8 @@ static bool embed_question(void *owner, struct context *ctx, str model, str text
                            const float **vector, size_t *dimension, struct error *e)
 {
     struct api_call *call = owner;
-    struct orchestrator *o = call->gateway->orchestrator;
     struct embeddings_request *request = ARENA_NEW(ctx->arena, struct embeddings_request);
     struct embedding *m = ARENA_NEW(ctx->arena, struct embedding);
-    struct plain_attempt *attempt = ARENA_NEW(ctx->arena, struct plain_attempt);
     struct error failure = {0};
     str *texts = ARENA_NEW(ctx->arena, str);
     *texts = text;
@@ -413,15 +338,13 @@ static bool embed_question(void *owner, struct context *ctx, str model, str text
     if (!begin(m, e))
         return false;
     context_init_child(&m->ctx, ctx, ctx->deadline_ns);
-    bool ok = filter_texts(m, &failure) &&
-              plain_attempt_begin(o, &m->ctx, &m->plain, NULL, attempt, &failure) &&
-              try_once(m, attempt, &failure);
+    bool ok = filter_texts(m, &failure) && run_attempts(m, true, &failure);
     context_deinit(&m->ctx);
     end(m, PLAIN_CACHE_NONE, ok ? NULL : &failure);
     if (!ok)
         return error_copy(e, &failure);
-    *vector = m->outcome.reply.vectors[0];
-    *dimension = m->outcome.reply.dimension;
+    *vector = m->embed.outcome.reply.vectors[0];
+    *dimension = m->embed.outcome.reply.dimension;
     return true;
 }
 

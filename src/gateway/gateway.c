@@ -63,6 +63,7 @@ bool gateway_create(const struct gateway_options *options, struct gateway **out,
         options->policy ? options->policy : orchestrator_parts(options->orchestrator)->policy;
     gateway->embed_batch = embed_batch_create(options->metrics);
     gateway->watches = call_watches_create(options->keys, gateway->options.reauthorise_ms);
+    gateway->mcp = mcp_server_create(gateway, &options->mcp);
     gateway->rate = rate_create();
     gateway->streams = streams_create(gateway->options.streams_per_key);
     gateway->openapi = openapi_document(gateway->arena);
@@ -78,6 +79,7 @@ void gateway_destroy(struct gateway *gateway)
 {
     if (!gateway)
         return;
+    mcp_server_destroy(gateway->mcp);
     embed_batch_destroy(gateway->embed_batch);
     call_watches_destroy(gateway->watches);
     rate_destroy(gateway->rate);

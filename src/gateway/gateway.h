@@ -10,11 +10,14 @@
 #define NEXUS_GATEWAY_GATEWAY_H
 
 #include "gateway/keys.h"
+#include "gateway/mcp_server.h"
 #include "net/http_server.h"
 #include "orchestrator/orchestrator.h"
 
 struct gateway;
+struct mcp_client;
 struct response_cache;
+struct executor_monitor;
 
 struct gateway_options {
     struct orchestrator *orchestrator;
@@ -38,8 +41,11 @@ struct gateway_options {
     int64_t keep_alive_ms; /* a silent stream gets a ping this often; 0: GATEWAY_KEEP_ALIVE_MS */
     int64_t
         reauthorise_ms; /* keys of open model streams are looked at again this often; 0: GATEWAY_REAUTHORISE_MS */
-    struct policy *policy; /* NULL: orchestrator_parts(orchestrator)->policy */
-    str policy_dir;        /* shown by GET /api/v1/policies/rules; may be empty */
+    const struct executor_monitor *monitor; /* borrowed; NULL: no figures of tools */
+    struct policy *policy;                  /* NULL: orchestrator_parts(orchestrator)->policy */
+    str policy_dir;                         /* shown by GET /api/v1/policies/rules; may be empty */
+    struct mcp_server_options mcp;
+    struct mcp_client *mcp_client; /* borrowed; NULL: this node uses no other servers' tools */
 };
 must_check bool gateway_create(const struct gateway_options *options, struct gateway **out,
                                struct error *e);

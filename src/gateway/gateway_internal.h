@@ -31,6 +31,7 @@ struct gateway {
     struct response_cache *cache; /* NULL: none */
     struct embed_batch *embed_batch;
     struct call_watches *watches;
+    struct mcp_server *mcp;
     struct arena *arena; /* of what lives as long as the gateway */
     str openapi;         /* the document, made once */
     str openapi_etag;
@@ -114,6 +115,8 @@ struct reply_writer {
 struct json_writer *reply_writer_init(struct reply_writer *writer, struct api_call *call);
 bool reply_writer_send(struct reply_writer *writer, struct api_call *call, int status,
                        struct error *e);
+/* The member "usage" of a tool: what its calls cost, for operators (handlers_monitor.c). */
+void tool_usage_write(struct api_call *call, const struct tool *tool, struct json_writer *w);
 void put_id(struct json_writer *w, str name, uuid id);      /* null when it is none */
 void put_time(struct json_writer *w, str name, int64_t us); /* null for 0 */
 /* A text shown whole with control and bidirectional characters escaped as \u{...}. */

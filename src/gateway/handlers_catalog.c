@@ -29,36 +29,6 @@ static struct registry *registry_of(struct api_call *call)
     return orchestrator_parts(call->gateway->orchestrator)->registry;
 }
 
-bool route_tool_list(struct api_call *call, struct error *e)
-{
-    struct reply_writer writer;
-    struct json_writer *w = begin_page(&writer, call);
-    const struct registry_snapshot *tools = registry_acquire(registry_of(call));
-    for (size_t i = 0; i < registry_count(tools); i++)
-        tool_write_json(w, registry_at(tools, i));
-    registry_release(tools);
-    end_page(w);
-    return reply_writer_send(&writer, call, 200, e);
-}
-
-bool route_tool_get(struct api_call *call, struct error *e)
-{
-    str name;
-    struct reply_writer writer;
-    if (!param_text(call, 0, &name, e))
-        return false;
-    const struct registry_snapshot *tools = registry_acquire(registry_of(call));
-    const struct tool *tool = registry_find(tools, name, query_text(call, S("version")));
-    if (tool)
-        tool_write_json(reply_writer_init(&writer, call), tool);
-    registry_release(tools);
-    if (!tool)
-        return error_set(e, REASON_NOT_FOUND,
-                         "there is no tool \"" STR_FMT "\" at that version; see GET /api/v1/tools",
-                         STR_ARG(name));
-    return reply_writer_send(&writer, call, 200, e);
-}
-
 bool route_tool_invoke(struct api_call *call, struct error *e)
 {
     struct tool_invocation invocation = {0};
@@ -212,32 +182,21 @@ bool route_agent_get(struct api_call *call, struct error *e)
     return agent ? reply_writer_send(&writer, call, 200, e) : unknown_agent(name, e);
 }
 
-/* A tool of an agent: "name", "name@range" or "*". */
-static bool names_tool(str entry, const struct tool *tool)
-{
-    str name, range;
-    if (str_equal(entry, S("*")))
-        return true;
-    bool has_range = str_cut(entry, '@', &name, &range);
-    return str_equal(name, tool->name) && (!has_range || semver_satisfies(tool->version, range));
-}
-
 static void write_agent_tools(struct api_call *call, struct json_writer *w,
                               const struct agent_definition *agent)
 {
     const struct registry_snapshot *tools = registry_acquire(registry_of(call));
-    str last = STR_NONE;
+    uuid tenant_id = call->principal.tenant_id;
+    size_t index = 0;
+    str name, range = STR_NONE;
     json_array_begin(w);
-    for (size_t i = 0; i < registry_count(tools); i++) {
-        const struct tool *tool =
-            registry_at(tools, i); /* newest first: the first that fits is the one that runs */
-        bool is_offered = false;
-        for (size_t j = 0; j < agent->tool_count && !str_equal(last, tool->name); j++)
-            is_offered = is_offered || names_tool(agent->tools[j], tool);
-        if (!is_offered)
-            continue;
-        tool_write_json(w, tool);
-        last = tool->name;
+    while (registry_next_name(tools, tenant_id, &index, &name)) {
+        const struct agent_tool *entry = agent_find_tool(agent, name, &range);
+        struct registry_question question = {.tenant_id = tenant_id, .name = name, .range = range};
+        const struct tool *tool = entry ? registry_resolve(tools, &question) : NULL;
+        if (tool)
+            tool_write_json(w, registry_effective(tools, call->ctx->arena, tool, tenant_id,
+                                                  entry->permissions));
     }
     json_array_end(w);
     registry_release(tools);

@@ -11,7 +11,10 @@ static bool write_file(struct api_call *call, struct json_writer *w, const struc
     json_put_str(w, S("name"), record_text(row, SESSION_FILES_NAME));
     put_id(w, S("session_id"), record_uuid(row, SESSION_FILES_SESSION_ID));
     json_put_i64(w, S("bytes"), record_integer(row, SESSION_FILES_BYTES));
-    json_put_str(w, S("sha256"), record_text(row, SESSION_FILES_DIGEST));
+    bool is_uploaded = !str_is_empty(record_text(row, SESSION_FILES_DIGEST));
+    if (is_uploaded) /* of what a tool wrote nothing is kept but the file */
+        json_put_str(w, S("sha256"), record_text(row, SESSION_FILES_DIGEST));
+    json_put_str(w, S("source"), is_uploaded ? S("upload") : S("workspace"));
     json_put_str(w, S("content_type"), record_text(row, SESSION_FILES_CONTENT_TYPE));
     put_time(w, S("created_at"), record_integer(row, SESSION_FILES_CREATED_AT));
     json_object_end(w);
@@ -84,9 +87,14 @@ static bool send_file(struct api_call *call, struct file_download *download, str
 static void put_file_headers(struct api_call *call, const struct record *row)
 {
     struct arena *arena = call->ctx->arena;
-    reply_header(
-        call, S("ETag"),
-        str_printf(arena, "\"" STR_FMT "\"", STR_ARG(record_text(row, SESSION_FILES_DIGEST))));
+    str sha256 = record_text(row, SESSION_FILES_DIGEST);
+    if (str_is_empty(sha256))
+        reply_header(call, S("ETag"),
+                     str_printf(arena, "W/\"%llx-%llx\"",
+                                (long long) record_integer(row, SESSION_FILES_CREATED_AT),
+                                (long long) record_integer(row, SESSION_FILES_BYTES)));
+    else
+        reply_header(call, S("ETag"), str_printf(arena, "\"" STR_FMT "\"", STR_ARG(sha256)));
     reply_header(
         call, S("Content-Disposition"),
         str_printf(arena, "attachment; filename*=UTF-8''" STR_FMT,

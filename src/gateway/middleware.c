@@ -132,8 +132,9 @@ static bool is_own_host(const struct gateway *gateway, str host)
 bool middleware_check_origin(struct api_call *call, struct error *e)
 {
     str host = call->request->host, origin = http_request_header(call->request, S("Origin")), rest;
+    bool is_mcp = call->route->dialect == ROUTE_MCP; /* whose clients expect 403 */
     if (!is_own_host(call->gateway, host))
-        return error_set(e, REASON_INVALID,
+        return error_set(e, is_mcp ? REASON_DENIED : REASON_INVALID,
                          "this server does not answer for the host \"" STR_FMT
                          "\"; add it to allowed_hosts",
                          STR_ARG(str_cut_utf8(host, 120)));
@@ -361,17 +362,17 @@ static bool check_type(struct api_call *call, struct error *e)
 bool middleware_read_body(struct api_call *call, struct error *e)
 {
     enum route_body body = call->route->body;
-    if (body != BODY_JSON && body != BODY_CHAT)
+    if (body != BODY_JSON && body != BODY_CHAT && body != BODY_RPC)
         return true;
     bool is_empty = !call->request->has_body || call->request->content_length == 0;
-    if (is_empty && body == BODY_CHAT)
+    if (is_empty && body != BODY_JSON)
         return error_set(e, REASON_INVALID, "the request has no body");
     if (is_empty)
         return true;
     size_t max = body == BODY_CHAT ? GATEWAY_CHAT_BODY_BYTES_MAX : GATEWAY_JSON_BODY_BYTES_MAX;
     if (!check_type(call, e) || !http_request_read_all(call->request, max, &call->body, e))
         return false;
-    if (body == BODY_CHAT)
+    if (body != BODY_JSON)
         return true;
     struct json_limits limits = {.bytes_max = max, .depth_max = GATEWAY_JSON_DEPTH_MAX};
     if (!json_parse(call->ctx->arena, call->body, limits, &call->json, e))

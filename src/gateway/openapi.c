@@ -84,10 +84,16 @@ static void put_parameters(struct json_writer *w, const struct api_route *route)
     if (route->flags & ROUTE_CREATES)
         put_parameter(w, S("Idempotency-Key"), "header", false,
                       "{\"type\":\"string\",\"maxLength\":255}");
-    if (route->dialect != ROUTE_NATIVE && route->method == HTTP_POST)
+    if (route->dialect == ROUTE_MCP) {
+        put_parameter(w, S("MCP-Protocol-Version"), "header", false, "{\"type\":\"string\"}");
+        put_parameter(w, S("Mcp-Session-Id"), "header", false, "{\"type\":\"string\"}");
+        if (route->method == HTTP_GET)
+            put_parameter(w, S("Last-Event-ID"), "header", false, "{\"type\":\"string\"}");
+    }
+    if (route->dialect != ROUTE_NATIVE && route->dialect != ROUTE_MCP && route->method == HTTP_POST)
         put_parameter(w, S("X-Nexus-Session"), "header", false,
                       "{\"type\":\"string\",\"format\":\"uuid\"}");
-    if (route->method == HTTP_GET && route->flags & ROUTE_EVENTS) {
+    if (route->method == HTTP_GET && route->flags & ROUTE_EVENTS && route->dialect != ROUTE_MCP) {
         put_parameter(w, S("Last-Event-ID"), "header", false,
                       "{\"type\":\"integer\",\"minimum\":0}");
         put_parameter(w, S("after"), "query", false, "{\"type\":\"integer\",\"minimum\":0}");
@@ -113,6 +119,7 @@ static void put_responses(struct json_writer *w, const struct api_route *route)
         [ROUTE_NATIVE] = "Problem",
         [ROUTE_OPENAI] = "OpenAIError",
         [ROUTE_ANTHROPIC] = "AnthropicError",
+        [ROUTE_MCP] = "McpMessage",
     };
     json_put_str(w, S("description"), S("What went wrong"));
     put_content(w, str_from_cstr(errors[route->dialect]),

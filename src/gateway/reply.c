@@ -96,8 +96,10 @@ static void write_problem(struct json_writer *w, struct api_call *call, const st
 static void put_error_headers(struct api_call *call, const struct error *e, int status)
 {
     struct arena *arena = call->ctx->arena;
+    bool is_mcp = call->route && call->route->dialect == ROUTE_MCP;
     if (status == 401)
-        reply_header(call, S("WWW-Authenticate"), S("Bearer realm=\"nexus\""));
+        reply_header(call, S("WWW-Authenticate"),
+                     is_mcp ? mcp_challenge(call) : S("Bearer realm=\"nexus\""));
     if (status == 402)
         reply_header(call, S("x-should-retry"), S("false"));
     if (e->retry_after_ms > 0)
@@ -121,6 +123,7 @@ static const struct dialect *dialect_of_errors(const struct api_call *call)
     case ROUTE_NATIVE: return NULL;
     case ROUTE_OPENAI: return &openai_chat_dialect;
     case ROUTE_ANTHROPIC: return &anthropic_messages_dialect;
+    case ROUTE_MCP: break;
     }
     return NULL;
 }
@@ -135,6 +138,11 @@ void reply_error(struct api_call *call, const struct error *e)
         status = 400; /* what their own servers say to a malformed request */
     if (str_is_empty(call->request_id))
         call->request_id = S("none");
+    if (call->route && call->route->dialect == ROUTE_MCP) {
+        put_error_headers(call, e, status);
+        mcp_reply_refusal(call, e, status);
+        return;
+    }
     strbuf_init(&text, call->ctx->arena, 64u << 10);
     json_writer_init(&w, &text);
     if (dialect)

@@ -13,8 +13,8 @@ struct api_call;
 /* Replies and returns true, or returns false with an error and nothing sent. */
 typedef bool route_handler(struct api_call *call, struct error *e);
 
-enum route_dialect { ROUTE_NATIVE, ROUTE_OPENAI, ROUTE_ANTHROPIC };
-enum route_body { BODY_NONE, BODY_JSON, BODY_CHAT, BODY_RAW };
+enum route_dialect { ROUTE_NATIVE, ROUTE_OPENAI, ROUTE_ANTHROPIC, ROUTE_MCP };
+enum route_body { BODY_NONE, BODY_JSON, BODY_CHAT, BODY_RPC, BODY_RAW };
 enum route_flag {
     ROUTE_PUBLIC = 1,     /* no authentication */
     ROUTE_CREATES = 2,    /* honours Idempotency-Key */

@@ -54,11 +54,15 @@ static void test_parameters_are_cut_out_of_the_path(void **state)
     assert_true(str_equal(routes_allowed(arena, S("/api/v1/sessions")), S("POST, GET, HEAD")));
 }
 
-static void test_only_health_page_and_document_need_no_key(void **state)
+static void test_only_health_page_document_and_metadata_need_no_key(void **state)
 {
     (void) state;
-    static const str open[] = {S_INIT("/"), S_INIT("/healthz"), S_INIT("/readyz"),
-                               S_INIT("/api/openapi.json")};
+    static const str open[] = {S_INIT("/"),
+                               S_INIT("/healthz"),
+                               S_INIT("/readyz"),
+                               S_INIT("/api/openapi.json"),
+                               S_INIT("/.well-known/oauth-protected-resource"),
+                               S_INIT("/.well-known/oauth-protected-resource/mcp")};
     size_t count = 0;
     for (size_t i = 0; i < routes_count(); i++) {
         const struct api_route *route = routes_at(i);
@@ -85,8 +89,8 @@ static void test_every_route_is_in_the_document_with_its_rights(void **state)
         assert_true(json_count(json_get(operation, S("responses"))) == 2);
         bool says_role = json_get(operation, S("x-nexus-role")) != NULL;
         assert_int_equal(says_role, !(route->flags & ROUTE_PUBLIC));
-        bool wants_body =
-            route->body == BODY_JSON || route->body == BODY_CHAT || route->body == BODY_RAW;
+        bool wants_body = route->body == BODY_JSON || route->body == BODY_CHAT ||
+                          route->body == BODY_RPC || route->body == BODY_RAW;
         assert_int_equal(json_get(operation, S("requestBody")) != NULL, wants_body);
     }
 }
@@ -138,7 +142,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_route_is_found_by_its_own_path_and_method),
         cmocka_unit_test(test_parameters_are_cut_out_of_the_path),
-        cmocka_unit_test(test_only_health_page_and_document_need_no_key),
+        cmocka_unit_test(test_only_health_page_document_and_metadata_need_no_key),
         cmocka_unit_test(test_every_route_is_in_the_document_with_its_rights),
         cmocka_unit_test(test_every_reference_of_the_document_leads_somewhere),
         cmocka_unit_test(test_operation_ids_are_unique),
