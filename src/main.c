@@ -3,7 +3,6 @@
  * names concrete back ends; what the commands do with them is in cli/.
  */
 #include "agent/host_clock.h"
-#include "agent/host_http.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/fault.h"
@@ -13,6 +12,7 @@
 #include "cli/config_changes.h"
 #include "cli/models.h"
 #include "cli/node_loops.h"
+#include "cli/node_tools.h"
 #include "cli/on_loop.h"
 #include "cli/shipped.h"
 #include "cli/signals.h"
@@ -51,9 +51,7 @@ struct platform {
     struct secret *trace_authorization; /* NULL: none */
     struct policy *policy;
     str policy_dir; /* empty: off */
-    struct registry *registry;
-    struct host_http host_http;
-    struct executor *sandbox;
+    struct node_tools tools;
 
     struct node_loops node;
     struct http_server *server;
@@ -63,7 +61,7 @@ struct platform {
     struct orchestrator *orchestrator;
     struct keys *keys;
     struct gateway *gateway;
-    struct on_loop warm_up, housekeeping, traces, drain;
+    struct on_loop warm_up, warm_up_late, housekeeping, traces, drain;
     _Atomic bool is_ready;
     bool is_draining;
 };
@@ -148,71 +146,37 @@ static void stop_policy(struct platform *p)
 
 static bool start_tools(struct platform *p, struct error *e)
 {
-    struct registry_options options = {.tool_dir = p->config->tool_dir,
-                                       .tool_config =
-                                           p->config->document.root ? &p->config->document : NULL};
-    if (str_is_empty(options.tool_dir) &&
-        !shipped_find(p->arena, "toolbox", "tools.dir", &options.tool_dir, e))
-        return false;
-    if (!registry_create(&options, &p->registry, e))
-        return false;
-    const struct registry_snapshot *tools = registry_acquire(p->registry);
-    p->info.tool_count = registry_count(tools);
-    p->info.tool_error_count = registry_error_count(tools);
-    for (size_t i = 0; i < p->info.tool_error_count; i++)
-        LOG_WARN("nexus.tools", S("a tool was left out"),
-                 LOG_STR("error.message", registry_error_at(tools, i)));
-    registry_release(tools);
-    if (p->info.tool_count == 0)
-        LOG_WARN("nexus.tools", S("there are no tools; build them (make) or set tools.dir"));
-    return true;
+    return node_tools_open(&p->tools, p->config, p->arena, &p->info, e);
 }
 
+/* The executor ends after the loops (agent_process.h). */
 static void stop_tools(struct platform *p)
 {
-    registry_destroy(p->registry);
+    node_tools_close(&p->tools);
 }
 
-static struct http_client *client_of_loop(void *owner, struct loop *loop)
+static bool start_executors(struct platform *p, struct error *e)
 {
-    (void) loop; /* it is the current one */
-    return node_loops_client(owner);
+    struct node_tools_parts parts = {.config = p->config,
+                                     .node = &p->node,
+                                     .store = sqlite_database_store(p->database),
+                                     .metrics = p->metrics,
+                                     .arena = p->arena,
+                                     .version = S(NEXUS_VERSION)};
+    return node_tools_start(&p->tools, &parts, e);
 }
 
-static bool create_sandbox_with(str cache_dir, const struct host_call *host_calls, size_t count,
-                                struct executor **out, struct error *e)
+static bool prepare_tool(void *owner, const struct tool *tool, struct error *e)
 {
-    struct sandbox_options options = {.cache_dir = cache_dir,
-                                      .host_calls = host_calls,
-                                      .host_call_count = count,
-                                      .clock = clock_system()};
-    return sandbox_create(&options, out, e);
-}
-
-static bool start_sandbox(struct platform *p, struct error *e)
-{
-    str cache = str_is_empty(p->config->cache_dir)
-                    ? str_printf(p->arena, STR_FMT "/cache", STR_ARG(p->config->data_dir))
-                    : p->config->cache_dir;
-    p->host_http = (struct host_http){.client = client_of_loop, .owner = &p->node};
-    struct host_call *host_calls = ARENA_ARRAY(p->arena, struct host_call, 2);
-    host_calls[0] = host_clock();
-    host_calls[1] = host_http(&p->host_http);
-    if (!folder_make(cache, e))
-        return false;
-    return create_sandbox_with(str_printf(p->arena, STR_FMT "/wasm", STR_ARG(cache)), host_calls, 2,
-                               &p->sandbox, e);
-}
-
-static void stop_sandbox(struct platform *p)
-{
-    executor_destroy(p->sandbox);
+    struct platform *p = owner;
+    return p->tools.sandbox.prepare(p->tools.sandbox.executor, tool, e);
 }
 
 /* ---- loops ---- */
 
 static bool start_loops(struct platform *p, struct error *e)
 {
+    p->node.dns_servers = str_copy(p->arena, p->config->dns_server_list);
     bool ok = node_loops_create(&p->node, (size_t) p->config->threads, e);
     p->info.thread_count = p->node.count;
     return ok;
@@ -322,8 +286,10 @@ static bool start_orchestrator(struct platform *p, struct error *e)
     struct orchestrator_parts parts = {
         .store = sqlite_database_store(p->database),
         .policy = p->policy,
-        .registry = p->registry,
-        .executor = p->sandbox,
+        .registry = p->tools.registry,
+        .executor = p->tools.executor,
+        .prepare_tool = prepare_tool,
+        .prepare_owner = p,
         .metrics = p->metrics,
         .router = models_router(p->models),
         .tracer = p->tracer,
@@ -419,7 +385,16 @@ static bool start_gateway(struct platform *p, struct error *e)
         .tenant_tokens_per_minute = p->config->tenant_tokens_per_minute,
         .streams_per_key = (size_t) p->config->streams_per_key,
         .responses_expiry_ms = p->config->responses_expiry_ms,
-        .policy = p->policy};
+        .policy = p->policy,
+        .monitor = p->tools.monitor,
+        .mcp_client = p->tools.mcp,
+        .mcp = {.public_url = p->config->mcp_server.public_url,
+                .is_tls = !str_is_empty(p->config->tls_cert_file),
+                .version = S(NEXUS_VERSION),
+                .sessions_per_key = (size_t) p->config->mcp_server.sessions_per_key,
+                .session_idle_ms = p->config->mcp_server.session_idle_ms,
+                .authorization_servers = p->config->mcp_server.authorization_servers,
+                .authorization_server_count = p->config->mcp_server.authorization_server_count}};
     return gateway_create(&options, &p->gateway, e);
 }
 
@@ -444,12 +419,34 @@ static void stop_gateway(struct platform *p)
 static bool prepare_tools(struct context *ctx, void *argument, struct error *e)
 {
     struct platform *p = argument;
-    return warm_up(ctx, p->registry, p->sandbox, sandbox_prepare, e);
+    return warm_up(ctx, WARM_UP_QUICK, p->tools.registry, p->tools.sandbox.executor,
+                   p->tools.sandbox.prepare, e);
+}
+
+static bool prepare_components(struct context *ctx, void *argument, struct error *e)
+{
+    struct platform *p = argument;
+    return warm_up(ctx, WARM_UP_COMPONENTS, p->tools.registry, p->tools.sandbox.executor,
+                   p->tools.sandbox.prepare, e);
+}
+
+static bool connect_servers(struct context *ctx, void *argument, struct error *e)
+{
+    struct platform *p = argument;
+    return node_tools_connect(&p->tools, ctx, p->config, e);
+}
+
+static bool disconnect_servers(struct context *ctx, void *argument, struct error *e)
+{
+    struct platform *p = argument;
+    return node_tools_disconnect(&p->tools, ctx, e);
 }
 
 static bool keep_house(struct context *ctx, void *argument, struct error *e)
 {
     struct platform *p = argument;
+    OWNED(arena) swept_arena = arena_create(0);
+    str swept = STR_NONE;
     for (int64_t turn = 0; context_sleep_ms(ctx, HOUSEKEEPING_MS, e); turn++) {
         arena_mark mark = arena_save(ctx->arena);
         struct error failure;
@@ -465,6 +462,11 @@ static bool keep_house(struct context *ctx, void *argument, struct error *e)
         if (turn % APPROVALS_EVERY == 0 && !runs_expire(p->orchestrator, ctx, &expired, &failure) &&
             failure.code != ERROR_CANCELLED)
             LOG_ERROR("nexus.runs", S("waiting runs could not be looked through"), &failure);
+        if (turn % APPROVALS_EVERY == 0 &&
+            !session_workspaces_sweep(p->orchestrator, ctx, &swept, swept_arena, &expired,
+                                      &failure) &&
+            failure.code != ERROR_CANCELLED)
+            LOG_ERROR("nexus.files", S("workspaces could not be looked through"), &failure);
         arena_rewind(ctx->arena, mark);
     }
     return false;
@@ -494,11 +496,14 @@ static void start_traces(struct platform *p)
 
 static bool start_services(struct platform *p, struct error *e)
 {
-    (void) e;
+    if (!on_loop_call(p->node.loops[0], "mcp", START_TIMEOUT_MS, connect_servers, p, e))
+        return error_wrap(e, "mcp");
     on_loop_begin(&p->warm_up, p->node.loops[p->node.count - 1], "warm_up", 0, prepare_tools, p);
     if (!on_loop_wait_for(&p->warm_up, WARM_UP_MS))
         LOG_WARN("nexus.tools",
                  S("tools are still being compiled; their first calls may have to wait"));
+    on_loop_begin(&p->warm_up_late, p->node.loops[p->node.count - 1], "warm_up", 0,
+                  prepare_components, p);
     on_loop_begin(&p->housekeeping, p->node.loops[0], "housekeeping", 0, keep_house, p);
     if (p->tracer)
         start_traces(p);
@@ -508,8 +513,14 @@ static bool start_services(struct platform *p, struct error *e)
 
 static void stop_services(struct platform *p)
 {
+    struct error late;
+    if (!on_loop_call(p->node.loops[0], "mcp", STOP_PATIENCE_MS, disconnect_servers, p, &late))
+        LOG_WARN("nexus.mcp", S("servers are still ending"),
+                 LOG_STR("error.message", str_from_cstr(late.message)));
     on_loop_cancel(&p->warm_up);
+    on_loop_cancel(&p->warm_up_late);
     on_loop_join(&p->warm_up);
+    on_loop_join(&p->warm_up_late);
     on_loop_cancel(&p->housekeeping);
     on_loop_join(&p->housekeeping);
     if (p->tracer) { /* the last ones are sent */
@@ -531,10 +542,10 @@ static const struct step {
     {"metrics", start_metrics, stop_metrics},
     {"policy", start_policy, stop_policy},
     {"tools", start_tools, stop_tools},
-    {"sandbox", start_sandbox, stop_sandbox},
     {"loops", start_loops, stop_loops},
     {"server", start_server, stop_server},
     {"threads", start_threads, stop_threads},
+    {"executors", start_executors, NULL},
     {"models", start_models, stop_models},
     {"orchestrator", start_orchestrator, stop_orchestrator},
     {"keys", start_keys, stop_keys},
@@ -600,10 +611,12 @@ static bool platform_is_drained(const struct platform *p)
 /* What cannot be interrupted (a compilation, a name being resolved) must not hold up the end of the process. */
 static bool platform_is_stuck(struct platform *p)
 {
-    if (p->node.thread_count == 0)
+    if (p->node.thread_count == 0 || !p->warm_up_late.loop)
         return false;
     on_loop_cancel(&p->warm_up);
-    bool is_warm = on_loop_wait_for(&p->warm_up, STOP_PATIENCE_MS);
+    on_loop_cancel(&p->warm_up_late);
+    bool is_warm = on_loop_wait_for(&p->warm_up, STOP_PATIENCE_MS) &&
+                   on_loop_wait_for(&p->warm_up_late, STOP_PATIENCE_MS);
     return !is_warm || (p->orchestrator && orchestrator_active_runs(p->orchestrator) > 0);
 }
 
@@ -668,7 +681,8 @@ static bool reload_policies_and_tools(struct platform *p, const struct config *f
 {
     if (!policy_reload(p->policy, e))
         return error_wrap(e, "policies");
-    return registry_reconfigure(p->registry, fresh->document.root ? &fresh->document : NULL, e) ||
+    return registry_reconfigure(p->tools.registry, fresh->document.root ? &fresh->document : NULL,
+                                e) ||
            error_wrap(e, "tools");
 }
 
@@ -716,7 +730,8 @@ static bool platform_reload(struct platform *p, struct error *e)
     p->config->data_dir = str_copy(p->config->arena, old->data_dir); /* what is in force */
     p->info.data_dir = p->config->data_dir;
     config_destroy(old);
-    return true;
+    return on_loop_call(p->node.loops[0], "mcp", START_TIMEOUT_MS, connect_servers, p, e) ||
+           error_wrap(e, "mcp");
 }
 
 /* ---- single parts ---- */
@@ -725,7 +740,11 @@ static bool create_bare_sandbox(str cache_dir, struct executor **out, struct err
 {
     static struct host_call host_calls[1];
     host_calls[0] = host_clock();
-    return create_sandbox_with(cache_dir, host_calls, 1, out, e);
+    struct sandbox_options options = {.cache_dir = cache_dir,
+                                      .host_calls = host_calls,
+                                      .host_call_count = 1,
+                                      .clock = clock_system()};
+    return sandbox_create(&options, out, e);
 }
 
 static bool open_store(str data_dir, struct store **out, void **owner, struct error *e)

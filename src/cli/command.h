@@ -42,8 +42,9 @@ struct command_group {
     size_t count;
 };
 extern const struct command_group serve_commands, run_commands, session_commands, runs_commands,
-    approval_commands, tool_commands, key_commands, audit_commands, budget_commands, usage_commands,
-    config_commands, doctor_commands, about_commands;
+    approval_commands, tool_commands, tool_registry_commands, tool_monitor_commands, key_commands,
+    audit_commands, budget_commands, usage_commands, config_commands, doctor_commands,
+    about_commands, mcp_commands;
 
 extern const struct command_group *const command_groups[];
 extern const size_t command_group_count;

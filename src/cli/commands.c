@@ -11,9 +11,10 @@
 #include <unistd.h>
 
 const struct command_group *const command_groups[] = {
-    &serve_commands,  &run_commands,    &session_commands, &runs_commands, &approval_commands,
-    &tool_commands,   &budget_commands, &usage_commands,   &key_commands,  &audit_commands,
-    &config_commands, &doctor_commands, &about_commands,
+    &serve_commands,        &run_commands,    &session_commands, &runs_commands,
+    &approval_commands,     &tool_commands,   &mcp_commands,     &tool_registry_commands,
+    &tool_monitor_commands, &budget_commands, &usage_commands,   &key_commands,
+    &audit_commands,        &config_commands, &doctor_commands,  &about_commands,
 };
 const size_t command_group_count = ARRAY_COUNT(command_groups);
 
@@ -49,6 +50,7 @@ struct config_sources command_config_sources(struct cli *cli, const struct argum
     } names[] = {
         {"data", "--data", "data_dir"},
         {"listen", "--listen", "listen"},
+        {"roles", "--roles", "roles"},
         {"log-level", "--log-level", "log_level"},
         {"log-format", "--log-format", "log_format"},
     };

@@ -120,7 +120,12 @@ static bool read_texts(struct config_reader *reader, const struct setting *setti
     struct json_iter it = json_iter(value);
     for (; json_next(&it, NULL, &item); index++) {
         str text;
-        if (!scalar_text(reader, setting, item, &text, e))
+        bool has_members = setting->may_have_members && json_type(item) == JSON_OBJECT;
+        const struct json *named = has_members ? json_get(item, S("name")) : item;
+        if (has_members && !named)
+            return yaml_error(&reader->config->document, item, e, "an item of %s needs a name",
+                              setting->name);
+        if (!scalar_text(reader, setting, named, &text, e))
             return false;
         if (str_is_empty(str_trim(text)))
             return yaml_error(&reader->config->document, item, e, "%s has an empty text",

@@ -83,10 +83,16 @@ struct config_filter {
     size_t rule_count;
 };
 
+struct config_containment_rule {
+    str name, tool, category, host, agent; /* empty: any */
+    str when, verdict;
+};
+
 struct config_agent {
     str name, version, description, model, instructions;
     str *tools;
     size_t tool_count;
+    struct agent_tool *tool_details; /* one each, or NULL; read by config_check */
     int64_t steps_max, timeout_ms, max_output_tokens;
 };
 
@@ -108,6 +114,9 @@ struct config {
     int64_t threads; /* 0: one per core */
     str *allowed_hosts;
     size_t allowed_host_count;
+    str *dns_servers;
+    size_t dns_server_count;
+    str dns_server_list; /* the same, as net/dns.h takes them; empty: the system's way */
 
     struct config_provider *providers;
     size_t provider_count;
@@ -118,18 +127,38 @@ struct config {
     struct config_agent *agents;
     size_t agent_count;
 
-    str prices_file;   /* goes before the shipped lists; empty: there is none */
-    str tool_dir;      /* empty: the shipped ones */
-    str policy_engine; /* "rego", "off" */
-    str policy_dir;    /* empty: the shipped ones */
+    str prices_file;     /* goes before the shipped lists; empty: there is none */
+    str tool_dir;        /* empty: the shipped ones */
+    str roles;           /* --roles: "all", or a list (agent_process.h) */
+    str sandbox_process; /* "auto", "on", "off" */
+    str policy_engine;   /* "rego", "off" */
+    str policy_dir;      /* empty: the shipped ones */
     int64_t policy_time_limit_ms;
+
+    struct {
+        str mode;    /* "enforce", "observe", "off" */
+        str *inside; /* hosts of the tenant's own */
+        size_t inside_count;
+        struct config_containment_rule *rules;
+        size_t rule_count;
+        int64_t links_max, approvals_max;
+        str answer_links; /* "defuse", "keep" */
+        str payloads;     /* "mask", "flag", "block" */
+    } containment;
 
     struct {
         int64_t tokens, time_seconds, cost_nanousd, tool_calls; /* COST_UNLIMITED: none */
     } session_budget;
     int64_t session_expiry_ms, session_files_bytes;
+    int64_t session_workspace_bytes, session_workspace_files;
     int64_t approval_expiry_ms;
     int64_t responses_expiry_ms; /* of stored answers of /v1/responses */
+    struct {                     /* /mcp */
+        str public_url;
+        str *authorization_servers;
+        size_t authorization_server_count;
+        int64_t sessions_per_key, session_idle_ms;
+    } mcp_server;
     int64_t tokens_per_minute, tenant_requests_per_minute, tenant_tokens_per_minute; /* 0: none */
     int64_t response_cache_bytes;
     int64_t store_cache_bytes;

@@ -1,13 +1,16 @@
 /* what the rows of the table cannot tell: references between settings */
 #include "cli/config_internal.h"
 
-#include "agent/permissions.h"
+#include "agent/registry.h"
 #include "base/arena.h"
 #include "base/limits.h"
 #include "base/timefmt.h"
+#include "cli/mcp_servers.h"
 #include "filter/filter.h"
+#include "net/dns.h"
 #include "net/http.h"
 #include "net/tls.h"
+#include "orchestrator/agent_definition.h"
 
 /* The place of item `index` of a list of the file, for messages. */
 static const struct json *item_value(const struct config *config, str list, size_t index)
@@ -313,11 +316,59 @@ static bool check_models(const struct config *config, struct error *e)
     return true;
 }
 
-static bool check_agents(const struct config *config, struct error *e)
+static bool read_agent_tool(struct config *config, const struct json *item, struct agent_tool *to,
+                            struct error *e)
+{
+    str key;
+    const struct json *value;
+    struct json_iter it = json_iter(item);
+    while (json_next(&it, &key, &value)) {
+        if (str_equal(key, S("name")))
+            continue;
+        if (str_equal(key, S("pinned"))) {
+            if (!json_to_bool(value, &to->is_pinned))
+                return yaml_error(&config->document, value, e, "pinned is true or false");
+            continue;
+        }
+        if (!str_equal(key, S("permissions")))
+            return yaml_error(&config->document, value, e,
+                              "unknown setting \"" STR_FMT
+                              "\"; a tool of an agent has name, permissions, pinned",
+                              STR_ARG(str_cut_utf8(key, 60)));
+        struct permissions *permissions = ARENA_NEW(config->arena, struct permissions);
+        if (!permissions_read_narrowing(config->arena, &config->document, value, permissions, e))
+            return false;
+        to->permissions = permissions;
+    }
+    return true;
+}
+
+/* What an agent says of its tools beside their names. */
+static bool read_agent_tools(struct config *config, struct config_agent *agent,
+                             const struct json *value, struct error *e)
+{
+    const struct json *item;
+    size_t index = 0;
+    struct json_iter it = json_iter(json_get(value, S("tools")));
+    while (json_next(&it, NULL, &item)) {
+        if (json_type(item) == JSON_OBJECT && !agent->tool_details)
+            agent->tool_details =
+                ARENA_ARRAY(config->arena, struct agent_tool, agent->tool_count + 1);
+        if (json_type(item) == JSON_OBJECT &&
+            !read_agent_tool(config, item, &agent->tool_details[index], e))
+            return false;
+        index++;
+    }
+    return true;
+}
+
+static bool check_agents(struct config *config, struct error *e)
 {
     for (size_t i = 0; i < config->agent_count; i++) {
-        const struct config_agent *agent = &config->agents[i];
+        struct config_agent *agent = &config->agents[i];
         const struct json *value = item_value(config, S("agents"), i);
+        if (!read_agent_tools(config, agent, value, e))
+            return false;
         if (!str_is_empty(agent->model) && config->model_count > 0 &&
             !find_model(config, agent->model))
             return yaml_error(&config->document, json_get(value, S("model")), e,
@@ -332,31 +383,10 @@ static bool check_agents(const struct config *config, struct error *e)
     return true;
 }
 
-/* The permissions of tools are read again by the registry; here so that `config check` tells of them too. */
+/* The registry reads it again; here so that `config check` tells of it too. */
 static bool check_tools(const struct config *config, struct error *e)
 {
-    str name, key;
-    const struct json *tool, *member;
-    struct json_iter it = json_iter(json_get(config->document.root, S("tools")));
-    while (json_next(&it, &name, &tool)) {
-        if (str_equal(name, S("dir")))
-            continue;
-        if (json_type(tool) != JSON_OBJECT)
-            return yaml_error(&config->document, tool, e,
-                              "tools." STR_FMT " must hold `permissions:`",
-                              STR_ARG(str_cut_utf8(name, 60)));
-        struct json_iter members = json_iter(tool);
-        while (json_next(&members, &key, &member)) {
-            struct permissions permissions;
-            if (!str_equal(key, S("permissions")))
-                return yaml_error(&config->document, member, e,
-                                  "unknown setting \"" STR_FMT "\"; a tool has `permissions`",
-                                  STR_ARG(str_cut_utf8(key, 60)));
-            if (!permissions_read(config->arena, &config->document, member, &permissions, e))
-                return false;
-        }
-    }
-    return true;
+    return registry_check_config(&config->document, e);
 }
 
 static bool check_tracing(struct config *config, struct error *e)
@@ -381,6 +411,20 @@ static bool check_tracing(struct config *config, struct error *e)
     return tell_place(config, "endpoint", e);
 }
 
+static bool check_dns(struct config *config, struct error *e)
+{
+    return dns_servers_check(config->dns_servers, config->dns_server_count, config->arena,
+                             &config->dns_server_list, e) ||
+           tell_place(config, "servers", e);
+}
+
+/* Read again at the start; here so that `config check` tells of it too. */
+static bool check_mcp(const struct config *config, struct error *e)
+{
+    OWNED(mcp_servers) servers = NULL;
+    return mcp_servers_read(config, config_environment, &servers, e);
+}
+
 bool config_check(struct config *config, struct error *e)
 {
     bool has_level = log_level_parse(config->log_level_name, &config->log_level);
@@ -400,5 +444,6 @@ bool config_check(struct config *config, struct error *e)
     if (!check_tls(config, e))
         return false;
     return check_providers(config, e) && check_models(config, e) && check_filters(config, e) &&
-           check_agents(config, e) && check_tools(config, e) && check_tracing(config, e);
+           check_agents(config, e) && check_tools(config, e) && check_mcp(config, e) &&
+           check_tracing(config, e) && check_dns(config, e);
 }

@@ -33,6 +33,8 @@ struct setting {
     const char *choices;
     const struct setting_table *table;
     bool is_required;
+    bool
+        may_have_members; /* TEXTS: an item may be a mapping whose `name` is the text; the rest is read elsewhere */
     const char *help;
 };
 struct setting_table {
@@ -42,7 +44,10 @@ struct setting_table {
     const char *item;      /* what one is called in messages: "provider" */
     bool has_open_members; /* other names are allowed and read elsewhere: `tools` */
 };
-extern const struct setting_table config_table;
+extern const struct setting_table config_table; /* of the file */
+/* config_table_items.c: of one item of a list */
+extern const struct setting_table config_provider_table, config_model_table, config_filter_table,
+    config_agent_table;
 
 enum { CONFIG_ITEMS_MAX = 256, CONFIG_REFERENCE_BYTES_MAX = 64 << 10, CONFIG_NAME_BYTES_MAX = 64 };
 

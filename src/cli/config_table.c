@@ -1,4 +1,4 @@
-/* every setting there is */
+/* every setting there is; the lists of items are in config_table_items.c */
 #include "cli/config_internal.h"
 
 #include "base/limits.h"
@@ -6,416 +6,6 @@
 #define AT(field) .offset = offsetof(struct config, field)
 #define ROWS(rows_) .rows = (rows_), .count = ARRAY_COUNT(rows_)
 #define DAY_MS (24ll * 3600 * 1000)
-
-/* ---- providers ---- */
-
-#define IN(field) .offset = offsetof(struct config_provider, field)
-static const struct setting provider_rows[] = {
-    {.name = "name",
-     .kind = SETTING_TEXT,
-     IN(name),
-     .is_required = true,
-     .help = "what models refer to"},
-    {.name = "type",
-     .kind = SETTING_CHOICE,
-     IN(type),
-     .choices = "openai|offline|anthropic",
-     .is_required = true,
-     .help = "openai: any OpenAI-compatible server; anthropic: the Messages API; offline: the "
-             "scripted stand-in"},
-    {.name = "base_url",
-     .kind = SETTING_TEXT,
-     IN(base_url),
-     .help = "up to and with /v1: http://127.0.0.1:9100/v1"},
-    {.name = "api_keys",
-     .kind = SETTING_SECRETS,
-     IN(api_keys),
-     .count_offset = offsetof(struct config_provider, api_key_count),
-     .help = "list; write them as ${env:NAME} or ${file:PATH}"},
-    {.name = "responses",
-     .kind = SETTING_CHOICE,
-     IN(responses),
-     .choices = "auto|true|false",
-     .otherwise = "auto",
-     .help = "openai: the server has /v1/responses as well, its hosted tools can be used then; "
-             "auto: only api.openai.com"},
-    {.name = "connect_timeout",
-     .kind = SETTING_DURATION,
-     IN(connect_timeout_ms),
-     .otherwise = "5s",
-     .min = 1,
-     .max = DAY_MS,
-     .help = "until the connection stands"},
-    {.name = "first_byte_timeout",
-     .kind = SETTING_DURATION,
-     IN(first_byte_timeout_ms),
-     .otherwise = "120s",
-     .min = 1,
-     .max = DAY_MS,
-     .help = "until the answer begins"},
-    {.name = "idle_timeout",
-     .kind = SETTING_DURATION,
-     IN(idle_timeout_ms),
-     .otherwise = "60s",
-     .min = 1,
-     .max = DAY_MS,
-     .help = "between two pieces of an answer"},
-};
-#undef IN
-static const struct setting_table provider_table = {
-    ROWS(provider_rows), .item_bytes = sizeof(struct config_provider), .item = "provider"};
-
-/* ---- models ---- */
-
-#define IN(field) .offset = offsetof(struct config_target, price.field)
-static const struct setting price_rows[] = {
-    {.name = "input_usd_per_million_tokens",
-     .kind = SETTING_MONEY,
-     IN(input_nanousd),
-     .otherwise = "unlimited",
-     .help = "a model without a price is refused under a money budget"},
-    {.name = "cached_usd_per_million_tokens",
-     .kind = SETTING_MONEY,
-     IN(cached_nanousd),
-     .otherwise = "unlimited",
-     .help = "input that the provider had cached; as input when left out"},
-    {.name = "cache_write_usd_per_million_tokens",
-     .kind = SETTING_MONEY,
-     IN(cache_write_nanousd),
-     .otherwise = "unlimited",
-     .help = "input that the provider puts into its cache; as input when left out"},
-    {.name = "output_usd_per_million_tokens",
-     .kind = SETTING_MONEY,
-     IN(output_nanousd),
-     .otherwise = "unlimited",
-     .help = "the answer"},
-    {.name = "reasoning_usd_per_million_tokens",
-     .kind = SETTING_MONEY,
-     IN(reasoning_nanousd),
-     .otherwise = "unlimited",
-     .help = "the answer's thinking; as output when left out"},
-};
-#undef IN
-static const struct setting_table price_table = {ROWS(price_rows), .item = "price"};
-
-#define IN(field) .offset = offsetof(struct config_target, field)
-static const struct setting target_rows[] = {
-    {.name = "provider",
-     .kind = SETTING_TEXT,
-     IN(provider),
-     .is_required = true,
-     .help = "name of a provider"},
-    {.name = "model",
-     .kind = SETTING_TEXT,
-     IN(model),
-     .is_required = true,
-     .help = "the provider's name of the model"},
-    {.name = "weight",
-     .kind = SETTING_COUNT,
-     IN(weight),
-     .otherwise = "1",
-     .min = 1,
-     .max = 1000000,
-     .help = "share of the calls beside the other targets of its priority"},
-    {.name = "priority",
-     .kind = SETTING_COUNT,
-     IN(priority),
-     .otherwise = "0",
-     .max = 1000000,
-     .help = "the lowest number is asked first, the next when none of the lower is left"},
-    {.name = "variant",
-     .kind = SETTING_TEXT,
-     IN(variant),
-     .help = "name of the model's `split` that it belongs to"},
-    {.name = "context_tokens",
-     .kind = SETTING_COUNT,
-     IN(context_tokens),
-     .otherwise = "0",
-     .max = 1000000000,
-     .help = "size of its context; 0: unknown"},
-    {.name = "price",
-     .kind = SETTING_SECTION,
-     .table = &price_table,
-     .help = "what it costs; left out: as the price lists say"},
-};
-#undef IN
-static const struct setting_table target_table = {
-    ROWS(target_rows), .item_bytes = sizeof(struct config_target), .item = "target"};
-
-#define IN(field) .offset = offsetof(struct config_variant, field)
-static const struct setting variant_rows[] = {
-    {.name = "name",
-     .kind = SETTING_TEXT,
-     IN(name),
-     .is_required = true,
-     .help = "what its targets say as `variant`; reports show it"},
-    {.name = "weight",
-     .kind = SETTING_COUNT,
-     IN(weight),
-     .otherwise = "1",
-     .min = 1,
-     .max = 1000000,
-     .help = "share of the sessions, users or keys"},
-};
-#undef IN
-static const struct setting_table variant_table = {
-    ROWS(variant_rows), .item_bytes = sizeof(struct config_variant), .item = "variant"};
-
-#define IN(field) .offset = offsetof(struct config_model, field)
-static const struct setting deadline_rows[] = {
-    {.name = "connect",
-     .kind = SETTING_DURATION,
-     IN(deadlines.connect_ms),
-     .max = DAY_MS,
-     .help = "until the connection stands; left out: the provider's connect_timeout"},
-    {.name = "first_token",
-     .kind = SETTING_DURATION,
-     IN(deadlines.first_token_ms),
-     .max = DAY_MS,
-     .help = "until the answer begins; left out: the provider's first_byte_timeout"},
-    {.name = "between_tokens",
-     .kind = SETTING_DURATION,
-     IN(deadlines.between_tokens_ms),
-     .max = DAY_MS,
-     .help = "between two pieces of an answer; left out: the provider's idle_timeout"},
-    {.name = "attempt",
-     .kind = SETTING_DURATION,
-     IN(deadlines.attempt_ms),
-     .max = DAY_MS,
-     .help =
-         "of one attempt at a whole answer, after which the next target is asked; left out: total"},
-    {.name = "total",
-     .kind = SETTING_DURATION,
-     IN(deadlines.total_ms),
-     .max = DAY_MS,
-     .help = "of one call with all its attempts; left out: limits.call_timeout"},
-};
-static const struct setting_table deadline_table = {ROWS(deadline_rows), .item = "deadlines"};
-
-static const struct setting cache_rows[] = {
-    {.name = "mode",
-     .kind = SETTING_CHOICE,
-     IN(cache.mode),
-     .otherwise = "off",
-     .choices = "off|exact|semantic",
-     .help = "exact: the same request; semantic: also one that means the same, never with tools"},
-    {.name = "ttl",
-     .kind = SETTING_DURATION,
-     IN(cache.ttl_ms),
-     .otherwise = "1h",
-     .min = 1000,
-     .max = 366 * DAY_MS,
-     .help = "how long an answer is kept"},
-    {.name = "scope",
-     .kind = SETTING_CHOICE,
-     IN(cache.scope),
-     .otherwise = "user",
-     .choices = "user|tenant",
-     .help = "who may be given an answer that another one asked for"},
-    {.name = "similarity",
-     .kind = SETTING_TEXT,
-     IN(cache.similarity_text),
-     .otherwise = "0.95",
-     .help = "semantic: cosine of both questions, at least this"},
-    {.name = "embedder",
-     .kind = SETTING_TEXT,
-     IN(cache.embedder),
-     .help = "semantic: the model that embeds the questions"},
-};
-static const struct setting_table cache_table = {ROWS(cache_rows), .item = "cache"};
-
-static const struct setting model_rows[] = {
-    {.name = "name",
-     .kind = SETTING_TEXT,
-     IN(name),
-     .is_required = true,
-     .help = "what callers and agents ask for"},
-    {.name = "aliases",
-     .kind = SETTING_TEXTS,
-     IN(aliases),
-     .count_offset = offsetof(struct config_model, alias_count),
-     .help = "list of further names for it"},
-    {.name = "targets",
-     .kind = SETTING_ITEMS,
-     IN(targets),
-     .count_offset = offsetof(struct config_model, target_count),
-     .table = &target_table,
-     .is_required = true,
-     .help = "where its calls go; the next one is tried when one fails"},
-    {.name = "split",
-     .kind = SETTING_ITEMS,
-     IN(variants),
-     .count_offset = offsetof(struct config_model, variant_count),
-     .table = &variant_table,
-     .help = "an A/B split: each session, user or key keeps to one variant"},
-    {.name = "deadlines",
-     .kind = SETTING_SECTION,
-     .table = &deadline_table,
-     .help = "how long its calls wait"},
-    {.name = "retries",
-     .kind = SETTING_COUNT,
-     IN(retries),
-     .otherwise = "2",
-     .max = ROUTER_RETRIES_MAX,
-     .help = "further attempts on a target that failed, after a pause"},
-    {.name = "hedge_after",
-     .kind = SETTING_TEXT,
-     IN(hedge_after),
-     .otherwise = "never",
-     .help = "a second target is asked too when no token came by then: never, auto (where 19 of 20 "
-             "answers have begun), or a duration; at most one call in twenty"},
-    {.name = "cache",
-     .kind = SETTING_SECTION,
-     .table = &cache_table,
-     .help = "answers that are given again"},
-    {.name = "filter",
-     .kind = SETTING_TEXT,
-     IN(filter),
-     .help = "name of a content filter; empty: none"},
-    {.name = "embedder",
-     .kind = SETTING_CHOICE,
-     IN(embedder),
-     .otherwise = "false",
-     .choices = "false|true",
-     .help = "it makes embeddings and does not chat"},
-    {.name = "max_output_tokens",
-     .kind = SETTING_COUNT,
-     IN(max_output_tokens),
-     .otherwise = "4096",
-     .min = 1,
-     .max = 10000000,
-     .help = "default and ceiling of one call's answer"},
-};
-#undef IN
-static const struct setting_table model_table = {
-    ROWS(model_rows), .item_bytes = sizeof(struct config_model), .item = "model"};
-
-/* ---- content filters ---- */
-
-#define ACTIONS "off|flag|mask|block"
-#define IN(field) .offset = offsetof(struct config_filter_rule, field)
-static const struct setting filter_rule_rows[] = {
-    {.name = "name",
-     .kind = SETTING_TEXT,
-     IN(name),
-     .is_required = true,
-     .help = "of letters, digits, - and _; a mask shows it: [TICKET_ID]"},
-    {.name = "pattern",
-     .kind = SETTING_TEXT,
-     IN(pattern),
-     .is_required = true,
-     .help = "regular expression; docs/filters.md"},
-    {.name = "action",
-     .kind = SETTING_CHOICE,
-     IN(action),
-     .otherwise = "mask",
-     .choices = ACTIONS,
-     .help = "what becomes of a match"},
-    {.name = "group",
-     .kind = SETTING_TEXT,
-     IN(group),
-     .otherwise = "custom",
-     .help = "what findings are counted under"},
-};
-#undef IN
-static const struct setting_table filter_rule_table = {
-    ROWS(filter_rule_rows), .item_bytes = sizeof(struct config_filter_rule), .item = "rule"};
-
-#define IN(field) .offset = offsetof(struct config_filter, field)
-static const struct setting filter_group_rows[] = {
-    {.name = "secrets",
-     .kind = SETTING_CHOICE,
-     IN(secrets),
-     .otherwise = "off",
-     .choices = ACTIONS,
-     .help = "keys and tokens of clouds and services, private keys, JWTs"},
-    {.name = "pii",
-     .kind = SETTING_CHOICE,
-     IN(pii),
-     .otherwise = "off",
-     .choices = ACTIONS,
-     .help = "e-mail, phone, payment cards, IBANs, national identity numbers"},
-    {.name = "injection",
-     .kind = SETTING_CHOICE,
-     IN(injection),
-     .otherwise = "off",
-     .choices = ACTIONS,
-     .help = "phrases and marks of injected instructions"},
-};
-static const struct setting_table filter_group_table = {ROWS(filter_group_rows), .item = "groups"};
-static const struct setting filter_rows[] = {
-    {.name = "name",
-     .kind = SETTING_TEXT,
-     IN(name),
-     .is_required = true,
-     .help = "what models refer to"},
-    {.name = "direction",
-     .kind = SETTING_CHOICE,
-     IN(direction),
-     .otherwise = "both",
-     .choices = "request|response|both",
-     .help = "what goes to the model, what comes from it, or both"},
-    {.name = "groups",
-     .kind = SETTING_SECTION,
-     .table = &filter_group_table,
-     .help = "built-in rules and what becomes of their matches"},
-    {.name = "rules",
-     .kind = SETTING_ITEMS,
-     IN(rules),
-     .count_offset = offsetof(struct config_filter, rule_count),
-     .table = &filter_rule_table,
-     .help = "rules of your own; they go before the built-in ones"},
-};
-#undef IN
-static const struct setting_table filter_table = {
-    ROWS(filter_rows), .item_bytes = sizeof(struct config_filter), .item = "filter"};
-
-/* ---- agents ---- */
-
-#define IN(field) .offset = offsetof(struct config_agent, field)
-static const struct setting agent_rows[] = {
-    {.name = "name",
-     .kind = SETTING_TEXT,
-     IN(name),
-     .is_required = true,
-     .help = "also a model name: agent:NAME"},
-    {.name = "version",
-     .kind = SETTING_TEXT,
-     IN(version),
-     .otherwise = "1.0.0",
-     .help = "yours to count up"},
-    {.name = "description", .kind = SETTING_TEXT, IN(description), .help = "for people"},
-    {.name = "model", .kind = SETTING_TEXT, IN(model), .help = "empty: the first model"},
-    {.name = "instructions", .kind = SETTING_TEXT, IN(instructions), .help = "the system message"},
-    {.name = "tools",
-     .kind = SETTING_TEXTS,
-     IN(tools),
-     .count_offset = offsetof(struct config_agent, tool_count),
-     .help = "names, or name@range; \"*\": all; none: none"},
-    {.name = "max_steps",
-     .kind = SETTING_COUNT,
-     IN(steps_max),
-     .otherwise = "16",
-     .min = 1,
-     .max = RUN_STEPS_MAX,
-     .help = "model calls of one run"},
-    {.name = "timeout",
-     .kind = SETTING_DURATION,
-     IN(timeout_ms),
-     .otherwise = "10m",
-     .min = 1000,
-     .max = 30 * DAY_MS,
-     .help = "of one run; waiting for an approval does not count"},
-    {.name = "max_output_tokens",
-     .kind = SETTING_COUNT,
-     IN(max_output_tokens),
-     .otherwise = "0",
-     .max = 10000000,
-     .help = "of one model call; 0: the model's"},
-};
-#undef IN
-static const struct setting_table agent_table = {
-    ROWS(agent_rows), .item_bytes = sizeof(struct config_agent), .item = "agent"};
 
 /* ---- sections ---- */
 
@@ -436,6 +26,20 @@ static const struct setting tool_rows[] = {
 };
 static const struct setting_table tool_table = {ROWS(tool_rows), .item = "tool",
                                                 .has_open_members = true};
+
+/* Read by cli/mcp_servers.c: its mappings have free names. */
+static const struct setting_table mcp_table = {.item = "mcp", .has_open_members = true};
+
+static const struct setting sandbox_rows[] = {
+    {.name = "process",
+     .kind = SETTING_CHOICE,
+     AT(sandbox_process),
+     .otherwise = "auto",
+     .choices = "auto|on|off",
+     .help = "tools in a process of their own behind a second wall; auto: as soon as there is more "
+             "than one tenant at the start"},
+};
+static const struct setting_table sandbox_table = {ROWS(sandbox_rows), .item = "sandbox"};
 
 static const struct setting policy_rows[] = {
     {.name = "engine",
@@ -507,6 +111,19 @@ static const struct setting session_rows[] = {
      .otherwise = "1GiB",
      .max = 1ll << 50,
      .help = "of all files of one session"},
+    {.name = "workspace_quota",
+     .kind = SETTING_BYTES,
+     AT(session_workspace_bytes),
+     .otherwise = "100MiB",
+     .max = 1ll << 50,
+     .help = "of what tools write in one session"},
+    {.name = "workspace_files",
+     .kind = SETTING_COUNT,
+     AT(session_workspace_files),
+     .otherwise = "1000",
+     .min = 1,
+     .max = WORKSPACE_WALK_MAX / 2,
+     .help = "files and folders that tools may make in one session"},
 };
 static const struct setting_table session_table = {ROWS(session_rows), .item = "sessions"};
 
@@ -624,6 +241,50 @@ static const struct setting store_rows[] = {
 };
 static const struct setting_table store_table = {ROWS(store_rows), .item = "store"};
 
+/* ---- DNS ---- */
+
+static const struct setting dns_rows[] = {
+    {.name = "servers",
+     .kind = SETTING_TEXTS,
+     AT(dns_servers),
+     .count_offset = offsetof(struct config, dns_server_count),
+     .help =
+         "resolvers that are asked, and no others, as in 192.0.2.1 or 127.0.0.1:5353; none: the "
+         "system's way"},
+};
+static const struct setting_table dns_table = {ROWS(dns_rows), .item = "dns"};
+
+/* ---- MCP server ---- */
+
+static const struct setting mcp_server_rows[] = {
+    {.name = "public_url",
+     .kind = SETTING_TEXT,
+     AT(mcp_server.public_url),
+     .help =
+         "as clients reach this server, as in https://nexus.example.com; none: by the Host they "
+         "use"},
+    {.name = "authorization_servers",
+     .kind = SETTING_TEXTS,
+     AT(mcp_server.authorization_servers),
+     .count_offset = offsetof(struct config, mcp_server.authorization_server_count),
+     .help = "named to MCP clients as where to get a token (RFC 9728); none: API keys"},
+    {.name = "sessions_per_key",
+     .kind = SETTING_COUNT,
+     AT(mcp_server.sessions_per_key),
+     .otherwise = "64",
+     .min = 1,
+     .max = MCP_SERVER_SESSIONS_MAX,
+     .help = "of the revisions with sessions; the one that is idle longest makes room"},
+    {.name = "session_idle",
+     .kind = SETTING_DURATION,
+     AT(mcp_server.session_idle_ms),
+     .otherwise = "30m",
+     .min = 1000,
+     .max = 30 * DAY_MS,
+     .help = "a session ends when nothing was asked in it for so long"},
+};
+static const struct setting_table mcp_server_table = {ROWS(mcp_server_rows), .item = "mcp_server"};
+
 /* ---- TLS ---- */
 
 static const struct setting tls_rows[] = {
@@ -644,6 +305,89 @@ static const struct setting_table tls_table = {ROWS(tls_rows), .item = "tls"};
 
 /* ---- the file ---- */
 
+/* ---- containment ---- */
+
+#define IN(field) .offset = offsetof(struct config_containment_rule, field)
+static const struct setting containment_rule_rows[] = {
+    {.name = "name",
+     .kind = SETTING_TEXT,
+     IN(name),
+     .is_required = true,
+     .help = "what decisions call it: containment:NAME"},
+    {.name = "tool", .kind = SETTING_TEXT, IN(tool), .help = "of this tool only"},
+    {.name = "category",
+     .kind = SETTING_TEXT,
+     IN(category),
+     .help = "of tools of this category only"},
+    {.name = "host",
+     .kind = SETTING_TEXT,
+     IN(host),
+     .help = "of requests to this host only; \"*.example\": those below it"},
+    {.name = "agent", .kind = SETTING_TEXT, IN(agent), .help = "of this agent only"},
+    {.name = "when",
+     .kind = SETTING_CHOICE,
+     IN(when),
+     .otherwise = "untrusted",
+     .choices = "untrusted|private|always",
+     .help = "what the context must hold; private: beside untrusted text"},
+    {.name = "verdict",
+     .kind = SETTING_CHOICE,
+     IN(verdict),
+     .is_required = true,
+     .choices = "allow|needs_approval|deny",
+     .help = "allow makes it a declassifier"},
+};
+#undef IN
+static const struct setting_table containment_rule_table = {
+    ROWS(containment_rule_rows), .item_bytes = sizeof(struct config_containment_rule),
+    .item = "rule"};
+static const struct setting containment_rows[] = {
+    {.name = "mode",
+     .kind = SETTING_CHOICE,
+     AT(containment.mode),
+     .otherwise = "enforce",
+     .choices = "enforce|observe|off",
+     .help = "observe: decisions are journaled and nothing is held back"},
+    {.name = "inside",
+     .kind = SETTING_TEXTS,
+     AT(containment.inside),
+     .count_offset = offsetof(struct config, containment.inside_count),
+     .help = "hosts of your own: what they say is private, and private text may go there"},
+    {.name = "rules",
+     .kind = SETTING_ITEMS,
+     AT(containment.rules),
+     .count_offset = offsetof(struct config, containment.rule_count),
+     .table = &containment_rule_table,
+     .help = "go before the shipped ones, in order; the first that fits decides"},
+    {.name = "links",
+     .kind = SETTING_COUNT,
+     AT(containment.links_max),
+     .otherwise = "64",
+     .min = 1,
+     .max = 10000,
+     .help = "pages that one conversation may open by links nobody named"},
+    {.name = "approvals",
+     .kind = SETTING_COUNT,
+     AT(containment.approvals_max),
+     .otherwise = "8",
+     .min = 1,
+     .max = 1000,
+     .help = "persons asked in one run; what comes after is denied"},
+    {.name = "answer_links",
+     .kind = SETTING_CHOICE,
+     AT(containment.answer_links),
+     .otherwise = "defuse",
+     .choices = "defuse|keep",
+     .help = "addresses in answers that nobody named are made harmless"},
+    {.name = "payloads",
+     .kind = SETTING_CHOICE,
+     AT(containment.payloads),
+     .otherwise = "mask",
+     .choices = "mask|flag|block",
+     .help = "hidden characters, escapes and scripts in what tools say"},
+};
+static const struct setting_table containment_table = {ROWS(containment_rows)};
+
 static const struct setting root_rows[] = {
     {.name = "listen",
      .kind = SETTING_TEXT,
@@ -659,6 +403,11 @@ static const struct setting root_rows[] = {
      AT(data_dir),
      .otherwise = "./data",
      .help = "everything that is kept; one process at a time"},
+    {.name = "roles",
+     .kind = SETTING_TEXT,
+     AT(roles),
+     .otherwise = "all",
+     .help = "all; gateway,orchestrator,llm: tools run in a process of their own"},
     {.name = "cache_dir",
      .kind = SETTING_TEXT,
      AT(cache_dir),
@@ -695,13 +444,13 @@ static const struct setting root_rows[] = {
      .kind = SETTING_ITEMS,
      AT(providers),
      .count_offset = offsetof(struct config, provider_count),
-     .table = &provider_table,
+     .table = &config_provider_table,
      .help = "model APIs; none: what is found (OPENAI_API_KEY, local servers), else the stand-in"},
     {.name = "models",
      .kind = SETTING_ITEMS,
      AT(models),
      .count_offset = offsetof(struct config, model_count),
-     .table = &model_table,
+     .table = &config_model_table,
      .help = "what callers and agents may ask for; the first is the default"},
     {.name = "prices",
      .kind = SETTING_SECTION,
@@ -711,19 +460,32 @@ static const struct setting root_rows[] = {
      .kind = SETTING_ITEMS,
      AT(filters),
      .count_offset = offsetof(struct config, filter_count),
-     .table = &filter_table,
+     .table = &config_filter_table,
      .help = "content filters that models name"},
     {.name = "agents",
      .kind = SETTING_ITEMS,
      AT(agents),
      .count_offset = offsetof(struct config, agent_count),
-     .table = &agent_table,
+     .table = &config_agent_table,
      .help = "agents beside the built-in `assistant`"},
     {.name = "tools",
      .kind = SETTING_SECTION,
      .table = &tool_table,
-     .help = "tools.NAME.permissions narrow what a tool's manifest asks for"},
+     .help = "tools.NAME.{permissions, version, canary}; trusted_keys, require_signature: "
+             "docs/tool-registry.md"},
+    {.name = "mcp",
+     .kind = SETTING_SECTION,
+     .table = &mcp_table,
+     .help = "mcp.servers: MCP servers whose tools are used (docs/mcp.md)"},
+    {.name = "sandbox",
+     .kind = SETTING_SECTION,
+     .table = &sandbox_table,
+     .help = "where tools run"},
     {.name = "policy", .kind = SETTING_SECTION, .table = &policy_table, .help = "who may do what"},
+    {.name = "containment",
+     .kind = SETTING_SECTION,
+     .table = &containment_table,
+     .help = "what untrusted text may not cause: docs/containment.md"},
     {.name = "budgets",
      .kind = SETTING_SECTION,
      .table = &budget_table,
@@ -748,10 +510,15 @@ static const struct setting root_rows[] = {
      .kind = SETTING_SECTION,
      .table = &response_cache_table,
      .help = "answers of models that are given again"},
-    {.name = "store",
+    {.name = "dns",
      .kind = SETTING_SECTION,
-     .table = &store_table,
-     .help = "the embedded store"},
+     .table = &dns_table,
+     .help = "how names become addresses"},
+    {.name = "mcp_server",
+     .kind = SETTING_SECTION,
+     .table = &mcp_server_table,
+     .help = "this server's own tools and agents at /mcp: docs/mcp.md"},
+    {.name = "store", .kind = SETTING_SECTION, .table = &store_table, .help = "the embedded store"},
     {.name = "tracing",
      .kind = SETTING_SECTION,
      .table = &tracing_table,

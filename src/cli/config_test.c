@@ -3,6 +3,7 @@
 #include "base/arena.h"
 #include "base/json.h"
 #include "net/tls.h"
+#include "orchestrator/agent_definition.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -96,7 +97,9 @@ static const char whole[] =
     "{input_usd_per_million_tokens: 0.15,\n"
     "               output_usd_per_million_tokens: 0.6}}]\n"
     "agents:\n"
-    "  - {name: analyst, model: fast, tools: [data_analysis, time], max_steps: 5, timeout: 90s}\n"
+    "  - {name: analyst, model: fast, tools: [data_analysis, {name: time, pinned: true}], "
+    "max_steps: "
+    "5, timeout: 90s}\n"
     "tools:\n"
     "  http_request:\n"
     "    permissions:\n"
@@ -115,6 +118,8 @@ static void test_a_whole_file_is_read(void **state)
     assert_int_equal(config->models[0].targets[0].price.input_nanousd, 150000000);
     assert_int_equal(config->models[0].targets[0].price.cached_nanousd, COST_UNLIMITED);
     assert_int_equal(config->agents[0].tool_count, 2);
+    assert_true(str_equal(config->agents[0].tools[1], S("time")));
+    assert_true(config->agents[0].tool_details[1].is_pinned);
     assert_int_equal(config->agents[0].timeout_ms, 90000);
     assert_int_equal(config->agents[0].steps_max, 5);
     assert_true(config_session_budget(config).tokens == COST_UNLIMITED);
@@ -246,7 +251,17 @@ static void test_references_between_settings_are_checked(void **state)
                    "nexus.yaml:5: agent \"z\": no model is named \"nope\"");
     assert_refused("tools:\n  time: 3\n", "must hold `permissions:`");
     assert_refused("tools:\n  time:\n    permisions: {}\n",
-                   "nexus.yaml:3: unknown setting \"permisions\"");
+                   "nexus.yaml:3: unknown member permisions");
+    assert_refused("tools:\n  trusted_keys:\n    - {name: a, public_key: xyz}\n", "nexus.yaml:3");
+    assert_refused("tools:\n  require_signature: perhaps\n", "nexus.yaml:2");
+    assert_refused("tools:\n  time:\n    canary: {version: 1, percent: 200}\n", "nexus.yaml:3");
+    assert_refused("agents:\n  - name: a\n    tools:\n      - {name: time, permisions: {}}\n",
+                   "nexus.yaml:4: unknown setting \"permisions\"");
+    assert_refused("agents:\n  - name: a\n    tools:\n      - {permissions: {}}\n",
+                   "nexus.yaml:4: an item of tools needs a name");
+    assert_refused("agents:\n  - name: a\n    tools:\n      - name: time\n        permissions:\n"
+                   "          network: {allowed_ips: [10.0.0.1]}\n",
+                   "nexus.yaml:6: allowed_ips stands in the operator's configuration only");
     assert_refused("tools:\n  time:\n    permissions:\n      netwrk: {}\n", "nexus.yaml:4");
 }
 

@@ -1,4 +1,5 @@
 /* nexus doctor: what is not right with this machine, this configuration, this data folder, and how to mend it */
+#include "cli/agent_process.h"
 #include "cli/api.h"
 #include "cli/config.h"
 #include "cli/settings.h"
@@ -312,6 +313,24 @@ static enum verdict check_sandbox(struct doctor *doctor)
     return say(doctor, VERDICT_OK, trial.output, STR_NONE);
 }
 
+static enum verdict check_second_wall(struct doctor *doctor)
+{
+    struct error e = {0};
+    str walls = STR_NONE;
+    char folder[] = "/tmp/nexus-doctor-XXXXXX";
+    if (!mkdtemp(folder))
+        return say(doctor, VERDICT_WARN, S("no folder for a trial in /tmp"), S("make room there"));
+    bool is_ok = agent_process_probe(str_from_cstr(folder), doctor->arena, &walls, &e);
+    const char *key = str_to_cstr(doctor->arena, str_printf(doctor->arena, "%s/cache.key", folder));
+    (void) unlink(key);
+    (void) rmdir(folder);
+    if (!is_ok)
+        return say_error(doctor, &e,
+                         "sandbox.process: on needs a kernel with seccomp filters, allowed to this "
+                         "user (in a container: its own seccomp profile)");
+    return say(doctor, VERDICT_OK, walls, STR_NONE);
+}
+
 /* ---- providers ---- */
 
 struct probe {
@@ -443,6 +462,7 @@ static const struct {
     {"policies", true, check_policy},
     {"tools", true, check_tools},
     {"sandbox", true, check_sandbox},
+    {"second wall", true, check_second_wall},
     {"models", true, check_providers},
     {"prices", true, check_prices},
     {"open files", false, check_files},

@@ -52,7 +52,8 @@ static bool create_client(struct context *ctx, void *argument, struct error *e)
 {
     (void) ctx;
     struct node_loops *node = argument;
-    return http_client_create(loop_current(), NULL, &node->clients[node->thread_count], e);
+    struct http_client_options options = {.dns_servers = node->dns_servers};
+    return http_client_create(loop_current(), &options, &node->clients[node->thread_count], e);
 }
 
 static bool destroy_client(struct context *ctx, void *argument, struct error *e)

@@ -19,6 +19,7 @@ struct node_loops {
     struct http_client *clients[LOOP_COUNT_MAX];
     struct lane lanes[LOOP_COUNT_MAX];
     size_t count, thread_count;
+    str dns_servers; /* set by whoever creates it, before; empty: the system's way (net/dns.h) */
 };
 
 /* wanted 0: one per core.  What was made before a failure is destroyed by node_loops_destroy. */

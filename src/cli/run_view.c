@@ -74,6 +74,22 @@ static void show_message(struct run_view *view, struct arena *arena, const struc
         line(view, STYLE_BOLD, "question", output_short(arena, text_of(data, S("content")), 2000));
 }
 
+/* Of a decision by labels that held something back: the texts that it was for. */
+static void show_because(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    struct json_iter it = json_iter(json_get(data, S("because")));
+    const struct json *item;
+    if (str_equal(text_of(data, S("verdict")), S("allow")))
+        return;
+    while (json_next(&it, NULL, &item)) {
+        const struct json *label = json_get(item, S("label"));
+        line(view, STYLE_DIM, "because",
+             str_printf(arena, STR_FMT "%s%s", STR_ARG(text_of(item, S("source"))),
+                        json_bool_or(label, S("untrusted"), true) ? "  untrusted" : "",
+                        json_bool_or(label, S("private"), true) ? "  private" : ""));
+    }
+}
+
 static void show_policy(struct run_view *view, struct arena *arena, const struct json *data)
 {
     str verdict = text_of(data, S("verdict"));
@@ -83,6 +99,7 @@ static void show_policy(struct run_view *view, struct arena *arena, const struct
          str_printf(arena, STR_FMT "  " STR_FMT " " STR_FMT "  (" STR_FMT ")", STR_ARG(verdict),
                     STR_ARG(text_of(data, S("action"))), STR_ARG(text_of(data, S("resource"))),
                     STR_ARG(why)));
+    show_because(view, arena, data);
 }
 
 static void show_reserved(struct run_view *view, struct arena *arena, const struct json *data)

@@ -1,4 +1,5 @@
 /* nexus serve: the platform until a signal ends it */
+#include "cli/agent_process.h"
 #include "cli/command.h"
 #include "cli/logging.h"
 #include "cli/signals.h"
@@ -93,11 +94,15 @@ static int serve(struct cli *cli, const struct arguments *arguments)
     struct config *config;
     struct platform *platform;
     struct config_sources sources = command_config_sources(cli, arguments);
-    str roles = arguments_get(arguments, "roles");
-    if (!str_is_empty(roles) && !str_equal(roles, S("all"))) {
+    struct agent_roles roles;
+    if (!agent_roles_parse(arguments_get(arguments, "roles"), &roles, &e))
+        return command_fail(cli, "serve", &e);
+    if (roles.is_agent_only && arguments_has(arguments, "inherited"))
+        return agent_process_serve();
+    if (roles.is_agent_only) {
         error_set(&e, REASON_USAGE,
-                  "--roles " STR_FMT ": this version runs all roles in one process; leave it out",
-                  STR_ARG(roles));
+                  "--roles agent: a node starts its agent core itself (sandbox.process: on, or "
+                  "--roles gateway,orchestrator,llm); one on another machine does not exist yet");
         return command_fail(cli, "serve", &e);
     }
     signals_block();
@@ -124,7 +129,9 @@ static const struct option options[] = {
     {"data", 'd', "DIR", false, "folder of everything that is kept; made when missing"},
     {"config", 'c', "FILE", false,
      "configuration; else $NEXUS_CONFIG, ./nexus.yaml, /etc/nexus/nexus.yaml, or none"},
-    {"roles", 0, "ROLES", false, "all: every role in this process"},
+    {"roles", 0, "ROLES", false,
+     "all; gateway,orchestrator,llm: tools run in a process of their own"},
+    {"inherited", 0, NULL, false, "for the node itself: its socket is descriptor 3"},
     {"log-level", 0, "LEVEL", false, "debug, info, warn, error"},
     {"log-format", 0, "FORMAT", false, "auto, json, text"},
 };

@@ -434,6 +434,7 @@ static bool fill_agents(struct agent_set *agents, const struct config *config, s
             .instructions = from->instructions,
             .tools = from->tools,
             .tool_count = from->tool_count,
+            .tool_details = from->tool_details,
             .steps_max = (int) from->steps_max,
             .run_timeout_ms = from->timeout_ms,
             .max_output_tokens = from->max_output_tokens,
@@ -442,6 +443,53 @@ static bool fill_agents(struct agent_set *agents, const struct config *config, s
             return false;
     }
     return true;
+}
+
+/* ---- containment ---- */
+
+static struct containment_rule rule_of(const struct config_containment_rule *from)
+{
+    static const char *const when[] = {"untrusted", "private", "always"};
+    static const char *const verdicts[] = {"allow", "needs_approval", "deny"};
+    struct containment_rule rule = {.name = from->name,
+                                    .tool = from->tool,
+                                    .category = from->category,
+                                    .host = from->host,
+                                    .agent = from->agent,
+                                    .verdict = CONTAINMENT_DENY};
+    for (size_t i = 0; i < ARRAY_COUNT(when); i++)
+        if (str_equal(from->when, str_from_cstr(when[i])))
+            rule.when = (enum containment_when) i;
+    for (size_t i = 0; i < ARRAY_COUNT(verdicts); i++)
+        if (str_equal(from->verdict, str_from_cstr(verdicts[i])))
+            rule.verdict = (enum containment_verdict) i;
+    return rule;
+}
+
+static struct containment containment_of(const struct config *config, struct arena *arena)
+{
+    struct containment containment = containment_defaults();
+    struct containment_rule *rules =
+        ARENA_ARRAY(arena, struct containment_rule, config->containment.rule_count + 1);
+    for (size_t i = 0; i < config->containment.rule_count; i++)
+        rules[i] = rule_of(&config->containment.rules[i]);
+    containment.mode = str_equal(config->containment.mode, S("observe")) ? CONTAINMENT_OBSERVE
+                       : str_equal(config->containment.mode, S("off"))   ? CONTAINMENT_OFF
+                                                                         : CONTAINMENT_ENFORCE;
+    containment.rules = rules;
+    containment.rule_count = config->containment.rule_count;
+    containment.inside = config->containment.inside;
+    containment.inside_count = config->containment.inside_count;
+    containment.links_max = config->containment.links_max;
+    containment.approvals_max = config->containment.approvals_max;
+    containment.keeps_links = str_equal(config->containment.answer_links, S("keep"));
+    containment.payloads = str_equal(config->containment.payloads, S("flag"))    ? PAYLOADS_FLAG
+                           : str_equal(config->containment.payloads, S("block")) ? PAYLOADS_BLOCK
+                                                                                 : PAYLOADS_MASK;
+    if (containment.mode != CONTAINMENT_ENFORCE)
+        LOG_WARN("nexus", S("containment is not enforced: untrusted text may cause any call"),
+                 LOG_STR("nexus.containment", config->containment.mode));
+    return containment_copy(arena, &containment);
 }
 
 bool settings_create(const struct settings_sources *sources, const struct provider_set *set,
@@ -466,6 +514,8 @@ bool settings_create(const struct settings_sources *sources, const struct provid
     settings->approval_expiry_ms = config->approval_expiry_ms;
     settings->call_timeout_ms = config->call_timeout_ms;
     settings->session_files_bytes_max = config->session_files_bytes;
+    settings->arena = arena_create(0);
+    settings->containment = containment_of(config, settings->arena);
     *out = settings;
     return true;
 }

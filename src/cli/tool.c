@@ -1,4 +1,4 @@
-/* nexus tool ... */
+/* nexus tool: to look at and to call.  (What changes tools: tool_registry.c.) */
 #include "cli/api.h"
 
 #include "base/arena.h"
@@ -25,6 +25,88 @@ static bool show(struct client *client, struct context *ctx, struct error *e)
         path = str_printf(ctx->arena, STR_FMT "?version=" STR_FMT, STR_ARG(path),
                           STR_ARG(http_percent_encode(ctx->arena, version)));
     return api_show(client, ctx, HTTP_GET, path, STR_NONE, e);
+}
+
+/* ---- found and explained ---- */
+
+static bool search(struct client *client, struct context *ctx, struct error *e)
+{
+    struct strbuf words;
+    const struct json *answer;
+    strbuf_init(&words, ctx->arena, 4096);
+    for (size_t i = 0; i < client->arguments->operand_count; i++) {
+        strbuf_add(&words, i ? S(" ") : S(""));
+        strbuf_add(&words, arguments_operand(client->arguments, i));
+    }
+    int64_t limit = 10;
+    if (!arguments_number(client->arguments, "limit", 1, 100, &limit, e))
+        return false;
+    str path =
+        str_printf(ctx->arena, "/api/v1/tools?search=" STR_FMT "&limit=%lld",
+                   STR_ARG(http_percent_encode(ctx->arena, strbuf_str(&words))), (long long) limit);
+    if (!client_call(client, ctx, HTTP_GET, path, STR_NONE, &answer, e))
+        return false;
+    if (client->is_json)
+        output_json(ctx->arena, answer);
+    else
+        output_table(client->cli, ctx->arena, tool_columns, ARRAY_COUNT(tool_columns),
+                     json_get(answer, S("items")));
+    return true;
+}
+
+static const struct column value_columns[] = {
+    {"PERMISSION", "/name", 26},
+    {"DECIDED BY", "/decided_by", 14},
+    {"VALUE", "/value", 0},
+};
+
+/* What is denied, and how that would change. */
+static void print_mends(struct arena *arena, const struct json *explained)
+{
+    const struct json *item;
+    struct json_iter it = json_iter(json_get(explained, S("values")));
+    while (json_next(&it, NULL, &item)) {
+        if (!json_get(item, S("to_allow")))
+            continue;
+        output_text(stdout, json_str_or(item, S("name"), STR_NONE), false);
+        printf(" allows nothing: ");
+        output_text(stdout, json_str_or(item, S("to_allow"), STR_NONE), false);
+        printf("\n");
+    }
+    printf("\npolicy\n");
+    output_members(arena, json_get(explained, S("policy")));
+}
+
+static bool explain(struct client *client, struct context *ctx, struct error *e)
+{
+    static const char *const names[] = {"agent", "user", "version"};
+    const struct json *answer;
+    struct strbuf path;
+    strbuf_init(&path, ctx->arena, 8192);
+    strbuf_add(&path, api_path(client, ctx, "/api/v1/tools/{}/explain"));
+    for (size_t i = 0, count = 0; i < ARRAY_COUNT(names); i++) {
+        str value = arguments_get(client->arguments, names[i]);
+        if (!str_is_empty(value))
+            strbuf_printf(&path, "%s%s=" STR_FMT, count++ ? "&" : "?", names[i],
+                          STR_ARG(http_percent_encode(ctx->arena, value)));
+    }
+    if (!client_call(client, ctx, HTTP_GET, strbuf_str(&path), STR_NONE, &answer, e))
+        return false;
+    if (client->is_json) {
+        output_json(ctx->arena, answer);
+        return true;
+    }
+    output_text(stdout, json_str_or(answer, S("name"), STR_NONE), false);
+    printf(" ");
+    output_text(stdout, json_str_or(answer, S("version"), STR_NONE), false);
+    printf(" (");
+    output_text(stdout, json_str_or(answer, S("source"), STR_NONE), false);
+    printf(")\n\n");
+    output_table(client->cli, ctx->arena, value_columns, ARRAY_COUNT(value_columns),
+                 json_get(answer, S("values")));
+    printf("\n");
+    print_mends(ctx->arena, answer);
+    return true;
 }
 
 /* INPUT is JSON; "-" reads it from the standard input. */
@@ -75,6 +157,13 @@ static bool invoke(struct client *client, struct context *ctx, struct error *e)
 
 static const struct option show_options[] = {
     {"version", 0, "RANGE", false, "1.2.3 or ^1.2; else the newest"}};
+static const struct option search_options[] = {
+    {"limit", 'n', "COUNT", false, "how many at most; else 10"}};
+static const struct option explain_options[] = {
+    {"agent", 'a', "AGENT", false, "as this agent would use it"},
+    {"user", 'u', "USER", false, "as the policy sees this user; needs the role operator"},
+    {"version", 0, "RANGE", false, "1.2.3 or ^1.2; else the one you would get"},
+};
 static const struct option invoke_options[] = {
     {"version", 0, "RANGE", false, "1.2.3 or ^1.2; else the newest"},
     {"session", 0, "ID", false, "with this session's files, on its budget"},
@@ -92,6 +181,20 @@ static const struct command commands[] = {
      .options = show_options,
      .option_count = ARRAY_COUNT(show_options),
      .work = show},
+    {.name = "tool search",
+     .operands = "WORDS...",
+     .summary = "Tools by what they do, the best first",
+     .example = "tool search count words in a text",
+     .options = search_options,
+     .option_count = ARRAY_COUNT(search_options),
+     .work = search},
+    {.name = "tool explain",
+     .operands = "TOOL",
+     .summary = "What a tool may do, which level decided it, and what the policy says",
+     .example = "tool explain http_request --agent assistant",
+     .options = explain_options,
+     .option_count = ARRAY_COUNT(explain_options),
+     .work = explain},
     {.name = "tool invoke",
      .operands = "TOOL [INPUT]",
      .summary = "Call a tool under policy and budget; INPUT is JSON, - reads it",

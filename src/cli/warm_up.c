@@ -29,7 +29,16 @@ static void prepare_tool(struct context *ctx, void *argument)
                   LOG_STR("tool.name", preparation->tool->name));
 }
 
-bool warm_up(struct context *ctx, struct registry *registry, struct executor *executor,
+static bool is_component(const struct tool *tool)
+{
+    for (size_t i = 0; i < tool->module_count; i++)
+        if (tool->modules[i].abi == TOOL_ABI_COMPONENT)
+            return true;
+    return tool->module_count == 0 && tool->abi == TOOL_ABI_COMPONENT;
+}
+
+bool warm_up(struct context *ctx, enum warm_up_part part, struct registry *registry,
+             struct executor *executor,
              bool (*prepare)(struct executor *executor, const struct tool *tool, struct error *e),
              struct error *e)
 {
@@ -39,10 +48,14 @@ bool warm_up(struct context *ctx, struct registry *registry, struct executor *ex
     struct group group;
     bool is_ok = true;
     group_init(&group, ctx);
-    for (size_t i = 0; i < count && i < GROUP_CHILDREN_MAX && is_ok; i++) {
-        preparations[i] = (struct preparation){
-            .executor = executor, .prepare = prepare, .tool = registry_at(tools, i)};
-        is_ok = group_start(&group, "prepare_tool", prepare_tool, &preparations[i], e);
+    size_t started = 0;
+    for (size_t i = 0; i < count && started < GROUP_CHILDREN_MAX && is_ok; i++) {
+        const struct tool *tool = registry_at(tools, i);
+        if (tool->abi == TOOL_ABI_MCP || is_component(tool) != (part == WARM_UP_COMPONENTS))
+            continue;
+        preparations[started] =
+            (struct preparation){.executor = executor, .prepare = prepare, .tool = tool};
+        is_ok = group_start(&group, "prepare_tool", prepare_tool, &preparations[started++], e);
     }
     group_wait(&group);
     registry_release(tools);
