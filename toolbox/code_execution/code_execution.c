@@ -41,6 +41,14 @@ static void add_capture(yyjson_mut_doc *doc, yyjson_mut_val *root, const char *n
     yyjson_mut_obj_add_strn(doc, root, name, valid, len);
 }
 
+void nexus_prepare(void);
+
+/* Run once when the module is built; calls begin behind it. */
+__attribute__((export_name("nexus_prepare"))) void nexus_prepare(void)
+{
+    script_prepare();
+}
+
 bool tool_run(yyjson_val *input, yyjson_mut_doc *output, struct tool_error *e)
 {
     static const char *const names[] = {"javascript", "js", NULL};

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine.h"
 #include "utf8.h"
@@ -290,6 +291,71 @@ static void settle(struct sandbox *box, JSValueConst promise)
     }
 }
 
+/* ---- calls of other tools ----------------------------------------------------------------------- */
+
+static JSValue throw_failure(JSContext *ctx, const struct tool_error *e)
+{
+    JSValue error = JS_NewError(ctx);
+    JS_DefinePropertyValueStr(ctx, error, "message", JS_NewString(ctx, e->message),
+                              JS_PROP_CONFIGURABLE | JS_PROP_WRITABLE);
+    JS_DefinePropertyValueStr(ctx, error, "code", JS_NewString(ctx, e->code), JS_PROP_C_W_E);
+    return JS_Throw(ctx, error);
+}
+
+/* The arguments as JSON, parsed again: what the host gets is what JSON.stringify makes of them. */
+static bool put_arguments(JSContext *ctx, yyjson_mut_doc *request, yyjson_mut_val *root,
+                          JSValueConst arguments)
+{
+    JSValue json = JS_JSONStringify(ctx, arguments, JS_UNDEFINED, JS_UNDEFINED);
+    if (JS_IsException(json))
+        return false;
+    size_t len = 2;
+    const char *text = JS_IsUndefined(json) ? NULL : JS_ToCStringLen(ctx, &len, json);
+    yyjson_doc *parsed = yyjson_read(text == NULL ? "{}" : text, len, 0);
+    JS_FreeCString(ctx, text);
+    JS_FreeValue(ctx, json);
+    if (!yyjson_is_obj(yyjson_doc_get_root(parsed))) {
+        JS_ThrowTypeError(ctx, "the arguments of a tool must be an object of valid Unicode");
+        return false;
+    }
+    yyjson_mut_val *copy = yyjson_val_mut_copy(request, yyjson_doc_get_root(parsed));
+    yyjson_mut_obj_add_val(request, root, "input", copy);
+    yyjson_doc_free(parsed);
+    return true;
+}
+
+/* nexus.call(name, arguments): the script waits; policy, budget and audit are the host's. */
+static JSValue tool_call(JSContext *ctx, JSValueConst self, int count, JSValueConst *values)
+{
+    (void) self;
+    if (count < 1 || !JS_IsString(values[0]))
+        return JS_ThrowTypeError(ctx, "nexus.call(name, arguments): the name must be a string");
+    yyjson_mut_doc *request = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(request), *name;
+    size_t len = 0;
+    const char *text = JS_ToCStringLen(ctx, &len, values[0]);
+    name = text == NULL ? NULL : yyjson_mut_strncpy(request, text, len);
+    JS_FreeCString(ctx, text);
+    yyjson_mut_obj_add(root, yyjson_mut_str(request, "name"), name);
+    yyjson_mut_doc_set_root(request, root);
+    JSValueConst arguments = count > 1 ? values[1] : JS_UNDEFINED;
+    if (!put_arguments(ctx, request, root, arguments)) {
+        yyjson_mut_doc_free(request);
+        return JS_EXCEPTION;
+    }
+    struct tool_error e = {0};
+    yyjson_val *answer = NULL;
+    bool ok = tool_host_call("tool_call", request, &answer, &e);
+    yyjson_mut_doc_free(request);
+    if (!ok)
+        return throw_failure(ctx, &e);
+    char *json = yyjson_val_write(answer, 0, &len);
+    JSValue value =
+        json == NULL ? JS_ThrowOutOfMemory(ctx) : JS_ParseJSON(ctx, json, len, "nexus.call");
+    free(json);
+    return value;
+}
+
 /* ---- globals ------------------------------------------------------------------------------------ */
 
 static void add_function(struct sandbox *box, JSValueConst object, const char *name,
@@ -317,6 +383,9 @@ static void add_globals(struct sandbox *box)
                       JS_NewCFunction(ctx, timer_clear, "clearTimeout", 1));
     JS_SetPropertyStr(ctx, global, "clearInterval",
                       JS_NewCFunction(ctx, timer_clear, "clearInterval", 1));
+    JSValue nexus = JS_NewObject(ctx);
+    JS_SetPropertyStr(ctx, nexus, "call", JS_NewCFunction(ctx, tool_call, "call", 2));
+    JS_SetPropertyStr(ctx, global, "nexus", nexus);
     JS_FreeValue(ctx, global);
 }
 
@@ -459,25 +528,64 @@ static void evaluate(struct sandbox *box, const struct script *script)
     JS_FreeValue(ctx, promise);
 }
 
+/* ---- the engine --------------------------------------------------------------------------------- */
+
+/* In the snapshot: everything up to here is done when a call begins. */
+static struct sandbox *prepared;
+
+/* What nearly every script uses is made on first use; making it here puts it into the snapshot. */
+static void touch_builtins(JSContext *ctx)
+{
+    static const char prelude[] =
+        "[Object, Array, String, Number, JSON, Math, Date, Map, Set, RegExp, Promise, "
+        "Error].forEach("
+        "c => { for (const o of [c, c.prototype]) if (o) Object.getOwnPropertyDescriptors(o); });"
+        "void eval('(async () => { let x = await [1].map(y => `${y}`); })');";
+    JS_FreeValue(ctx, JS_Eval(ctx, prelude, sizeof prelude - 1, "prelude", JS_EVAL_TYPE_GLOBAL));
+    JS_RunGC(JS_GetRuntime(ctx));
+}
+
+void script_prepare(void)
+{
+    struct sandbox *box = tool_alloc(sizeof *box);
+    memset(box, 0, sizeof *box);
+    box->runtime = JS_NewRuntime();
+    box->ctx = box->runtime == NULL ? NULL : JS_NewContext(box->runtime);
+    if (box->ctx == NULL)
+        return;
+    JS_SetContextOpaque(box->ctx, box);
+    JS_SetHostPromiseRejectionTracker(box->runtime, track_rejection, box);
+    add_globals(box);
+    touch_builtins(box->ctx);
+    prepared = box;
+}
+
+static uint64_t random_seed(void)
+{
+    uint64_t seed = 0;
+    if (getentropy(&seed, sizeof seed) != 0)
+        __builtin_trap(); /* the host has randomness */
+    return seed;
+}
+
 /* Nothing is freed at the end: the instance is thrown away. */
 void script_run(const struct script *script, yyjson_mut_doc *doc, struct script_outcome *outcome)
 {
     *outcome = (struct script_outcome){.out.max = STDOUT_BYTES_MAX, .err.max = STDERR_BYTES_MAX};
     void *reserve = tool_alloc(RESERVE_BYTES);
-    struct sandbox *box = tool_alloc(sizeof *box);
-    memset(box, 0, sizeof *box);
-    box->outcome = outcome;
-    box->doc = doc;
-    box->runtime = JS_NewRuntime();
-    box->ctx = box->runtime == NULL ? NULL : JS_NewContext(box->runtime);
-    if (box->ctx == NULL) {
-        fail_output(box, "there is not enough memory to start the engine");
+    if (prepared == NULL)
+        script_prepare();
+    if (prepared == NULL) {
+        static const char why[] = "there is not enough memory to start the engine\n";
+        capture_add(&outcome->err, why, sizeof why - 1);
+        outcome->exit_code = 1;
         return;
     }
+    struct sandbox *box = prepared;
+    box->outcome = outcome;
+    box->doc = doc;
     engine_limit_stack(box->runtime, CODE_STACK_BYTES);
-    JS_SetContextOpaque(box->ctx, box);
-    JS_SetHostPromiseRejectionTracker(box->runtime, track_rejection, box);
-    add_globals(box);
+    engine_renew(box->ctx, random_seed());
     if (add_input(box, "input", script->input, JS_UNDEFINED) &&
         add_input(box, "files", script->files, JS_NewObject(box->ctx)))
         evaluate(box, script);

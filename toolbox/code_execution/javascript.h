@@ -7,7 +7,11 @@
  *     console.log info debug       go to stdout; warn error go to stderr
  *     setTimeout setInterval clearTimeout clearInterval
  *                                  timers fire in order of their due time, without really waiting
+ *     nexus.call(name, arguments)  calls another tool and gives its output; throws an Error with `code` when it fails
  * and gives back the value of a variable `result`, whether let, const, var or a property of globalThis.
+ *
+ * script_prepare() makes the engine; the shipped module is a snapshot taken behind it, so that a call begins there.
+ * Nothing of a call is kept: each has its own copy of the snapshot's memory.
  *
  * Running: evaluate --> jobs until none is left --> next timer --> jobs ... --> done.
  */
@@ -46,6 +50,9 @@ struct script_outcome {
     yyjson_mut_val *files;  /* NULL: none was added or changed */
     int exit_code;          /* 0, or 1 after an uncaught exception */
 };
+
+/* Once, and before anything else; script_run() does it when nobody has. */
+void script_prepare(void);
 
 /* Values of the outcome belong to `doc`. */
 void script_run(const struct script *script, yyjson_mut_doc *doc, struct script_outcome *outcome);

@@ -132,8 +132,14 @@ static bool add_body(yyjson_val *input, yyjson_mut_doc *request, yyjson_mut_val 
     if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)
         return tool_fail(e, "invalid_input", "%s has no body; use POST or leave \"body\" out",
                          method);
+    bool is_base64;
+    if (!tool_flag_or(input, "body_base64", false, &is_base64, e))
+        return false;
+    if (is_base64 && !yyjson_is_str(body))
+        return tool_fail(e, "invalid_input", "\"body\" must be base64 text with \"body_base64\"");
     if (yyjson_is_str(body))
-        return yyjson_mut_obj_add_val(request, root, "body", yyjson_val_mut_copy(request, body));
+        return yyjson_mut_obj_add_val(request, root, "body", yyjson_val_mut_copy(request, body)) &&
+               yyjson_mut_obj_add_bool(request, root, "body_base64", is_base64);
     size_t len = 0;
     char *json = yyjson_val_write(body, 0, &len);
     if (json == NULL)
@@ -164,6 +170,11 @@ static bool shape_answer(yyjson_val *answer, yyjson_mut_doc *output, struct tool
                                                : yyjson_mut_str(output, ""));
     yyjson_mut_obj_add_bool(output, root, "truncated",
                             yyjson_is_true(yyjson_obj_get(answer, "truncated")));
+    if (yyjson_is_true(yyjson_obj_get(answer, "body_base64")))
+        yyjson_mut_obj_add_bool(output, root, "body_base64", true);
+    yyjson_val *url = yyjson_obj_get(answer, "url");
+    if (yyjson_is_str(url))
+        yyjson_mut_obj_add_val(output, root, "url", yyjson_val_mut_copy(output, url));
     yyjson_mut_doc_set_root(output, root);
     return true;
 }
