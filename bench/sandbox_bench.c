@@ -1,20 +1,26 @@
 /*
- * What a sandboxed tool call costs: native tool and JavaScript through executor_execute, beside the
- * bare engine doing the same call in the same run (the floor: fresh instance, input in, nexus_run,
- * output out; no threads, schemas, limits by policy).
+ * What a sandboxed tool call costs: native tool, JavaScript and Python through executor_execute, beside
+ *   - the bare engine doing the same call in the same run (the floor: fresh instance, input in,
+ *     nexus_run, output out; no threads, schemas, limits by policy);
+ *   - what one would do without a sandbox: a process of python3 or node for each piece of code.
  *
  *     bench_sandbox_bench TOOLBOX_DIR        (default: toolbox beside the program)
  */
+#include "agent/executor_monitor.h"
 #include "agent/host_clock.h"
 #include "agent/registry.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "runtime/loop.h"
 
+#include <fcntl.h>
 #include <libgen.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <wasmtime.h>
@@ -22,6 +28,8 @@
 enum {
     CALLS = 3000,
     SCRIPT_CALLS = 1000,
+    PYTHON_CALLS = 100,
+    PROCESS_CALLS = 40,
     WARM_UP = 200,
     AT_ONCE = 32,
     PER_WORKER = 300,
@@ -32,6 +40,9 @@ static const str native_input =
     S_INIT("{\"operation\":\"upper\",\"text\":\"the quick brown fox\"}");
 static const str script_input = S_INIT("{\"language\":\"javascript\",\"code\":\"let result = "
                                        "[1,2,3].map(x => x * x).reduce((a, b) => a + b, 0)\"}");
+
+static const str python_input =
+    S_INIT("{\"language\":\"python\",\"code\":\"result = sum(x * x for x in [1, 2, 3])\"}");
 
 static int64_t now_ns(clockid_t clock)
 {
@@ -247,6 +258,77 @@ static void print_throughput(struct executor *sandbox, const struct tool *tool)
            calls / ((double) bench.cpu_ns / NS_PER_S), (double) bench.cpu_ns / 1000 / calls);
 }
 
+/* ---- without a sandbox: a process for each piece of code ---- */
+
+static int64_t children_cpu_ns(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_CHILDREN, &usage);
+    return ((int64_t) usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * NS_PER_S +
+           ((int64_t) usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000;
+}
+
+static bool run_process(char **arguments)
+{
+    extern char **environ;
+    posix_spawn_file_actions_t actions;
+    pid_t pid;
+    int status = -1;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+    bool is_started = posix_spawnp(&pid, arguments[0], &actions, NULL, arguments, environ) == 0;
+    posix_spawn_file_actions_destroy(&actions);
+    return is_started && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+/* p50 0: there is no such program. */
+static struct figures measure_process(char *program, char *option, char *code)
+{
+    static int64_t samples[PROCESS_CALLS];
+    char *arguments[] = {program, option, code, NULL};
+    if (!run_process(arguments))
+        return (struct figures){0};
+    int64_t cpu_ns = children_cpu_ns();
+    for (size_t i = 0; i < PROCESS_CALLS; i++) {
+        int64_t start_ns = now_ns(CLOCK_MONOTONIC);
+        if (!run_process(arguments))
+            return (struct figures){0};
+        samples[i] = now_ns(CLOCK_MONOTONIC) - start_ns;
+    }
+    return summarise(samples, PROCESS_CALLS, children_cpu_ns() - cpu_ns);
+}
+
+static void print_process(const char *name, char *program, char *option, char *code,
+                          struct figures sandboxed)
+{
+    struct figures f = measure_process(program, option, code);
+    if (f.p50_us <= 0)
+        printf("%-34s not on this machine\n", name);
+    else if (sandboxed.p50_us <= 0)
+        printf("%-34s p50 %8.1f us   p99 %8.1f us   cpu %8.1f us\n", name, f.p50_us, f.p99_us,
+               f.cpu_us);
+    else
+        printf("%-34s p50 %8.1f us   p99 %8.1f us   cpu %8.1f us   %5.1fx the sandbox's p50, "
+               "%.1fx its cpu\n",
+               name, f.p50_us, f.p99_us, f.cpu_us, f.p50_us / sandboxed.p50_us,
+               f.cpu_us / sandboxed.cpu_us);
+}
+
+/* Debian's python3 rather than a version manager's script in front of it. */
+static char *python_program(void)
+{
+    static char debian[] = "/usr/bin/python3", other[] = "python3";
+    return access(debian, X_OK) == 0 ? debian : other;
+}
+
+static struct figures measure_python(struct executor *sandbox, const struct tool *tool)
+{
+    for (size_t i = 0; i < tool->permissions.languages.count; i++)
+        if (str_equal(tool->permissions.languages.items[i], S("python")))
+            return measure(sandbox, tool, python_input, PYTHON_CALLS);
+    return (struct figures){0};
+}
+
 int main(int argc, char **argv)
 {
     static char self[1024], toolbox[1100], cache[64];
@@ -280,13 +362,27 @@ int main(int argc, char **argv)
     print_row("bare engine, native tool (floor)", native_floor, native_floor);
     print_row("native tool, one after the other", measure(sandbox, native, native_input, CALLS),
               native_floor);
-    print_throughput(sandbox, native);
-    struct figures script_floor = measure(sandbox, script, script_input, SCRIPT_CALLS);
-    print_row("JavaScript, one after the other", script_floor, native_floor);
+    struct executor_monitor *monitor = executor_monitor_create(
+        &(struct executor_monitor_options){.give_next = sandbox, .clock = clock_system()});
+    struct executor *monitored = executor_monitor_executor(monitor);
+    print_row("the same behind the monitor", measure(monitored, native, native_input, CALLS),
+              native_floor);
+    print_throughput(monitored, native);
+    struct figures in_javascript = measure(monitored, script, script_input, SCRIPT_CALLS);
+    print_row("JavaScript, one after the other", in_javascript, native_floor);
+    struct figures in_python = measure_python(monitored, script);
+    if (in_python.p50_us > 0)
+        print_row("Python, one after the other", in_python, native_floor);
+    static char node[] = "node", node_option[] = "-e", python_option[] = "-c",
+                node_code[] = "[1,2,3].map(x => x * x).reduce((a, b) => a + b, 0)",
+                python_code[] = "result = sum(x * x for x in [1, 2, 3])";
+    print_process("node -e, a process each", node, node_option, node_code, in_javascript);
+    print_process("python3 -c, a process each", python_program(), python_option, python_code,
+                  in_python);
     char command[128];
     registry_release(tools);
     registry_destroy(registry);
-    executor_destroy(sandbox);
+    executor_destroy(monitored);
     snprintf(command, sizeof command, "rm -rf '%s'", cache);
     return system(command); /* banned-ok: a fixed command of a benchmark */
 }

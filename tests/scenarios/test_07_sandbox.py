@@ -11,7 +11,7 @@ from harness.client import problem
 from harness.scripts import call, say, script
 from harness.starter import Starter
 
-LIMITS = {"tools": {"code_execution": {"permissions": {"max_cpu_time": "2s", "max_memory": "64MB"}}}}
+LIMITS = {"tools": {"code_execution": {"permissions": {"max_cpu_time": "2s", "max_memory": "64MB", "languages": ["javascript"]}}}}
 LOOP = "while (true) {}"
 MEMORY_BOMB = "const hoard = []; while (true) hoard.push(new Array(100000).fill(hoard.length));"
 GIGABYTE = "const line = 'x'.repeat(1 << 20); for (let i = 0; i < 1024; i++) console.log(line);"

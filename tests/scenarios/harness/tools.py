@@ -19,3 +19,11 @@ def tools_with_a_dangerous_one(folder: Path, **changes) -> Path:
     manifest |= {"name": DANGEROUS, "category": "system", "pure": False, "idempotent": False, **changes}
     (target / "manifest.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
     return folder
+
+
+def add_tool(folder: Path, name: str, **changes) -> None:
+    """`wordcount` under another name, with another manifest."""
+    target = folder / name
+    shutil.copytree(folder / "wordcount", target)
+    manifest = yaml.safe_load((target / "manifest.yaml").read_text())
+    (target / "manifest.yaml").write_text(yaml.safe_dump({**manifest, "name": name, **changes}, sort_keys=False))
