@@ -29,3 +29,31 @@ ${rows}};
         target_include_directories(nexus_${part} PRIVATE "${CMAKE_BINARY_DIR}/generated")
     endif()
 endfunction()
+
+# A folder of text files as C: build/generated/<name>.h with an array `<name>` of {path in the folder, bytes}.
+function(nexus_embed_folder part folder name)
+    file(GLOB_RECURSE files RELATIVE "${CMAKE_SOURCE_DIR}/${folder}" CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${folder}/*")
+    list(SORT files)
+    set(texts "")
+    set(rows "")
+    set(index 0)
+    foreach(file IN LISTS files)
+        set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${folder}/${file}")
+        file(READ "${CMAKE_SOURCE_DIR}/${folder}/${file}" bytes HEX)
+        string(REGEX REPLACE "(..)" "'\\\\x\\1'," bytes "${bytes}")
+        string(APPEND texts "static const char ${name}_${index}[] = {${bytes}};\n")
+        string(APPEND rows "    {\"${file}\", {${name}_${index}, sizeof ${name}_${index}}},\n")
+        math(EXPR index "${index} + 1")
+    endforeach()
+    file(WRITE "${CMAKE_BINARY_DIR}/generated/${name}.h.new"
+"/* Made from ${folder} by cmake/embed.cmake. */
+struct embedded_file {
+    const char *path;
+    str bytes;
+};
+${texts}static const struct embedded_file ${name}[] = {
+${rows}};
+")
+    file(COPY_FILE "${CMAKE_BINARY_DIR}/generated/${name}.h.new" "${CMAKE_BINARY_DIR}/generated/${name}.h" ONLY_IF_DIFFERENT)
+    target_include_directories(nexus_${part} PRIVATE "${CMAKE_BINARY_DIR}/generated")
+endfunction()

@@ -22,27 +22,72 @@ static bool is_over(void *env)
     return true;
 }
 
-/* Every import comes through here: `env` is the row's function. */
+struct import {
+    component_function run;
+    const char *signature;
+};
+
+static bool is_list_of(const wasmtime_component_val_t *value, wasmtime_component_valkind_t kind)
+{
+    return value->kind == WASMTIME_COMPONENT_LIST &&
+           (value->of.list.size == 0 || value->of.list.data[0].kind == kind); /* all are alike */
+}
+
+static bool is_of_kind(const wasmtime_component_val_t *value, char letter)
+{
+    switch (letter) {
+    case 's': return value->kind == WASMTIME_COMPONENT_STRING;
+    case 'u': return value->kind == WASMTIME_COMPONENT_U64;
+    case 'h': return value->kind == WASMTIME_COMPONENT_RESOURCE;
+    case 'r': return value->kind == WASMTIME_COMPONENT_RESULT;
+    case 'e': return value->kind == WASMTIME_COMPONENT_ENUM;
+    case 'l': return is_list_of(value, WASMTIME_COMPONENT_U8);
+    case 'p': return is_list_of(value, WASMTIME_COMPONENT_RESOURCE);
+    default: unreachable_state();
+    }
+}
+
+static bool fits_signature(const char *signature, const wasmtime_component_val_t *arguments,
+                           size_t argument_count, size_t result_count)
+{
+    size_t i = 0;
+    for (; signature[i] != ':'; i++)
+        if (i >= argument_count || !is_of_kind(&arguments[i], signature[i]))
+            return false;
+    return i == argument_count && result_count == (signature[i + 1] == 'v' ? 1 : 0);
+}
+
+/*
+ * Every import comes through here: `env` is its row.  wasmtime takes the types of such a function from the component that
+ * imports it, not from us: an author may have declared others, and then the values are not what the row's function reads.
+ */
 static void call_function(void *env, wasmtime_context_t *context,
                           const wasmtime_component_func_type_t *type,
                           wasmtime_component_val_t *arguments, size_t argument_count,
                           wasmtime_component_val_t *results, size_t result_count,
                           wasmtime_error_t **failure, wasmtime_async_continuation_t *continuation)
 {
-    (void) type, (void) argument_count;
+    (void) type;
+    const struct import *import = env;
+    struct guest *guest = wasmtime_context_get_data(context);
     wasmtime_component_val_t none;
-    component_function run = *(component_function *) env;
     *continuation = (wasmtime_async_continuation_t){.callback = is_over};
-    run(wasmtime_context_get_data(context), context, arguments, result_count > 0 ? results : &none,
-        failure, continuation);
+    if (!fits_signature(import->signature, arguments, argument_count, result_count)) {
+        guest->stop = GUEST_STOP_ABUSE;
+        guest->stop_text = "it declares a function of the host with other types than it has";
+        *failure = wasmtime_error_new(guest->stop_text);
+        return;
+    }
+    import->run(guest, context, arguments, result_count > 0 ? results : &none, failure,
+                continuation);
 }
 
 bool component_function_define(wasmtime_component_linker_instance_t *to, const char *name,
-                               component_function run, struct error *e)
+                               const char *signature, component_function run, struct error *e)
 {
-    component_function *env = malloc(sizeof *env);
+    struct import *env = malloc(sizeof *env);
     ensure(env != NULL);
-    *env = run;
+    *env = (struct import){.run = run, .signature = signature};
     wasmtime_error_t *failure = wasmtime_component_linker_instance_add_func_async(
         to, name, strlen(name), call_function, env, free);
     return !failure || wasm_error_set(e, REASON_INTERNAL, name, failure);
@@ -138,7 +183,7 @@ static bool define_import(wasmtime_component_linker_t *linker, const wasm_engine
     if (failure)
         wasm_error_set(e, REASON_INTERNAL, "import", failure);
     else if (is_ours)
-        is_ok = component_function_define(to, "call", host_call, e);
+        is_ok = component_function_define(to, "call", "ss:v", host_call, e);
     else
         is_ok = define_resources(to, type, wasm, e) && wasip2_define(to, interface, e);
     if (to)

@@ -419,48 +419,49 @@ static void leave(ARGUMENTS)
 /* ---- the table ---- */
 
 static const struct {
-    const char *interface, *name;
+    const char *interface, *name, *signature;
     component_function run;
 } functions[] = {
-    {"wasi:cli/environment", "get-arguments", give_empty_list},
-    {"wasi:cli/environment", "get-environment", give_empty_list},
-    {"wasi:cli/exit", "exit", leave},
-    {"wasi:cli/stderr", "get-stderr", get_output},
-    {"wasi:cli/stdin", "get-stdin", get_stdin},
-    {"wasi:cli/stdout", "get-stdout", get_output},
-    {"wasi:cli/terminal-stderr", "get-terminal-stderr", give_none},
-    {"wasi:cli/terminal-stdin", "get-terminal-stdin", give_none},
-    {"wasi:cli/terminal-stdout", "get-terminal-stdout", give_none},
-    {"wasi:clocks/monotonic-clock", "now", monotonic_now},
-    {"wasi:clocks/monotonic-clock", "resolution", monotonic_resolution},
-    {"wasi:clocks/monotonic-clock", "subscribe-duration", subscribe_duration},
-    {"wasi:clocks/monotonic-clock", "subscribe-instant", subscribe_instant},
-    {"wasi:clocks/wall-clock", "now", wall_now},
-    {"wasi:clocks/wall-clock", "resolution", wall_resolution},
-    {"wasi:filesystem/preopens", "get-directories", give_empty_list},
-    {"wasi:io/poll", "[method]pollable.block", pollable_block},
-    {"wasi:io/poll", "poll", poll_any},
-    {"wasi:io/streams", "[method]input-stream.blocking-read", stream_read},
-    {"wasi:io/streams", "[method]input-stream.read", stream_read},
-    {"wasi:io/streams", "[method]input-stream.subscribe", subscribe_stream},
-    {"wasi:io/streams", "[method]output-stream.blocking-flush", stream_flush},
-    {"wasi:io/streams", "[method]output-stream.blocking-write-and-flush", stream_write},
-    {"wasi:io/streams", "[method]output-stream.check-write", stream_check_write},
-    {"wasi:io/streams", "[method]output-stream.flush", stream_flush},
-    {"wasi:io/streams", "[method]output-stream.subscribe", subscribe_stream},
-    {"wasi:io/streams", "[method]output-stream.write", stream_write},
-    {"wasi:random/random", "get-random-bytes", random_bytes},
-    {"wasi:sockets/instance-network", "instance-network", give_network},
-    {"wasi:sockets/ip-name-lookup", "resolve-addresses", no_name},
-    {"wasi:sockets/tcp-create-socket", "create-tcp-socket", no_socket},
-    {"wasi:sockets/udp-create-socket", "create-udp-socket", no_socket},
+    {"wasi:cli/environment", "get-arguments", ":v", give_empty_list},
+    {"wasi:cli/environment", "get-environment", ":v", give_empty_list},
+    {"wasi:cli/exit", "exit", "r:", leave},
+    {"wasi:cli/stderr", "get-stderr", ":v", get_output},
+    {"wasi:cli/stdin", "get-stdin", ":v", get_stdin},
+    {"wasi:cli/stdout", "get-stdout", ":v", get_output},
+    {"wasi:cli/terminal-stderr", "get-terminal-stderr", ":v", give_none},
+    {"wasi:cli/terminal-stdin", "get-terminal-stdin", ":v", give_none},
+    {"wasi:cli/terminal-stdout", "get-terminal-stdout", ":v", give_none},
+    {"wasi:clocks/monotonic-clock", "now", ":v", monotonic_now},
+    {"wasi:clocks/monotonic-clock", "resolution", ":v", monotonic_resolution},
+    {"wasi:clocks/monotonic-clock", "subscribe-duration", "u:v", subscribe_duration},
+    {"wasi:clocks/monotonic-clock", "subscribe-instant", "u:v", subscribe_instant},
+    {"wasi:clocks/wall-clock", "now", ":v", wall_now},
+    {"wasi:clocks/wall-clock", "resolution", ":v", wall_resolution},
+    {"wasi:filesystem/preopens", "get-directories", ":v", give_empty_list},
+    {"wasi:io/poll", "[method]pollable.block", "h:", pollable_block},
+    {"wasi:io/poll", "poll", "p:v", poll_any},
+    {"wasi:io/streams", "[method]input-stream.blocking-read", "hu:v", stream_read},
+    {"wasi:io/streams", "[method]input-stream.read", "hu:v", stream_read},
+    {"wasi:io/streams", "[method]input-stream.subscribe", "h:v", subscribe_stream},
+    {"wasi:io/streams", "[method]output-stream.blocking-flush", "h:v", stream_flush},
+    {"wasi:io/streams", "[method]output-stream.blocking-write-and-flush", "hl:v", stream_write},
+    {"wasi:io/streams", "[method]output-stream.check-write", "h:v", stream_check_write},
+    {"wasi:io/streams", "[method]output-stream.flush", "h:v", stream_flush},
+    {"wasi:io/streams", "[method]output-stream.subscribe", "h:v", subscribe_stream},
+    {"wasi:io/streams", "[method]output-stream.write", "hl:v", stream_write},
+    {"wasi:random/random", "get-random-bytes", "u:v", random_bytes},
+    {"wasi:sockets/instance-network", "instance-network", ":v", give_network},
+    {"wasi:sockets/ip-name-lookup", "resolve-addresses", "hs:v", no_name},
+    {"wasi:sockets/tcp-create-socket", "create-tcp-socket", "e:v", no_socket},
+    {"wasi:sockets/udp-create-socket", "create-udp-socket", "e:v", no_socket},
 };
 
 bool wasip2_define(wasmtime_component_linker_instance_t *to, str interface, struct error *e)
 {
     for (size_t i = 0; i < ARRAY_COUNT(functions); i++)
         if (str_equal(str_from_cstr(functions[i].interface), interface) &&
-            !component_function_define(to, functions[i].name, functions[i].run, e))
+            !component_function_define(to, functions[i].name, functions[i].signature,
+                                       functions[i].run, e))
             return false;
     return true;
 }

@@ -118,9 +118,11 @@ typedef void (*component_function)(struct guest *guest, wasmtime_context_t *cont
 /* Defines of one imported interface ("wasi:io/poll", without its version) what there is of it. */
 must_check bool wasip2_define(wasmtime_component_linker_instance_t *to, str interface,
                               struct error *e);
+/* `signature`: a letter for each argument, ':', 'v' when it gives a value.  s string, u u64, h handle, r result, e enum,
+   l list of u8, p list of handles.  A component that declares anything else ends when it calls. */
 must_check bool component_function_define(wasmtime_component_linker_instance_t *to,
-                                          const char *name, component_function run,
-                                          struct error *e);
+                                          const char *name, const char *signature,
+                                          component_function run, struct error *e);
 /* A resource type of the host by its name ("pollable"); false: it is none that we know. */
 bool wasip2_define_resource(wasmtime_component_linker_instance_t *to, str name,
                             wasmtime_error_t **failure);
