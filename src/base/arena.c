@@ -22,7 +22,9 @@
 #include <sanitizer/asan_interface.h>
 #define POISON(ptr, size) ASAN_POISON_MEMORY_REGION((ptr), (size))
 #define UNPOISON(ptr, size) ASAN_UNPOISON_MEMORY_REGION((ptr), (size))
+#define KEPT_CHUNKS_MAX 0u /* what is destroyed is gone: ASan sees who still uses it */
 #else
+#define KEPT_CHUNKS_MAX ARENA_CACHE_CHUNKS_MAX
 #define POISON(ptr, size) ((void) (ptr), (void) (size))
 #define UNPOISON(ptr, size) ((void) (ptr), (void) (size))
 #endif
@@ -126,7 +128,7 @@ static struct chunk *first_chunk_take(void)
 
 static void first_chunk_give(struct chunk *chunk)
 {
-    if (cache.count >= ARENA_CACHE_CHUNKS_MAX) {
+    if (cache.count >= KEPT_CHUNKS_MAX) {
         chunk_free(chunk);
         return;
     }

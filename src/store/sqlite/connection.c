@@ -42,12 +42,11 @@ bool connection_open(struct connection *connection, str path, bool is_reader, si
         sqlite3_busy_timeout(connection->db, 5000) == SQLITE_OK &&
         sqlite3_create_function(connection->db, "exact_add", 2, SQLITE_UTF8 | SQLITE_DETERMINISTIC,
                                 NULL, exact_add, NULL, NULL) == SQLITE_OK &&
-        sqlite3_exec(
-            connection->db,
-            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-            "PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000;"
-            "PRAGMA journal_size_limit=67108864",
-            NULL, NULL, NULL) == SQLITE_OK &&
+        sqlite3_exec(connection->db,
+                     "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+                     "PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000;"
+                     "PRAGMA journal_size_limit=67108864",
+                     NULL, NULL, NULL) == SQLITE_OK &&
         set_cache(connection->db, cache_bytes) &&
         (!is_reader ||
          sqlite3_exec(connection->db, "PRAGMA query_only=ON", NULL, NULL, NULL) == SQLITE_OK);
