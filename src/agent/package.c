@@ -132,7 +132,7 @@ bool package_read(str archive, struct package *out, struct error *e)
                          PACKAGE_BYTES_MAX >> 20);
     for (str rest = archive; rest.len >= BLOCK;) {
         str block = str_slice(rest, 0, BLOCK), name;
-        uint64_t bytes;
+        uint64_t bytes = 0;
         bool is_file = false;
         if (is_zero(block)) {
             if (!is_zero(rest))
