@@ -73,7 +73,8 @@ class Host:
         instance = linker.instantiate(store, module)
         exports.update({e: instance.exports(store)[e] for e in ("memory", "nexus_alloc", "nexus_run")})
         begin = time.perf_counter()
-        instance.exports(store)["_initialize"](store)
+        if "_initialize" in instance.exports(store):             # a snapshot is initialised already
+            instance.exports(store)["_initialize"](store)
         ptr = exports["nexus_alloc"](store, len(request))
         memory = exports["memory"]
         memory.write(store, request, ptr)
