@@ -1,5 +1,6 @@
 #include "gateway/bodies.h"
 #include "base/arena.h"
+#include "base/limits.h"
 #include "base/timefmt.h"
 #include "gateway/key_limits.h"
 #include "gateway/keys_internal.h"
@@ -114,6 +115,47 @@ bool body_read_decision(const struct json *json, struct approval_decision *out, 
     out->is_approve = str_equal(decision, S("approve"));
     return out->is_approve || str_equal(decision, S("deny")) ||
            error_set(e, REASON_SCHEMA, "decision must be approve or deny");
+}
+
+static bool read_session_id(const struct json *json, uuid *out, struct error *e)
+{
+    const struct json *value = json_get(json, S("session_id"));
+    str text = STR_NONE;
+    if (!value || json_type(value) == JSON_NULL)
+        return true;
+    return (json_to_str(value, &text) && uuid_parse(text, out) && !uuid_is_none(*out)) ||
+           error_set(e, REASON_SCHEMA, "session_id must be a UUID");
+}
+
+bool body_read_memory(struct arena *arena, const struct json *json, struct memory_entry *out,
+                      struct error *e)
+{
+    const struct json *label = json_get(json, S("label"));
+    *out = (struct memory_entry){0};
+    if (!read_session_id(json, &out->session_id, e) ||
+        !json_need_str(json, S("content"), &out->content, e) ||
+        !json_read_str(json, S("content_type"), &out->content_type, e) ||
+        !read_object(arena, json, S("metadata"), &out->metadata, e))
+        return false;
+    if (label && json_type(label) != JSON_OBJECT)
+        return error_set(e, REASON_SCHEMA, "label must be an object");
+    out->label = memory_label_of_caller(out->content_type);
+    if (label)
+        out->label = label_join(out->label, label_read_json(label));
+    return true;
+}
+
+bool body_read_memory_query(const struct json *json, struct memory_query *out, struct error *e)
+{
+    int64_t limit = MEMORY_RESULTS_DEFAULT;
+    *out = (struct memory_query){0};
+    if (!read_session_id(json, &out->session_id, e) ||
+        !json_need_str(json, S("query"), &out->text, e) ||
+        !json_read_str(json, S("user_id"), &out->user_id, e) ||
+        !json_read_i64(json, S("limit"), 1, MEMORY_RESULTS_MAX, &limit, e))
+        return false;
+    out->limit = (size_t) limit;
+    return true;
 }
 
 bool body_read_invocation(struct arena *arena, const struct json *json, struct tool_invocation *out,

@@ -6,6 +6,7 @@
 #define NEXUS_GATEWAY_BODIES_H
 
 #include "gateway/keys.h"
+#include "orchestrator/memory.h"
 #include "orchestrator/orchestrator.h"
 
 must_check bool body_read_session(struct arena *arena, const struct json *json,
@@ -25,6 +26,10 @@ must_check bool body_read_key(struct arena *arena, const struct json *json, stru
 must_check bool body_read_budget(struct arena *arena, const struct json *json, cost *out,
                                  struct error *e);
 /* Who is not said stays as it is. */
+must_check bool body_read_memory(struct arena *arena, const struct json *json,
+                                 struct memory_entry *out, struct error *e);
+must_check bool body_read_memory_query(const struct json *json, struct memory_query *out,
+                                       struct error *e);
 must_check bool body_read_policy_input(struct arena *arena, const struct json *json,
                                        struct policy_input *out, struct error *e);
 /* A member that is absent or null means no limit: the document is the whole of the limits. */

@@ -42,6 +42,17 @@ static void read_all(struct arena *arena, const struct json *json)
     check_refused(ok, &e);
     if (ok)
         check_json(arena, invocation.input);
+    struct memory_entry memory;
+    struct memory_query query;
+    ok = body_read_memory(arena, json, &memory, &e);
+    check_refused(ok, &e);
+    if (ok) {
+        check_json(arena, memory.metadata);
+        ensure(label_covers(memory.label, memory_label_of_caller(memory.content_type)));
+    }
+    ok = body_read_memory_query(json, &query, &e);
+    check_refused(ok, &e);
+    ensure(!ok || query.limit > 0);
     ok = body_read_policy_input(arena, json, input, &e);
     check_refused(ok, &e);
     if (ok)

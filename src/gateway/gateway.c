@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "gateway/gateway_internal.h"
 #include "llm/embed_batch.h"
+#include "orchestrator/memory.h"
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -62,6 +63,7 @@ bool gateway_create(const struct gateway_options *options, struct gateway **out,
     gateway->policy =
         options->policy ? options->policy : orchestrator_parts(options->orchestrator)->policy;
     gateway->embed_batch = embed_batch_create(options->metrics);
+    gateway->memory = options->memory;
     gateway->watches = call_watches_create(options->keys, gateway->options.reauthorise_ms);
     gateway->mcp = mcp_server_create(gateway, &options->mcp);
     gateway->rate = rate_create();
@@ -97,6 +99,8 @@ void gateway_settle(struct gateway *gateway, struct context *ctx)
 {
     call_watches_settle(gateway->watches, ctx);
     embed_batch_settle(gateway->embed_batch, ctx);
+    if (gateway->memory)
+        memory_settle(gateway->memory, ctx);
 }
 
 /* ---- one request ---- */

@@ -16,6 +16,7 @@
 
 struct gateway;
 struct mcp_client;
+struct memory;
 struct response_cache;
 struct executor_monitor;
 
@@ -45,6 +46,7 @@ struct gateway_options {
     struct policy *policy;                  /* NULL: orchestrator_parts(orchestrator)->policy */
     str policy_dir;                         /* shown by GET /api/v1/policies/rules; may be empty */
     struct mcp_server_options mcp;
+    struct memory *memory;         /* borrowed; NULL: this node has no memory */
     struct mcp_client *mcp_client; /* borrowed; NULL: this node uses no other servers' tools */
 };
 must_check bool gateway_create(const struct gateway_options *options, struct gateway **out,

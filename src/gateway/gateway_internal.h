@@ -30,6 +30,7 @@ struct gateway {
     struct streams *streams;
     struct response_cache *cache; /* NULL: none */
     struct embed_batch *embed_batch;
+    struct memory *memory; /* NULL: none */
     struct call_watches *watches;
     struct mcp_server *mcp;
     struct arena *arena; /* of what lives as long as the gateway */

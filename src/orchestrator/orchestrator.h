@@ -40,7 +40,9 @@ struct settings {
     int64_t call_timeout_ms; /* of one model call, total: 120 s */
     int64_t session_files_bytes_max;
     struct containment containment; /* all zero: enforced as shipped */
-    struct arena *arena;            /* owned: what the rules point to; may be NULL */
+    const struct guard_rules
+        *memory_guard; /* content filter of memories; NULL: the embedding model's, if it has one */
+    struct arena *arena; /* owned: what the rules point to; may be NULL */
     uint64_t
         version; /* no other snapshot of this process has it; set by _create and _reconfigure */
     _Atomic int references;

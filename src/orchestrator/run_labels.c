@@ -167,13 +167,36 @@ static struct context_item result_of_guest(struct run *run, const struct planned
     };
 }
 
-/* Of a guest's call: also what its tool was given by the calls before. */
+static bool reads_files(const struct planned *p)
+{
+    return tool_may_call(p->tool, S("file_read")) && p->file_count > 0;
+}
+
+/* What a guest can have read before it calls another tool, although no message shows it: the model's context does not hold it. */
+static struct context_item read_by_guest(struct run *run, const struct planned *p)
+{
+    struct label label = p->heard.is_told ? p->heard.label : (struct label){0};
+    if (reads_files(p) || tool_may_call(p->tool, S("file_system")))
+        label = label_join(label, label_unknown(LABEL_FILE));
+    if (tool_may_call(p->tool, S("http_request")) || tool_may_call(p->tool, S("web_extract")))
+        label = label_join(label, (struct label){.origins = LABEL_WEB, .is_untrusted = true});
+    return (struct context_item){
+        .id = uuid_str(run->turn, p->call->id),
+        .source = run_label_source(run->turn, p->call->name, p->arguments),
+        .label = label,
+        .is_made = true,
+    };
+}
+
+/* Of a guest's call: also what its tool was given by the calls before, by those that failed as well: an error quotes what it met. */
 static size_t add_guests(const struct planned *of, struct context_item *items)
 {
     size_t count = 0;
+    if (of && of->parent)
+        items[count++] = read_by_guest(of->run, of->parent);
     for (size_t i = 0; of && of->parent && i < of->step->count; i++) {
         const struct planned *p = of->step->items[i];
-        if (p != of && p->parent == of->parent && p->is_done && p->failure.code == ERROR_OK)
+        if (p != of && p->parent == of->parent && p->is_done && p->has_begun)
             items[count++] = result_of_guest(of->run, p);
     }
     return count;
@@ -191,7 +214,7 @@ struct context_view run_label_view(struct run *run, const struct planned *of)
 {
     size_t guests = of && of->parent ? of->step->count : 0;
     struct context_item *items =
-        ARENA_ARRAY(run->turn, struct context_item, 2 * run->message_count + guests + 2);
+        ARENA_ARRAY(run->turn, struct context_item, 2 * run->message_count + guests + 3);
     size_t count = 0;
     items[count++] = instructions(run);
     if (!str_is_empty(run->file_list))
@@ -281,11 +304,6 @@ void run_contain(struct planned *p, struct policy_decision *policy)
     policy->rule = decision.rule;
 }
 
-static bool reads_files(const struct planned *p)
-{
-    return tool_may_call(p->tool, S("file_read")) && p->file_count > 0;
-}
-
 void run_label_reveal(struct planned *p)
 {
     enum containment_payloads action = p->run->settings->containment.payloads;
@@ -302,6 +320,29 @@ void run_label_reveal(struct planned *p)
               STR_ARG(p->call->name));
 }
 
+/* A tool that hears of nothing but the memory, and adds nothing of its own: each memory brought its label. */
+static bool hears_memory_only(const struct planned *p)
+{
+    static const str quiet[] = {S_INIT("memory_search"), S_INIT("memory_store"), S_INIT("log")};
+    for (size_t i = 0; i < p->tool->host_call_count; i++) {
+        bool is_quiet = false;
+        for (size_t k = 0; k < ARRAY_COUNT(quiet); k++)
+            is_quiet = is_quiet || str_equal(p->tool->host_calls[i], quiet[k]);
+        if (!is_quiet)
+            return false;
+    }
+    return p->tool->abi != TOOL_ABI_MCP && p->tool->is_output_trusted && p->heard.is_told;
+}
+
+static struct label label_of_output(const struct planned *p)
+{
+    struct label heard = p->heard.is_told ? p->heard.label : (struct label){0};
+    return hears_memory_only(p)
+               ? label_join(heard, (struct label){.origins = LABEL_TOOL | LABEL_MEMORY,
+                                                  .is_private = true})
+               : label_join(heard, label_of_tool(p->tool));
+}
+
 /* What it was given, what the tool adds, the files it could read, and what its guest was told by others.  Of a call that never ran
    there is only our own word, about arguments that the context made. */
 struct label run_label_of_result(const struct planned *p)
@@ -311,7 +352,7 @@ struct label run_label_of_result(const struct planned *p)
         return label_unknown(LABEL_TOOL);
     if (!p->tool || !p->has_begun || !p->step)
         return label_join(run_label_context(p->run), (struct label){.origins = LABEL_TOOL});
-    struct label label = label_join(p->arguments_label, label_of_tool(p->tool));
+    struct label label = label_join(p->arguments_label, label_of_output(p));
     str source = run_label_source(p->run->turn, p->tool->name, p->arguments);
     if (containment_is_inside(rules, source))
         label.is_private = true;

@@ -12,6 +12,16 @@
 #include "base/limits.h"
 #include "orchestrator/run_tools_internal.h"
 
+/* The fold takes so many and breaks off at one more; those of an earlier attempt count as well. */
+static bool has_room(const struct tool_step *step, const struct run *run)
+{
+    size_t waiting = 0;
+    for (size_t i = 0; i < step->count; i++)
+        waiting += step->items[i]->is_asked;
+    return step->count < ARRAY_COUNT(step->items) &&
+           run->state.nested_count + waiting < RUN_NESTED_CALLS_MAX;
+}
+
 static struct planned *ask(struct planned *parent, str name, str input)
 {
     struct run *run = parent->run;
@@ -63,7 +73,7 @@ may_suspend static bool call_tool(void *owner, struct context *ctx, str name, st
     if (parent->parent)
         return error_set(e, REASON_PERMISSION,
                          "a tool that was called by a tool may call no other one");
-    if (parent->step->count == ARRAY_COUNT(parent->step->items))
+    if (!has_room(parent->step, parent->run))
         return error_set(e, REASON_LIMIT, "tools may make at most %d calls for one answer",
                          RUN_NESTED_CALLS_MAX);
     struct planned *p = ask(parent, name, input);

@@ -358,6 +358,7 @@ void run_tools_plan(struct planned *p)
         plan_failed(p, has_row);
         return;
     }
+    p->tool = tool_of_call(run->turn, p->tool, p->arguments);
     struct policy_input input = {
         .action = S("tool.call"),
         .resource = p->tool->name,
@@ -429,6 +430,9 @@ void run_tools_execute(struct planned *p, struct context *ctx)
         .file_name_count = rows.count,
         .calls = &calls,
         .role = run->principal.role,
+        .key_id = run->principal.key_id,
+        .label = p->arguments_label,
+        .heard = &p->heard,
     };
     p->has_begun = true;
     p->file_count = rows.count;
@@ -583,6 +587,7 @@ bool run_tools_recover(struct run *run, struct call *call, struct error *e)
     p->reservation_id = call->reservation_id;
     p->tool = run_find_tool(run, call->name);
     p->arguments = call->parent ? S("{}") : arguments_of(run, call);
+    p->tool = tool_of_call(run->turn, p->tool, p->arguments);
     p->arguments_label = run_label_context(run);
     struct open_reservation *open = run_state_reservation(&run->state, call->reservation_id);
     if (!open)

@@ -26,6 +26,7 @@ struct planned {
     int64_t started_ns;
     bool is_running, is_done, is_settled;
     struct label arguments_label, label; /* label: of the result */
+    struct tool_heard heard;             /* by its guest */
     struct payload_findings payloads;    /* in the result */
     size_t file_count;                   /* of the session, when it began */
     /* of a guest's call */

@@ -110,6 +110,9 @@ static bool execute(struct invocation *i, struct tool_result *out, struct error 
         .file_name_count = rows.count,
         .calls = &calls,
         .role = i->role,
+        .key_id = i->principal->has_key_budget ? i->principal->key_id : UUID_NONE,
+        /* What is kept of it lives on in other runs, and whoever calls tools directly may be a model (MCP): no trust is taken for granted. */
+        .label = label_unknown(i->parent ? LABEL_TOOL : LABEL_USER),
     };
     struct context call;
     context_init_child(&call, i->ctx, tool_deadline_ns(i->ctx, i->tool, i->reserved.time_ms));
@@ -180,6 +183,7 @@ static bool find_tool(struct invocation *i, struct error *e)
     i->tool = registry_resolve(i->tools, &question);
     if (i->tool)
         i->tool = registry_effective(i->tools, i->ctx->arena, i->tool, question.tenant_id, NULL);
+    i->tool = tool_of_call(i->ctx->arena, i->tool, i->request->input);
     return i->tool != NULL ||
            error_set(e, REASON_NOT_FOUND,
                      "there is no tool \"" STR_FMT "\"%s" STR_FMT "; see GET /api/v1/tools",

@@ -121,8 +121,8 @@ static bool open_files(struct sqlite_database *database, const struct sqlite_opt
         !audit_key_open(database, key, is_empty, e))
         return false;
     struct connection *connection = &database->writer.connection;
-    return connection_open(connection, str_from_cstr(database->path), false,
-                           database->cache_bytes, e) &&
+    return connection_open(connection, str_from_cstr(database->path), false, database->cache_bytes,
+                           e) &&
            schema_migrate(connection, clock_unix_us(database->clock), is_new, e);
 }
 
@@ -134,8 +134,7 @@ bool sqlite_database_open(const struct sqlite_options *options, struct sqlite_da
     ensure(database);
     database->clock = options->clock;
     database->random = options->random;
-    database->cache_bytes =
-        options->cache_bytes ? options->cache_bytes : STORE_CACHE_BYTES_DEFAULT;
+    database->cache_bytes = options->cache_bytes ? options->cache_bytes : STORE_CACHE_BYTES_DEFAULT;
     database->lock_fd = -1;
     database->node = strndup(options->node.ptr ? options->node.ptr : "", options->node.len);
     str path = str_printf(arena, STR_FMT "/nexus.db", STR_ARG(options->data_dir));
