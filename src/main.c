@@ -12,6 +12,7 @@
 #include "cli/config_changes.h"
 #include "cli/models.h"
 #include "cli/node_loops.h"
+#include "cli/node_memory.h"
 #include "cli/node_tools.h"
 #include "cli/on_loop.h"
 #include "cli/shipped.h"
@@ -47,11 +48,11 @@ struct platform {
     struct metrics *metrics;
     struct tracer *tracer; /* NULL: no traces */
     struct response_cache *cache;
-    struct trace_export trace_export;
-    struct secret *trace_authorization; /* NULL: none */
+    struct trace_job traces;
     struct policy *policy;
     str policy_dir; /* empty: off */
     struct node_tools tools;
+    struct node_memory memory;
 
     struct node_loops node;
     struct http_server *server;
@@ -61,7 +62,7 @@ struct platform {
     struct orchestrator *orchestrator;
     struct keys *keys;
     struct gateway *gateway;
-    struct on_loop warm_up, warm_up_late, housekeeping, traces, drain;
+    struct on_loop warm_up, warm_up_late, housekeeping, drain;
     _Atomic bool is_ready;
     bool is_draining;
 };
@@ -84,6 +85,7 @@ static bool start_store(struct platform *p, struct error *e)
     struct sqlite_options options = {.data_dir = p->config->data_dir,
                                      .node = p->config->node,
                                      .cache_bytes = (size_t) p->config->store_cache_bytes,
+                                     .vector_dimension = (size_t) p->config->memory.dimensions,
                                      .clock = clock_system(),
                                      .random = random_system()};
     return sqlite_database_open(&options, &p->database, &p->is_store_new, e);
@@ -157,6 +159,7 @@ static void stop_tools(struct platform *p)
 
 static bool start_executors(struct platform *p, struct error *e)
 {
+    node_memory_offer(&p->memory, &p->tools);
     struct node_tools_parts parts = {.config = p->config,
                                      .node = &p->node,
                                      .store = sqlite_database_store(p->database),
@@ -310,6 +313,17 @@ static void stop_orchestrator(struct platform *p)
     orchestrator_destroy(p->orchestrator);
 }
 
+static bool start_memory(struct platform *p, struct error *e)
+{
+    return node_memory_start(&p->memory, p->config, p->orchestrator,
+                             sqlite_database_vectors(p->database), p->node.loops[0], e);
+}
+
+static void stop_memory(struct platform *p)
+{
+    node_memory_stop(&p->memory);
+}
+
 /* ---- keys ---- */
 
 /* A store without a tenant has never given out a key, whatever became of the pepper. */
@@ -387,6 +401,7 @@ static bool start_gateway(struct platform *p, struct error *e)
         .responses_expiry_ms = p->config->responses_expiry_ms,
         .policy = p->policy,
         .monitor = p->tools.monitor,
+        .memory = p->memory.memory,
         .mcp_client = p->tools.mcp,
         .mcp = {.public_url = p->config->mcp_server.public_url,
                 .is_tls = !str_is_empty(p->config->tls_cert_file),
@@ -472,28 +487,6 @@ static bool keep_house(struct context *ctx, void *argument, struct error *e)
     return false;
 }
 
-static bool export_traces(struct context *ctx, void *argument, struct error *e)
-{
-    struct platform *p = argument;
-    return trace_export_run(ctx, &p->trace_export, e);
-}
-
-/* The configuration of the start counts: texts and the secret are of p->config, which a reload replaces, hence the copies. */
-static void start_traces(struct platform *p)
-{
-    const struct config *config = p->config;
-    if (config->tracing_authorization_count > 0)
-        p->trace_authorization = secret_create(secret_reveal(config->tracing_authorization[0]));
-    p->trace_export =
-        (struct trace_export){.tracer = p->tracer,
-                              .metrics = p->metrics,
-                              .client_of_loop = node_loops_client,
-                              .client_owner = &p->node,
-                              .endpoint = str_copy(p->arena, config->tracing_endpoint),
-                              .authorization = p->trace_authorization};
-    on_loop_begin(&p->traces, p->node.loops[0], "traces", 0, export_traces, p);
-}
-
 static bool start_services(struct platform *p, struct error *e)
 {
     if (!on_loop_call(p->node.loops[0], "mcp", START_TIMEOUT_MS, connect_servers, p, e))
@@ -505,8 +498,7 @@ static bool start_services(struct platform *p, struct error *e)
     on_loop_begin(&p->warm_up_late, p->node.loops[p->node.count - 1], "warm_up", 0,
                   prepare_components, p);
     on_loop_begin(&p->housekeeping, p->node.loops[0], "housekeeping", 0, keep_house, p);
-    if (p->tracer)
-        start_traces(p);
+    trace_job_start(&p->traces, p->tracer, p->metrics, p->config, &p->node, p->arena);
     atomic_store_explicit(&p->is_ready, true, memory_order_release);
     return true;
 }
@@ -523,11 +515,7 @@ static void stop_services(struct platform *p)
     on_loop_join(&p->warm_up_late);
     on_loop_cancel(&p->housekeeping);
     on_loop_join(&p->housekeeping);
-    if (p->tracer) { /* the last ones are sent */
-        on_loop_cancel(&p->traces);
-        on_loop_join(&p->traces);
-        secret_destroy(p->trace_authorization);
-    }
+    trace_job_stop(&p->traces);
 }
 
 /* ---- the list ---- */
@@ -549,6 +537,7 @@ static const struct step {
     {"models", start_models, stop_models},
     {"orchestrator", start_orchestrator, stop_orchestrator},
     {"keys", start_keys, stop_keys},
+    {"memory", start_memory, stop_memory},
     {"gateway", start_gateway, stop_gateway},
     {"recovery", start_recovery, NULL},
     {"services", start_services, stop_services},

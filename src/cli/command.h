@@ -32,6 +32,7 @@ struct command {
     const char *example; /* without the leading "nexus " */
     const struct option *options;
     size_t option_count;
+    bool is_client; /* `run` that talks to a server later: the options of a client come along too */
     /* One of the two.  `work` talks to a server, on a coroutine (client.h); the options of a client come along. */
     int (*run)(struct cli *cli, const struct arguments *arguments);
     bool (*work)(struct client *client, struct context *ctx, struct error *e);
@@ -42,9 +43,9 @@ struct command_group {
     size_t count;
 };
 extern const struct command_group serve_commands, run_commands, session_commands, runs_commands,
-    approval_commands, tool_commands, tool_registry_commands, tool_monitor_commands, key_commands,
-    audit_commands, budget_commands, usage_commands, config_commands, doctor_commands,
-    about_commands, mcp_commands;
+    approval_commands, tool_commands, tool_registry_commands, tool_monitor_commands,
+    tool_author_commands, key_commands, audit_commands, budget_commands, usage_commands,
+    config_commands, doctor_commands, about_commands, mcp_commands, memory_commands;
 
 extern const struct command_group *const command_groups[];
 extern const size_t command_group_count;

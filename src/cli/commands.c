@@ -11,10 +11,11 @@
 #include <unistd.h>
 
 const struct command_group *const command_groups[] = {
-    &serve_commands,        &run_commands,    &session_commands, &runs_commands,
-    &approval_commands,     &tool_commands,   &mcp_commands,     &tool_registry_commands,
-    &tool_monitor_commands, &budget_commands, &usage_commands,   &key_commands,
-    &audit_commands,        &config_commands, &doctor_commands,  &about_commands,
+    &serve_commands,       &run_commands,          &session_commands, &runs_commands,
+    &approval_commands,    &tool_commands,         &mcp_commands,     &tool_registry_commands,
+    &tool_author_commands, &tool_monitor_commands, &budget_commands,  &memory_commands,
+    &usage_commands,       &key_commands,          &audit_commands,   &config_commands,
+    &doctor_commands,      &about_commands,
 };
 const size_t command_group_count = ARRAY_COUNT(command_groups);
 
@@ -32,11 +33,12 @@ static const struct option help_option = {"help", 'h', NULL, false, "this help"}
 size_t command_options(struct arena *arena, const struct command *command,
                        const struct option **out)
 {
-    size_t total = command->option_count + (command->work ? client_option_count : 0) + 1, count = 0;
+    bool is_client = command->work || command->is_client;
+    size_t total = command->option_count + (is_client ? client_option_count : 0) + 1, count = 0;
     struct option *options = ARENA_ARRAY(arena, struct option, total);
     for (size_t i = 0; i < command->option_count; i++)
         options[count++] = command->options[i];
-    for (size_t i = 0; command->work && i < client_option_count; i++)
+    for (size_t i = 0; is_client && i < client_option_count; i++)
         options[count++] = client_options[i];
     options[count++] = help_option;
     *out = options;

@@ -108,7 +108,7 @@ struct config {
     str tls_cert_file, tls_key_file; /* both, or both empty: plain HTTP */
     str tls_client_ca_file;          /* empty: clients show no certificate */
     str data_dir, node;
-    str cache_dir; /* empty: data_dir/cache */
+    str cache_dir; /* empty: the user's (folder_for_cache) */
     str log_level_name, log_format;
     enum log_level log_level;
     int64_t threads; /* 0: one per core */
@@ -153,7 +153,12 @@ struct config {
     int64_t session_workspace_bytes, session_workspace_files;
     int64_t approval_expiry_ms;
     int64_t responses_expiry_ms; /* of stored answers of /v1/responses */
-    struct {                     /* /mcp */
+    struct {                     /* docs/memory.md */
+        str embedding_model;     /* empty: the built-in embedder */
+        str filter;              /* empty: the embedding model's */
+        int64_t dimensions, session_points, user_points;
+    } memory;
+    struct { /* /mcp */
         str public_url;
         str *authorization_servers;
         size_t authorization_server_count;

@@ -418,6 +418,21 @@ static bool check_dns(struct config *config, struct error *e)
            tell_place(config, "servers", e);
 }
 
+static bool check_memory(const struct config *config, struct error *e)
+{
+    const struct json *value = json_get(config->document.root, S("memory"));
+    str name = config->memory.embedding_model, filter = config->memory.filter;
+    const struct config_model *model = find_model(config, name);
+    if (!str_is_empty(name) && (!model || !str_equal(model->embedder, S("true"))))
+        return yaml_error(&config->document, json_get(value, S("embedding_model")), e,
+                          "memory.embedding_model needs the name of a model that has "
+                          "`embedder: true`");
+    return str_is_empty(filter) || find_filter(config, filter) ||
+           yaml_error(&config->document, json_get(value, S("filter")), e,
+                      "no filter is named \"" STR_FMT "\"; add it to filters or mend the name",
+                      STR_ARG(filter));
+}
+
 /* Read again at the start; here so that `config check` tells of it too. */
 static bool check_mcp(const struct config *config, struct error *e)
 {
@@ -444,6 +459,6 @@ bool config_check(struct config *config, struct error *e)
     if (!check_tls(config, e))
         return false;
     return check_providers(config, e) && check_models(config, e) && check_filters(config, e) &&
-           check_agents(config, e) && check_tools(config, e) && check_mcp(config, e) &&
-           check_tracing(config, e) && check_dns(config, e);
+           check_agents(config, e) && check_memory(config, e) && check_tools(config, e) &&
+           check_mcp(config, e) && check_tracing(config, e) && check_dns(config, e);
 }

@@ -285,6 +285,42 @@ static const struct setting mcp_server_rows[] = {
 };
 static const struct setting_table mcp_server_table = {ROWS(mcp_server_rows), .item = "mcp_server"};
 
+/* ---- memory ---- */
+
+static const struct setting memory_rows[] = {
+    {.name = "embedding_model",
+     .kind = SETTING_TEXT,
+     AT(memory.embedding_model),
+     .help = "model with `embedder: true`; none: the built-in embedder, which finds shared words, "
+             "not meaning"},
+    {.name = "dimensions",
+     .kind = SETTING_COUNT,
+     AT(memory.dimensions),
+     .otherwise = "1536",
+     .min = 1,
+     .max = VECTOR_DIMENSION_MAX,
+     .help = "numbers of a vector, as the embedding model gives them; kept vectors have as many"},
+    {.name = "filter",
+     .kind = SETTING_TEXT,
+     AT(memory.filter),
+     .help = "of `filters`: what it blocks is not stored; none: the embedding model's"},
+    {.name = "session_points",
+     .kind = SETTING_COUNT,
+     AT(memory.session_points),
+     .otherwise = "10000",
+     .min = 1,
+     .max = VECTOR_SCAN_POINTS_MAX,
+     .help = "memories of one session"},
+    {.name = "user_points",
+     .kind = SETTING_COUNT,
+     AT(memory.user_points),
+     .otherwise = "20000",
+     .min = 1,
+     .max = VECTOR_SCAN_POINTS_MAX,
+     .help = "memories of one user, over all sessions"},
+};
+static const struct setting_table memory_table = {ROWS(memory_rows), .item = "memory"};
+
 /* ---- TLS ---- */
 
 static const struct setting tls_rows[] = {
@@ -411,7 +447,8 @@ static const struct setting root_rows[] = {
     {.name = "cache_dir",
      .kind = SETTING_TEXT,
      AT(cache_dir),
-     .help = "compiled tools; empty: data_dir/cache"},
+     .help =
+         "compiled tools; empty: the user's cache folder (XDG_CACHE_HOME/nexus, ~/.cache/nexus)"},
     {.name = "node",
      .kind = SETTING_TEXT,
      AT(node),
@@ -482,6 +519,10 @@ static const struct setting root_rows[] = {
      .table = &sandbox_table,
      .help = "where tools run"},
     {.name = "policy", .kind = SETTING_SECTION, .table = &policy_table, .help = "who may do what"},
+    {.name = "memory",
+     .kind = SETTING_SECTION,
+     .table = &memory_table,
+     .help = "what is kept of conversations and found by meaning: docs/memory.md"},
     {.name = "containment",
      .kind = SETTING_SECTION,
      .table = &containment_table,

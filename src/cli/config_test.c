@@ -334,6 +334,19 @@ static void test_mistakes_in_the_rules_of_a_model_are_refused(void **state)
     }
 }
 
+static void test_a_memory_names_an_embedder_and_a_filter_that_are_there(void **state)
+{
+    (void) state;
+    assert_refused("memory: {embedding_model: vectors}\n",
+                   "memory.embedding_model needs the name of a model that has `embedder: true`");
+    assert_refused("providers: [{name: a, type: offline}]\nmodels:\n  - {name: m, " TARGET
+                   "}\nmemory: {embedding_model: m}\n",
+                   "nexus.yaml:4: memory.embedding_model needs the name");
+    assert_refused("memory: {filter: strict}\n", "no filter is named \"strict\"");
+    assert_refused("memory: {dimensions: 0}\n", "dimensions");
+    assert_refused("memory: {user_points: 100001}\n", "user_points");
+}
+
 static void test_a_broken_reference_is_refused_without_its_value(void **state)
 {
     (void) state;
@@ -384,6 +397,7 @@ int main(void)
         cmocka_unit_test(test_references_between_settings_are_checked),
         cmocka_unit_test(test_the_rules_of_a_model_are_read),
         cmocka_unit_test(test_mistakes_in_the_rules_of_a_model_are_refused),
+        cmocka_unit_test(test_a_memory_names_an_embedder_and_a_filter_that_are_there),
         cmocka_unit_test(test_a_broken_reference_is_refused_without_its_value),
         cmocka_unit_test(test_a_bad_flag_is_named_as_the_flag),
         cmocka_unit_test(test_the_reference_tells_every_setting),

@@ -97,7 +97,7 @@ static enum verdict check_data(struct doctor *doctor)
 
 static enum verdict check_keys(struct doctor *doctor)
 {
-    static const char *const files[] = {"admin.key", "keys.pepper", "audit.key"};
+    static const char *const files[] = {"admin.key", "keys.pepper", "audit.key", "mcp.key"};
     str dir = doctor->config->data_dir;
     struct stat status;
     for (size_t i = 0; i < ARRAY_COUNT(files); i++) {

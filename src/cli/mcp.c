@@ -121,6 +121,60 @@ static bool drop(struct client *client, struct context *ctx, struct error *e)
                   arguments_operand(client->arguments, 1), e);
 }
 
+/* ---- logins ---- */
+
+enum { POLL_MS = 1000 };
+
+/* Until it came back from the browser or ran out. */
+may_suspend static bool await_login(struct client *client, struct context *ctx, str path,
+                                    str before, struct error *e)
+{
+    for (;;) {
+        const struct json *now;
+        if (!context_sleep_ms(ctx, POLL_MS, e) ||
+            !client_call(client, ctx, HTTP_GET, path, STR_NONE, &now, e))
+            return false;
+        str at = json_str_or(now, S("logged_in_at"), STR_NONE);
+        if (!str_is_empty(at) && !str_equal(at, before)) {
+            printf("logged in at " STR_FMT " as " STR_FMT "\n",
+                   STR_ARG(json_str_or(now, S("server"), STR_NONE)),
+                   STR_ARG(json_str_or(now, S("user_id"), STR_NONE)));
+            return true;
+        }
+        if (!json_bool_or(now, S("is_waiting"), false))
+            return error_set(e, REASON_LOGIN_NEEDED,
+                             "the login did not come about; the browser says why");
+    }
+}
+
+static bool login(struct client *client, struct context *ctx, struct error *e)
+{
+    const struct json *begun, *state;
+    str path = api_path(client, ctx, "/api/v1/mcp/servers/{}/login");
+    bool waits = !arguments_has(client->arguments, "no-wait");
+    if (client->is_json)
+        return api_show(client, ctx, HTTP_POST, path, STR_NONE, e);
+    if (!client_call(client, ctx, HTTP_GET, path, STR_NONE, &state, e) ||
+        !client_call(client, ctx, HTTP_POST, path, STR_NONE, &begun, e))
+        return false;
+    fputs("Open this address in your browser; it is for you and nobody else:\n\n", stdout);
+    output_text(stdout, json_str_or(begun, S("authorization_url"), STR_NONE), false);
+    printf("\n\nIt is good until " STR_FMT ".\n",
+           STR_ARG(json_str_or(begun, S("expires_at"), STR_NONE)));
+    fflush(stdout);
+    return !waits ||
+           await_login(client, ctx, path, json_str_or(state, S("logged_in_at"), STR_NONE), e);
+}
+
+static bool logout(struct client *client, struct context *ctx, struct error *e)
+{
+    return api_do(client, ctx, HTTP_DELETE, api_path(client, ctx, "/api/v1/mcp/servers/{}/login"),
+                  STR_NONE, "logged out", arguments_operand(client->arguments, 0), e);
+}
+
+static const struct option login_options[] = {
+    {"no-wait", 0, NULL, false, "print the address and end"},
+};
 static const struct option approve_options[] = {
     {"digest", 0, "HEX", false, "of what you saw: a definition that changed since is refused"},
 };
@@ -154,5 +208,17 @@ static const struct command commands[] = {
      .summary = "Take an approval back",
      .example = "mcp remove notes search",
      .work = drop},
+    {.name = "mcp login",
+     .operands = "SERVER",
+     .summary = "Log in at an MCP server as yourself, in a browser",
+     .example = "mcp login tracker",
+     .options = login_options,
+     .option_count = ARRAY_COUNT(login_options),
+     .work = login},
+    {.name = "mcp logout",
+     .operands = "SERVER",
+     .summary = "End your login at an MCP server",
+     .example = "mcp logout tracker",
+     .work = logout},
 };
 const struct command_group mcp_commands = {commands, ARRAY_COUNT(commands)};

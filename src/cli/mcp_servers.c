@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "base/timefmt.h"
 #include "cli/config_internal.h"
+#include "mcp/oauth.h"
 #include "net/egress.h"
 #include <stdlib.h>
 
@@ -90,6 +91,71 @@ static bool read_timeout(const struct reader *reader, const struct json *value,
             yaml_error(reader->document, value, e, "timeout: %s", why.message));
 }
 
+static bool read_client_secret(const struct reader *reader, const struct json *value,
+                               struct mcp_oauth_config *out, struct error *e)
+{
+    str text;
+    if (!resolve(reader, value, "client_secret", &text, e))
+        return false;
+    if (str_is_empty(text) || text.len > MCP_OAUTH_TOKEN_BYTES_MAX)
+        return yaml_error(reader->document, value, e, "client_secret is empty or too long");
+    out->client_secret = secret_create(text);
+    return true;
+}
+
+static bool read_oauth_url(const struct reader *reader, const struct json *value, const char *what,
+                           str *out, struct error *e)
+{
+    struct error why;
+    return resolve(reader, value, what, out, e) &&
+           (oauth_url_check(*out, what, &why) ||
+            yaml_error(reader->document, value, e, "%s", why.message));
+}
+
+static bool read_oauth_member(const struct reader *reader, str key, const struct json *value,
+                              struct mcp_oauth_config *out, struct error *e)
+{
+    str text;
+    if (str_equal(key, S("client_id")))
+        return resolve(reader, value, "client_id", &out->client_id, e);
+    if (str_equal(key, S("client_secret")))
+        return read_client_secret(reader, value, out, e);
+    if (str_equal(key, S("scopes")))
+        return read_list(reader, value, "scopes", &out->scopes, e);
+    if (str_equal(key, S("redirect_url")))
+        return read_oauth_url(reader, value, "redirect_url", &out->redirect_url, e);
+    if (str_equal(key, S("issuer")))
+        return read_oauth_url(reader, value, "issuer", &out->issuer, e);
+    if (str_equal(key, S("register")))
+        return json_to_bool(value, &out->may_register) ||
+               yaml_error(reader->document, value, e, "register is true or false");
+    if (str_equal(key, S("per")))
+        return resolve(reader, value, "per", &text, e) &&
+               (str_equal(text, S("user")) ||
+                yaml_error(reader->document, value, e,
+                           "per is user: for one login of the operator use headers"));
+    return yaml_error(reader->document, value, e,
+                      "unknown setting \"" STR_FMT "\"; oauth has client_id, client_secret, "
+                      "scopes, redirect_url, issuer, register, per",
+                      STR_ARG(str_cut_utf8(key, 60)));
+}
+
+static bool read_oauth(const struct reader *reader, const struct json *value,
+                       struct mcp_oauth_config *out, struct error *e)
+{
+    str key;
+    const struct json *member;
+    if (json_type(value) != JSON_OBJECT)
+        return yaml_error(reader->document, value, e, "oauth is a mapping; {per: user} will do");
+    struct json_iter it = json_iter(value);
+    while (json_next(&it, &key, &member))
+        if (!read_oauth_member(reader, key, member, out, e))
+            return false;
+    out->is_per_user = true;
+    return !out->client_secret || !str_is_empty(out->client_id) ||
+           yaml_error(reader->document, value, e, "client_secret goes with a client_id");
+}
+
 static bool read_member(const struct reader *reader, str key, const struct json *value,
                         struct mcp_upstream_config *out, struct error *e)
 {
@@ -119,10 +185,12 @@ static bool read_member(const struct reader *reader, str key, const struct json 
         return read_timeout(reader, value, out, e);
     if (str_equal(key, S("approve")))
         return read_approve(reader, value, out, e);
+    if (str_equal(key, S("oauth")))
+        return read_oauth(reader, value, &out->oauth, e);
     return yaml_error(
         reader->document, value, e,
         "unknown setting \"" STR_FMT "\"; a server has name, command, directory, env, "
-        "url, headers, allowed_ips, tools, pure, idempotent, category, timeout, approve",
+        "url, headers, allowed_ips, tools, pure, idempotent, category, timeout, approve, oauth",
         STR_ARG(str_cut_utf8(key, 60)));
 }
 
@@ -162,6 +230,8 @@ static bool check_server(const struct reader *reader, const struct json *value,
                           "an MCP server has either a command or a url");
     if (is_stdio && (config->header_count > 0 || config->allowed_ips.count > 0))
         return yaml_error(reader->document, value, e, "headers and allowed_ips go with a url");
+    if (is_stdio && config->oauth.is_per_user)
+        return yaml_error(reader->document, value, e, "oauth goes with a url");
     if (!is_stdio && (config->environment_count > 0 || !str_is_empty(config->directory)))
         return yaml_error(reader->document, value, e, "env and directory go with a command");
     return is_stdio || check_url(reader, value, config, e);
@@ -235,6 +305,7 @@ void mcp_servers_destroy(struct mcp_servers *servers)
     for (size_t i = 0; i < servers->count; i++) {
         destroy_secrets(servers->items[i].environment, servers->items[i].environment_count);
         destroy_secrets(servers->items[i].headers, servers->items[i].header_count);
+        secret_destroy(servers->items[i].oauth.client_secret);
     }
     arena_destroy(servers->arena);
     free(servers);

@@ -3,12 +3,14 @@
 #include "agent/executor_split.h"
 #include "agent/host_clock.h"
 #include "agent/host_tool_call.h"
+#include "agent/mcp_login.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/log.h"
 #include "cli/mcp_servers.h"
 #include "cli/on_loop.h"
 #include "cli/shipped.h"
+#include "orchestrator/audit.h"
 #include <string.h>
 #include <sys/stat.h>
 
@@ -87,10 +89,8 @@ static bool start_sandbox(struct node_tools *tools, const struct node_tools_part
     struct count count = {.store = parts->store};
     if (!on_loop_call(parts->node->loops[0], "tenants", COUNT_TIMEOUT_MS, count_tenants, &count, e))
         return false;
-    str cache = str_is_empty(config->cache_dir)
-                    ? str_printf(parts->arena, STR_FMT "/cache", STR_ARG(config->data_dir))
-                    : config->cache_dir;
-    if (!folder_make(cache, e))
+    str cache;
+    if (!folder_for_cache(parts->arena, config->cache_dir, config->data_dir, &cache, e))
         return false;
     struct agent_place place = {.process = config->sandbox_process,
                                 .roles = config->roles,
@@ -101,11 +101,39 @@ static bool start_sandbox(struct node_tools *tools, const struct node_tools_part
     return agent_executor_create(&place, &tools->sandbox, e);
 }
 
-bool node_tools_start(struct node_tools *tools, const struct node_tools_parts *parts,
+/* ---- MCP client ---- */
+
+/* What a login at an MCP server begins and ends: no secret is in it. */
+may_suspend static bool note_login(void *owner, struct context *ctx,
+                                   const struct mcp_login_note *note, struct error *e)
+{
+    struct strbuf details;
+    struct json_writer w;
+    struct batch batch;
+    struct principal principal = {
+        .tenant_id = note->tenant_id, .user_id = note->user_id, .caller_id = note->user_id};
+    strbuf_init(&details, ctx->arena, 8192);
+    json_writer_init(&w, &details);
+    json_object_begin(&w);
+    json_put_str(&w, S("issuer"), note->issuer);
+    if (!str_is_empty(note->why))
+        json_put_str(&w, S("reason"), note->why);
+    json_object_end(&w);
+    batch_init(&batch, ctx->arena, note->tenant_id);
+    audit_add(&batch, clock_system(), random_system(), &principal,
+              &(struct audit_entry){.action = note->action,
+                                    .resource_type = S("mcp_server"),
+                                    .resource_id = note->server,
+                                    .details = strbuf_str(&details)});
+    return store_commit(owner, ctx, &batch, e);
+}
+
+static bool start_mcp(struct node_tools *tools, const struct node_tools_parts *parts,
                       struct error *e)
 {
-    add_host_calls(tools, parts);
-    if (!start_sandbox(tools, parts, e))
+    OWNED(secret) key = NULL;
+    str path = str_printf(parts->arena, STR_FMT "/mcp.key", STR_ARG(parts->config->data_dir));
+    if (!mcp_key_open(path, &key, e))
         return false;
     tools->mcp = mcp_client_create(&(struct mcp_client_options){.loop = parts->node->loops[0],
                                                                 .http_client = client_of_loop,
@@ -114,7 +142,21 @@ bool node_tools_start(struct node_tools *tools, const struct node_tools_parts *p
                                                                 .store = parts->store,
                                                                 .clock = clock_system(),
                                                                 .random = random_system(),
-                                                                .version = parts->version});
+                                                                .version = parts->version,
+                                                                .seal_key = key,
+                                                                .note = note_login,
+                                                                .note_owner = parts->store});
+    return true;
+}
+
+bool node_tools_start(struct node_tools *tools, const struct node_tools_parts *parts,
+                      struct error *e)
+{
+    add_host_calls(tools, parts);
+    if (!start_sandbox(tools, parts, e))
+        return false;
+    if (!start_mcp(tools, parts, e))
+        return false;
     tools->monitor = executor_monitor_create(&(struct executor_monitor_options){
         .give_next =
             executor_split_create(tools->sandbox.executor, mcp_client_executor(tools->mcp)),

@@ -197,17 +197,6 @@ static int run_on(struct run_work *work, struct platform *platform, bool is_temp
     return run_with(work, info->url, key, is_temporary ? STR_NONE : info->data_dir);
 }
 
-/* A folder that outlives the temporary one, so that tools are compiled once per user and not once per run. */
-static str cache_of_user(struct arena *arena)
-{
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    struct error ignored;
-    str dir = cache && *cache ? str_printf(arena, "%s/nexus", cache)
-              : home && *home ? str_printf(arena, "%s/.cache/nexus", home)
-                              : STR_NONE;
-    return !str_is_empty(dir) && folder_make(dir, &ignored) ? dir : STR_NONE;
-}
-
 static int run_embedded(struct run_work *work)
 {
     struct cli *cli = work->cli;
@@ -237,9 +226,6 @@ static int run_embedded(struct run_work *work)
     if (is_temporary)
         overrides[sources.override_count++] =
             (struct config_override){"data_dir", "--data", str_from_cstr(temporary)};
-    if (is_temporary && !getenv("NEXUS_CACHE_DIR"))
-        overrides[sources.override_count++] =
-            (struct config_override){"cache_dir", "--data", cache_of_user(cli->arena)};
     sources.overrides = overrides;
     int exit_code = EXIT_FAILED;
     if (start_embedded(work, &sources, &platform, &e)) {

@@ -389,13 +389,9 @@ static bool add_discovered_models(struct catalog *catalog, const struct price_li
 
 static bool fill_catalog(struct catalog *catalog, const struct settings_sources *sources,
                          const struct price_lists *lists, const struct provider_set *set,
-                         struct error *e)
+                         const struct filter_bank *filters, struct error *e)
 {
     const struct config *config = sources->config;
-    struct filter_bank *filters;
-    if (!filter_bank_take(sources->filters, config, sources->metrics, &filters, e))
-        return false;
-    catalog_keep(catalog, filters, filter_bank_drop);
     for (size_t i = 0; i < config->model_count; i++)
         if (!add_configured_model(catalog, lists, set, filters, &config->models[i], e))
             return false;
@@ -499,9 +495,13 @@ bool settings_create(const struct settings_sources *sources, const struct provid
     OWNED(catalog) catalog = catalog_create();
     OWNED(agent_set) agents = agent_set_create();
     struct price_lists lists;
+    struct filter_bank *filters;
+    if (!filter_bank_take(sources->filters, config, sources->metrics, &filters, e))
+        return false;
+    catalog_keep(catalog, filters, filter_bank_drop);
     if (!open_prices(config, &lists, e))
         return false;
-    bool is_filled = fill_catalog(catalog, sources, &lists, set, e);
+    bool is_filled = fill_catalog(catalog, sources, &lists, set, filters, e);
     close_prices(&lists);
     if (!is_filled || !fill_agents(agents, config, e))
         return false;
@@ -516,6 +516,7 @@ bool settings_create(const struct settings_sources *sources, const struct provid
     settings->session_files_bytes_max = config->session_files_bytes;
     settings->arena = arena_create(0);
     settings->containment = containment_of(config, settings->arena);
+    settings->memory_guard = filter_bank_find(filters, config->memory.filter);
     *out = settings;
     return true;
 }

@@ -6,6 +6,7 @@
 #include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -56,6 +57,32 @@ bool folder_make(str path, struct error *e)
         return error_set(e, REASON_CONFIG,
                          "data folder %s is no folder; name another with --data or data_dir", text);
     return true;
+}
+
+/* Ours alone, and we can write there: a service's account may have a home that is not. */
+static bool is_own_folder(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == geteuid() &&
+           (status.st_mode & 022) == 0 && access(path, W_OK | X_OK) == 0;
+}
+
+bool folder_for_cache(struct arena *arena, str cache_dir, str data_dir, str *out, struct error *e)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    struct error ignored;
+    *out = cache_dir;
+    if (!str_is_empty(cache_dir))
+        return folder_make(cache_dir, e);
+    str folder = cache && cache[0] == '/' ? str_printf(arena, "%s/nexus", cache)
+                 : home && home[0] == '/' ? str_printf(arena, "%s/.cache/nexus", home)
+                                          : STR_NONE;
+    *out = folder;
+    if (!str_is_empty(folder) && folder_make(folder, &ignored) &&
+        is_own_folder(str_to_cstr(arena, folder)))
+        return true;
+    *out = str_printf(arena, STR_FMT "/cache", STR_ARG(data_dir));
+    return folder_make(*out, e);
 }
 
 static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place)

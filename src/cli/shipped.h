@@ -3,6 +3,8 @@
  *
  *      build/release/nexus        build/release/toolbox, ../../policies
  *      /usr/bin/nexus             /usr/share/nexus/toolbox, /usr/share/nexus/policies
+ *
+ * And the folders that it makes for itself.
  */
 #ifndef NEXUS_CLI_SHIPPED_H
 #define NEXUS_CLI_SHIPPED_H
@@ -15,6 +17,10 @@ must_check bool shipped_find(struct arena *arena, const char *folder, const char
 
 /* mkdir -p with mode 0700 for what is new. */
 must_check bool folder_make(str path, struct error *e);
+/* Where compiled tools are kept: `cache_dir` as configured, else the user's cache folder ($XDG_CACHE_HOME/nexus,
+   ~/.cache/nexus), which all data folders of this user share, else DATA/cache.  It exists afterwards. */
+must_check bool folder_for_cache(struct arena *arena, str cache_dir, str data_dir, str *out,
+                                 struct error *e);
 /* rm -rf of a temporary folder that this process made; follows no links. */
 void folder_remove(const char *path);
 

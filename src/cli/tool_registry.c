@@ -1,5 +1,6 @@
 /* nexus tool: what changes tools: install, remove, pin, canary, deprecate, hide, narrow; and keys and signatures. */
 #include "cli/api.h"
+#include "cli/tool_author.h"
 #include "cli/tool_pack.h"
 
 #include "base/arena.h"
@@ -51,22 +52,28 @@ static str quoted(struct arena *arena, str text)
 
 /* ---- install, remove ---- */
 
-static bool install(struct client *client, struct context *ctx, struct error *e)
+bool tool_upload(struct client *client, struct context *ctx, str path, const struct json **answer,
+                 struct error *e)
 {
     OWNED(arena) arena = arena_create(0);
     OWNED(http_exchange) exchange = NULL;
-    const struct json *answer;
     str archive, text;
-    if (!tool_pack(arena, arguments_operand(client->arguments, 0), &archive, e))
+    if (!tool_pack(arena, path, &archive, e))
         return false;
     struct client_request request = {
         .method = HTTP_POST,
         .path = str_printf(ctx->arena, "/api/v1/tools?scope=%s", scope_of(client)),
         .content_type = S("application/octet-stream"),
         .body = archive};
-    if (!client_send(client, ctx, &request, &exchange, e) ||
-        !http_exchange_read_all(exchange, ctx, 64u << 10, &text, e) ||
-        !json_parse(ctx->arena, text, (struct json_limits){0}, &answer, e))
+    return client_send(client, ctx, &request, &exchange, e) &&
+           http_exchange_read_all(exchange, ctx, 64u << 10, &text, e) &&
+           json_parse(ctx->arena, text, (struct json_limits){0}, answer, e);
+}
+
+static bool install(struct client *client, struct context *ctx, struct error *e)
+{
+    const struct json *answer;
+    if (!tool_upload(client, ctx, arguments_operand(client->arguments, 0), &answer, e))
         return false;
     if (client->is_json)
         output_json(ctx->arena, answer);
@@ -243,20 +250,27 @@ static bool sign_with(struct arena *arena, str path, const uint8_t key[SIGNATURE
     return tool_pack_write_file(path, package_write(arena, &package), 0644, e);
 }
 
+bool tool_sign(struct arena *arena, str path, str key_file, struct error *e)
+{
+    uint8_t key[SIGNATURE_KEY_BYTES];
+    str text;
+    if (!tool_pack_read_file(arena, key_file, 256, &text, e))
+        return false;
+    bool is_ok = (package_key_read(text, key) ||
+                  error_set(e, REASON_USAGE, STR_FMT " is no private key of `nexus tool keygen`",
+                            STR_ARG(key_file))) &&
+                 sign_with(arena, path, key, e);
+    explicit_bzero(key, sizeof key);
+    return is_ok;
+}
+
 static int sign(struct cli *cli, const struct arguments *arguments)
 {
     struct error e = {0};
-    uint8_t key[SIGNATURE_KEY_BYTES];
-    str text, path = arguments_get(arguments, "key");
-    bool is_ok = !str_is_empty(path) ||
+    str file = arguments_get(arguments, "key");
+    bool is_ok = !str_is_empty(file) ||
                  error_set(&e, REASON_USAGE, "name the private key: --key FILE (tool keygen)");
-    is_ok = is_ok && tool_pack_read_file(cli->arena, path, 256, &text, &e);
-    if (is_ok && !package_key_read(text, key))
-        is_ok = error_set(&e, REASON_USAGE, STR_FMT " is no private key of `nexus tool keygen`",
-                          STR_ARG(path));
-    is_ok = is_ok && sign_with(cli->arena, arguments_operand(arguments, 0), key, &e);
-    explicit_bzero(key, sizeof key);
-    if (!is_ok)
+    if (!is_ok || !tool_sign(cli->arena, arguments_operand(arguments, 0), file, &e))
         return command_fail(cli, "tool sign", &e);
     printf("signed " STR_FMT "\n", STR_ARG(arguments_operand(arguments, 0)));
     return EXIT_DONE;

@@ -66,3 +66,36 @@ bool trace_export_run(struct context *ctx, struct trace_export *export, struct e
     send_batch(ctx, export, &is_down);
     return false;
 }
+
+/* ---- of a node ---- */
+
+static bool run_job(struct context *ctx, void *argument, struct error *e)
+{
+    struct trace_job *traces = argument;
+    return trace_export_run(ctx, &traces->export, e);
+}
+
+void trace_job_start(struct trace_job *traces, struct tracer *tracer, struct metrics *metrics,
+                     const struct config *config, struct node_loops *node, struct arena *arena)
+{
+    if (!tracer)
+        return;
+    if (config->tracing_authorization_count > 0)
+        traces->authorization = secret_create(secret_reveal(config->tracing_authorization[0]));
+    traces->export = (struct trace_export){.tracer = tracer,
+                                           .metrics = metrics,
+                                           .client_of_loop = node_loops_client,
+                                           .client_owner = node,
+                                           .endpoint = str_copy(arena, config->tracing_endpoint),
+                                           .authorization = traces->authorization};
+    on_loop_begin(&traces->job, node->loops[0], "traces", 0, run_job, traces);
+}
+
+void trace_job_stop(struct trace_job *traces)
+{
+    if (!traces->export.tracer)
+        return;
+    on_loop_cancel(&traces->job);
+    on_loop_join(&traces->job);
+    secret_destroy(traces->authorization);
+}

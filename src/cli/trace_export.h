@@ -9,6 +9,9 @@
 #define NEXUS_CLI_TRACE_EXPORT_H
 
 #include "base/secret.h"
+#include "cli/config.h"
+#include "cli/node_loops.h"
+#include "cli/on_loop.h"
 #include "net/http_client.h"
 #include "observe/trace.h"
 
@@ -22,5 +25,16 @@ struct trace_export {
 };
 may_suspend bool trace_export_run(struct context *ctx, struct trace_export *export,
                                   struct error *e);
+
+/* The same for a node, from its start to its end; nothing without a tracer.  Thread: the main thread. */
+struct trace_job {
+    struct trace_export export;
+    struct secret *authorization; /* NULL: none */
+    struct on_loop job;
+};
+/* The configuration of the start counts: what is needed of it is copied, since a reload replaces it. */
+void trace_job_start(struct trace_job *traces, struct tracer *tracer, struct metrics *metrics,
+                     const struct config *config, struct node_loops *node, struct arena *arena);
+void trace_job_stop(struct trace_job *traces); /* the last ones are sent */
 
 #endif

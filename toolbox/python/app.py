@@ -29,6 +29,11 @@ FLOOD_BYTES = 64 * 1024 * 1024  # printed in vain: beyond this the call fails in
 RECURSION_LIMIT = 1000
 
 
+# What a notebook keeps between its calls; a call without one never sees it.
+_kept = None
+_cells = {FILE_NAME}  # names under which the user's code was compiled
+
+
 def failure(code, message):
     return Err(json.dumps({"code": code, "message": message}))
 
@@ -36,7 +41,7 @@ def failure(code, message):
 def user_frames(error):
     """The traceback from the user's first frame on: ours above it are nobody's business."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename != FILE_NAME:
+    while trace is not None and trace.tb_frame.f_code.co_filename not in _cells:
         trace = trace.tb_next
     return trace
 
@@ -73,19 +78,21 @@ def exit_code_of(error):
 
 def out_of_memory(error):
     """The program could have caught it; that it did not makes it the call's end.  Said before what it holds is used."""
+    global _kept
     trace, line = user_frames(error), 0
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename == FILE_NAME:
+        if trace.tb_frame.f_code.co_filename in _cells:
             line = trace.tb_lineno
         trace = trace.tb_next
     error.__traceback__ = None
     sys.modules.pop("__main__", None)
+    _kept = None
     return f"MemoryError in line {line}: the program needs more memory than it may have"
 
 
-def execute(source, namespace):
+def execute(source, name, namespace):
     try:
-        exec(compile(source, FILE_NAME, "exec", dont_inherit=True), namespace)
+        exec(compile(source, name, "exec", dont_inherit=True), namespace)
         return 0
     except SystemExit as error:
         return exit_code_of(error)
@@ -98,9 +105,26 @@ def execute(source, namespace):
         return 1
 
 
-def main_module(request, files):
-    module = types.ModuleType("__main__")
-    module.__file__ = FILE_NAME
+class Notebook:
+    """The module that lives on, and how many calls it has seen."""
+
+    def __init__(self):
+        self.module = types.ModuleType("__main__")
+        self.calls = 0
+
+
+def open_notebook():
+    """The one this interpreter keeps: whoever started it sees to it that it serves one notebook only."""
+    global _kept
+    if _kept is None:
+        _kept = Notebook()
+    _kept.calls += 1
+    _kept.module.__dict__.pop("result", None)
+    return _kept
+
+
+def main_module(module, name, request, files):
+    module.__file__ = name
     module.input = request.get("input")
     module.files = files
     module.nexus = nexus
@@ -108,9 +132,10 @@ def main_module(request, files):
     return module
 
 
-def show_source(source):
+def show_source(source, name):
     """Tracebacks quote the user's lines."""
-    linecache.cache[FILE_NAME] = (len(source), None, [line + "\n" for line in source.split("\n")], FILE_NAME)
+    _cells.add(name)
+    linecache.cache[name] = (len(source), None, [line + "\n" for line in source.split("\n")], name)
 
 
 def outcome(module, before, exit_code, out, err):
@@ -134,14 +159,18 @@ class WitWorld:
         source, files = request["code"], dict(request.get("files") or {})
         out, err = capture.Capture(STDOUT_BYTES_MAX, FLOOD_BYTES), capture.Capture(STDERR_BYTES_MAX, FLOOD_BYTES)
         sys.stdout, sys.stderr, sys.stdin = out.stream, err.stream, text_files.empty_stdin()
-        sys.argv = [FILE_NAME]
+        notebook = open_notebook() if "notebook" in request else None
+        name = FILE_NAME if notebook is None or notebook.calls == 1 else f"code-{notebook.calls}.py"
+        sys.argv = [name]
         random.seed()  # the snapshot holds the seed of the build
         text_files.use(files)
-        show_source(source)
-        module = main_module(request, files)
+        show_source(source, name)
+        module = main_module(types.ModuleType("__main__") if notebook is None else notebook.module, name, request, files)
         before = dict(files)
-        exit_code = execute(source, module.__dict__)
+        exit_code = execute(source, name, module.__dict__)
         answer = outcome(module, before, exit_code, out, err)
+        if notebook is not None:
+            answer["notebook"] = {"state": "new" if notebook.calls == 1 else "kept", "calls": notebook.calls}
         if out.dropped + err.dropped > FLOOD_BYTES:
             raise failure("output_limit", f"the program printed over {FLOOD_BYTES >> 20} MiB, of which at most "
                           f"{STDOUT_BYTES_MAX >> 10} KiB can be kept; print less, or give a summary in `result`")

@@ -74,7 +74,7 @@ static bool is_broken(size_t len, uint32_t code)
 
 bool utf8_is_valid(const char *ptr, size_t len)
 {
-    const char *end = ptr + len;
+    const char *end = len > 0 ? ptr + len : ptr; /* an empty text may have no address */
     for (const char *at = ptr; at < end;) {
         uint32_t code;
         size_t n = utf8_next(at, end, &code);
@@ -87,7 +87,7 @@ bool utf8_is_valid(const char *ptr, size_t len)
 
 size_t utf8_copy_valid(char *to, const char *ptr, size_t len)
 {
-    const char *end = ptr + len;
+    const char *end = len > 0 ? ptr + len : ptr; /* an empty text may have no address */
     size_t used = 0;
     for (const char *at = ptr; at < end;) {
         uint32_t code;
