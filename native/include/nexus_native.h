@@ -123,6 +123,23 @@ struct wasmtime_context;
 void native_store_limits(struct wasmtime_context *context, size_t memory_bytes,
                          size_t table_elements);
 
+/*
+ * The same for a component, whose memories nobody outside can ask: a growth that is refused is an answer to the guest, and
+ * the limiter remembers the most that all memories of the store held together.  In place of wasmtime_store_limiter().
+ * One per store; destroyed after the store, at a time when no call runs.
+ */
+struct wasmtime_store;
+struct native_limits {
+    size_t memory_bytes;   /* of each memory */
+    size_t table_elements; /* of each table */
+    size_t instances, tables, memories;
+};
+struct native_limiter;
+struct native_limiter *native_limiter_create(struct wasmtime_store *store,
+                                             const struct native_limits *limits);
+size_t native_limiter_peak(const struct native_limiter *limiter);
+void native_limiter_destroy(struct native_limiter *limiter);
+
 /* Resets an instance's memory page by page, only those that were written, where the kernel can tell which (Linux 6.7,
    ioctl PAGEMAP_SCAN on /proc/self/pagemap); elsewhere nothing changes. */
 struct wasmtime_pooling_allocation_config_t;

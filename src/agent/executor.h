@@ -12,6 +12,7 @@
 #ifndef NEXUS_AGENT_EXECUTOR_H
 #define NEXUS_AGENT_EXECUTOR_H
 
+#include "agent/labels.h"
 #include "agent/tool.h"
 #include "runtime/context.h"
 
@@ -31,6 +32,20 @@ struct tool_calls {
                              struct error *e);
 };
 
+/* What host calls gave the guest that knew its label better than the manifest can (memory); filled on the loop of the call. */
+struct tool_heard {
+    struct label label; /* joined over the calls */
+    bool is_told;
+};
+
+/* A notebook (notebooks.h), told apart by digests: who runs guests need not know who they are for. */
+struct tool_notebook {
+    digest self, session, tenant; /* `self`: over tenant, session, user, tool, module and name */
+    size_t memory_bytes;
+    int64_t idle_ns;
+    uint32_t per_session_max;
+};
+
 struct tool_request {
     const struct tool *tool; /* alive until execute returns */
     str input;               /* JSON text */
@@ -44,6 +59,11 @@ struct tool_request {
     size_t file_name_count;
     const struct tool_calls *calls; /* NULL: the guest may call no other tool */
     str role;                       /* of the caller, for host calls that depend on it */
+    uuid key_id;                    /* whose account is charged too; UUID_NONE: none */
+    struct label label;             /* of the input; without origins: nothing is known */
+    struct tool_heard *heard;       /* NULL: nobody asks */
+    const struct tool_notebook *
+        notebook; /* only between an executor and the process it runs guests in; else the input tells */
 };
 struct tool_result {
     str output; /* JSON text on ctx's arena */
@@ -90,6 +110,15 @@ struct sandbox_code {
     int (*open)(void *owner, digest module);
     void (*save)(void *owner, digest module, str content);
 };
+/* Which notebook a call wants, if any.  Refused: notebooks are off, the call has no session, the name is too long, or the
+   module cannot keep any. */
+struct notebook_wish {
+    bool is_there;
+    struct tool_notebook of;
+};
+must_check bool notebook_of_call(const struct tool_request *request, const struct json *input,
+                                 const struct tool_module *module, struct notebook_wish *out,
+                                 struct error *e);
 struct sandbox_options {
     str cache_dir;                   /* for .cwasm; made with mode 0700 */
     const struct sandbox_code *code; /* in place of cache_dir */

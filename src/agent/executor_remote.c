@@ -17,6 +17,8 @@ struct call {
     struct remote *remote;
     struct link *link;
     const struct tool_request *request;
+    struct tool tool; /* of the request, with the one module that runs */
+    struct notebook_wish notebook;
     struct remote_flight flight;
     int64_t host_deadline_ns;
     struct call_file {
@@ -109,7 +111,9 @@ static bool send_call(struct call *call, struct context *ctx, uint64_t tool_numb
                                     .left_ms = ctx->deadline_ns == DEADLINE_NONE ? -1
                                                : left_ns > 0 ? (left_ns + NS_PER_MS - 1) / NS_PER_MS
                                                              : 0,
-                                    .tool = *call->request->tool,
+                                    .tool = call->tool,
+                                    .has_notebook = call->notebook.is_there,
+                                    .notebook = call->notebook.of,
                                     .input = call->request->input};
     strbuf_init(&body, ctx->arena, REMOTE_BODY_BYTES_MAX);
     remote_write_call(&body, message);
@@ -124,7 +128,7 @@ static bool send_call(struct call *call, struct context *ctx, uint64_t tool_numb
 may_suspend static bool begin(struct call *call, struct context *ctx, struct link_tool **out,
                               struct error *e)
 {
-    const struct tool *tool = call->request->tool;
+    const struct tool *tool = &call->tool;
     for (int i = 0; i < STALE_TRIES_MAX; i++) {
         bool is_stale;
         if (!link_ready(call->link, ctx, e))
@@ -195,8 +199,9 @@ may_suspend static bool run_host_call(struct call *call, struct context *parent)
     flight->host_ctx = NULL;
     context_deinit(&ctx);
     free(body);
-    /* Without an answer the guest waits until it is cancelled, and cannot end well on its own. */
-    if (!flight->result && !flight->is_lost && context_check(parent, NULL))
+    /* Without an answer the guest waits until it is cancelled or its own time is over, and cannot end well. */
+    bool is_late = !answer->is_ok && context_now_ns(parent) >= call->host_deadline_ns;
+    if (!flight->result && !flight->is_lost && !is_late && context_check(parent, NULL))
         send_answer(call, arena, answer);
     return true;
 }
@@ -334,11 +339,29 @@ may_suspend static bool fly(struct call *call, struct context *ctx, struct link_
     return false;
 }
 
+/* Of several modules the other side gets to know the one that this input asks for: no call waits for
+   a module that it does not need. */
+static bool choose_module(struct call *call, struct context *ctx, struct error *e)
+{
+    const struct tool *tool = call->request->tool;
+    const struct json *input;
+    struct tool_module module;
+    call->tool = *tool;
+    if (tool->module_count == 0 && !str_equal(tool->category, S("code")))
+        return true;
+    if (!json_parse(ctx->arena, call->request->input,
+                    (struct json_limits){.allow_duplicates = true}, &input, e) ||
+        !tool_choose_module(ctx->arena, tool, input, &module, e))
+        return false;
+    call->tool = tool_with_module(tool, &module);
+    return notebook_of_call(call->request, input, &module, &call->notebook, e);
+}
+
 may_suspend static bool run(struct call *call, struct context *ctx, struct tool_result *out,
                             struct error *e)
 {
     struct link_tool *tool;
-    if (!resolve_files(call, ctx, e) ||
+    if (!choose_module(call, ctx, e) || !resolve_files(call, ctx, e) ||
         (call->file_count > 0 && !blocking_call(ctx, open_files, call, e)))
         return false;
     link_add_flight(call->link, &call->flight);
@@ -447,13 +470,11 @@ static bool current_version(struct remote *remote,
     return code_version[0] != '\0';
 }
 
-bool executor_remote_prepare(struct executor *executor, const struct tool *tool, struct error *e)
+static bool prepare_module(struct remote *remote, const struct tool *tool, struct error *e)
 {
-    struct remote *remote = remote_of(executor);
     char code_version[REMOTE_CODE_VERSION_BYTES_MAX + 1];
     struct remote_pieces pieces;
     bool is_busy;
-    ensure(executor->ops == &remote_ops);
     if (!current_version(remote, code_version))
         return error_set(e, REASON_UNAVAILABLE, "the sandbox process is being started again");
     do {
@@ -463,6 +484,21 @@ bool executor_remote_prepare(struct executor *executor, const struct tool *tool,
             (void) !poll(NULL, 0, SANDBOX_LOAD_POLL_MS); /* each compilation is bounded */
     } while (is_busy);
     remote_pieces_close(&pieces);
+    return true;
+}
+
+/* A process for each module: none sees what another is compiled in. */
+bool executor_remote_prepare(struct executor *executor, const struct tool *tool, struct error *e)
+{
+    struct remote *remote = remote_of(executor);
+    ensure(executor->ops == &remote_ops);
+    if (tool->module_count == 0)
+        return prepare_module(remote, tool, e);
+    for (size_t i = 0; i < tool->module_count; i++) {
+        struct tool narrow = tool_with_module(tool, &tool->modules[i]);
+        if (!prepare_module(remote, &narrow, e))
+            return false;
+    }
     return true;
 }
 

@@ -298,7 +298,11 @@ may_suspend static bool open_pieces(struct link *link, struct context *ctx, cons
     memcpy(opening->code_version, link->code_version, sizeof opening->code_version);
     do {
         if (opening->is_busy && !context_sleep_ms(ctx, SANDBOX_LOAD_POLL_MS, e))
-            return false;
+            return error_wrap(e,
+                              "tool " STR_FMT
+                              " waits for its compilation, once per version and machine; try again "
+                              "in a minute",
+                              STR_ARG(tool->name));
         if (!blocking_call(ctx, open_now, opening, e)) {
             remote_pieces_close(&opening->pieces);
             return false;

@@ -89,41 +89,150 @@ static str quoted(struct arena *arena, str text)
     return strbuf_str(&b);
 }
 
+/* The definition as it was approved, and the question; they are the caller's own, for entries may be replaced while the answer is awaited. */
+struct asked {
+    struct call *call;
+    struct mcp_upstream *server;
+    struct mcp_tool definition;
+    struct mcp_question question;
+    bool was_refused;
+};
+
+static bool prepare(struct asked *asked, struct context *ctx, str *outputs, struct error *e)
+{
+    struct call *call = asked->call;
+    struct mcp_entry *entry;
+    const struct json *root;
+    struct json_limits limits = {.depth_max = MCP_DEPTH_MAX};
+    if (!find_entry(asked->server, call->request->tool, &entry, e) ||
+        !json_parse(ctx->arena, entry->approved, limits, &root, e) ||
+        !mcp_tool_read(root, &asked->definition, e))
+        return false;
+    struct mcp_member *members = ARENA_ARRAY(ctx->arena, struct mcp_member, 2);
+    members[0] = (struct mcp_member){S("name"), quoted(ctx->arena, asked->definition.name)};
+    members[1] = (struct mcp_member){S("arguments"), call->input};
+    asked->question = (struct mcp_question){.method = S("tools/call"),
+                                            .name = asked->definition.name,
+                                            .members = members,
+                                            .member_count = 2,
+                                            .effect_key = call->request->effect_key,
+                                            .wants_progress = true,
+                                            .was_sent = &call->may_have_happened,
+                                            .was_refused = &asked->was_refused};
+    if (asked->definition.output_schema)
+        outputs[OUTPUT_SCHEMA] = json_print(ctx->arena, asked->definition.output_schema);
+    return true;
+}
+
+may_suspend static bool ask(struct asked *asked, struct context *ctx, struct mcp_link *session,
+                            struct mcp_message *answer, struct error *e)
+{
+    asked->question.more = (struct http_headers){0};
+    if (!add_params(ctx, session, &asked->definition, asked->call->input, &asked->question, e))
+        return false;
+    if (mcp_link_ask(session, ctx, &asked->question, answer, e))
+        return true;
+    return e->code == ERROR_CANCELLED || e->code == ERROR_TIMEOUT
+               ? false
+               : error_wrap(e, "MCP server " STR_FMT, STR_ARG(asked->server->config.name));
+}
+
+/* ---- as one user ---- */
+
+/* Whoever is logged in lets the keeper read the definitions; a call waits for that. */
+may_suspend static bool await_definitions(struct mcp_upstream *server, struct context *ctx,
+                                          struct error *e)
+{
+    struct mcp_link *session;
+    int64_t deadline_ns = context_deadline_in(ctx, MCP_CONTROL_MS);
+    while (!server->entries || !server->entries->is_listed)
+        if (!condition_wait_until(&server->changed, ctx, deadline_ns, e))
+            return e->code == ERROR_TIMEOUT && context_check(ctx, e) &&
+                           !mcp_upstream_session(server, &session, e)
+                       ? false
+                       : error_wrap(e, "MCP server " STR_FMT, STR_ARG(server->config.name));
+    return true;
+}
+
+/* *may_repeat: a token that was refused can be renewed, a session that was forgotten opened anew; the server has done nothing. */
+may_suspend static bool ask_once(struct asked *asked, struct context *ctx,
+                                 struct mcp_person *person, struct mcp_message *answer,
+                                 bool *may_repeat, struct error *e)
+{
+    struct mcp_personal *personal;
+    asked->was_refused = false;
+    if (!mcp_person_session(person, ctx, &personal, &asked->was_refused, e)) {
+        *may_repeat = asked->was_refused;
+        return false;
+    }
+    bool is_ok = ask(asked, ctx, &personal->link, answer, e);
+    *may_repeat = asked->was_refused ||
+                  (personal->link.transport->is_session_lost && !asked->call->may_have_happened);
+    mcp_person_leave(person, personal);
+    return is_ok;
+}
+
+may_suspend static bool ask_as_person(struct asked *asked, struct context *ctx,
+                                      struct mcp_person *person, str *outputs,
+                                      struct mcp_message *answer, struct error *e)
+{
+    bool may_repeat = true;
+    int64_t refused_version = 0;
+    struct error why = {0};
+    if (!await_definitions(asked->server, ctx, e) || !prepare(asked, ctx, outputs, e))
+        return false;
+    for (int tries = 0; tries < 2 && may_repeat; tries++) {
+        if (!mcp_person_fresh(person, ctx, refused_version, e))
+            return false;
+        int64_t version = person->version;
+        if (ask_once(asked, ctx, person, answer, &may_repeat, &why))
+            return true;
+        refused_version = asked->was_refused ? version : 0;
+    }
+    return asked->was_refused
+               ? mcp_login_needed(asked->server, &person->caller, "is not let in by", e)
+               : error_copy(e, &why);
+}
+
+may_suspend static bool ask_as_user(struct asked *asked, struct context *ctx, str *outputs,
+                                    struct mcp_message *answer, struct error *e)
+{
+    struct mcp_work work;
+    struct mcp_person *person;
+    const struct tool_request *request = asked->call->request;
+    const struct mcp_caller caller = {request->tenant_id, request->user_id};
+    if (!mcp_work_begin(&work, ctx, asked->server, e))
+        return false;
+    bool is_ok = mcp_person_hold(asked->server, &work.ctx, &caller, &person, e);
+    if (is_ok) {
+        is_ok = ask_as_person(asked, &work.ctx, person, outputs, answer, e);
+        mcp_person_let_go(person);
+    }
+    /* Ended with the server, not by whoever waits: that is no cancellation of theirs. */
+    if (!is_ok && e->code == ERROR_CANCELLED && !context_is_cancelled(ctx))
+        error_set(e, REASON_UNAVAILABLE, "the connection to the server ended");
+    mcp_work_end(&work);
+    return is_ok;
+}
+
 may_suspend static bool call_there(struct mcp_client *client, struct context *ctx, void *argument,
                                    str *outputs, struct error *e)
 {
-    struct call *call = argument;
-    const struct tool *tool = call->request->tool;
-    struct mcp_upstream *server;
+    struct asked *asked = ARENA_NEW(ctx->arena, struct asked);
     struct mcp_link *session;
-    struct mcp_entry *entry;
     struct mcp_message answer;
-    struct mcp_tool definition;
-    const struct json *root;
-    struct json_limits limits = {.depth_max = MCP_DEPTH_MAX};
-    if (!mcp_client_need(client, tool->source_name, &server, e) ||
-        !mcp_upstream_session(server, &session, e) || !find_entry(server, tool, &entry, e) ||
-        !json_parse(ctx->arena, entry->approved, limits, &root, e) ||
-        !mcp_tool_read(root, &definition, e))
+    asked->call = argument;
+    const struct tool *tool = asked->call->request->tool;
+    if (!mcp_client_need(client, tool->source_name, &asked->server, e))
         return false;
-    /* The entries may be replaced while the answer is awaited; the definition was parsed from a copy. */
-    const struct mcp_member members[] = {{S("name"), quoted(ctx->arena, definition.name)},
-                                         {S("arguments"), call->input}};
-    struct mcp_question question = {.method = S("tools/call"),
-                                    .name = definition.name,
-                                    .members = members,
-                                    .member_count = ARRAY_COUNT(members),
-                                    .effect_key = call->request->effect_key,
-                                    .wants_progress = true,
-                                    .was_sent = &call->may_have_happened};
-    if (definition.output_schema)
-        outputs[OUTPUT_SCHEMA] = json_print(ctx->arena, definition.output_schema);
-    if (!add_params(ctx, session, &definition, call->input, &question, e))
+    struct mcp_upstream *server = asked->server;
+    if (server->config.oauth.is_per_user) {
+        if (!ask_as_user(asked, ctx, outputs, &answer, e))
+            return false;
+    } else if (!mcp_upstream_session(server, &session, e) || !prepare(asked, ctx, outputs, e) ||
+               !ask(asked, ctx, session, &answer, e)) {
         return false;
-    if (!mcp_link_ask(session, ctx, &question, &answer, e))
-        return e->code == ERROR_CANCELLED || e->code == ERROR_TIMEOUT
-                   ? false
-                   : error_wrap(e, "MCP server " STR_FMT, STR_ARG(server->config.name));
+    }
     if (answer.kind == MCP_ERROR)
         return set_protocol_error(server, tool->name, &answer, e);
     return mcp_result_map(ctx->arena, tool->name, answer.result, &outputs[OUTPUT],

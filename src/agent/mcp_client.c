@@ -20,7 +20,11 @@ struct mcp_client *mcp_client_create(const struct mcp_client_options *options)
     client->arena = arena_create(0);
     client->options = *options;
     client->options.version = str_copy(client->arena, options->version);
+    if (options->seal_key)
+        client->seal_key = secret_create(secret_reveal(options->seal_key));
+    client->options.seal_key = client->seal_key;
     list_init(&client->servers);
+    list_init(&client->logins);
     return client;
 }
 
@@ -29,6 +33,8 @@ void mcp_client_destroy(struct mcp_client *client)
     if (!client)
         return;
     ensure(list_is_empty(&client->servers));
+    mcp_logins_destroy(client);
+    secret_destroy(client->seal_key);
     arena_destroy(client->arena);
     free(client);
 }
@@ -99,6 +105,17 @@ static void add_secrets(struct digest_stream *stream, const struct mcp_secret_te
     }
 }
 
+static void add_oauth(struct digest_stream *stream, const struct mcp_oauth_config *oauth)
+{
+    add_text(stream, oauth->is_per_user ? S("user") : S("operator"));
+    add_text(stream, oauth->client_id);
+    add_text(stream, oauth->client_secret ? secret_reveal(oauth->client_secret) : STR_NONE);
+    add_text(stream, oauth->redirect_url);
+    add_text(stream, oauth->issuer);
+    add_text(stream, oauth->may_register ? S("register") : STR_NONE);
+    add_list(stream, &oauth->scopes);
+}
+
 static digest digest_of(const struct mcp_upstream_config *config)
 {
     OWNED(digest_stream) stream = digest_stream_create();
@@ -115,6 +132,7 @@ static digest digest_of(const struct mcp_upstream_config *config)
     add_list(stream, &config->idempotent);
     add_secrets(stream, config->environment, config->environment_count);
     add_secrets(stream, config->headers, config->header_count);
+    add_oauth(stream, &config->oauth);
     return digest_stream_finish(stream);
 }
 
@@ -137,6 +155,18 @@ static struct mcp_secret_text *copy_secrets(struct arena *arena, const struct mc
     return items;
 }
 
+static struct mcp_oauth_config copy_oauth(struct arena *arena, const struct mcp_oauth_config *from)
+{
+    struct mcp_oauth_config to = *from;
+    to.client_id = str_copy(arena, from->client_id);
+    to.redirect_url = str_copy(arena, from->redirect_url);
+    to.issuer = str_copy(arena, from->issuer);
+    to.scopes = copy_list(arena, &from->scopes);
+    if (from->client_secret)
+        to.client_secret = secret_create(secret_reveal(from->client_secret));
+    return to;
+}
+
 static struct mcp_upstream *server_create(struct mcp_client *client,
                                           const struct mcp_upstream_config *from)
 {
@@ -156,6 +186,9 @@ static struct mcp_upstream *server_create(struct mcp_client *client,
     server->config.idempotent = copy_list(arena, &from->idempotent);
     server->config.environment = copy_secrets(arena, from->environment, from->environment_count);
     server->config.headers = copy_secrets(arena, from->headers, from->header_count);
+    server->config.oauth = copy_oauth(arena, &from->oauth);
+    list_init(&server->works);
+    list_init(&server->persons);
     server->config_digest = digest_of(from);
     return server;
 }

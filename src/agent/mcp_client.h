@@ -33,6 +33,16 @@ struct mcp_secret_text { /* a header field, a variable of the environment */
     str name;
     struct secret *value;
 };
+/* Users' own identity at the server (mcp_login.h). */
+struct mcp_oauth_config {
+    bool is_per_user;             /* the rest counts only then */
+    str client_id;                /* empty: the client's metadata document, or registration */
+    struct secret *client_secret; /* NULL: a public client */
+    struct str_list scopes;       /* none: those that the server asks for */
+    str redirect_url;             /* empty: this node's own callback */
+    str issuer;        /* the only authorization server; empty: the first that the server names */
+    bool may_register; /* RFC 7591, where nothing else is possible */
+};
 struct mcp_upstream_config {
     str name;                /* [a-z0-9][a-z0-9-]{0,31} */
     struct str_list command; /* stdio: the program and its arguments */
@@ -49,6 +59,14 @@ struct mcp_upstream_config {
     str category;       /* empty: "mcp" */
     bool is_first_use;  /* the first definition of a tool is trusted */
     int64_t timeout_ms; /* of a call; 0: MCP_CALL_MS */
+    struct mcp_oauth_config oauth;
+};
+/* A login, a logout, the end of a login: for the audit log. */
+struct mcp_login_note {
+    uuid tenant_id;
+    str user_id, server;
+    str action; /* "mcp.login", "mcp.logout", "mcp.login.lost" */
+    str issuer, why;
 };
 struct mcp_client_options {
     struct loop *loop;
@@ -59,6 +77,12 @@ struct mcp_client_options {
     struct clock *clock;
     struct random *random;
     str version; /* of this program, told to servers */
+    /* 32 bytes that seal users' tokens (mcp_key_open); NULL: nobody can log in.  Copied. */
+    const struct secret *seal_key;
+    /* Before what it tells of is stored.  May be NULL. */
+    may_suspend bool (*note)(void *owner, struct context *ctx, const struct mcp_login_note *note,
+                             struct error *e);
+    void *note_owner;
 };
 struct mcp_client *mcp_client_create(const struct mcp_client_options *options);
 /* After mcp_client_stop, and after the executor. */

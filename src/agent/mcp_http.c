@@ -68,9 +68,14 @@ static struct http_headers make_headers(const struct http *http, struct arena *a
             add_header(&headers, arena, trip->message->more.items[i].name,
                        trip->message->more.items[i].value);
     }
+    const struct mcp_grant *grant = base->person ? base->person->grant : NULL;
+    if (grant)
+        add_header(&headers, arena, S("Authorization"),
+                   str_printf(arena, "Bearer " STR_FMT, STR_ARG(secret_reveal(grant->access))));
     for (size_t i = 0; i < config->header_count; i++)
-        add_header(&headers, arena, config->headers[i].name,
-                   secret_reveal(config->headers[i].value));
+        if (!base->person || !str_equal_nocase(config->headers[i].name, S("Authorization")))
+            add_header(&headers, arena, config->headers[i].name,
+                       secret_reveal(config->headers[i].value));
     return headers;
 }
 
@@ -120,6 +125,14 @@ may_suspend static bool read_refusal(struct http *http, struct context *ctx,
     struct error ignored;
     if (is_gone(http, status))
         return error_set(e, REASON_UNAVAILABLE, "the server has ended the session (404)");
+    if (status == 401 && http->base.server->config.oauth.is_per_user) {
+        http->base.is_refused = true;
+        return error_set(e, REASON_UNAVAILABLE, "the server wants a login (401)");
+    }
+    if (status == 403 && http->base.person)
+        return error_set(e, REASON_DENIED,
+                         "the server does not let this user do that (403); if its login was too "
+                         "narrow, see oauth.scopes of the server");
     if (status == 401 || status == 403)
         return error_set(e, REASON_UNAVAILABLE,
                          "the server refuses our credentials (%d): see `headers` of this server",
@@ -286,7 +299,10 @@ static void take_session_id(struct http *http, const struct http_exchange *excha
                             struct mcp_outgoing *message)
 {
     str id = http_headers_get(http_exchange_headers(exchange), S("Mcp-Session-Id"));
-    if (!str_is_empty(id) && id.len <= SESSION_ID_BYTES_MAX && str_is_empty(http->base.session_id))
+    /* Only then: a server without sessions that names one each time would fill our memory. */
+    bool is_asked_for = str_equal(message->method, S("initialize"));
+    if (is_asked_for && !str_is_empty(id) && id.len <= SESSION_ID_BYTES_MAX &&
+        str_is_empty(http->base.session_id))
         message->session_id = str_copy(http->arena, id);
 }
 
@@ -342,6 +358,7 @@ may_suspend static bool http_request(struct mcp_transport *transport, struct con
     /* A refusal says that nothing was done; a failure to send may have come after the last byte. */
     message->was_sent =
         is_answered ? status < 300 || status >= 500 : e->reason != REASON_EGRESS_BLOCKED;
+    message->was_refused = status == 401;
     if (is_answered && status == 200) {
         take_session_id(http, exchange, message);
         is_answered = read_body(http, ctx, message->id, &exchange, answer, e);

@@ -5,13 +5,17 @@
  *      mcp_link.c      negotiation, requests                    mcp_stdio.c, mcp_http.c    transports
  *      mcp_tools.c     definitions: list, compare, publish      mcp_store.c     what was approved
  *      mcp_call.c      the executor                             mcp_show.c      JSON for people
+ *      mcp_login.c     a user's way to a token                  mcp_oauth.c     requests to authorization servers
+ *      mcp_person.c    users: their tokens and sessions         mcp_grant.c     tokens, sealed and stored
  */
 #ifndef NEXUS_AGENT_MCP_INTERNAL_H
 #define NEXUS_AGENT_MCP_INTERNAL_H
 
 #include "agent/mcp_client.h"
+#include "agent/mcp_login.h"
 #include "base/limits.h"
 #include "mcp/mcp.h"
+#include "mcp/oauth.h"
 #include "net/http.h"
 #include "runtime/loop.h"
 
@@ -26,6 +30,7 @@ struct mcp_outgoing {
     str session_id;           /* given by the answer to initialize over HTTP (out) */
     bool is_cancellable;      /* the server is told when nobody waits any more */
     bool was_sent;            /* (out) the server may have acted on it */
+    bool was_refused;         /* (out) 401: not with this token */
 };
 
 struct mcp_transport;
@@ -51,6 +56,8 @@ struct mcp_transport {
     struct mcp_upstream *server;
     str session_id; /* HTTP, session era */
     bool is_session_lost;
+    struct mcp_person *person; /* HTTP: as whom; NULL: with the operator's header fields */
+    bool is_refused;           /* HTTP: the last answer was 401 */
 };
 must_check bool mcp_stdio_open(struct mcp_upstream *server, struct mcp_transport **out,
                                struct error *e);
@@ -87,7 +94,8 @@ struct mcp_question {
     struct http_headers more;
     str effect_key;
     bool wants_progress;
-    bool *was_sent; /* of a failure: may the server have acted on it?  May be NULL */
+    bool *was_sent;    /* of a failure: may the server have acted on it?  May be NULL */
+    bool *was_refused; /* of a failure: was it a 401?  May be NULL */
 };
 /* Era and revision: server/discover, else initialize. */
 may_suspend bool mcp_link_open(struct mcp_link *session, struct context *ctx, struct error *e);
@@ -172,7 +180,15 @@ struct mcp_upstream {
     int64_t heard_ns;    /* when it last said anything */
     size_t rejected;     /* definitions of the last list that were no good */
     struct error why_rejected;
-    struct mcp_link *session;    /* READY */
+    struct mcp_link *session; /* READY */
+    struct list works;        /* of mcp_work.link: cancelled and awaited when the server ends */
+    struct list persons;      /* of mcp_person.link, the one used last first */
+    size_t person_count;
+    struct mcp_person *lister; /* with whose token definitions are read, where that needs one */
+    bool needs_login;          /* the server answers 401 to the operator */
+    bool is_hurried;           /* a lister has come: the keeper need not wait */
+    int64_t refused_version;   /* of the lister's token, which was answered with 401; 0: none */
+    int64_t leave_until_ns;    /* while it ends: of saying so to users' sessions; 0: it does not */
     struct mcp_entries *entries; /* never NULL once the store was read */
 };
 /* Wakes the keeper. */
@@ -189,12 +205,133 @@ struct mcp_client {
     struct executor executor;
     struct mcp_client_options options;
     struct arena *arena;
+    struct secret *seal_key;
     struct list servers;
+    struct list logins; /* of pending logins, oldest first (mcp_login.c) */
+    size_t login_count;
     bool is_stopped;
 };
 struct mcp_upstream *mcp_client_find(struct mcp_client *client, str name);
 may_suspend bool mcp_client_need(struct mcp_client *client, str name, struct mcp_upstream **out,
                                  struct error *e);
+
+/* ---- users ---- */
+
+/* Something that waits on behalf of a server while it must not end.  UNAVAILABLE when it is ending. */
+struct mcp_work {
+    struct list link;
+    struct context ctx;
+    struct mcp_upstream *server;
+};
+must_check bool mcp_work_begin(struct mcp_work *work, struct context *ctx,
+                               struct mcp_upstream *server, struct error *e);
+void mcp_work_end(struct mcp_work *work);
+
+/* What an authorization server gave for one user; fields are never changed, a renewal makes a new one. */
+struct mcp_grant {
+    struct arena *arena;
+    struct secret *access, *refresh, *client_secret; /* refresh and client_secret may be NULL */
+    str url;                                         /* of the MCP server that it is for */
+    str issuer, resource, scope, client_id, token_endpoint, revocation_endpoint;
+    enum oauth_client_auth auth;
+    int64_t created_us, issued_us, expires_us; /* of the login; of the token; 0: not told */
+};
+struct mcp_grant *mcp_grant_create(void);
+void mcp_grant_destroy(struct mcp_grant *grant); /* NULL is fine */
+OWNED_DEFINE(mcp_grant)
+/* *out: NULL when there is none, or none that can be opened or is for this server's URL. */
+may_suspend bool mcp_grant_load(struct mcp_upstream *server, struct context *ctx,
+                                const struct mcp_caller *caller, struct mcp_grant **out,
+                                struct error *e);
+may_suspend bool mcp_grant_save(struct mcp_upstream *server, struct context *ctx,
+                                const struct mcp_caller *caller, const struct mcp_grant *grant,
+                                struct error *e);
+may_suspend bool mcp_grant_forget(struct mcp_upstream *server, struct context *ctx,
+                                  const struct mcp_caller *caller, struct error *e);
+
+/* One request to an authorization server (or for a document) through the egress door; redirects are answers.  *text on ctx's arena. */
+struct mcp_fetch {
+    enum http_method method;
+    str url, body, content_type, authorization, accept;
+};
+may_suspend bool mcp_fetch(struct mcp_upstream *server, struct context *ctx,
+                           const struct mcp_fetch *fetch, int *status, str *challenge, str *text,
+                           struct error *e);
+/* What is to be known before a login: resource, issuer, endpoints. */
+struct mcp_discovery {
+    struct oauth_server server;
+    str resource, scope;
+};
+may_suspend bool mcp_oauth_discover(struct mcp_upstream *server, struct context *ctx,
+                                    struct mcp_discovery *out, struct error *e);
+may_suspend bool mcp_oauth_register(struct mcp_upstream *server, struct context *ctx,
+                                    const struct oauth_server *at, str redirect_url,
+                                    struct oauth_client *out, struct error *e);
+/* A code, or the refresh token of `from`, for a new grant.  *is_final: it was refused for good (the login is lost). */
+struct mcp_exchange {
+    const struct mcp_grant *from; /* client, endpoint, resource; refresh when code is empty */
+    str code, verifier, redirect_url;
+};
+may_suspend bool mcp_oauth_exchange(struct mcp_upstream *server, struct context *ctx,
+                                    const struct mcp_exchange *exchange, struct mcp_grant **out,
+                                    bool *is_final, struct error *e);
+/* RFC 7009; best effort. */
+may_suspend_void void mcp_oauth_revoke(struct mcp_upstream *server, struct context *ctx,
+                                       const struct mcp_grant *grant);
+
+/* A session of one user at one server. */
+struct mcp_personal {
+    struct mcp_link link;
+    struct arena *arena;
+    size_t users;
+    bool is_stale; /* whoever uses it last ends it */
+};
+/* One user of one server: token and session.  Held (users > 0) it stays where it is. */
+struct mcp_person {
+    struct list link;
+    struct mcp_upstream *server;
+    struct arena *arena;
+    struct mcp_caller caller;
+    struct mcp_grant *grant; /* NULL: not logged in */
+    struct mcp_personal *personal;
+    int64_t version; /* counts grants */
+    bool is_loaded, is_busy;
+    struct condition changed;
+    size_t users;
+    int64_t used_ns;
+};
+/* Found or made, and held; LOGIN_NEEDED when the user has no token.  OVERLOADED_HERE past MCP_PERSONS_MAX. */
+may_suspend bool mcp_person_hold(struct mcp_upstream *server, struct context *ctx,
+                                 const struct mcp_caller *caller, struct mcp_person **out,
+                                 struct error *e);
+void mcp_person_let_go(struct mcp_person *person);
+/* The same without a look at the token.  What follows is for who has locked it. */
+may_suspend bool mcp_person_get(struct mcp_upstream *server, const struct mcp_caller *caller,
+                                struct mcp_person **out, struct error *e);
+may_suspend bool mcp_person_lock(struct mcp_person *person, struct context *ctx, struct error *e);
+void mcp_person_unlock(struct mcp_person *person);
+may_suspend bool mcp_person_load(struct mcp_person *person, struct context *ctx, struct error *e);
+may_suspend_void void mcp_person_end_session(struct mcp_person *person);
+struct mcp_person *mcp_person_find(struct mcp_upstream *server, const struct mcp_caller *caller);
+/* A token that is good for a while: renewed when it ends soon, or when it is still the one of `refused_version` (0: none was). */
+may_suspend bool mcp_person_fresh(struct mcp_person *person, struct context *ctx,
+                                  int64_t refused_version, struct error *e);
+/* What a login brought, or NULL for its end.  Locked. */
+void mcp_person_set(struct mcp_person *person, struct mcp_grant *give_grant);
+/* A session as this user, opened when there is none; mcp_person_leave gives it back.  *is_refused: set when the server answered 401. */
+may_suspend bool mcp_person_session(struct mcp_person *person, struct context *ctx,
+                                    struct mcp_personal **out, bool *is_refused, struct error *e);
+may_suspend_void void mcp_person_leave(struct mcp_person *person, struct mcp_personal *personal);
+/* Ends what was not used for MCP_PERSON_IDLE_MS, or (is_all) everything: then nobody may hold a person. */
+may_suspend_void void mcp_persons_sweep(struct mcp_upstream *server, bool is_all);
+bool mcp_login_needed(const struct mcp_upstream *server, const struct mcp_caller *caller,
+                      const char *why, struct error *e);
+/* Tells the audit log. */
+may_suspend bool mcp_note(struct mcp_upstream *server, struct context *ctx,
+                          const struct mcp_caller *caller, str action, str issuer, str why,
+                          struct error *e);
+void mcp_logins_destroy(struct mcp_client *client);
+void mcp_logins_forget_server(struct mcp_client *client, const struct mcp_upstream *server);
 
 /* ---- hops ---- */
 

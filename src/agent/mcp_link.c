@@ -101,6 +101,8 @@ may_suspend static bool exchange(struct mcp_link *session, struct context *ctx,
     bool is_answered = transport->ops->request(transport, ctx, &message, answer, e);
     if (question->was_sent)
         *question->was_sent = message.was_sent;
+    if (question->was_refused)
+        *question->was_refused = message.was_refused;
     if (!is_answered)
         return false;
     if (session_id)

@@ -55,6 +55,7 @@ static void write_server(struct json_writer *w, const struct mcp_upstream *serve
     put_optional(w, S("command"), config->command.count > 0 ? config->command.items[0] : STR_NONE);
     json_put_str(w, S("category"), str_is_empty(config->category) ? S("mcp") : config->category);
     json_put_str(w, S("approve"), config->is_first_use ? S("first_use") : S("manual"));
+    json_put_bool(w, S("per_user"), config->oauth.is_per_user);
     json_put_str(w, S("state"), str_from_cstr(states[is_lost ? MCP_UPSTREAM_LOST : server->state]));
     put_optional(w, S("reason"), is_lost ? str_from_cstr(server->why.message) : STR_NONE);
     write_session(w, server);

@@ -158,12 +158,14 @@ may_suspend static bool serve(struct mcp_link *session, struct context *ctx,
     server->session = session;
     server->state = MCP_UPSTREAM_READY;
     server->ready_ns = listed_ns;
+    mcp_upstream_wake(server); /* users who wait for the definitions */
     LOG_INFO("nexus.mcp", S("connected to an MCP server"),
              LOG_STR("nexus.mcp.server", server->config.name),
              LOG_STR("nexus.mcp.revision", session->transport->revision->name),
              LOG_I64("nexus.mcp.tools", server->entries->count));
     for (;;) {
         struct error woken;
+        mcp_persons_sweep(server, false);
         int64_t now_ns = context_now_ns(ctx);
         int64_t ping_at_ns = server->heard_ns + (int64_t) MCP_PING_MS * NS_PER_MS;
         int64_t list_at_ns = server->is_list_stale
@@ -227,8 +229,8 @@ may_suspend static bool start_children(struct mcp_link *session, struct group *g
     return is_stdio || group_start(group, "mcp_listen", listen_on_transport, listening, e);
 }
 
-may_suspend static bool connect_and_serve(struct mcp_upstream *server, struct context *ctx,
-                                          struct error *e)
+may_suspend static bool connect_as(struct mcp_upstream *server, struct context *ctx,
+                                   struct mcp_person *person, struct error *e)
 {
     OWNED(arena) arena = arena_create(SESSION_ARENA_BYTES);
     struct mcp_link *session = ARENA_NEW(arena, struct mcp_link);
@@ -242,6 +244,7 @@ may_suspend static bool connect_and_serve(struct mcp_upstream *server, struct co
     if (!(is_stdio ? mcp_stdio_open(server, &session->transport, e)
                    : mcp_http_open(server, &session->transport, e)))
         return false;
+    session->transport->person = person;
     context_init_child(&own, ctx, DEADLINE_NONE);
     own.arena = arena;
     group_init(group, &own);
@@ -259,7 +262,33 @@ may_suspend static bool connect_and_serve(struct mcp_upstream *server, struct co
     group_cancel(group);
     group_wait(group);
     context_deinit(&own);
+    if (session->transport->is_refused) {
+        server->needs_login = true;
+        server->refused_version = person ? person->version : 0;
+        server->is_hurried = !person && server->lister;
+    }
     session->transport->ops->destroy(session->transport);
+    return is_ok;
+}
+
+/* With the operator's header fields; where the server wants a user, as one who is logged in. */
+may_suspend static bool connect_and_serve(struct mcp_upstream *server, struct context *ctx,
+                                          struct error *e)
+{
+    struct mcp_person *person = server->needs_login ? server->lister : NULL;
+    if (server->needs_login && !person)
+        return error_set(e, REASON_LOGIN_NEEDED,
+                         "nobody has logged in to MCP server " STR_FMT
+                         " since this node started: nexus mcp login " STR_FMT,
+                         STR_ARG(server->config.name), STR_ARG(server->config.name));
+    if (!person)
+        return connect_as(server, ctx, NULL, e);
+    int64_t refused_version = server->refused_version;
+    server->refused_version = 0;
+    person->users++;
+    bool is_ok =
+        mcp_person_fresh(person, ctx, refused_version, e) && connect_as(server, ctx, person, e);
+    mcp_person_let_go(person);
     return is_ok;
 }
 
@@ -271,6 +300,7 @@ static void set_lost(struct mcp_upstream *server, const struct error *why)
                    strncmp(server->why.message, why->message, sizeof why->message) != 0;
     server->state = MCP_UPSTREAM_LOST;
     server->why = *why;
+    mcp_upstream_wake(server);
     if (is_news)
         LOG_WARN("nexus.mcp", S("an MCP server is not there"),
                  LOG_STR("nexus.mcp.server", server->config.name),
@@ -308,6 +338,21 @@ may_suspend static bool load_entries(struct mcp_upstream *server, struct context
     return mcp_tools_publish(server, e);
 }
 
+/* Until it is time, or somebody has logged in whom the server may let in.  False: the server is ended. */
+may_suspend static bool await_retry(struct mcp_upstream *server, struct context *ctx)
+{
+    struct error e = {0};
+    int64_t earliest_ns = context_now_ns(ctx) + MCP_BACKOFF_MS * NS_PER_MS / 5;
+    while (!server->is_hurried && context_now_ns(ctx) < server->retry_at_ns)
+        if (!condition_wait_until(&server->changed, ctx, server->retry_at_ns, &e) &&
+            e.code == ERROR_CANCELLED)
+            return false;
+    if (server->is_hurried && server->retry_at_ns > earliest_ns)
+        server->retry_at_ns = earliest_ns;
+    server->is_hurried = false;
+    return context_sleep_until(ctx, server->retry_at_ns, &e);
+}
+
 static void keep(void *argument)
 {
     struct mcp_upstream *server = argument;
@@ -322,7 +367,7 @@ static void keep(void *argument)
             break;
         set_lost(server, &why);
         server->retry_at_ns = context_now_ns(ctx) + backoff_ms(server) * NS_PER_MS;
-        if (!context_sleep_until(ctx, server->retry_at_ns, &why))
+        if (!await_retry(server, ctx))
             break;
     }
     server->is_ended = true;
@@ -344,9 +389,13 @@ may_suspend bool mcp_upstream_stop(struct mcp_upstream *server, struct context *
                                    struct error *e)
 {
     context_cancel(&server->ctx);
-    while (!server->is_ended)
+    LIST_EACH(node, &server->works)
+    context_cancel(&LIST_ITEM(node, struct mcp_work, link)->ctx);
+    while (!server->is_ended || !list_is_empty(&server->works))
         if (!condition_wait(&server->changed, ctx, e))
             return false;
+    mcp_logins_forget_server(server->client, server);
+    mcp_persons_sweep(server, true);
     return true;
 }
 
@@ -360,6 +409,7 @@ void mcp_upstream_destroy(struct mcp_upstream *server)
         secret_destroy(server->config.environment[i].value);
     for (size_t i = 0; i < server->config.header_count; i++)
         secret_destroy(server->config.headers[i].value);
+    secret_destroy(server->config.oauth.client_secret);
     arena_destroy(server->arena);
     free(server);
 }

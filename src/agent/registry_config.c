@@ -2,6 +2,8 @@
 #include "agent/registry_internal.h"
 #include "base/arena.h"
 #include "base/ensure.h"
+#include "base/limits.h"
+#include "base/timefmt.h"
 #include <stdlib.h>
 
 struct reading {
@@ -67,6 +69,56 @@ static bool read_version(struct reading *r, const struct json *value, struct con
     return true;
 }
 
+static bool read_notebook_bound(struct reading *r, str key, const struct json *value,
+                                struct tool_notebooks *to)
+{
+    str text;
+    int64_t number = 0;
+    if (str_equal(key, S("enabled")))
+        return json_to_bool(value, &to->is_enabled) ||
+               yaml_error(r->document, value, r->e, "enabled is true or false");
+    if (str_equal(key, S("memory"))) {
+        bool is_ok = json_to_str(value, &text) && bytes_parse(text, &number) && number > 0;
+        to->memory_bytes = (size_t) number;
+        return is_ok ||
+               yaml_error(r->document, value, r->e, "memory must be a size such as \"128MB\"");
+    }
+    if (str_equal(key, S("idle"))) {
+        bool is_ok = json_to_str(value, &text) && duration_parse(text, &to->idle_ms) &&
+                     to->idle_ms > 0 && to->idle_ms <= SANDBOX_NOTEBOOK_IDLE_MS_MAX;
+        return is_ok || yaml_error(r->document, value, r->e,
+                                   "idle must be a time such as \"15m\", at most a day");
+    }
+    if (str_equal(key, S("per_session"))) {
+        bool is_ok = json_to_i64(value, &number) && number > 0 &&
+                     number <= SANDBOX_NOTEBOOKS_PER_SESSION_MAX;
+        to->per_session_max = (uint32_t) number;
+        return is_ok || yaml_error(r->document, value, r->e, "per_session must be 1 to %u",
+                                   SANDBOX_NOTEBOOKS_PER_SESSION_MAX);
+    }
+    return yaml_error(r->document, value, r->e,
+                      "unknown member " STR_FMT
+                      " of notebooks; known here: enabled, memory, idle, per_session",
+                      STR_ARG(str_cut_utf8(key, 60)));
+}
+
+static bool read_notebooks(struct reading *r, const struct json *value, struct tool_notebooks *to)
+{
+    str key;
+    const struct json *member;
+    struct json_iter it = json_iter(value);
+    *to = (struct tool_notebooks){.memory_bytes = SANDBOX_NOTEBOOK_MEMORY_BYTES,
+                                  .idle_ms = SANDBOX_NOTEBOOK_IDLE_MS,
+                                  .per_session_max = SANDBOX_NOTEBOOKS_PER_SESSION};
+    if (json_type(value) != JSON_OBJECT)
+        return yaml_error(r->document, value, r->e,
+                          "notebooks must be {enabled: true, memory, idle, per_session}");
+    while (json_next(&it, &key, &member))
+        if (!read_notebook_bound(r, key, member, to))
+            return false;
+    return true;
+}
+
 static bool read_tool_member(struct reading *r, str key, const struct json *value,
                              struct configured_tool *to)
 {
@@ -78,8 +130,11 @@ static bool read_tool_member(struct reading *r, str key, const struct json *valu
         return read_version(r, value, to);
     if (str_equal(key, S("canary")))
         return read_canary(r, value, to);
+    if (str_equal(key, S("notebooks")))
+        return read_notebooks(r, value, &to->notebooks);
     return yaml_error(r->document, value, r->e,
-                      "unknown member " STR_FMT "; known here: permissions, version, canary",
+                      "unknown member " STR_FMT
+                      "; known here: permissions, version, canary, notebooks",
                       STR_ARG(str_cut_utf8(key, 60)));
 }
 

@@ -63,6 +63,7 @@ struct configured_tool {
     str name;
     bool has_permissions;
     struct permissions permissions;
+    struct tool_notebooks notebooks;
     str version; /* range */
     str canary_version;
     int canary_percent;

@@ -316,6 +316,9 @@ void remote_write_call(struct strbuf *b, const struct remote_call *call)
     put_u32(b, tool->limits.table_elements);
     put_permissions(b, &tool->permissions);
     put_list(b, tool->host_calls, tool->host_call_count);
+    put_u32(b, call->has_notebook);
+    if (call->has_notebook)
+        put_bytes(b, &call->notebook, sizeof call->notebook);
     put_str(b, call->input);
 }
 
@@ -335,6 +338,9 @@ bool remote_read_call(struct arena *arena, str body, struct remote_call *out, st
     struct str_list names = get_list(&r, arena, TOOL_HOST_CALL_NAMES_MAX);
     tool->host_calls = names.items;
     tool->host_call_count = names.count;
+    out->has_notebook = get_u32(&r) != 0;
+    if (out->has_notebook)
+        get_bytes(&r, &out->notebook, sizeof out->notebook);
     out->input = get_str(&r, TOOL_INPUT_BYTES_MAX);
     return done(&r, "call", e);
 }

@@ -93,6 +93,8 @@ struct remote_call {
     int64_t left_ms; /* until the caller's deadline; -1: none */
     struct tool
         tool; /* names, limits, permissions, host calls: what remote_write_tool leaves out */
+    bool has_notebook;
+    struct tool_notebook notebook;
     str input;
 };
 void remote_write_call(struct strbuf *b, const struct remote_call *call);

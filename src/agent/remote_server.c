@@ -268,11 +268,13 @@ static void start_call(struct server_link *link, const struct packet *packet)
     str *names = ARENA_ARRAY(call->arena, str, call->file_count + 1);
     for (size_t i = 0; i < call->file_count; i++)
         names[i] = call->file_items[i].name;
-    call->request = (struct tool_request){.tool = &call->content.tool,
-                                          .input = call->content.input,
-                                          .files = call->file_count > 0 ? &call->files : NULL,
-                                          .file_names = names,
-                                          .file_name_count = call->file_count};
+    call->request = (struct tool_request){
+        .tool = &call->content.tool,
+        .input = call->content.input,
+        .files = call->file_count > 0 ? &call->files : NULL,
+        .file_names = names,
+        .file_name_count = call->file_count,
+        .notebook = call->content.has_notebook ? &call->content.notebook : NULL};
     if (coroutine_start(loop_scheduler(link->server->loop), "call", run_call, call, &call->error))
         return;
     send_result(call, false);

@@ -42,56 +42,32 @@ static bool check_language(const struct tool *tool, const struct json *input, st
                      tool->permissions.languages.count ? "other" : "no");
 }
 
-/* By the value of one member of the input; one without that member goes to the first, whose schema
-   refuses it. */
-static bool choose_module(struct context *ctx, const struct tool *tool, const struct json *input,
-                          struct tool_module *out, struct error *e)
-{
-    str value;
-    *out = tool->modules[0];
-    if (!json_to_str(json_get(input, tool->module_member), &value))
-        return true;
-    const struct tool_module *module = tool_find_module(tool, value);
-    if (module) {
-        *out = *module;
-        return true;
-    }
-    struct strbuf known;
-    strbuf_init(&known, ctx->arena, ERROR_MESSAGE_BYTES);
-    for (size_t i = 0; i < tool->module_count; i++)
-        strbuf_printf(&known, "%s" STR_FMT, i > 0 ? ", " : "", STR_ARG(tool->modules[i].value));
-    return error_set(e, REASON_SCHEMA,
-                     "the input of tool " STR_FMT " does not fit its schema: /" STR_FMT ": " STR_FMT
-                     " is not there; one of " STR_FMT,
-                     STR_ARG(tool->name), STR_ARG(tool->module_member),
-                     STR_ARG(str_cut_utf8(value, 40)), STR_ARG(strbuf_str(&known)));
-}
-
 /* What of the input decides before the guest starts: the language, and with it the module. */
 static bool look_at_input(struct context *ctx, const struct tool_request *request,
-                          struct tool_module *out, struct error *e)
+                          struct tool_module *out, struct notebook_wish *notebook, struct error *e)
 {
     const struct tool *tool = request->tool;
     const struct json *input;
     bool runs_code = str_equal(tool->category, S("code")) || tool->permissions.languages.count > 0;
-    *out = only_module(tool);
     if (!runs_code && tool->module_count == 0)
-        return true;
+        return tool_choose_module(ctx->arena, tool, NULL, out, e);
     if (!json_parse(ctx->arena, request->input, (struct json_limits){.allow_duplicates = true},
                     &input, e))
         return false;
-    if (tool->module_count > 0 && !choose_module(ctx, tool, input, out, e))
-        return false;
-    return !runs_code || check_language(tool, input, e);
+    return tool_choose_module(ctx->arena, tool, input, out, e) &&
+           (!runs_code || check_language(tool, input, e)) &&
+           notebook_of_call(request, input, out, notebook, e);
 }
 
-static void lower_limits(struct guest *guest)
+static void lower_limits(struct guest *guest, const struct tool_notebook *notebook)
 {
     const struct permissions *permissions = &guest->request->tool->permissions;
     guest->limits = guest->request->tool->limits;
     if (permissions->max_memory_bytes > 0 &&
         (uint64_t) permissions->max_memory_bytes < guest->limits.memory_bytes)
         guest->limits.memory_bytes = (size_t) permissions->max_memory_bytes;
+    if (notebook && notebook->memory_bytes < guest->limits.memory_bytes)
+        guest->limits.memory_bytes = notebook->memory_bytes;
     guest->cpu_limit_ns = permissions->max_cpu_time_ms * NS_PER_MS;
 }
 
@@ -182,6 +158,25 @@ may_suspend static bool prepare(struct sandbox *sandbox, struct context *ctx, st
         if (!context_sleep_ms(ctx, SANDBOX_LOAD_POLL_MS, e))
             return say_compiling(tool, e);
     }
+}
+
+/* ---- the notebook ---- */
+
+/* Calls of one notebook come one after the other, each within its own deadline. */
+may_suspend static bool take_notebook(struct sandbox *sandbox, struct context *ctx,
+                                      const struct notebook_wish *wish, struct guest *guest,
+                                      struct error *e)
+{
+    bool is_busy = false;
+    if (!wish->is_there)
+        return true;
+    do {
+        if (is_busy && !context_sleep_ms(ctx, SANDBOX_LOAD_POLL_MS, e))
+            return error_wrap(e, "another call uses this notebook");
+        if (!notebook_take(sandbox->notebooks, &wish->of, &guest->notebook, &is_busy, e))
+            return false;
+    } while (is_busy);
+    return true;
 }
 
 /* ---- a host call, on the loop ---- */
@@ -297,12 +292,17 @@ may_suspend static bool await_end(struct context *ctx, struct guest *guest, stru
     return error_copy(e, guest->error.code == stop.code ? &guest->error : &stop);
 }
 
-may_suspend static bool run(struct context *ctx, struct guest *guest, struct error *e)
+may_suspend static bool run(struct context *ctx, struct guest *guest,
+                            const struct notebook_wish *wish, struct error *e)
 {
     struct sandbox *sandbox = guest->sandbox;
-    if (!resolve_files(ctx, guest, e) || !prepare(sandbox, ctx, guest, e))
+    if (!resolve_files(ctx, guest, e) || !prepare(sandbox, ctx, guest, e) ||
+        !take_notebook(sandbox, ctx, wish, guest, e))
         return false;
-    if (!threads_submit(sandbox->threads, guest, e) || !await_end(ctx, guest, e))
+    bool is_ok = threads_submit(sandbox->threads, guest, e) && await_end(ctx, guest, e);
+    if (guest->notebook)
+        notebook_put_back(sandbox->notebooks, guest->notebook);
+    if (!is_ok)
         return false;
     return guest->is_ok ? true : error_copy(e, &guest->error);
 }
@@ -328,7 +328,8 @@ may_suspend static bool sandbox_execute(struct executor *executor, struct contex
         return error_set(e, REASON_TOO_LARGE, "the input of tool " STR_FMT " is over %u MiB",
                          STR_ARG(request->tool->name), TOOL_INPUT_BYTES_MAX >> 20);
     struct tool_module module;
-    if (!context_check(ctx, e) || !look_at_input(ctx, request, &module, e))
+    struct notebook_wish notebook = {0};
+    if (!context_check(ctx, e) || !look_at_input(ctx, request, &module, &notebook, e))
         return false;
     /* On the heap: it is too large for a coroutine's stack and other threads work on it. */
     struct guest *guest = calloc(1, sizeof *guest);
@@ -341,9 +342,9 @@ may_suspend static bool sandbox_execute(struct executor *executor, struct contex
     guest->deadline_ns = ctx->deadline_ns;
     ensure(guest->loop != NULL);
     condition_init(&guest->finished);
-    lower_limits(guest);
+    lower_limits(guest, notebook.is_there ? &notebook.of : NULL);
 
-    bool is_ok = run(ctx, guest, e);
+    bool is_ok = run(ctx, guest, &notebook, e);
     give_result(ctx, guest, out);
     out->latency_us = (context_now_ns(ctx) - start_ns) / NS_PER_US;
     out->latency_ms = out->latency_us / 1000;
@@ -359,6 +360,7 @@ static void sandbox_destroy(struct executor *executor)
 {
     struct sandbox *sandbox = sandbox_of(executor);
     threads_destroy(sandbox->threads);
+    notebooks_destroy(sandbox->notebooks);
     module_cache_destroy(sandbox->modules);
     engine_destroy(sandbox->engine);
     free(sandbox);
@@ -382,6 +384,7 @@ bool sandbox_create(const struct sandbox_options *options, struct executor **out
     sandbox->base.ops = &sandbox_ops;
     sandbox->clock = options->clock;
     sandbox->host_calls = options->host_calls;
+    sandbox->notebooks = notebooks_create(options->clock, guest_drop_kept);
     sandbox->host_call_count = options->host_call_count;
     if (!engine_create(parallel_max, &sandbox->engine, e) ||
         !module_cache_create(sandbox->engine, options->cache_dir, options->code, &sandbox->modules,

@@ -3,7 +3,9 @@
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/fault.h"
+#include "base/limits.h"
 #include "base/log.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,9 +13,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { FILE_NAME_BYTES = AOT_NAME_BYTES, FD_PATH_BYTES = 40 };
+enum { FILE_NAME_BYTES = AOT_NAME_BYTES, FD_PATH_BYTES = 40, SECONDS_PER_DAY = 24 * 60 * 60 };
 
 static int dir_open(const struct aot *aot)
 {
@@ -92,6 +95,41 @@ static bool key_load(struct aot *aot, int dir)
     return key_make(dir) && key_read(dir, aot->key);
 }
 
+/* ---- what nobody has loaded for long: other versions of tools and of the engine ---- */
+
+static bool is_ours(const char *name)
+{
+    str text = str_from_cstr(name);
+    return str_ends_with(text, S(".cwasm")) || str_ends_with(text, S(".new"));
+}
+
+/* The time of a file is that of its last use (mark_used). */
+static void forget_unused(int dir)
+{
+    struct stat status;
+    struct dirent *entry;
+    time_t oldest = time(NULL) - (time_t) SANDBOX_CODE_UNUSED_DAYS * SECONDS_PER_DAY;
+    int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *listing = fd >= 0 ? fdopendir(fd) : NULL;
+    if (fd >= 0 && !listing)
+        close(fd);
+    for (size_t i = 0; listing && i < SANDBOX_CODE_FILES_MAX && (entry = readdir(listing)); i++)
+        if (is_ours(entry->d_name) &&
+            fstatat(dir, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+            S_ISREG(status.st_mode) && status.st_mtime < oldest)
+            unlinkat(dir, entry->d_name, 0);
+    if (listing)
+        closedir(listing);
+}
+
+/* Once a day is enough; a failure only makes the file look older than it is. */
+static void mark_used(int fd)
+{
+    struct stat status;
+    if (fstat(fd, &status) == 0 && status.st_mtime < time(NULL) - SECONDS_PER_DAY)
+        (void) futimens(fd, NULL);
+}
+
 bool aot_init(struct aot *aot, str dir, const struct sandbox_code *code, struct error *e)
 {
     aot->code = code;
@@ -105,6 +143,8 @@ bool aot_init(struct aot *aot, str dir, const struct sandbox_code *code, struct 
     bool is_ok = (mkdir(aot->dir, 0700) == 0 || errno == EEXIST) && (fd = dir_open(aot)) >= 0 &&
                  is_private(fd) && key_load(aot, fd);
     int failure = errno;
+    if (is_ok)
+        forget_unused(fd);
     if (fd >= 0)
         close(fd);
     if (is_ok)
@@ -179,8 +219,12 @@ int aot_open(const struct aot *aot, const char *name)
         return -1;
     int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     close(dir);
-    if (fd < 0 || is_signed(aot, name, fd))
+    if (fd < 0)
+        return -1;
+    if (is_signed(aot, name, fd)) {
+        mark_used(fd);
         return fd;
+    }
     refuse(name, S("its signature does not fit: it was changed, cut or made elsewhere"));
     close(fd);
     return -1;

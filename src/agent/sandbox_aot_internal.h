@@ -4,7 +4,8 @@
  * Such a file is native code that the process will run, so it counts only with our signature behind
  * it: HMAC-SHA256 under a key of this folder (cache.key, mode 0600, made once) over the file's name
  * and content.  A file that is cut, changed, renamed or made elsewhere is refused, said in the log
- * and compiled anew.  Files appear by rename: whole or not at all. Blocking.  Thread: any, several
+ * and compiled anew.  What nobody has loaded for SANDBOX_CODE_UNUSED_DAYS is removed at a start (several
+ * processes of a user may share the folder: who wants it again compiles it).  Files appear by rename: whole or not at all. Blocking.  Thread: any, several
  * at once.
  *
  * In a process of its own (remote_server.h) the sandbox has neither folder nor key: `code` hands it

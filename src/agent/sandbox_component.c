@@ -361,6 +361,8 @@ bool component_take_output(struct guest *guest)
 
 void component_close(struct guest *guest)
 {
-    wasmtime_component_val_delete(&guest->instance->component.input);
-    wasmtime_component_val_delete(&guest->instance->component.output);
+    struct component_state *state = &guest->instance->component;
+    wasmtime_component_val_delete(&state->input);
+    wasmtime_component_val_delete(&state->output);
+    state->input = state->output = (wasmtime_component_val_t){0};
 }

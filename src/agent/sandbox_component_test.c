@@ -103,6 +103,54 @@ static void test_nothing_survives_a_call(void **state)
     assert_false(str_equal(one.result.output, two.result.output));
 }
 
+/* One call in the notebook; its output. */
+static struct agent_testkit_call cell(const struct tool_notebook *notebook, const char *code,
+                                      int64_t cancel_ms)
+{
+    char input[256];
+    snprintf(input, sizeof input, "{\"language\":\"python\",\"notebook\":\"n\",\"code\":\"%s\"}",
+             code);
+    struct agent_testkit_call call = {.executor = sandbox,
+                                      .tool = code_execution(),
+                                      .input = str_from_cstr(input),
+                                      .notebook = notebook,
+                                      .cancel_ms = cancel_ms};
+    agent_testkit_execute(&call);
+    return call;
+}
+
+static void assert_says(const struct agent_testkit_call *call, const char *part)
+{
+    assert_true(call->is_ok);
+    assert_has(call->result.output, part);
+}
+
+static void test_a_notebook_keeps_its_interpreter_until_a_call_is_stopped(void **state)
+{
+    (void) state;
+    struct tool_notebook first = {.self = digest_sha256(S("first")),
+                                  .memory_bytes = 64u << 20,
+                                  .idle_ns = INT64_MAX,
+                                  .per_session_max = 4},
+                         second = first;
+    second.self = digest_sha256(S("second"));
+    struct agent_testkit_call call = cell(&first, "x = 1", 0);
+    assert_says(&call, "\"notebook\":{\"state\":\"new\",\"calls\":1}");
+    call = cell(&second, "result = 'x' in globals()", 0);
+    assert_says(&call, "\"result\":false");
+    for (int i = 0; i < 20; i++) {
+        call = cell(&first, "x += 1\\nresult = x", 0);
+        assert_says(&call, "\"state\":\"kept\"");
+    }
+    assert_says(&call, "\"result\":21");
+    assert_true(call.result.memory_bytes > 0 && call.result.memory_bytes <= 64u << 20);
+    call = cell(&first, "while True: pass", 50);
+    assert_false(call.is_ok);
+    call = cell(&first, "result = 'x' in globals()", 0);
+    assert_says(&call, "\"result\":false");
+    assert_says(&call, "\"state\":\"new\"");
+}
+
 static void test_there_is_no_world_outside(void **state)
 {
     (void) state;
@@ -352,6 +400,7 @@ int main(void)
         cmocka_unit_test(test_python_computes),
         cmocka_unit_test(test_a_traceback_names_the_line_and_quotes_it),
         cmocka_unit_test(test_nothing_survives_a_call),
+        cmocka_unit_test(test_a_notebook_keeps_its_interpreter_until_a_call_is_stopped),
         cmocka_unit_test(test_there_is_no_world_outside),
         cmocka_unit_test(test_a_sleep_takes_its_time_and_no_thread),
         cmocka_unit_test(test_each_limit_ends_with_its_own_reason),

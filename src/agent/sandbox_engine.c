@@ -19,7 +19,7 @@
 static void configure_pool(wasm_config_t *config, int parallel_max)
 {
     uint32_t instances =
-        (uint32_t) parallel_max +
+        (uint32_t) parallel_max + SANDBOX_NOTEBOOKS_MAX +
         SANDBOX_THREADS_MAX; /* a slot is given back a moment after the guest's end */
     wasmtime_pooling_allocation_config_t *pool = wasmtime_pooling_allocation_config_new();
     /* Counts and addresses only: what a guest does not touch costs nothing. */
@@ -108,7 +108,8 @@ static bool has_address_space(int parallel_max, struct error *e)
     struct rlimit limit;
     if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
         return true;
-    rlim_t needed = ((rlim_t) parallel_max + SANDBOX_THREADS_MAX) * SLOT_ADDRESS_BYTES;
+    rlim_t needed =
+        ((rlim_t) parallel_max + SANDBOX_NOTEBOOKS_MAX + SANDBOX_THREADS_MAX) * SLOT_ADDRESS_BYTES;
     if (limit.rlim_cur >= needed)
         return true;
     return error_set(

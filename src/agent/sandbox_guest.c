@@ -215,13 +215,23 @@ static void limit_growth(struct guest *guest)
     struct instance *instance = guest->instance;
     const struct tool_limits *limits = &guest->limits;
     if (guest->prepared->abi == TOOL_ABI_COMPONENT) {
-        wasmtime_store_limiter(instance->store, (int64_t) limits->memory_bytes,
-                               limits->table_elements, TOOL_COMPONENT_CORE_INSTANCES_MAX,
-                               TOOL_COMPONENT_TABLES_MAX, TOOL_COMPONENT_MEMORIES_MAX);
+        instance->limiter = native_limiter_create(
+            instance->store, &(struct native_limits){.memory_bytes = limits->memory_bytes,
+                                                     .table_elements = limits->table_elements,
+                                                     .instances = TOOL_COMPONENT_CORE_INSTANCES_MAX,
+                                                     .tables = TOOL_COMPONENT_TABLES_MAX,
+                                                     .memories = TOOL_COMPONENT_MEMORIES_MAX});
         return;
     }
     wasmtime_store_limiter(instance->store, -1, -1, 1, 1, 1);
     native_store_limits(instance->context, limits->memory_bytes, limits->table_elements);
+}
+
+static void set_fuel(struct guest *guest)
+{
+    wasmtime_error_t *failure =
+        wasmtime_context_set_fuel(guest->instance->context, guest->limits.fuel);
+    ensure(!failure); /* fuel is on in our engine */
 }
 
 static void open_store(struct guest *guest)
@@ -230,8 +240,17 @@ static void open_store(struct guest *guest)
     instance->store = wasmtime_store_new(guest->sandbox->engine->wasm, guest, NULL);
     instance->context = wasmtime_store_context(instance->store);
     limit_growth(guest);
-    wasmtime_error_t *failure = wasmtime_context_set_fuel(instance->context, guest->limits.fuel);
-    ensure(!failure); /* fuel is on in our engine */
+    set_fuel(guest);
+    wasmtime_context_set_epoch_deadline(instance->context, 1);
+    wasmtime_store_epoch_deadline_callback(instance->store, on_epoch, guest, NULL);
+}
+
+/* The next guest of an instance that a notebook kept. */
+static void take_over(struct guest *guest)
+{
+    struct instance *instance = guest->instance;
+    wasmtime_context_set_data(instance->context, guest);
+    set_fuel(guest);
     wasmtime_context_set_epoch_deadline(instance->context, 1);
     wasmtime_store_epoch_deadline_callback(instance->store, on_epoch, guest, NULL);
 }
@@ -355,6 +374,11 @@ static enum progress finish_step(struct guest *guest)
         if (!check_schema(guest, guest->prepared->input_schema, guest->request->input,
                           REASON_SCHEMA, "the input"))
             return PROGRESS_FAILED;
+        if (instance->store) {
+            take_over(guest);
+            instance->step = STEP_COMPONENT_RUN;
+            return PROGRESS_NEXT;
+        }
         instance->step =
             guest->prepared->abi == TOOL_ABI_COMPONENT ? STEP_COMPONENT : STEP_INSTANTIATE;
         return PROGRESS_NEXT;
@@ -370,7 +394,9 @@ static enum progress finish_step(struct guest *guest)
     case STEP_RUN: return take_output(guest) ? PROGRESS_DONE : PROGRESS_FAILED;
     case STEP_START: return PROGRESS_DONE;
     case STEP_COMPONENT: instance->step = STEP_COMPONENT_RUN; return PROGRESS_NEXT;
-    case STEP_COMPONENT_RUN: return component_take_output(guest) ? PROGRESS_DONE : PROGRESS_FAILED;
+    case STEP_COMPONENT_RUN:
+        guest->has_returned = true;
+        return component_take_output(guest) ? PROGRESS_DONE : PROGRESS_FAILED;
     }
     unreachable_state();
 }
@@ -420,7 +446,10 @@ static enum slice_result advance(struct guest *guest)
 
 static void start(struct guest *guest)
 {
-    guest->instance = calloc(1, sizeof *guest->instance);
+    guest->has_begun = true;
+    guest->instance = guest->notebook ? GIVE(guest->notebook->kept) : NULL;
+    if (!guest->instance)
+        guest->instance = calloc(1, sizeof *guest->instance);
     ensure(guest->instance != NULL);
     int64_t own_ns = guest->slice_start_ns + guest->limits.time_ms * NS_PER_MS;
     guest->is_callers_deadline = guest->deadline_ns <= own_ns;
@@ -428,10 +457,47 @@ static void start(struct guest *guest)
         guest->deadline_ns = own_ns;
 }
 
+/* After a call that returned by itself, or one that never reached the instance. */
+static bool is_worth_keeping(const struct guest *guest)
+{
+    const struct instance *instance = guest->instance;
+    return guest->notebook && instance->store && !instance->future &&
+           (guest->has_returned || instance->step == STEP_CHECK);
+}
+
+static void keep_instance(struct guest *guest)
+{
+    struct instance *instance = GIVE(guest->instance);
+    wasmtime_context_set_data(instance->context, NULL);
+    instance->step = STEP_CHECK;
+    instance->stdin_offset = 0;
+    if (!instance->prepared) {
+        instance->prepared = guest->prepared;
+        atomic_fetch_add(&guest->prepared->references, 1);
+    }
+    guest->notebook->kept = instance;
+}
+
+static void delete_store(struct instance *instance)
+{
+    wasmtime_store_delete(instance->store);
+    if (instance->limiter)
+        native_limiter_destroy(instance->limiter);
+}
+
+void guest_drop_kept(void *kept)
+{
+    struct instance *instance = kept;
+    delete_store(instance);
+    prepared_release(instance->prepared);
+    free(instance);
+}
+
 static void close_instance(struct guest *guest)
 {
     struct instance *instance = guest->instance;
     uint64_t fuel_left = 0;
+    bool is_kept = is_worth_keeping(guest);
     if (instance->future)
         wasmtime_call_future_delete(
             instance->future); /* unwinds a guest that was stopped in the middle */
@@ -443,11 +509,19 @@ static void close_instance(struct guest *guest)
     if (instance->store) {
         wasmtime_error_t *failure = wasmtime_context_get_fuel(instance->context, &fuel_left);
         ensure(!failure);
-        guest->fuel_used = (int64_t) (guest->limits.fuel - fuel_left);
+        if (instance->step != STEP_CHECK) /* else the tank is still that of an earlier call */
+            guest->fuel_used = (int64_t) (guest->limits.fuel - fuel_left);
         if (instance->has_memory)
             guest->memory_bytes = wasmtime_memory_data_size(instance->context, &instance->memory);
-        wasmtime_store_delete(instance->store);
+        if (instance->limiter)
+            guest->memory_bytes = native_limiter_peak(instance->limiter);
+        if (is_kept) {
+            keep_instance(guest);
+            return;
+        }
+        delete_store(instance);
     }
+    prepared_release(instance->prepared);
     free(instance);
     guest->instance = NULL;
 }
@@ -456,7 +530,7 @@ enum slice_result guest_run_slice(struct guest *guest)
 {
     guest->slice_start_ns = clock_monotonic_ns(guest->sandbox->clock);
     guest->slice_start_cpu_ns = thread_cpu_ns();
-    if (!guest->instance)
+    if (!guest->has_begun)
         start(guest);
     enum slice_result result = SLICE_ENDED;
     guest->stop = reason_to_stop(guest, guest->slice_start_ns);

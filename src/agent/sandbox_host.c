@@ -152,6 +152,7 @@ static bool refuse(struct host_wait *wait, const char *text)
 static void begin_alloc(struct host_wait *wait)
 {
     struct guest *guest = wait->guest;
+    guest->instance->is_answering = true;
     wait->function = guest->instance->alloc;
     wait->argument =
         (wasmtime_val_t){.kind = WASMTIME_I32, .of.i32 = (int32_t) guest->call.answer_bytes};
@@ -164,6 +165,7 @@ static bool put_answer(struct host_wait *wait)
 {
     struct guest *guest = wait->guest;
     wasmtime_call_future_delete(GIVE(wait->alloc));
+    guest->instance->is_answering = false;
     /* Out of fuel, memory or time in nexus_alloc: the guest ends for that reason. */
     if (wait->trap || wait->error) {
         guest_fail(guest, GIVE(wait->trap), GIVE(wait->error));
@@ -261,6 +263,10 @@ static bool begin_call(struct guest *guest, wasmtime_caller_t *caller,
         return false;
     *why = "it made a host call before it was initialised";
     if (guest->prepared->abi != TOOL_ABI_NEXUS_EXPORT || guest->instance->step == STEP_INSTANTIATE)
+        return false;
+    /* Each would take a stack of its own from the pool that all guests share, and the answer of the one before. */
+    *why = "it made a host call while it was given the answer of another";
+    if (guest->instance->is_answering)
         return false;
     return guest_call_begin(guest, str_of((const char *) name, name_len),
                             str_of((const char *) request, request_len), why);

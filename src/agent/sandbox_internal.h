@@ -19,6 +19,7 @@
 #define NEXUS_AGENT_SANDBOX_INTERNAL_H
 
 #include "agent/executor.h"
+#include "agent/notebooks.h"
 #include "base/limits.h"
 #include "runtime/loop.h"
 #include <stdatomic.h>
@@ -89,6 +90,9 @@ struct guest {
     bool is_heavy; /* used up a whole slice: runs after those that did not */
     int64_t slice_start_ns, slice_start_cpu_ns, cpu_ns, wake_ns;
     struct instance *instance;
+    bool has_begun;            /* its first slice */
+    struct notebook *notebook; /* its instance comes from there and goes back; NULL: none */
+    bool has_returned;         /* by itself, so that its instance is sound */
     struct guest_call call;
     size_t call_count;
     enum error_reason denied_reason; /* of the last host call that was refused */
@@ -122,6 +126,7 @@ struct sandbox {
     struct engine *engine;
     struct module_cache *modules;
     struct threads *threads;
+    struct notebooks *notebooks;
     const struct host_call *host_calls;
     size_t host_call_count;
 };
@@ -142,6 +147,7 @@ bool threads_want(const struct threads *threads, const struct guest *guest, int6
 enum slice_result { SLICE_YIELDED, SLICE_WAITS, SLICE_SLEEPS, SLICE_ENDED };
 enum slice_result guest_run_slice(struct guest *guest);
 void guest_dispose(struct guest *guest); /* what it holds outside of wasm; after its end */
+void guest_drop_kept(void *kept);        /* an instance that a notebook kept */
 
 /* ---- sandbox_profile.c ---- */
 str guest_profile(const struct guest *guest, struct arena *arena); /* folded; empty: no sample */

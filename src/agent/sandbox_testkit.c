@@ -160,6 +160,7 @@ static void execute(void *argument)
         .files = call->files,
         .file_names = call->file_names,
         .file_name_count = call->file_name_count,
+        .notebook = call->notebook,
     };
     call->is_ok = executor_execute(call->executor, ctx, &request, &call->result, &call->error);
     call->took_ms = (clock_monotonic_ns(clock_system()) - start_ns) / NS_PER_MS;

@@ -37,8 +37,9 @@ struct agent_testkit_call {
     const struct tool_files *files;
     str *file_names;
     size_t file_name_count;
-    int64_t deadline_ms; /* 0: 60 s */
-    int64_t cancel_ms;   /* 0: never; else ctx is cancelled then */
+    const struct tool_notebook *notebook; /* NULL: none */
+    int64_t deadline_ms;                  /* 0: 60 s */
+    int64_t cancel_ms;                    /* 0: never; else ctx is cancelled then */
     bool is_ok;
     struct tool_result result; /* texts on the heap */
     struct error error;

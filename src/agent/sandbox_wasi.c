@@ -183,7 +183,8 @@ static int64_t clock_now_ns(const struct guest *guest, uint32_t id)
         return clock_unix_us(clock) * NS_PER_US;
     int64_t now_ns = clock_monotonic_ns(clock);
     bool is_cpu = id == CLOCK_PROCESS_ID || id == CLOCK_THREAD_ID;
-    return is_cpu ? guest->cpu_ns + now_ns - guest->slice_start_ns : now_ns;
+    int64_t ns = is_cpu ? guest->cpu_ns + now_ns - guest->slice_start_ns : now_ns;
+    return ns - ns % NS_PER_US; /* as clock_res_get says: finer time serves to spy on caches */
 }
 
 static wasm_trap_t *clock_time_get(ARGUMENTS)

@@ -10,7 +10,10 @@
  * the log).  No files, no sockets, no environment, as in sandbox_wasi.c and for its reasons: what is not here cannot be
  * misconfigured, and a guest that sleeps holds no thread.  What a component imports beyond these rows traps when called.
  */
-enum { READY = TOOL_COMPONENT_POLLABLES_MAX /* a pollable that always is */ };
+enum {
+    READY = TOOL_COMPONENT_POLLABLES_MAX, /* a pollable that always is */
+    NS_PER_US = 1000,
+};
 
 #define ARGUMENTS                                                                                  \
     struct guest *guest, wasmtime_context_t *context, const wasmtime_component_val_t *arguments,   \
@@ -155,13 +158,14 @@ static int64_t monotonic_ns(const struct guest *guest)
 static void monotonic_now(ARGUMENTS)
 {
     UNUSED;
-    *result = u64_value((uint64_t) monotonic_ns(guest));
+    int64_t now_ns = monotonic_ns(guest);
+    *result = u64_value((uint64_t) (now_ns - now_ns % NS_PER_US)); /* as in sandbox_wasi.c */
 }
 
 static void monotonic_resolution(ARGUMENTS)
 {
     UNUSED;
-    *result = u64_value(1);
+    *result = u64_value(NS_PER_US);
 }
 
 static wasmtime_component_val_t datetime(uint64_t seconds, uint32_t nanoseconds)

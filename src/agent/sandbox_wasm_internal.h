@@ -69,7 +69,10 @@ struct instance {
     wasm_trap_t *trap;
     wasmtime_error_t *error;
     size_t stdin_offset;
+    struct native_limiter *limiter; /* of a component's store */
+    struct prepared *prepared;      /* what a kept one runs; NULL: a guest has it */
     uint32_t input_address;
+    bool is_answering; /* nexus_alloc runs for the answer of a host call */
     struct component_state component;
 };
 

@@ -2,6 +2,46 @@
 
 #include "base/arena.h"
 #include "base/ensure.h"
+#include "base/strbuf.h"
+
+struct tool tool_with_module(const struct tool *tool, const struct tool_module *module)
+{
+    struct tool narrow = *tool;
+    if (tool->module_count == 0)
+        return narrow;
+    digest both[2] = {tool->identity, module->digest};
+    narrow.abi = module->abi;
+    narrow.module_path = module->path;
+    narrow.module_digest = module->digest;
+    narrow.module_member = STR_NONE;
+    narrow.modules = NULL;
+    narrow.module_count = 0;
+    narrow.identity = digest_sha256(str_of((const char *) both, sizeof both));
+    return narrow;
+}
+
+bool tool_names_notebook(const struct tool *tool, const struct json *input, str *name)
+{
+    return str_equal(tool->category, S("code")) &&
+           json_to_str(json_get(input, S("notebook")), name);
+}
+
+const struct tool *tool_of_call(struct arena *arena, const struct tool *tool, str input)
+{
+    str name;
+    struct error ignored;
+    const struct json *parsed;
+    if (!tool || !tool->notebooks.is_enabled ||
+        !json_parse(arena, input, (struct json_limits){.allow_duplicates = true}, &parsed,
+                    &ignored) ||
+        !tool_names_notebook(tool, parsed, &name))
+        return tool;
+    struct tool *copy = ARENA_NEW(arena, struct tool);
+    *copy = *tool;
+    copy->is_pure = copy->is_idempotent = false;
+    copy->is_output_public = copy->is_output_trusted = false;
+    return copy;
+}
 
 bool tool_has_effect(const struct tool *tool)
 {
@@ -30,6 +70,34 @@ const struct tool_module *tool_find_module(const struct tool *tool, str value)
         if (str_equal(tool->modules[i].value, value))
             return &tool->modules[i];
     return NULL;
+}
+
+bool tool_choose_module(struct arena *arena, const struct tool *tool, const struct json *input,
+                        struct tool_module *out, struct error *e)
+{
+    str value;
+    if (tool->module_count == 0) {
+        *out = (struct tool_module){
+            .abi = tool->abi, .path = tool->module_path, .digest = tool->module_digest};
+        return true;
+    }
+    *out = tool->modules[0];
+    if (!json_to_str(json_get(input, tool->module_member), &value))
+        return true;
+    const struct tool_module *module = tool_find_module(tool, value);
+    if (module) {
+        *out = *module;
+        return true;
+    }
+    struct strbuf known;
+    strbuf_init(&known, arena, ERROR_MESSAGE_BYTES);
+    for (size_t i = 0; i < tool->module_count; i++)
+        strbuf_printf(&known, "%s" STR_FMT, i > 0 ? ", " : "", STR_ARG(tool->modules[i].value));
+    return error_set(e, REASON_SCHEMA,
+                     "the input of tool " STR_FMT " does not fit its schema: /" STR_FMT ": " STR_FMT
+                     " is not there; one of " STR_FMT,
+                     STR_ARG(tool->name), STR_ARG(tool->module_member),
+                     STR_ARG(str_cut_utf8(value, 40)), STR_ARG(strbuf_str(&known)));
 }
 
 static str abi_name(enum tool_abi abi)

@@ -37,6 +37,14 @@ struct tool_limits {
     uint32_t table_elements;
 };
 
+/* Interpreters that live on between calls (notebooks.h); off unless the operator turns them on. */
+struct tool_notebooks {
+    bool is_enabled;
+    size_t memory_bytes; /* of each; lowers the tool's own limit */
+    int64_t idle_ms;     /* it ends after so long without a call */
+    uint32_t per_session_max;
+};
+
 struct tool {
     str name, version, category, description, author;
     enum tool_abi abi;
@@ -53,6 +61,7 @@ struct tool {
     str module_member; /* "language"; empty: one module, the one above */
     struct tool_module *modules;
     size_t module_count;
+    struct tool_notebooks notebooks;
     enum tool_source source;
     str source_name;        /* TOOL_FROM_MCP: the server, TOOL_INSTALLED: who installed it */
     str signer;             /* name of the trusted key whose signature was verified; empty: none */
@@ -67,10 +76,23 @@ struct tool {
 
 /* The module that runs for a value of the member `module_member`; NULL: none does. */
 const struct tool_module *tool_find_module(const struct tool *tool, str value);
+/* The module that this input asks for, by copy: of a tool with one module that one, of an input without the member the
+   first, whose schema refuses it.  SCHEMA: no module runs such a value. */
+must_check bool tool_choose_module(struct arena *arena, const struct tool *tool,
+                                   const struct json *input, struct tool_module *out,
+                                   struct error *e);
+/* The same tool with this module and no other, and an identity of its own.  Borrows from both. */
+struct tool tool_with_module(const struct tool *tool, const struct tool_module *module);
 /* Of several modules together, for whoever fills a struct tool: its module_digest. */
 digest tool_modules_digest(const struct tool *tool);
 /* Over name, version, ABI, schemas and module digest.  Whoever fills a struct tool sets `identity` to it last. */
 digest tool_identity(const struct tool *tool);
+
+/* The tool as it counts for this input.  A call in a notebook depends on what earlier ones left there, so it may not be
+   repeated, and what it gives is as untrusted and private as anything that was ever put in. */
+const struct tool *tool_of_call(struct arena *arena, const struct tool *tool, str input);
+/* Does this input name a notebook, of a tool that knows them?  Then its name. */
+bool tool_names_notebook(const struct tool *tool, const struct json *input, str *name);
 
 /* category "system" and tools that are neither pure nor idempotent have effects that must not happen twice. */
 bool tool_has_effect(const struct tool *tool);

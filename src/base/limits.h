@@ -128,7 +128,18 @@
 #define MCP_BACKOFF_MS_MAX 60000
 #define MCP_REFRESH_MS_MIN 1000 /* between two lists of one server */
 #define MCP_REFRESH_MS_MAX (3600ll * 1000)
-#define MCP_RESUMES_MAX 8u /* of one broken event stream (Last-Event-ID) */
+#define MCP_RESUMES_MAX 8u               /* of one broken event stream (Last-Event-ID) */
+#define MCP_OAUTH_BYTES_MAX (256u << 10) /* of one document or answer of an authorization server */
+#define MCP_OAUTH_TOKEN_BYTES_MAX (16u << 10)
+#define MCP_OAUTH_URL_BYTES_MAX 2048u
+#define MCP_OAUTH_ISSUERS_MAX 8u        /* authorization servers of one resource that are read */
+#define MCP_LOGIN_MS (10ll * 60 * 1000) /* between the login's URL and its callback */
+#define MCP_LOGINS_MAX 1024u            /* begun and not finished, of all users */
+#define MCP_LOGINS_PER_USER 4u          /* the oldest makes room */
+#define MCP_PERSONS_MAX 1024u /* users of one server in memory; the one idle longest makes room */
+#define MCP_PERSON_IDLE_MS (10ll * 60 * 1000)
+#define MCP_TOKEN_EARLY_MS                                                                         \
+    60000 /* so long before its end, at most a fifth of its life, a token is renewed */
 #define MCP_STDERR_LINES_PER_MINUTE 60
 #define MCP_GARBAGE_LINES_MAX                                                                      \
     100u /* on stdout, that are no messages; then the server is restarted */
@@ -405,6 +416,17 @@
 #define SANDBOX_POLL_SUBSCRIPTIONS_MAX 32u
 #define HOST_HTTP_HEADERS_MAX 64u
 #define HOST_HTTP_BODY_BYTES_MAX (10u << 20)
+#define SANDBOX_NOTEBOOKS_MAX 16u /* live interpreters of a node; each holds a slot of the pool */
+#define SANDBOX_NOTEBOOKS_PER_TENANT_MAX 8u
+#define SANDBOX_NOTEBOOKS_PER_SESSION_MAX 4u /* what an operator may allow; */
+#define SANDBOX_NOTEBOOKS_PER_SESSION 2u     /* what is allowed otherwise */
+#define SANDBOX_NOTEBOOK_MEMORY_BYTES (128u << 20)
+#define SANDBOX_NOTEBOOK_IDLE_MS (15 * 60 * 1000)
+#define SANDBOX_NOTEBOOK_IDLE_MS_MAX (24 * 60 * 60 * 1000)
+#define SANDBOX_NOTEBOOK_LOOK_MS 1000 /* how often idle ones are looked for */
+#define SANDBOX_NOTEBOOK_NAME_BYTES_MAX 64u
+#define SANDBOX_CODE_FILES_MAX 10000u /* compiled modules that are looked through at a start */
+#define SANDBOX_CODE_UNUSED_DAYS 30   /* compiled code that nobody loaded for so long is removed */
 #define SANDBOX_LOAD_POLL_MS                                                                       \
     5 /* how often a call looks whether another one has loaded its module */
 #define SANDBOX_BACKTRACE_FRAMES_MAX 48u /* innermost frames of a trap or a profile's sample */
@@ -524,5 +546,28 @@
 #define CONTAINMENT_RULES_MAX 256u
 #define CONTAINMENT_SOURCE_BYTES_MAX 512u /* of the name of what a context item came from */
 #define ANSWER_LINK_BYTES_MAX 4096u       /* of an address in an answer; a longer one is defused */
+
+/* orchestrator: memory */
+#define MEMORY_CONTENT_BYTES_MAX (32u << 10)
+#define MEMORY_OWN_METADATA_BYTES_MAX (8u << 10) /* of the caller's */
+#define MEMORY_QUERY_BYTES_MAX (8u << 10)
+#define MEMORY_RESULTS_DEFAULT 10u
+#define MEMORY_RESULTS_MAX 100u
+#define MEMORY_SESSION_POINTS 10000u /* unless configured */
+#define MEMORY_USER_POINTS 20000u    /* 120 MB of vectors of 1536 numbers: they fit the cache */
+#define MEMORY_MODEL_BYTES_MAX 256u
+#define MEMORY_CHECK_MS 10000 /* for a provider to tell its dimension at the start */
+
+/* cli: tools in the making (nexus tool new, build, test, publish) */
+#define TOOL_BUILD_FILE_BYTES_MAX (64u << 10)
+#define TOOL_BUILD_COMMANDS_MAX 16u
+#define TOOL_BUILD_WORDS_MAX 256u   /* of one command */
+#define TOOL_BUILD_SOURCES_MAX 200u /* C files that the default recipe compiles */
+#define TOOL_BUILD_MS_MAX 600000    /* of one command */
+#define TOOL_TESTS_BYTES_MAX (4u << 20)
+#define TOOL_TESTS_MAX 1000u
+#define TOOL_TEST_CALLS_MAX 64u /* host calls, and files, of one test */
+#define TOOL_TEST_DIFFERENCES_MAX 20u
+#define TOOL_TEST_MS_MAX 120000 /* of one test */
 
 #endif

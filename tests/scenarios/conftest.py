@@ -10,14 +10,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from harness.provider import FakeProvider  # noqa: E402
-from harness.server import DEV_BINARY, Nexus  # noqa: E402
+from harness.server import COMPILED, DEV_BINARY, Nexus  # noqa: E402
 from harness.starter import Starter, running  # noqa: E402
 from harness.upstream import CountingUpstream  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def compiled_tools(tmp_path_factory) -> Path:
-    """The shipped tools, compiled once by a server of its own."""
+    """The shipped tools, compiled by a server of its own; all later ones share the folder."""
     nexus = Nexus(tmp_path_factory.mktemp("compiled")).start()
     for tool in nexus.admin.get("/api/v1/tools").json()["items"]:
         nexus.admin.invoke(tool["name"], {})       # refused or not: the tool is compiled for it
@@ -25,7 +25,7 @@ def compiled_tools(tmp_path_factory) -> Path:
     while nexus.admin.invoke("code_execution", {"language": "python", "code": "1"}).status_code == 504:
         assert time.monotonic() < deadline
     nexus.stop()
-    return nexus.data / "cache/wasm"
+    return COMPILED / "nexus/wasm"
 
 
 @pytest.fixture

@@ -363,8 +363,10 @@ def test_a_policy_that_is_broken_at_the_start_is_a_clear_refusal_to_start(start,
     assert "mine.rego:" in nexus.log_text()
 
 
-def test_corrupt_cut_and_forged_compiled_modules_are_compiled_anew_and_logged(start):
-    nexus = start()
+def test_corrupt_cut_and_forged_compiled_modules_are_compiled_anew_and_logged(start, compiled_tools):
+    nexus = start.prepare()
+    nexus.keep_compiled_tools_apart(compiled_tools)
+    nexus.start()
     nexus.stop()
     modules = sorted((nexus.data / "cache/wasm").glob("*.cwasm"), key=lambda file: file.stat().st_size)
     smallest, second, third = modules[:3]

@@ -84,6 +84,15 @@ def test_nothing_survives_a_call(nexus):
     assert len({run(nexus, "import random\nresult = random.random()")["result"] for _ in range(5)}) == 5
 
 
+def test_a_new_data_folder_finds_python_compiled(start_cold, compiled_tools):
+    """Compiled code belongs to the user; compiling takes ten seconds and more."""
+    server = start_cold()
+    begun = time.monotonic()
+    assert run(server, "result = 1")["result"] == 1
+    assert time.monotonic() - begun < 8
+    assert not (server.data / "cache").exists() and list(compiled_tools.glob("*.cwasm"))
+
+
 # ---- the standard library ----
 
 @pytest.mark.parametrize("part", range(4))
@@ -115,6 +124,12 @@ def test_a_python_memory_bomb_is_an_exception_that_can_be_caught(limited):
     reply = invoke(limited, "hoard = []\nwhile True: hoard.append(bytearray(1 << 20))")
     assert problem(reply) == "memory_limit" and reply.status_code == 422 and "line 2" in reply.json()["detail"]
     assert run(limited, "try:\n    bytearray(1 << 30)\nexcept MemoryError:\n    result = 'caught'")["result"] == "caught"
+
+
+def test_the_peak_of_its_memory_is_told(nexus):
+    little = invoke(nexus, "result = 1").json()["memory_bytes"]
+    much = invoke(nexus, "x = bytearray(50 << 20)\ndel x\nresult = 1").json()["memory_bytes"]
+    assert 4 << 20 < little < 64 << 20 and little + (45 << 20) < much < 256 << 20
 
 
 def test_python_output_is_cut_and_a_flood_ends(limited):

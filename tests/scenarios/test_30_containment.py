@@ -41,6 +41,7 @@ class Stage:
         session = client.open_session()
         for name, content in filler(task.get("files", {})).items():
             client.upload(session, name, content.encode())
+        kept = [self.keep(client, text, is_poisoned=task.get("place") == "memory") for text in filler(task.get("remembered", []))]
         outcomes = []
         for turn in turns_of(task):
             self.provider.script = answers(turn["steps"], filler)
@@ -50,8 +51,16 @@ class Stage:
                 client.wait(outcomes[-1].id)
                 break
         self.provider.script = []
+        for memory in kept:
+            client.delete(f"/api/v1/memory/{memory}")
         return {"outcomes": outcomes, "events": [event for outcome in outcomes for event in outcome.events],
                 "answer": outcomes[-1].answer, "status": outcomes[-1].status, "filler": filler}
+
+    def keep(self, client, text: str, *, is_poisoned: bool) -> str:
+        """In memory from an earlier session: the person's own words, or what was made of somebody else's."""
+        reply = client.post("/api/v1/memory", {"content": text, "content_type": "summary" if is_poisoned else "message"})
+        assert reply.status_code == 201, reply.text
+        return reply.json()["id"]
 
     def ask(self, client, session: str, task: dict, content: str, approve: bool):
         parts = content if not task.get("image") else [

@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[3]
 BINARY = Path(os.environ.get("NEXUS_BINARY", ROOT / "build/nexus")).absolute()
 DEV_BINARY = Path(os.environ.get("NEXUS_DEV_BINARY", ROOT / "build/dev/nexus")).absolute()
 READY_SECONDS = 60
+# Compiled tools of all servers of all tests: Python alone takes ten seconds and more.  The program throws old ones away.
+COMPILED = Path(os.environ.get("NEXUS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nexus") / "scenarios"
 
 OFFLINE = {
     "providers": [{"name": "offline", "type": "offline"}],
@@ -54,7 +56,7 @@ def merged(base: dict, over: dict) -> dict:
 def clean_environment(home: Path, extra: dict | None = None) -> dict:
     """Nothing of the machine's own settings or provider keys leaks into a test."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
-    return {**kept, "HOME": str(home), **(extra or {})}
+    return {**kept, "HOME": str(home), "XDG_CACHE_HOME": str(COMPILED), **(extra or {})}
 
 
 class Nexus:
@@ -98,11 +100,14 @@ class Nexus:
         log.close()
         return self.process
 
-    def use_compiled_tools(self, cache: Path) -> None:
-        """Takes over another server's compiled tools: compiling them costs seconds at each first start."""
-        shutil.copytree(cache, self.data / "cache/wasm")
-        for folder in (self.data, self.data / "cache", self.data / "cache/wasm"):
-            folder.chmod(0o700)
+    def keep_compiled_tools_apart(self, cache: Path | None) -> None:
+        """Its own copy of what is compiled, in its data folder: for tests that spoil it, or none."""
+        self.config["cache_dir"] = str(self.data / "cache")
+        self.config_file.write_text(yaml.safe_dump(self.config, sort_keys=False))
+        if cache:
+            shutil.copytree(cache, self.data / "cache/wasm")
+            for folder in (self.data, self.data / "cache", self.data / "cache/wasm"):
+                folder.chmod(0o700)
 
     def start(self, *arguments: str) -> "Nexus":
         self.spawn(*arguments)

@@ -12,14 +12,12 @@ class Starter:
     """Starts servers and, when the test is over, stops them and looks for secrets in what they left."""
 
     def __init__(self, folder: Path, compiled_tools: Path | None = None):
+        """`compiled_tools` is named to have them compiled first; every server finds them by itself."""
         self.folder = folder
-        self.compiled_tools = compiled_tools
         self.servers: list[Nexus] = []
 
     def prepare(self, config: dict | None = None, **options) -> Nexus:
         server = Nexus(self.folder / f"node{len(self.servers)}", config, **options)
-        if self.compiled_tools:
-            server.use_compiled_tools(self.compiled_tools)
         self.servers.append(server)
         running.append(server)
         return server
