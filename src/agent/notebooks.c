@@ -253,7 +253,7 @@ size_t notebooks_count(struct notebooks *notebooks)
 
 static digest digest_of(str kind, const void *bytes, size_t count)
 {
-    struct digest_stream *stream = digest_stream_create();
+    OWNED(digest_stream) stream = digest_stream_create();
     digest_stream_add(stream, kind);
     digest_stream_add(stream, str_of(bytes, count));
     return digest_stream_finish(stream);

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -32,23 +33,21 @@ static void drop(void *kept)
     free(kept);
 }
 
+static digest digest_of(const char *tenant, const char *session, const char *name)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%s/%s/%s", tenant, session, name);
+    return digest_sha256(str_from_cstr(text));
+}
+
 static struct tool_notebook wish(const char *tenant, const char *session, const char *name)
 {
-    str all[] = {str_from_cstr(tenant), str_from_cstr(session), str_from_cstr(name)};
-    struct digest_stream *stream = digest_stream_create();
-    struct tool_notebook of = {.memory_bytes = 1, .idle_ns = INT64_MAX, .per_session_max = 2};
-    of.tenant = digest_sha256(all[0]);
-    for (size_t i = 0; i < ARRAY_COUNT(all); i++) {
-        digest_stream_add(stream, S("/"));
-        digest_stream_add(stream, all[i]);
-    }
-    of.self = digest_stream_finish(stream);
-    stream = digest_stream_create();
-    digest_stream_add(stream, all[0]);
-    digest_stream_add(stream, S("/"));
-    digest_stream_add(stream, all[1]);
-    of.session = digest_stream_finish(stream);
-    return of;
+    return (struct tool_notebook){.tenant = digest_of(tenant, "", ""),
+                                  .session = digest_of(tenant, session, ""),
+                                  .self = digest_of(tenant, session, name),
+                                  .memory_bytes = 1,
+                                  .idle_ns = INT64_MAX,
+                                  .per_session_max = 2};
 }
 
 static struct notebook *take(struct notebooks *notebooks, struct tool_notebook of)

@@ -128,7 +128,7 @@ static struct chunk *first_chunk_take(void)
 
 static void first_chunk_give(struct chunk *chunk)
 {
-    if (cache.count >= KEPT_CHUNKS_MAX) {
+    if (cache.count + 1 > KEPT_CHUNKS_MAX) {
         chunk_free(chunk);
         return;
     }

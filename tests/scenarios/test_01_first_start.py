@@ -147,7 +147,7 @@ def test_the_openapi_document_is_served_and_names_every_route_it_answers(nexus):
     for path in ("/api/v1/sessions", "/api/v1/sessions/{id}/messages", "/api/v1/runs/{id}/events", "/v1/chat/completions"):
         assert path in document["paths"]
     for path, methods in document["paths"].items():
-        is_public = path in ("/", "/healthz", "/readyz", "/api/openapi.json", "/api/v1/mcp/oauth/callback") or path.startswith("/.well-known/")
+        is_public = path in ("/", "/healthz", "/readyz", "/api/openapi.json", "/api/v1/mcp/oauth/callback", "/api/v1/mcp/oauth/client") or path.startswith("/.well-known/")
         if "get" in methods and "{" not in path and not is_public:
             assert nexus.client("").get(path).status_code == 401, f"{path} answers without a key"
             assert path == "/mcp" or nexus.admin.get(path).status_code == 200, path    # a stream there needs a session
