@@ -162,8 +162,8 @@
 #define REMOTE_START_MS 30000 /* from the start of the process to its first word */
 #define REMOTE_WAIT_MS 5000   /* a call waits that long for a process that is being started */
 #define REMOTE_POLL_MS 5      /* how often it looks */
-#define REMOTE_COMPILE_MS (10 * 60 * 1000)
-#define REMOTE_COMPILE_CPU_S 900
+#define REMOTE_COMPILE_MS (4 * 60 * 1000)
+#define REMOTE_COMPILE_CPU_S 120 /* Python takes 12 to 18 */
 #define REMOTE_PING_MS 1000   /* between two heartbeats */
 #define REMOTE_HUNG_MS 8000   /* without a heartbeat: the process is killed */
 #define REMOTE_CANCEL_MS 3000 /* a cancelled call that does not end in this time: it is hung */
