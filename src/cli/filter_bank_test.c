@@ -137,6 +137,7 @@ static void test_a_model_of_the_settings_has_its_rules(void **state)
     assert_null(catalog_find(settings->catalog, S("n"))->guard);
     catalog_destroy(settings->catalog);
     agent_set_destroy(settings->agents);
+    arena_destroy(settings->arena);
     free(settings);
 }
 

@@ -43,6 +43,7 @@ static void drop(struct made *made)
 {
     catalog_destroy(made->settings->catalog);
     agent_set_destroy(made->settings->agents);
+    arena_destroy(made->settings->arena);
     free(made->settings);
     provider_set_destroy(made->set);
     config_destroy(made->config);
