@@ -164,10 +164,10 @@
 #define REMOTE_POLL_MS 5      /* how often it looks */
 #define REMOTE_COMPILE_MS (4 * 60 * 1000)
 #define REMOTE_COMPILE_CPU_S 120 /* Python takes 12 to 18 */
-#define REMOTE_PING_MS 1000   /* between two heartbeats */
-#define REMOTE_HUNG_MS 8000   /* without a heartbeat: the process is killed */
-#define REMOTE_CANCEL_MS 3000 /* a cancelled call that does not end in this time: it is hung */
-#define REMOTE_BACKOFF_MS 10  /* before the process is started again; doubles */
+#define REMOTE_PING_MS 1000      /* between two heartbeats */
+#define REMOTE_HUNG_MS 8000      /* without a heartbeat: the process is killed */
+#define REMOTE_CANCEL_MS 3000    /* a cancelled call that does not end in this time: it is hung */
+#define REMOTE_BACKOFF_MS 10     /* before the process is started again; doubles */
 #define REMOTE_BACKOFF_MS_MAX 2000
 #define REMOTE_STEADY_MS 2000        /* a process that lived that long begins anew */
 #define REMOTE_FILES_OPEN_MAX 65536u /* descriptors of the sandbox process */
