@@ -119,4 +119,41 @@ str json_print(struct arena *arena, const struct json *value); /* compact text *
  * outside that RFC, keep all their digits: two different amounts never share a digest. */
 str json_canonical(struct arena *arena, const struct json *value);
 
+/* ---- building trees ---- */
+
+/*
+ * Builds a tree on an arena, value by value in the order of the text, as the writer does; but what is put in as a tree is
+ * not printed and read again: its values are copied, 16 bytes each, and its strings are shared.  Strings are borrowed: they
+ * are UTF-8 and live as long as the tree.  Passing a bound does nothing further and sets a sticky flag.  Misuse (a value
+ * where a key belongs, an end too many) is an ensure; that keys are unlike each other is the caller's business.
+ */
+struct json_builder {
+    struct arena *arena;
+    void *values;
+    size_t count, capacity, max; /* values */
+    size_t open;                 /* index of the innermost open container */
+    size_t depth, depth_max;     /* open ones; depth_max: of any that was put in */
+    bool is_key_next, is_over;   /* is_over: more than max values, or deeper than JSON_DEPTH_MAX */
+};
+void json_builder_init(struct json_builder *b, struct arena *arena, size_t values_max);
+void json_build_object_begin(struct json_builder *b);
+void json_build_object_end(struct json_builder *b);
+void json_build_array_begin(struct json_builder *b);
+void json_build_array_end(struct json_builder *b);
+void json_build_key(struct json_builder *b, str key);
+void json_build_str(struct json_builder *b, str value);
+void json_build_i64(struct json_builder *b, int64_t value);
+void json_build_double(struct json_builder *b, double value); /* NaN and infinities: null */
+void json_build_bool(struct json_builder *b, bool value);
+void json_build_null(struct json_builder *b);
+void json_build_value(struct json_builder *b, const struct json *value); /* NULL: null */
+/* The tree, when one whole value was built; NULL when a bound was passed. */
+const struct json *json_build_finish(struct json_builder *b);
+
+size_t json_depth(const struct json *value);       /* 0 of a scalar, 1 of [] and [1] */
+size_t json_value_count(const struct json *value); /* values in it, keys and itself included */
+/* As values: objects whatever the order of members; 1 and 1.0 are equal.  The work is bounded by *steps, which is counted
+ * down; false and *steps 0 when they did not do. */
+bool json_equal(const struct json *a, const struct json *b, size_t *steps);
+
 #endif

@@ -201,6 +201,7 @@
 #define STORE_SUBMIT_DELAY_MS                                                                      \
     20 /* what nobody waits for is stored together with what comes in that time */
 #define STORE_PAGE_MAX 200
+#define STORE_CHECKPOINT_PAGES 4000 /* of the WAL, before they go into the database */
 #define STORE_QUEUE_BYTES_MAX (256u << 20)
 #define STORE_READ_QUEUE_MAX 20000
 #define STORE_CACHE_BYTES_DEFAULT (16u << 20) /* of a connection to the embedded store */
@@ -260,15 +261,15 @@
 #define ROUTER_LATENCY_BUCKETS 136 /* eighths of an octave, 1 ms .. 131 s */
 #define ROUTER_LATENCY_SAMPLES_MIN 20
 #define ROUTER_LATENCY_SAMPLES_MAX 1024 /* then all counts are halved */
-#define ROUTER_BREAKER_BUCKETS 10
-#define ROUTER_BREAKER_BUCKET_MS 3000
-#define ROUTER_BREAKER_CALLS_MIN 20 /* in the window, before a share counts */
-#define ROUTER_BREAKER_FAILED_PER_MILLE 500
-#define ROUTER_BREAKER_FAILURES_IN_ROW 5
-#define ROUTER_BREAKER_OPEN_MS 5000 /* the first time; doubles */
-#define ROUTER_BREAKER_OPEN_MS_MAX 60000
-#define ROUTER_BREAKER_PROBES 2
-#define ROUTER_BREAKER_RAMP_MS 10000
+#define BREAKER_BUCKETS 10
+#define BREAKER_BUCKET_MS 3000
+#define BREAKER_CALLS_MIN 20 /* in the window, before a share counts */
+#define BREAKER_FAILED_PER_MILLE 500
+#define BREAKER_FAILURES_IN_ROW 5
+#define BREAKER_OPEN_MS 5000 /* the first time; doubles */
+#define BREAKER_OPEN_MS_MAX 60000
+#define BREAKER_PROBES 2
+#define BREAKER_RAMP_MS 10000
 #define ROUTER_BLAMED_MS                                                                           \
     30000 /* a caller's own deadline that is shorter says nothing of a target */
 #define ROUTER_KEY_LIMITED_MS 1000 /* a 429 that says nothing; doubles */
@@ -318,8 +319,18 @@
 #define LEDGER_LEASE_CALLS_AHEAD 4 /* at first; doubled while a lease is used up within a second */
 #define LEDGER_LEASE_CALLS_MAX 256
 #define LEDGER_LEASE_IDLE_MS 1000 /* a lease that nobody draws on is given back */
-#define USAGE_FLUSH_MS 50         /* what calls came to waits this long in memory at most */
-#define USAGE_CHUNK_RECORDS 1000  /* one tenant's; then it is written at once */
+#define LEDGER_ALERTS_MAX 16      /* that one settlement passes */
+#define LEDGER_RATE_SLOTS 12      /* of the minute that a rate looks at */
+#define LEDGER_RATE_MS 60000
+#define LEDGER_HELD_BACK_PART 10  /* at most this part of a limit is kept for last calls */
+#define LEDGER_SHARE_TRIES_MAX 32 /* of one grant against other nodes at the same moment */
+#define BUDGET_ALERTS_MAX 8       /* thresholds of one account */
+#define BUDGET_GAUGES_MAX 32u     /* accounts of one level that have gauges of their own */
+#define BUDGET_SWEEP_MS 1000
+#define BUDGET_BURY_MS 30000
+#define BUDGET_SHARE_STILL_MS 60000 /* a dead node's share is left alone for so long */
+#define USAGE_FLUSH_MS 50           /* what calls came to waits this long in memory at most */
+#define USAGE_CHUNK_RECORDS 1000    /* one tenant's; then it is written at once */
 #define USAGE_CHUNK_RECORDS_MAX                                                                    \
     20000 /* while the store takes nothing; sums go on, lines are dropped */
 #define USAGE_WRITE_TRIES_MAX 10
@@ -345,13 +356,18 @@
 #define RUN_MODEL_BACKOFF_MS 250
 #define RUN_MODEL_BACKOFF_MAX_MS 20000
 #define RUN_STORE_RETRY_MS 200
-#define RUN_RECOVERY_POLL_MS 2
 #define RUN_STORE_RETRY_MAX_MS 10000
 #define RUN_DELTA_BYTES_MAX 2048
 #define RUN_DELTA_DELAY_MS 25
 #define RUN_HISTORY_MESSAGES_MAX 400
 #define RUN_ARENA_BYTES_MAX (64u << 20)
 #define RUN_OUTPUT_TOKENS_MIN 16
+#define RUN_WIND_DOWN_TOKENS 1000 /* held back for a last call that sums up ... */
+#define RUN_WIND_DOWN_PART 20     /* ... or this part of the smallest ceiling, whichever is less */
+#define RUN_WIND_DOWN_MS 10000
+#define RUN_LAST_TOKENS_MAX 8000 /* the last call takes, however much is left */
+#define RUN_SAME_ACTION_WARN 5   /* in a row: the model is told */
+#define RUN_SAME_ACTION_MAX 8    /* in a row: the run ends */
 #define TOOL_DEADLINE_GRACE_MS 1000
 #define TOOL_RESULT_BYTES_MAX (128u << 10)
 #define MESSAGE_BYTES_MAX (4u << 20)
@@ -544,6 +560,9 @@
 #define CONTAINMENT_APPROVALS 8   /* persons asked in one run, because of labels */
 #define CONTAINMENT_TRACE_MAX 16u /* items of the context that a decision names */
 #define CONTAINMENT_RULES_MAX 256u
+#define CONTAINMENT_WORDS_MAX                                                                      \
+    32 /* values of any kind in a call whose every word is a person's own */
+#define CONTAINMENT_SCHEMA_DEPTH_MAX 8    /* of choices inside choices */
 #define CONTAINMENT_SOURCE_BYTES_MAX 512u /* of the name of what a context item came from */
 #define ANSWER_LINK_BYTES_MAX 4096u       /* of an address in an answer; a longer one is defused */
 
@@ -569,5 +588,142 @@
 #define TOOL_TEST_CALLS_MAX 64u /* host calls, and files, of one test */
 #define TOOL_TEST_DIFFERENCES_MAX 20u
 #define TOOL_TEST_MS_MAX 120000 /* of one test */
+
+/* workflow: definitions and expressions */
+#define EXPRESSION_BYTES_MAX (16u << 10)
+#define EXPRESSION_DEPTH_MAX 32u
+#define EXPRESSION_STEPS_MAX 1000000u  /* of one evaluation; 64 bytes built are one too */
+#define EXPRESSION_VALUE_DEPTH_MAX 48u /* of what is built: events put some levels around it */
+#define EXPRESSION_VALUE_BYTES_MAX (4u << 20)
+#define WORKFLOW_BYTES_MAX (1u << 20)
+#define WORKFLOW_STEPS_MAX 1000u /* in one definition */
+#define WORKFLOW_DEPTH_MAX 16u
+#define WORKFLOW_PARALLEL_MAX 64 /* steps of one instance at work at once */
+#define WORKFLOW_LOOP_MAX 10000
+#define WORKFLOW_MAP_MAX 10000
+#define WORKFLOW_RETRIES_MAX 100
+#define WORKFLOW_PROBLEMS_MAX 100u
+#define WORKFLOW_DURATION_MAX_MS (INT64_C(366) * 86400000)
+#define WORKFLOW_QUORUM_MAX 20
+#define ZONE_CHANGES_MAX 4096u
+#define SCHEDULES_MAX 1000 /* of a tenant */
+#define SCHEDULE_INPUT_BYTES_MAX (64u << 10)
+#define SCHEDULE_GRACE_MS 60000 /* later than this is missed */
+#define SCHEDULE_MISSED_MAX 100 /* of one schedule that are made up for */
+#define SCHEDULE_LOOK_MAX 20000 /* occurrences counted in one turn */
+#define SCHEDULE_SWEEP_MAX 100u
+#define ZONE_BYTES_MAX (64u << 10)
+#define WORKFLOW_OVERLOADS_MAX 50 /* attempts of one step that found no room on their node */
+#define WORKFLOW_NODES_MAX                                                                         \
+    100000u /* steps that one instance has begun, all attempts of all items and rounds */
+#define WORKFLOW_TURN_BYTES                                                                        \
+    (16u << 20) /* an instance lets its steps at work end before its memory passes this */
+#define WORKFLOW_LINGER_MS 2000        /* what comes within this time is waited for in memory */
+#define WORKFLOW_CHILD_LINGER_MS 30000 /* ... and the end of a child run within this */
+#define WORKFLOW_CACHE_MAX 256u        /* compiled definitions kept by a process */
+#define WORKFLOW_OUTPUT_BYTES_MAX (1u << 20) /* of one step or instance */
+#define WORKFLOW_WAKES_PAGE 200u             /* runs that one sweep wakes, a page at a time */
+#define WORKFLOW_KEY_BYTES_MAX 255u          /* of an effect's key as a definition gives it */
+#define WORKFLOW_SET_MAX 200u          /* definitions that ship or come from the configuration */
+#define WORKFLOW_STEPS_SHOWN_MAX 2000u /* of one instance in one answer */
+#define RUN_SIGNALS_MAX 10000u         /* taken by one run */
+#define RUN_SIGNALS_WAITING_MAX 1000u  /* of one run, not taken */
+#define RUN_SIGNAL_BYTES_MAX (64u << 10)
+
+/* orchestrator: sessions */
+#define SESSION_INBOX_MAX 32                         /* messages that wait in one session */
+#define SESSION_INBOX_MESSAGE_BYTES_MAX (512u << 10) /* content and parts of one that waits */
+#define SESSION_INBOX_ATTEMPTS_MAX 64                /* of one message, while others come and go */
+#define SESSION_COPY_MESSAGES_MAX 100000u            /* of one clone or import */
+#define SESSION_DOCUMENT_BYTES_MAX (16u << 20) /* of one import, as the command line reads it */
+#define SESSION_EXPIRE_MAX 1000u               /* sessions of one look */
+#define CONTEXT_FULL_PERCENT 80 /* of a model's window: then old messages are summarised ... */
+#define CONTEXT_KEPT_PERCENT 40 /* ... and the newest that fit into so much stay */
+#define CONTEXT_MESSAGES_MAX                                                                       \
+    300u /* of one prompt, whatever the window; less than RUN_HISTORY_MESSAGES_MAX */
+#define CONTEXT_KEPT_MESSAGES 60u /* of these */
+#define CONTEXT_SUMMARY_BYTES_MAX (8u << 10)
+#define CONTEXT_SUMMARY_BYTES_MIN 512
+#define CONTEXT_SUMMARY_TOKENS_MAX 1024
+#define CONTEXT_TRANSCRIPT_BYTES_MAX (256u << 10) /* of what a model is given to summarise */
+#define CONTEXT_RESULT_BYTES_MIN 1024u            /* a tool's result is not cut below this */
+
+/* orchestrator: newest events of a followed run, in memory */
+#define JOURNAL_TAIL_EVENTS 32
+#define JOURNAL_TAIL_BYTES (256u << 10)
+
+/* orchestrator: child runs */
+#define RUN_CHILD_DEPTH_MAX 4
+#define RUN_CHILDREN_MAX 256     /* of one run */
+#define RUN_CHILD_LOOK_MS 1000   /* a run that ends looks at its children again */
+#define RUN_CHILD_LINGER_MS 1000 /* a run waits so long for its children before it leaves memory */
+#define RUN_LOADS_MAX 256        /* of one lane at once; more wait for their turn */
+#define RUN_RECOVERY_PARALLEL 16 /* runs that a start looks at at once */
+#define RUN_AGENTS_MAX 64u       /* other agents that one agent may call */
+
+/* orchestrator: journal, replay, fork, retention, backtest */
+#define RUN_FORK_DEPTH_MAX 16                  /* runs behind a fork */
+#define POLICY_ARGUMENTS_BYTES_MAX (16u << 10) /* of a guest's refused call, in its event */
+#define RUN_EXPORT_BYTES_MAX (64u << 20)
+#define RUN_EXPORT_EVENTS_MAX 200000u
+#define RUN_REPLAY_SWITCHES_MAX 50000000u /* of coroutines: a replay that does not end is stopped */
+#define RUN_REPLAY_RESUMES_MAX 1000u
+#define RUN_REPLAY_DIFFERENCES_MAX 50u
+#define RUN_ENVIRONMENT_BYTES_MAX (8u << 20)
+#define RUN_ENVIRONMENT_CACHE 16u /* of one loop */
+#define RETENTION_DELTAS_MS (60ll * 60 * 1000)
+#define RETENTION_ATTEMPTS_PER_RUN 1000u
+#define RETENTION_BATCHES_PER_RUN 200
+#define RETENTION_RUNS_PER_SWEEP 50u
+#define RETENTION_ROWS_PER_BATCH 500u
+#define BACKTEST_BYTES_MAX (4u << 20) /* of a policy, price list or filter that is tried */
+#define BACKTEST_EXAMPLES_MAX 20u
+#define BACKTEST_GROUPS_MAX 2000u
+#define BACKTEST_DAYS_MAX 366
+
+/* resilience */
+#define GUARD_ENTRIES_MAX 512u /* tools and MCP servers with places of their own */
+#define GUARD_PLACES                                                                               \
+    48 /* calls of one tool at once: some of the sandbox's are always left to others */
+#define GUARD_SERVER_PLACES 64 /* of one MCP server */
+#define GUARD_PLACES_MAX 4096
+#define GUARD_QUEUE_MAX 1024
+#define GUARD_WAIT_MS 30000
+#define ADMISSION_PLACES 2048u /* runs at work at once */
+#define ADMISSION_PLACES_MAX 30000u
+#define ADMISSION_QUEUE_MAX 100000u
+#define ADMISSION_RETRY_MS 5000
+#define DEGRADE_STEPS_MAX 16   /* of one agent */
+#define DEGRADE_BUDGET_PART 10 /* less than this part of a session's budget is little */
+#define DEGRADE_CACHED_MS (24ll * 3600 * 1000)
+#define DEGRADE_CACHED_RUNS 50u /* earlier runs looked at for an answer */
+#define OVERLOAD_RETRY_MS 1000  /* the least urgent come back last */
+
+/* approvals */
+#define APPROVAL_QUORUM_MAX 16
+#define APPROVAL_APPROVERS_MAX 100u /* users, and roles, in one list */
+#define APPROVAL_APPROVER_LISTS_MAX 8u
+#define APPROVAL_APPROVERS_BYTES_MAX (64u << 10)
+#define APPROVAL_RULES_MAX 32u /* that the policy gives for one call */
+#define APPROVAL_PERSON_BYTES_MAX 255u
+#define APPROVAL_PERSONS_MAX 64u     /* behind one vote */
+#define APPROVAL_VOTES_MAX 64u       /* on one approval */
+#define APPROVAL_VOTE_ATTEMPTS 16    /* of one vote against others at the same moment */
+#define APPROVAL_KEYS_MAX 1000u      /* of one person, looked at for what they may do */
+#define APPROVAL_DELEGATIONS_MAX 64u /* to one person, looked at for one vote */
+#define APPROVAL_DELEGATION_MS_MAX (90ll * 24 * 3600 * 1000)
+#define APPROVAL_REASON_BYTES_MAX 4096u
+#define APPROVAL_REMINDERS_MAX 10 /* of one approval */
+#define APPROVAL_REMIND_SWEEP_MAX 1000u
+#define APPROVAL_TIME_MS_MIN 1000
+#define APPROVAL_EXPIRES_MS_MAX (3660ll * 24 * 3600 * 1000)
+#define KEY_MINTERS_MAX 32u /* persons through whose hands a key came */
+
+/* orchestrator: nodes of a shared store */
+#define NODE_BEAT_MS 2000
+#define NODE_LATE_MS 10000    /* without a beat: taken for dead */
+#define NODE_ORPHANS_MS 30000 /* how often a node looks for runs that nobody has */
+#define NODES_MAX 256u        /* whose beats are remembered */
+#define NODE_WAITING_RUNS 50  /* looked at in one turn */
 
 #endif

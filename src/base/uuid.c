@@ -1,6 +1,7 @@
 #include "base/uuid.h"
 
 #include "base/arena.h"
+#include "base/digest.h"
 
 uuid uuid_make(int64_t unix_ms, const uint8_t random[10])
 {
@@ -11,6 +12,17 @@ uuid uuid_make(int64_t unix_ms, const uint8_t random[10])
     memcpy(id.bytes + 6, random, 10);
     id.bytes[6] = (uint8_t) (0x70 | (id.bytes[6] & 0x0f)); /* version 7 */
     id.bytes[8] = (uint8_t) (0x80 | (id.bytes[8] & 0x3f)); /* variant 10 */
+    return id;
+}
+
+uuid uuid_derive(uuid from, str what)
+{
+    uuid id = from;
+    str key = str_of((const char *) from.bytes, sizeof from.bytes);
+    digest derived = digest_hmac_sha256(key, what);
+    memcpy(id.bytes + 6, derived.bytes, sizeof id.bytes - 6); /* the first six are the time */
+    id.bytes[6] = (uint8_t) (0x70 | (id.bytes[6] & 0x0f));
+    id.bytes[8] = (uint8_t) (0x80 | (id.bytes[8] & 0x3f));
     return id;
 }
 

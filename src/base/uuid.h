@@ -15,6 +15,8 @@ enum { UUID_TEXT_BYTES = 36 };
 #define UUID_NONE ((uuid){{0}})
 
 uuid uuid_make(int64_t unix_ms, const uint8_t random[10]);
+/* An id that follows from another one and a text: whoever derives it again gets the same.  It sorts by the time of `from`. */
+uuid uuid_derive(uuid from, str what);
 bool uuid_parse(str text, uuid *out); /* canonical 8-4-4-4-12 hex, either case */
 void uuid_format(uuid id, char out[UUID_TEXT_BYTES + 1]);
 str uuid_str(struct arena *arena, uuid id);

@@ -66,6 +66,20 @@ static void test_anything_else_is_refused(void **state)
     assert_true(uuid_parse(S("00000000-0000-0000-0000-000000000000"), &id) && uuid_is_none(id));
 }
 
+static void test_a_derived_id_is_the_same_each_time_and_sorts_where_its_origin_does(void **state)
+{
+    (void) state;
+    uuid from, other = UUID_NONE;
+    assert_true(uuid_parse(S("017f22e2-79b0-7cc3-98c4-dc0c0c07398f"), &from));
+    uuid one = uuid_derive(from, S("one")), again = uuid_derive(from, S("one"));
+    assert_true(uuid_equal(one, again));
+    assert_false(uuid_equal(one, uuid_derive(from, S("two"))));
+    assert_false(uuid_equal(one, uuid_derive(other, S("one"))));
+    assert_memory_equal(one.bytes, from.bytes, 6);
+    assert_int_equal(one.bytes[6] >> 4, 7);
+    assert_int_equal(one.bytes[8] >> 6, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -74,6 +88,7 @@ int main(void)
         cmocka_unit_test(test_ids_sort_by_time),
         cmocka_unit_test(test_text_goes_there_and_back_in_either_case),
         cmocka_unit_test(test_anything_else_is_refused),
+        cmocka_unit_test(test_a_derived_id_is_the_same_each_time_and_sorts_where_its_origin_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

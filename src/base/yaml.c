@@ -17,7 +17,7 @@
  */
 struct yaml_location {
     const struct json *value;
-    int line;
+    int line, key_line;
 };
 
 struct anchor {
@@ -32,6 +32,7 @@ struct frame {
     bool is_value_next; /* in a mapping: the key was read */
     size_t item_count;
     size_t height; /* of the highest child */
+    int key_line;  /* of the key read last */
     struct map *keys;
     struct anchor *anchor;
 };
@@ -244,7 +245,7 @@ static bool write_integer(struct json_writer *w, str text)
 
 /* ---- building ---- */
 
-static bool note_location(struct reader *reader, int line)
+static bool note_location(struct reader *reader, int line, int key_line)
 {
     if (reader->location_count == YAML_VALUES_MAX)
         return false;
@@ -256,7 +257,8 @@ static bool note_location(struct reader *reader, int line)
                        capacity * item_bytes);
         reader->location_capacity = capacity;
     }
-    reader->locations[reader->location_count++] = (struct yaml_location){.line = line};
+    reader->locations[reader->location_count++] =
+        (struct yaml_location){.line = line, .key_line = key_line};
     return true;
 }
 
@@ -271,7 +273,9 @@ static bool begin_value(struct reader *reader, const yaml_event_t *event, struct
         strbuf_add_char(&reader->text, ',');
     frame->item_count++;
     frame->is_value_next = false;
-    if (!note_location(reader, (int) event->start_mark.line + 1) || strbuf_is_over(&reader->text))
+    int line = (int) event->start_mark.line + 1;
+    if (!note_location(reader, line, frame->is_mapping ? frame->key_line : line) ||
+        strbuf_is_over(&reader->text))
         return error_set(e, REASON_TOO_LARGE, STR_FMT ": more than %u values or %u bytes",
                          STR_ARG(reader->file), YAML_VALUES_MAX, YAML_EXPANDED_BYTES_MAX);
     return true;
@@ -369,6 +373,7 @@ static bool read_key(struct reader *reader, const yaml_event_t *event, struct er
     json_writer_init(&w, &reader->text);
     json_write_str(&w, key);
     frame->is_value_next = true;
+    frame->key_line = (int) event->start_mark.line + 1;
     return true;
 }
 
@@ -427,7 +432,7 @@ static bool read_alias(struct reader *reader, const yaml_event_t *event, struct 
         return false;
     reader->location_count--; /* the copied lines replace the alias's own */
     for (size_t i = anchor->location_begin; i < anchor->location_end; i++) {
-        if (!note_location(reader, reader->locations[i].line))
+        if (!note_location(reader, reader->locations[i].line, reader->locations[i].key_line))
             return error_set(e, REASON_TOO_LARGE, STR_FMT ": more than %u values",
                              STR_ARG(reader->file), YAML_VALUES_MAX);
     }
@@ -524,7 +529,7 @@ static bool build_document(struct reader *reader, struct yaml_document *out, str
 {
     if (reader->location_count == 0) { /* an empty file is a null */
         strbuf_add(&reader->text, S("null"));
-        note_location(reader, 1);
+        note_location(reader, 1, 1);
     }
     if (strbuf_is_over(&reader->text))
         return error_set(e, REASON_TOO_LARGE,
@@ -570,14 +575,113 @@ bool yaml_parse(struct arena *arena, str file, str text, struct yaml_document *o
     return is_ok;
 }
 
-int yaml_line(const struct yaml_document *document, const struct json *value)
+/* ---- JSON ---- */
+
+struct json_scan {
+    struct yaml_location *locations;
+    size_t count;
+    int line, key_line;
+    size_t depth;
+    bool is_object[JSON_DEPTH_MAX + 1], is_key_next;
+};
+
+static void note_value(struct json_scan *scan)
+{
+    int key_line = scan->is_object[scan->depth] ? scan->key_line : scan->line;
+    scan->locations[scan->count++] =
+        (struct yaml_location){.line = scan->line, .key_line = key_line};
+}
+
+/* The offset after a string, from after its opening quote. */
+static size_t skip_json_string(str text, size_t at)
+{
+    while (text.ptr[at] != '"')
+        at += text.ptr[at] == '\\' ? 2 : 1;
+    return at + 1;
+}
+
+static size_t scan_json_token(struct json_scan *scan, str text, size_t at)
+{
+    char c = text.ptr[at++];
+    switch (c) {
+    case '\n': scan->line++; break;
+    case ' ':
+    case '\t':
+    case '\r':
+    case ':': break;
+    case ',': scan->is_key_next = scan->is_object[scan->depth]; break;
+    case '}':
+    case ']':
+        scan->depth--;
+        scan->is_key_next = false;
+        break;
+    case '{':
+    case '[':
+        note_value(scan);
+        scan->is_object[++scan->depth] = c == '{';
+        scan->is_key_next = c == '{';
+        break;
+    case '"':
+        if (scan->is_key_next)
+            scan->key_line = scan->line;
+        else
+            note_value(scan);
+        scan->is_key_next = false;
+        return skip_json_string(text, at);
+    default:
+        note_value(scan);
+        while (at < text.len && !strchr(",]} \t\r\n", text.ptr[at]))
+            at++;
+        break;
+    }
+    return at;
+}
+
+bool yaml_of_json(struct arena *arena, str file, str text, const struct json *root,
+                  struct yaml_document *out, struct error *e)
+{
+    size_t count = json_value_count(root); /* keys too: more than enough */
+    if (count > YAML_VALUES_MAX)
+        return error_set(e, REASON_TOO_LARGE, STR_FMT ": more than %u values", STR_ARG(file),
+                         YAML_VALUES_MAX);
+    struct json_scan *scan = ARENA_NEW(arena, struct json_scan);
+    scan->line = 1;
+    scan->locations = ARENA_ARRAY(arena, struct yaml_location, count);
+    for (size_t at = 0; at < text.len;)
+        at = scan_json_token(scan, text, at);
+    size_t assigned = 0;
+    assign_locations(scan->locations, &assigned, root);
+    ensure(assigned == scan->count);
+    qsort(scan->locations, assigned, sizeof scan->locations[0], compare_locations);
+    *out = (struct yaml_document){
+        .file = str_copy(arena, file),
+        .root = root,
+        .locations = scan->locations,
+        .location_count = assigned,
+    };
+    return true;
+}
+
+static const struct yaml_location *find_location(const struct yaml_document *document,
+                                                 const struct json *value)
 {
     struct yaml_location key = {.value = value};
     if (!value || document->location_count == 0)
-        return 0;
-    const struct yaml_location *found =
-        bsearch(&key, document->locations, document->location_count, sizeof key, compare_locations);
+        return NULL;
+    return bsearch(&key, document->locations, document->location_count, sizeof key,
+                   compare_locations);
+}
+
+int yaml_line(const struct yaml_document *document, const struct json *value)
+{
+    const struct yaml_location *found = find_location(document, value);
     return found ? found->line : 0;
+}
+
+int yaml_key_line(const struct yaml_document *document, const struct json *value)
+{
+    const struct yaml_location *found = find_location(document, value);
+    return found ? found->key_line : 0;
 }
 
 bool yaml_error(const struct yaml_document *document, const struct json *value, struct error *e,

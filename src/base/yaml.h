@@ -24,8 +24,13 @@ struct yaml_document {
 /* `file` is only a name for messages.  REASON_CONFIG: "file:line:column: what; remedy". */
 must_check bool yaml_parse(struct arena *arena, str file, str text, struct yaml_document *out,
                            struct error *e);
+/* A JSON text instead, which json_parse has read whole: the lines of its values.  REASON_TOO_LARGE past YAML_VALUES_MAX values. */
+must_check bool yaml_of_json(struct arena *arena, str file, str text, const struct json *root,
+                             struct yaml_document *out, struct error *e);
 /* Line (from 1) of a value of this document; 0 when it is none of it. */
 int yaml_line(const struct yaml_document *document, const struct json *value);
+/* Line of the key that holds it, for what is said of the member as a whole; of an item of a list: its own. */
+int yaml_key_line(const struct yaml_document *document, const struct json *value);
 /* Fills e with REASON_CONFIG and "file:line: message".  Returns false. */
 bool yaml_error(const struct yaml_document *document, const struct json *value, struct error *e,
                 const char *format, ...) format_like(4, 5);

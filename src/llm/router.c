@@ -508,8 +508,8 @@ static void respect(struct target_health *health, int64_t retry_after_ms, int64_
 {
     if (retry_after_ms <= 0)
         return;
-    if (retry_after_ms > ROUTER_BREAKER_OPEN_MS_MAX)
-        retry_after_ms = ROUTER_BREAKER_OPEN_MS_MAX;
+    if (retry_after_ms > BREAKER_OPEN_MS_MAX)
+        retry_after_ms = BREAKER_OPEN_MS_MAX;
     atomic_store_explicit(&health->not_before_ns, now_ns + retry_after_ms * 1000000,
                           memory_order_relaxed);
 }

@@ -23,7 +23,7 @@ static void test_the_breaker_opens_probes_ramps_and_closes(void **state)
     int64_t wait_ms;
     s->model.retries_max = 0;
     route_scene_adopt(s);
-    for (int i = 0; i < ROUTER_BREAKER_FAILURES_IN_ROW; i++) {
+    for (int i = 0; i < BREAKER_FAILURES_IN_ROW; i++) {
         assert_int_equal(state_of(s), BREAKER_CLOSED);
         assert_int_equal(route_scene_call_failing(s, REASON_PROVIDER_OVERLOADED, &e), 1);
     }
@@ -31,10 +31,10 @@ static void test_the_breaker_opens_probes_ramps_and_closes(void **state)
     e = (struct error){0};
     assert_int_equal(route_scene_call_failing(s, REASON_PROVIDER_OVERLOADED, &e), 0);
     assert_int_equal(e.reason, REASON_PROVIDER_OVERLOADED);
-    assert_in_range(e.retry_after_ms, ROUTER_BREAKER_OPEN_MS, ROUTER_BREAKER_OPEN_MS * 5 / 4);
-    route_scene_pass_ms(s, ROUTER_BREAKER_OPEN_MS - 1);
+    assert_in_range(e.retry_after_ms, BREAKER_OPEN_MS, BREAKER_OPEN_MS * 5 / 4);
+    route_scene_pass_ms(s, BREAKER_OPEN_MS - 1);
     assert_int_equal(state_of(s), BREAKER_OPEN);
-    route_scene_pass_ms(s, ROUTER_BREAKER_OPEN_MS / 4 + 1);
+    route_scene_pass_ms(s, BREAKER_OPEN_MS / 4 + 1);
     assert_int_equal(state_of(s), BREAKER_HALF_OPEN);
     route_scene_begin(s, &route); /* one probe at a time */
     assert_true(route_next(&route, NULL, &attempt, &wait_ms, &e));
@@ -43,15 +43,15 @@ static void test_the_breaker_opens_probes_ramps_and_closes(void **state)
     assert_false(route_next(&other, NULL, &second, &wait_ms, &e));
     attempt_end(&attempt, &failure); /* it fails: open again, twice as long */
     assert_int_equal(state_of(s), BREAKER_OPEN);
-    route_scene_pass_ms(s, ROUTER_BREAKER_OPEN_MS * 2 - 1);
+    route_scene_pass_ms(s, BREAKER_OPEN_MS * 2 - 1);
     assert_int_equal(state_of(s), BREAKER_OPEN);
-    route_scene_pass_ms(s, ROUTER_BREAKER_OPEN_MS / 2 + 1);
+    route_scene_pass_ms(s, BREAKER_OPEN_MS / 2 + 1);
     struct error cancelled = route_scene_failure(REASON_CANCELLED);
     route_scene_begin(s, &route); /* a probe that was cancelled says nothing and makes room */
     assert_true(route_next(&route, NULL, &attempt, &wait_ms, &e));
     attempt_end(&attempt, &cancelled);
     assert_int_equal(state_of(s), BREAKER_HALF_OPEN);
-    for (int i = 0; i < ROUTER_BREAKER_PROBES; i++) {
+    for (int i = 0; i < BREAKER_PROBES; i++) {
         route_scene_begin(s, &route);
         assert_true(route_next(&route, NULL, &attempt, &wait_ms, &e));
         assert_true(attempt.is_probe);
@@ -59,7 +59,7 @@ static void test_the_breaker_opens_probes_ramps_and_closes(void **state)
         attempt_end(&attempt, NULL);
     }
     assert_int_equal(state_of(s), BREAKER_RAMPING);
-    route_scene_pass_ms(s, ROUTER_BREAKER_RAMP_MS);
+    route_scene_pass_ms(s, BREAKER_RAMP_MS);
     assert_int_equal(state_of(s), BREAKER_CLOSED);
     route_scene_assert_at_rest(s);
     route_scene_destroy(s);
@@ -80,7 +80,7 @@ static void test_a_share_of_failures_opens_the_breaker_without_a_row(void **stat
             route_scene_call_failing(s, REASON_PROVIDER_NETWORK, &e);
         route_scene_pass_ms(s, 100);
     }
-    assert_in_range(calls, ROUTER_BREAKER_CALLS_MIN, ROUTER_BREAKER_CALLS_MIN + 1);
+    assert_in_range(calls, BREAKER_CALLS_MIN, BREAKER_CALLS_MIN + 1);
     route_scene_destroy(s);
 }
 
@@ -96,7 +96,7 @@ static void test_old_failures_are_forgotten_with_their_window(void **state)
             route_scene_call_ok(s, STR_NONE);
         else
             route_scene_call_failing(s, REASON_PROVIDER_NETWORK, &e);
-        route_scene_pass_ms(s, ROUTER_BREAKER_BUCKET_MS);
+        route_scene_pass_ms(s, BREAKER_BUCKET_MS);
         assert_int_equal(state_of(s), BREAKER_CLOSED);
     }
     route_scene_destroy(s);
@@ -116,7 +116,7 @@ static void test_a_target_that_ramps_up_gets_a_growing_share(void **state)
     for (int step = 0; step < 4; step++) {
         for (int i = 0; i < 1000; i++)
             shares[step] += route_scene_call_ok(s, STR_NONE) == 0;
-        route_scene_pass_ms(s, ROUTER_BREAKER_RAMP_MS / 3);
+        route_scene_pass_ms(s, BREAKER_RAMP_MS / 3);
     }
     assert_in_range(shares[0], 20, 90);
     assert_true(shares[0] < shares[1] && shares[1] < shares[2] && shares[2] < shares[3]);
@@ -218,7 +218,7 @@ static void test_retries_keep_to_their_budget_in_an_outage(void **state)
         /* The breaker would end it; this is about the budget alone. */
         struct breaker *breaker = &s->known->targets[0].health->breaker;
         atomic_store(&breaker->state, BREAKER_CLOSED);
-        for (size_t b = 0; b < ROUTER_BREAKER_BUCKETS; b++)
+        for (size_t b = 0; b < BREAKER_BUCKETS; b++)
             atomic_store(&breaker->buckets[b], 0);
         atomic_store(&breaker->failures_in_row, 0);
         attempts += route_scene_call_failing(s, REASON_PROVIDER_OVERLOADED, &e);

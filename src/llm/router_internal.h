@@ -9,40 +9,10 @@
 
 #include "llm/router.h"
 #include "net/http.h"
+#include "runtime/breaker.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
-
-/* ---- breaker (router_breaker.c) ----
- *
- *      closed --too many failures--> open --time--> half-open --probes pass--> ramping --time--> closed
- *                                     ^                 |                         |
- *                                     +--- a failure ---+------- failures --------+
- */
-enum breaker_state { BREAKER_CLOSED, BREAKER_RAMPING, BREAKER_HALF_OPEN, BREAKER_OPEN };
-struct breaker {
-    _Atomic int state;
-    _Atomic uint32_t failures_in_row;
-    _Atomic uint64_t buckets[ROUTER_BREAKER_BUCKETS]; /* epoch, passed, failed */
-    _Atomic bool is_probing;
-    pthread_mutex_t lock;       /* of what follows and of changes of state */
-    int64_t since_ns, until_ns; /* of the state; open: when it ends */
-    uint32_t opened_count, probes_passed;
-};
-void breaker_init(struct breaker *breaker);
-void breaker_deinit(struct breaker *breaker);
-/* The state now; time moves open to half-open and ramping to closed. */
-enum breaker_state breaker_look(struct breaker *breaker, int64_t now_ns);
-/* While ramping: the share of calls it takes, 0..1000. */
-int64_t breaker_share_per_mille(struct breaker *breaker, int64_t now_ns);
-bool breaker_take_probe(struct breaker *breaker); /* false: another one is out */
-void breaker_release_probe(struct breaker *breaker);
-void breaker_passed(struct breaker *breaker, int64_t now_ns, bool is_probe);
-/* `jitter`: any random number. */
-void breaker_failed(struct breaker *breaker, int64_t now_ns, bool is_probe, uint64_t jitter);
-int64_t breaker_opens_again_ns(struct breaker *breaker); /* 0: it is not open */
-void breaker_counts(struct breaker *breaker, int64_t now_ns, int64_t *passed, int64_t *failed);
-const char *breaker_state_name(enum breaker_state state);
 
 /* ---- keys (router_keys.c) ---- */
 

@@ -1,5 +1,5 @@
-/* circuit breaker of a target: counts without a lock, changes of state with one */
-#include "llm/router_internal.h"
+/* Counts without a lock, changes of state with one. */
+#include "runtime/breaker.h"
 
 /* A bucket is one word: which time it counts, how many passed, how many failed. */
 enum { COUNT_BITS = 20, EPOCH_SHIFT = 2 * COUNT_BITS };
@@ -31,13 +31,13 @@ const char *breaker_state_name(enum breaker_state state)
 
 static uint64_t epoch_of(int64_t now_ns)
 {
-    return (uint64_t) now_ns / (ROUTER_BREAKER_BUCKET_MS * 1000000ull) & EPOCH_MASK;
+    return (uint64_t) now_ns / (BREAKER_BUCKET_MS * 1000000ull) & EPOCH_MASK;
 }
 
 static void count(struct breaker *breaker, int64_t now_ns, uint64_t one)
 {
     uint64_t epoch = epoch_of(now_ns);
-    _Atomic uint64_t *bucket = &breaker->buckets[epoch % ROUTER_BREAKER_BUCKETS];
+    _Atomic uint64_t *bucket = &breaker->buckets[epoch % BREAKER_BUCKETS];
     uint64_t old = atomic_load_explicit(bucket, memory_order_relaxed);
     uint64_t next;
     do {
@@ -53,9 +53,9 @@ void breaker_counts(struct breaker *breaker, int64_t now_ns, int64_t *passed, in
 {
     uint64_t epoch = epoch_of(now_ns);
     *passed = *failed = 0;
-    for (size_t i = 0; i < ROUTER_BREAKER_BUCKETS; i++) {
+    for (size_t i = 0; i < BREAKER_BUCKETS; i++) {
         uint64_t word = atomic_load_explicit(&breaker->buckets[i], memory_order_relaxed);
-        if (((epoch - (word >> EPOCH_SHIFT)) & EPOCH_MASK) >= ROUTER_BREAKER_BUCKETS)
+        if (((epoch - (word >> EPOCH_SHIFT)) & EPOCH_MASK) >= BREAKER_BUCKETS)
             continue;
         *passed += (int64_t) (word & COUNT_MASK);
         *failed += (int64_t) (word >> COUNT_BITS & COUNT_MASK);
@@ -64,7 +64,7 @@ void breaker_counts(struct breaker *breaker, int64_t now_ns, int64_t *passed, in
 
 static void forget_counts(struct breaker *breaker)
 {
-    for (size_t i = 0; i < ROUTER_BREAKER_BUCKETS; i++)
+    for (size_t i = 0; i < BREAKER_BUCKETS; i++)
         atomic_store_explicit(&breaker->buckets[i], 0, memory_order_relaxed);
     atomic_store_explicit(&breaker->failures_in_row, 0, memory_order_relaxed);
 }
@@ -93,11 +93,11 @@ static void enter(struct breaker *breaker, enum breaker_state state, int64_t now
 /* Each time in a row twice as long, and up to a quarter more, so that many nodes do not ask at once. */
 static void trip(struct breaker *breaker, int64_t now_ns, uint64_t jitter)
 {
-    int64_t open_ms = ROUTER_BREAKER_OPEN_MS;
-    for (uint32_t i = 0; i < breaker->opened_count && open_ms < ROUTER_BREAKER_OPEN_MS_MAX; i++)
+    int64_t open_ms = BREAKER_OPEN_MS;
+    for (uint32_t i = 0; i < breaker->opened_count && open_ms < BREAKER_OPEN_MS_MAX; i++)
         open_ms *= 2;
-    if (open_ms > ROUTER_BREAKER_OPEN_MS_MAX)
-        open_ms = ROUTER_BREAKER_OPEN_MS_MAX;
+    if (open_ms > BREAKER_OPEN_MS_MAX)
+        open_ms = BREAKER_OPEN_MS_MAX;
     open_ms += (int64_t) (jitter % (uint64_t) (open_ms / 4 + 1));
     breaker->opened_count++;
     breaker->until_ns = now_ns + open_ms * 1000000;
@@ -108,11 +108,11 @@ static bool is_too_much(struct breaker *breaker, int64_t now_ns)
 {
     int64_t passed, failed;
     if (atomic_load_explicit(&breaker->failures_in_row, memory_order_relaxed) >=
-        ROUTER_BREAKER_FAILURES_IN_ROW)
+        BREAKER_FAILURES_IN_ROW)
         return true;
     breaker_counts(breaker, now_ns, &passed, &failed);
-    return passed + failed >= ROUTER_BREAKER_CALLS_MIN &&
-           failed * 1000 >= (passed + failed) * ROUTER_BREAKER_FAILED_PER_MILLE;
+    return passed + failed >= BREAKER_CALLS_MIN &&
+           failed * 1000 >= (passed + failed) * BREAKER_FAILED_PER_MILLE;
 }
 
 /* ---- */
@@ -125,7 +125,7 @@ enum breaker_state breaker_look(struct breaker *breaker, int64_t now_ns)
     if (state_of(breaker) == BREAKER_OPEN && now_ns >= breaker->until_ns)
         enter(breaker, BREAKER_HALF_OPEN, now_ns);
     if (state_of(breaker) == BREAKER_RAMPING &&
-        now_ns - breaker->since_ns >= ROUTER_BREAKER_RAMP_MS * 1000000ll)
+        now_ns - breaker->since_ns >= BREAKER_RAMP_MS * 1000000ll)
         enter(breaker, BREAKER_CLOSED, now_ns);
     enum breaker_state state = state_of(breaker);
     pthread_mutex_unlock(&breaker->lock);
@@ -137,7 +137,7 @@ int64_t breaker_share_per_mille(struct breaker *breaker, int64_t now_ns)
     pthread_mutex_lock(&breaker->lock);
     int64_t elapsed_ms = (now_ns - breaker->since_ns) / 1000000;
     pthread_mutex_unlock(&breaker->lock);
-    int64_t share = 100 + 900 * elapsed_ms / ROUTER_BREAKER_RAMP_MS;
+    int64_t share = 100 + 900 * elapsed_ms / BREAKER_RAMP_MS;
     return share > 1000 ? 1000 : share;
 }
 
@@ -161,7 +161,7 @@ void breaker_passed(struct breaker *breaker, int64_t now_ns, bool is_probe)
     pthread_mutex_lock(&breaker->lock);
     if (state_of(breaker) == BREAKER_HALF_OPEN) {
         breaker_release_probe(breaker);
-        if (++breaker->probes_passed >= ROUTER_BREAKER_PROBES)
+        if (++breaker->probes_passed >= BREAKER_PROBES)
             enter(breaker, BREAKER_RAMPING, now_ns);
     }
     pthread_mutex_unlock(&breaker->lock);

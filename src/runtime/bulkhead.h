@@ -1,0 +1,45 @@
+/*
+ * Bulkhead: at most so many at once behind a door, and a bounded queue before it, over all loops.
+ *
+ *      bulkhead_enter --> ... --> bulkhead_leave        a place that is left goes to whoever is next
+ *
+ * Fair: those who wait are asked in turn by owner (a tenant), and of one owner first come, first served; so who brings a thousand delays
+ * another one's call by one call.  No owner takes more than three quarters of the queue.
+ * Who finds the queue full, or waits longer than wait_ms, is told so (OVERLOADED_HERE with a time to come back): one slow thing behind a
+ * door holds no more than its own places and queue.
+ * Thread: any loop; one short lock.  Suspends: enter, when there is no place.
+ */
+#ifndef NEXUS_RUNTIME_BULKHEAD_H
+#define NEXUS_RUNTIME_BULKHEAD_H
+
+#include "base/uuid.h"
+#include "runtime/context.h"
+#include <pthread.h>
+
+struct bulkhead {
+    pthread_mutex_t lock;
+    struct list turns; /* of owners who wait, the next one first */
+    int32_t places, queue_max;
+    int32_t in_use, queued;
+    int64_t refused; /* so far: queue full or waited too long */
+};
+struct bulkhead_counts {
+    int32_t places, in_use, queued, queue_max;
+    int64_t refused;
+};
+/* places at least 1; queue_max 0: nobody waits. */
+void bulkhead_init(struct bulkhead *bulkhead, int32_t places, int32_t queue_max);
+/* Nobody may be inside or waiting. */
+void bulkhead_deinit(struct bulkhead *bulkhead);
+struct bulkhead_entry {
+    str name; /* of what is behind the door, for the error */
+    uuid owner;
+    int64_t wait_ms; /* at most */
+};
+/* Also CANCELLED, and TIMEOUT at ctx's deadline. */
+may_suspend bool bulkhead_enter(struct bulkhead *bulkhead, struct context *ctx,
+                                const struct bulkhead_entry *entry, struct error *e);
+void bulkhead_leave(struct bulkhead *bulkhead);
+struct bulkhead_counts bulkhead_look(struct bulkhead *bulkhead);
+
+#endif
