@@ -109,7 +109,9 @@ static bool check_write(const struct batch *batch, const struct write *write, st
     if (r->table == TABLE_AUDIT_CHECKPOINTS ||
         (r->table == TABLE_AUDIT_LOGS && write->op != WRITE_INSERT))
         return error_set(e, REASON_INVALID, "%s is only appended to", name);
-    if (r->table == TABLE_RUN_EVENTS && write->op != WRITE_INSERT && write->op != WRITE_INSERT_NEW)
+    bool is_removal = write->op == WRITE_UPDATE || write->op == WRITE_DELETE;
+    if (r->table == TABLE_RUN_EVENTS && write->op != WRITE_INSERT &&
+        write->op != WRITE_INSERT_NEW && !(batch->is_retention && is_removal))
         return error_set(e, REASON_INVALID, "%s is a journal: it is only appended to", name);
     if (write->where_column >= 0 && write->op != WRITE_UPDATE)
         return error_set(e, REASON_INVALID, "%s: only an update may be conditional", name);

@@ -37,6 +37,14 @@ struct sqlite_options {
     size_t cache_bytes;      /* pages kept in memory, for each connection; 0: 16 MiB */
     struct clock *clock;
     struct random *random;
+    int checkpoint_pages; /* of the WAL, before they go into the database; 0: 4000 */
+    /*
+     * The simulation's.  vfs: how files are reached (NULL: the system's); the data folder is the VFS's, only key and seals are
+     * files, and nothing is locked.  is_inline: there are no threads; what coroutines ask for is done when sqlite_database_work is
+     * called, what others ask for at once.
+     */
+    const char *vfs;
+    bool is_inline;
 };
 
 /* One database, three contracts over it.  Blocking: call at start, not on a loop. */
@@ -56,5 +64,9 @@ struct sqlite_statistics {
 };
 struct sqlite_statistics sqlite_database_statistics(
     struct sqlite_database *database); /* any thread */
+
+/* Inline only: all queued writes as one group, one queued read, or the signing that an idle writer does. */
+enum sqlite_work { SQLITE_WORK_WRITES, SQLITE_WORK_READ, SQLITE_WORK_SIGN };
+void sqlite_database_work(struct sqlite_database *database, enum sqlite_work work);
 
 #endif

@@ -63,6 +63,8 @@ struct batch {
      * passed around the commit: tests end the process there.
      */
     const char *fault;
+    bool
+        is_retention; /* may change and remove rows of a journal: what is kept too long (orchestrator/retention.h) */
 };
 
 void batch_init(struct batch *batch, struct arena *arena, uuid tenant_id);

@@ -30,31 +30,39 @@ static bool set_cache(sqlite3 *db, size_t bytes)
     return sqlite3_exec(db, text, NULL, NULL, NULL) == SQLITE_OK;
 }
 
-bool connection_open(struct connection *connection, str path, bool is_reader, size_t cache_bytes,
+static bool set_checkpoint(sqlite3 *db, int pages)
+{
+    char text[64];
+    snprintf(text, sizeof text, "PRAGMA wal_autocheckpoint=%d", pages);
+    return sqlite3_exec(db, text, NULL, NULL, NULL) == SQLITE_OK;
+}
+
+bool connection_open(struct connection *connection, const struct connection_options *options,
                      struct error *e)
 {
     *connection = (struct connection){.arena = arena_create(0)};
-    char *file = str_to_cstr(connection->arena, path);
+    char *file = str_to_cstr(connection->arena, options->path);
     int flags =
         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
     bool is_open =
-        sqlite3_open_v2(file, &connection->db, flags, NULL) == SQLITE_OK &&
+        sqlite3_open_v2(file, &connection->db, flags, options->vfs) == SQLITE_OK &&
         sqlite3_busy_timeout(connection->db, 5000) == SQLITE_OK &&
         sqlite3_create_function(connection->db, "exact_add", 2, SQLITE_UTF8 | SQLITE_DETERMINISTIC,
                                 NULL, exact_add, NULL, NULL) == SQLITE_OK &&
         sqlite3_exec(connection->db,
                      "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-                     "PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000;"
+                     "PRAGMA temp_store=MEMORY;"
                      "PRAGMA journal_size_limit=67108864",
                      NULL, NULL, NULL) == SQLITE_OK &&
-        set_cache(connection->db, cache_bytes) &&
-        (!is_reader ||
+        set_cache(connection->db, options->cache_bytes) &&
+        set_checkpoint(connection->db, options->checkpoint_pages) &&
+        (!options->is_reader ||
          sqlite3_exec(connection->db, "PRAGMA query_only=ON", NULL, NULL, NULL) == SQLITE_OK);
     if (is_open)
         return true;
     connection_fail(connection, e);
     connection_close(connection);
-    return error_wrap(e, "open " STR_FMT, STR_ARG(path));
+    return error_wrap(e, "open " STR_FMT, STR_ARG(options->path));
 }
 
 static void statements_forget(struct connection *connection)

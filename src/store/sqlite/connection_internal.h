@@ -74,8 +74,15 @@ struct connection {
     bool is_broken;
 };
 
-must_check bool connection_open(struct connection *connection, str path, bool is_reader,
-                                size_t cache_bytes, struct error *e);
+struct connection_options {
+    str path;
+    const char *vfs; /* NULL: the system's */
+    size_t cache_bytes;
+    int checkpoint_pages;
+    bool is_reader;
+};
+must_check bool connection_open(struct connection *connection,
+                                const struct connection_options *options, struct error *e);
 void connection_close(struct connection *connection); /* harmless on a zeroed one */
 
 /*

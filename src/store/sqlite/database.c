@@ -90,8 +90,17 @@ static bool audit_key_open(struct sqlite_database *database, const char *path, b
 /* ---- opening and closing ---- */
 
 /* A new file is ours alone before SQLite writes to it; the WAL takes over its mode. */
-static bool file_prepare(const char *path, bool *is_empty, struct error *e)
+static bool file_prepare(const char *path, const char *vfs, bool *is_empty, struct error *e)
 {
+    sqlite3_vfs *other = vfs ? sqlite3_vfs_find(vfs) : NULL;
+    int exists = 0;
+    if (vfs && !other)
+        return error_set(e, REASON_STORE, "there is no VFS %s", vfs);
+    if (other) {
+        *is_empty =
+            other->xAccess(other, path, SQLITE_ACCESS_EXISTS, &exists) != SQLITE_OK || !exists;
+        return true;
+    }
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     struct stat status;
     if (fd < 0 || fstat(fd, &status) != 0)
@@ -105,7 +114,7 @@ static bool open_files(struct sqlite_database *database, const struct sqlite_opt
                        bool *is_new, struct arena *arena, struct error *e)
 {
     char *folder = str_to_cstr(arena, options->data_dir);
-    if (mkdir(folder, 0700) != 0 && errno != EEXIST)
+    if (!options->vfs && mkdir(folder, 0700) != 0 && errno != EEXIST)
         return fail_file(e, "create", folder);
     char *lock = str_to_cstr(arena, str_printf(arena, "%s/nexus.lock", folder));
     char *key = str_is_empty(options->audit_key_path)
@@ -116,14 +125,27 @@ static bool open_files(struct sqlite_database *database, const struct sqlite_opt
     ensure(database->seal_folder);
     if (mkdir(database->seal_folder, 0700) != 0 && errno != EEXIST)
         return fail_file(e, "create", database->seal_folder);
-    bool is_empty;
-    if (!lock_take(database, lock, e) || !file_prepare(database->path, &is_empty, e) ||
+    bool is_empty = false;
+    if ((!options->vfs && !lock_take(database, lock, e)) ||
+        !file_prepare(database->path, options->vfs, &is_empty, e) ||
         !audit_key_open(database, key, is_empty, e))
         return false;
     struct connection *connection = &database->writer.connection;
-    return connection_open(connection, str_from_cstr(database->path), false, database->cache_bytes,
-                           e) &&
+    struct connection_options opening = database_connection_options(database, false);
+    return connection_open(connection, &opening, e) &&
            schema_migrate(connection, clock_unix_us(database->clock), is_new, e);
+}
+
+struct connection_options database_connection_options(const struct sqlite_database *database,
+                                                      bool is_reader)
+{
+    return (struct connection_options){
+        .path = str_from_cstr(database->path),
+        .vfs = database->vfs,
+        .cache_bytes = database->cache_bytes,
+        .checkpoint_pages = database->checkpoint_pages,
+        .is_reader = is_reader,
+    };
 }
 
 bool sqlite_database_open(const struct sqlite_options *options, struct sqlite_database **out,
@@ -135,6 +157,10 @@ bool sqlite_database_open(const struct sqlite_options *options, struct sqlite_da
     database->clock = options->clock;
     database->random = options->random;
     database->cache_bytes = options->cache_bytes ? options->cache_bytes : STORE_CACHE_BYTES_DEFAULT;
+    database->checkpoint_pages =
+        options->checkpoint_pages ? options->checkpoint_pages : STORE_CHECKPOINT_PAGES;
+    database->vfs = options->vfs;
+    database->is_inline = options->is_inline;
     database->lock_fd = -1;
     database->node = strndup(options->node.ptr ? options->node.ptr : "", options->node.len);
     str path = str_printf(arena, STR_FMT "/nexus.db", STR_ARG(options->data_dir));
@@ -172,6 +198,17 @@ void sqlite_database_close(struct sqlite_database *database)
     free(database->path);
     free(database->node);
     free(database);
+}
+
+void sqlite_database_work(struct sqlite_database *database, enum sqlite_work work)
+{
+    ensure(database->is_inline);
+    if (work == SQLITE_WORK_WRITES)
+        writer_work(database);
+    else if (work == SQLITE_WORK_READ)
+        readers_work(database);
+    else
+        writer_sign(database);
 }
 
 struct store *sqlite_database_store(struct sqlite_database *database)

@@ -42,6 +42,9 @@ struct sqlite_database {
     struct random *random;
     char *path; /* nexus.db */
     size_t cache_bytes;
+    int checkpoint_pages;
+    const char *vfs; /* NULL: the system's */
+    bool is_inline;  /* no threads */
     char *node;
     char *seal_folder;
     int lock_fd;
@@ -61,9 +64,14 @@ struct sqlite_database {
 must_check bool writer_start(struct sqlite_database *database, struct error *e);
 void writer_stop(
     struct sqlite_database *database); /* serves what is queued, signs the audit chains */
+void writer_work(struct sqlite_database *database); /* inline: what is queued, as one group */
+void writer_sign(struct sqlite_database *database); /* inline: what an idle writer does */
+struct connection_options database_connection_options(const struct sqlite_database *database,
+                                                      bool is_reader);
 /* readers.c */
 must_check bool readers_start(struct sqlite_database *database, int count, struct error *e);
 void readers_stop(struct sqlite_database *database);
+void readers_work(struct sqlite_database *database); /* inline: one job */
 
 /* write.c: inside a transaction, on the writer */
 must_check bool write_batch(struct job_thread *writer, const struct batch *batch, struct error *e);

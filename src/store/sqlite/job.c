@@ -93,7 +93,8 @@ enum take job_queue_take(struct job_queue *queue, size_t rows_max, int idle_ms, 
         else if (!wait_until(queue, until_ns))
             result = TAKE_IDLE;
     }
-    let_gather(queue);
+    if (!queue->work)
+        let_gather(queue);
     if (queue->first)
         result = TAKE_JOBS;
     else if (queue->is_closed)
@@ -137,28 +138,41 @@ void job_finish(struct job *job, bool is_ok)
     job->is_ok = is_ok;
     if (job->finish)
         job->finish(job, is_ok, &job->error);
+    else if (job->is_inline)
+        job_wake(job);
     else if (job->loop)
         loop_post(job->loop, job_wake, job);
     else
         sem_post(&job->done);
 }
 
+static void wait_on_thread(struct job_queue *queue, struct job *job)
+{
+    while (queue->work && sem_trywait(&job->done) != 0)
+        queue->work(queue->owner);
+    while (!queue->work && sem_wait(&job->done) != 0)
+        ensure(errno == EINTR);
+}
+
 bool job_do(struct job_queue *queue, struct context *ctx, struct job *job, struct error *e)
 {
-    job->loop = coroutine_is_running() ? loop_current() : NULL;
+    bool is_coroutine = coroutine_is_running();
+    job->is_inline = queue->work && is_coroutine;
+    job->loop = !queue->work && is_coroutine ? loop_current() : NULL;
     job->deadline_ns = ctx->deadline_ns;
-    if (job->loop) {
+    bool may_suspend_here = job->loop || job->is_inline;
+    if (may_suspend_here) {
         context_init(&job->waiting, ctx->scheduler, ctx->arena, DEADLINE_NONE);
         waiter_init(&job->waiter, &job->waiting);
     } else {
         ensure(sem_init(&job->done, 0, 0) == 0);
     }
     bool is_queued = job_queue_put(queue, job, e);
-    if (is_queued && job->loop)
+    if (is_queued && may_suspend_here)
         ensure(waiter_wait(&job->waiter, &job->error)); /* nothing but the end can end it */
-    while (is_queued && !job->loop && sem_wait(&job->done) != 0)
-        ensure(errno == EINTR);
-    if (job->loop)
+    else if (is_queued)
+        wait_on_thread(queue, job);
+    if (may_suspend_here)
         context_deinit(&job->waiting);
     else
         sem_destroy(&job->done);

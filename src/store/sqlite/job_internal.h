@@ -37,6 +37,7 @@ struct job {
     struct error error;
 
     struct loop *loop; /* of the waiting coroutine; NULL: a thread waits on `done` */
+    bool is_inline;    /* a coroutine of the serving thread itself waits */
     struct waiter waiter;
     struct context waiting; /* never cancelled, without deadline */
     sem_t done;
@@ -51,6 +52,8 @@ struct job_queue {
     int64_t oldest_ns; /* when the first of those that nobody waits for came into an empty queue */
     size_t count_max, bytes_max;
     bool is_closed;
+    void (*work)(void *owner); /* NULL: a thread serves; else this does, on the caller's thread */
+    void *owner;
 };
 void job_queue_init(struct job_queue *queue, size_t count_max, size_t bytes_max);
 void job_queue_deinit(struct job_queue *queue);

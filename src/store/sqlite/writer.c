@@ -167,6 +167,25 @@ static void sign_audit(struct job_thread *writer)
     LOG_ERROR("store", S("the audit chains could not be signed"), &e);
 }
 
+void writer_work(struct sqlite_database *database)
+{
+    struct job *jobs;
+    struct job_thread *writer = &database->writer;
+    if (job_queue_take(writer->queue, STORE_BATCH_ROWS_MAX, 0, &jobs) == TAKE_JOBS)
+        serve(writer, jobs);
+}
+
+static void work_inline(void *owner)
+{
+    writer_work(owner);
+}
+
+void writer_sign(struct sqlite_database *database)
+{
+    if (audit_has_unsigned(&database->writer))
+        sign_audit(&database->writer);
+}
+
 static void *writer_run(void *argument)
 {
     struct job_thread *writer = argument;
@@ -189,6 +208,12 @@ bool writer_start(struct sqlite_database *database, struct error *e)
     job_queue_init(&database->writes, STORE_QUEUE_MAX, STORE_QUEUE_BYTES_MAX);
     writer->database = database;
     writer->queue = &database->writes;
+    if (database->is_inline) {
+        database->writes.work = work_inline;
+        database->writes.owner = database;
+        writer->is_started = true;
+        return true;
+    }
     if (pthread_create(&writer->thread, NULL, writer_run, writer) != 0)
         return error_set(e, REASON_STORE, "the store's writer thread could not be started");
     pthread_setname_np(writer->thread, "store-writer");
@@ -202,7 +227,10 @@ void writer_stop(struct sqlite_database *database)
     if (!writer->is_started)
         return;
     job_queue_close(&database->writes);
-    pthread_join(writer->thread, NULL);
+    if (!database->is_inline)
+        pthread_join(writer->thread, NULL);
+    while (database->writes.count > 0)
+        writer_work(database);
     job_queue_deinit(&database->writes);
     audit_forget_heads(writer);
     writer->is_started = false;
