@@ -16,7 +16,7 @@ allow if {
 allow if {
 	input.action == "tool.call"
 	input.user.role in {"user", "operator"}
-	input.tool.category in {"code", "time", "memory"}
+	input.tool.category in {"code", "time", "memory", "agent"}
 	input.session.budget.tokens > 1000
 }
 

@@ -58,10 +58,11 @@ struct tool_request {
         file_names; /* names of the session's files, for resolving ahead: guests run on other threads */
     size_t file_name_count;
     const struct tool_calls *calls; /* NULL: the guest may call no other tool */
-    str role;                       /* of the caller, for host calls that depend on it */
-    uuid key_id;                    /* whose account is charged too; UUID_NONE: none */
-    struct label label;             /* of the input; without origins: nothing is known */
-    struct tool_heard *heard;       /* NULL: nobody asks */
+    bool is_nested;           /* a guest makes it: its caller's place counts (executor_guard.h) */
+    str role;                 /* of the caller, for host calls that depend on it */
+    uuid key_id;              /* whose account is charged too; UUID_NONE: none */
+    struct label label;       /* of the input; without origins: nothing is known */
+    struct tool_heard *heard; /* NULL: nobody asks */
     const struct tool_notebook *
         notebook; /* only between an executor and the process it runs guests in; else the input tells */
 };

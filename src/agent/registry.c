@@ -77,8 +77,10 @@ static void add_entry(struct registry_snapshot *snapshot, const struct registry_
                             .from = from,
                             .configured = configuration_find(configuration, from->tool.name)};
     entry->tool.signer = signer;
-    if (entry->configured)
+    if (entry->configured) {
         entry->tool.notebooks = entry->configured->notebooks;
+        entry->tool.approval = entry->configured->approval;
+    }
     struct permission_levels levels = {{&from->tool.permissions}};
     if (entry->configured && entry->configured->has_permissions)
         levels.at[PERMISSION_CONFIGURATION] = &entry->configured->permissions;

@@ -119,6 +119,13 @@ static bool read_notebooks(struct reading *r, const struct json *value, struct t
     return true;
 }
 
+static bool read_approval(struct reading *r, const struct json *value, struct configured_tool *to)
+{
+    struct error why = {0};
+    return approval_rule_read(r->to->arena, value, &to->approval, &why) ||
+           yaml_error(r->document, value, r->e, "approval: %s", why.message);
+}
+
 static bool read_tool_member(struct reading *r, str key, const struct json *value,
                              struct configured_tool *to)
 {
@@ -132,9 +139,11 @@ static bool read_tool_member(struct reading *r, str key, const struct json *valu
         return read_canary(r, value, to);
     if (str_equal(key, S("notebooks")))
         return read_notebooks(r, value, &to->notebooks);
+    if (str_equal(key, S("approval")))
+        return read_approval(r, value, to);
     return yaml_error(r->document, value, r->e,
                       "unknown member " STR_FMT
-                      "; known here: permissions, version, canary, notebooks",
+                      "; known here: permissions, version, canary, notebooks, approval",
                       STR_ARG(str_cut_utf8(key, 60)));
 }
 

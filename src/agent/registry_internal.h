@@ -64,6 +64,7 @@ struct configured_tool {
     bool has_permissions;
     struct permissions permissions;
     struct tool_notebooks notebooks;
+    struct approval_rule approval;
     str version; /* range */
     str canary_version;
     int canary_percent;

@@ -254,10 +254,19 @@ void permissions_copy(struct arena *arena, struct permissions *to, const struct 
 void tool_copy(struct arena *arena, struct tool *to, const struct tool *from)
 {
     struct tool copy = *from;
-    str *texts[] = {&copy.name,          &copy.version,     &copy.category,
-                    &copy.description,   &copy.author,      &copy.input_schema,
-                    &copy.output_schema, &copy.module_path, &copy.module_member,
-                    &copy.source_name,   &copy.signer,      &copy.deprecation};
+    str *texts[] = {&copy.name,
+                    &copy.version,
+                    &copy.category,
+                    &copy.description,
+                    &copy.author,
+                    &copy.input_schema,
+                    &copy.output_schema,
+                    &copy.module_path,
+                    &copy.module_member,
+                    &copy.source_name,
+                    &copy.signer,
+                    &copy.deprecation,
+                    &copy.approval.approvers};
     for (size_t i = 0; i < ARRAY_COUNT(texts); i++)
         *texts[i] = str_copy(arena, *texts[i]);
     copy.host_calls = ARENA_ARRAY(arena, str, from->host_call_count + 1);

@@ -6,6 +6,7 @@
 #ifndef NEXUS_AGENT_TOOL_H
 #define NEXUS_AGENT_TOOL_H
 
+#include "agent/approval_rule.h"
 #include "agent/permissions.h"
 #include "base/digest.h"
 #include "base/json.h"
@@ -62,6 +63,7 @@ struct tool {
     struct tool_module *modules;
     size_t module_count;
     struct tool_notebooks notebooks;
+    struct approval_rule approval; /* what the operator demands of approvals of its calls */
     enum tool_source source;
     str source_name;        /* TOOL_FROM_MCP: the server, TOOL_INSTALLED: who installed it */
     str signer;             /* name of the trusted key whose signature was verified; empty: none */

@@ -5,7 +5,11 @@
 #include "base/limits.h"
 #include <stdlib.h>
 
-enum { AGENT_COUNT_MAX = 256, AGENT_TOOL_COUNT_MAX = 256 };
+enum {
+    AGENT_COUNT_MAX = 256,
+    AGENT_TOOL_COUNT_MAX = 256,
+    AGENT_LINK_NAME_MAX = 56, /* "handoff_" and it are at most 64, as providers want it */
+};
 
 struct agent_set {
     struct arena *arena;
@@ -43,6 +47,19 @@ static struct agent_definition *copy(struct arena *arena, const struct agent_def
     to->tools = ARENA_ARRAY(arena, str, from->tool_count);
     for (size_t i = 0; i < from->tool_count; i++)
         to->tools[i] = str_copy(arena, from->tools[i]);
+    struct agent_link *links = ARENA_ARRAY(arena, struct agent_link, from->agent_count);
+    for (size_t i = 0; i < from->agent_count; i++) {
+        links[i] = from->agents[i];
+        links[i].name = str_copy(arena, links[i].name);
+        links[i].description = str_copy(arena, links[i].description);
+    }
+    to->agents = links;
+    struct degrade_step *steps = ARENA_ARRAY(arena, struct degrade_step, from->degrade_count);
+    for (size_t i = 0; i < from->degrade_count; i++) {
+        steps[i] = from->degrade[i];
+        steps[i].model = str_copy(arena, steps[i].model);
+    }
+    to->degrade = steps;
     if (!from->tool_details)
         return to;
     struct agent_tool *details = ARENA_ARRAY(arena, struct agent_tool, from->tool_count);
@@ -89,6 +106,81 @@ static bool name_is_lawful(str name)
     return true;
 }
 
+/* ---- other agents ---- */
+
+static const str tool_prefix = S_INIT("agent_"), handoff_prefix = S_INIT("handoff_");
+
+/* Providers take no dot in a tool's name. */
+static bool is_tool_of(const struct agent_link *link, str tool)
+{
+    str prefix = link->is_handoff ? handoff_prefix : tool_prefix;
+    if (tool.len != prefix.len + link->name.len || !str_starts_with(tool, prefix))
+        return false;
+    for (size_t i = 0; i < link->name.len; i++)
+        if (tool.ptr[prefix.len + i] != (link->name.ptr[i] == '.' ? '_' : link->name.ptr[i]))
+            return false;
+    return true;
+}
+
+str agent_link_tool(struct arena *arena, const struct agent_link *link)
+{
+    str prefix = link->is_handoff ? handoff_prefix : tool_prefix;
+    char *text = arena_alloc(arena, prefix.len + link->name.len);
+    memcpy(text, prefix.ptr, prefix.len);
+    for (size_t i = 0; i < link->name.len; i++)
+        text[prefix.len + i] = link->name.ptr[i];
+    for (size_t i = 0; i < link->name.len; i++)
+        if (link->name.ptr[i] == '.')
+            text[prefix.len + i] = '_';
+    return str_of(text, prefix.len + link->name.len);
+}
+
+const struct agent_link *agent_find_link(const struct agent_definition *agent, str tool)
+{
+    for (size_t i = 0; agent && i < agent->agent_count; i++)
+        if (is_tool_of(&agent->agents[i], tool))
+            return &agent->agents[i];
+    return NULL;
+}
+
+static bool check_links(const struct agent_definition *d, struct error *e)
+{
+    if (d->agent_count > RUN_AGENTS_MAX)
+        return error_set(e, REASON_CONFIG, "agent \"" STR_FMT "\": more than %u other agents",
+                         STR_ARG(d->name), RUN_AGENTS_MAX);
+    for (size_t i = 0; i < d->agent_count; i++) {
+        const struct agent_link *link = &d->agents[i];
+        if (!name_is_lawful(link->name) || link->name.len > AGENT_LINK_NAME_MAX)
+            return error_set(e, REASON_CONFIG,
+                             "agent \"" STR_FMT "\": the name of another agent has 1 to %d of "
+                             "A-Z a-z 0-9 - _ ., not \"" STR_FMT "\"",
+                             STR_ARG(d->name), AGENT_LINK_NAME_MAX, STR_ARG(link->name));
+        OWNED(arena) scratch = arena_create(0);
+        if (agent_find_link(d, agent_link_tool(scratch, link)) != link)
+            return error_set(e, REASON_CONFIG,
+                             "agent \"" STR_FMT "\": the agent \"" STR_FMT
+                             "\" is named twice (a dot counts as _)",
+                             STR_ARG(d->name), STR_ARG(link->name));
+        if (link->is_sticky && !link->is_handoff)
+            return error_set(e, REASON_CONFIG,
+                             "agent \"" STR_FMT "\": only a handoff can be sticky, not \"" STR_FMT
+                             "\"",
+                             STR_ARG(d->name), STR_ARG(link->name));
+    }
+    return true;
+}
+
+bool agent_set_check(const struct agent_set *set, struct error *e)
+{
+    for (size_t i = 0; i < set->count; i++)
+        for (size_t k = 0; k < set->items[i]->agent_count; k++)
+            if (!agent_set_find(set, set->items[i]->agents[k].name))
+                return error_set(
+                    e, REASON_CONFIG, "agent \"" STR_FMT "\": there is no agent \"" STR_FMT "\"",
+                    STR_ARG(set->items[i]->name), STR_ARG(set->items[i]->agents[k].name));
+    return true;
+}
+
 static bool check(const struct agent_definition *d, struct error *e)
 {
     if (!name_is_lawful(d->name))
@@ -104,7 +196,7 @@ static bool check(const struct agent_definition *d, struct error *e)
     if (d->tool_count > AGENT_TOOL_COUNT_MAX)
         return error_set(e, REASON_CONFIG, "agent \"" STR_FMT "\": more than %d tools",
                          STR_ARG(d->name), AGENT_TOOL_COUNT_MAX);
-    return true;
+    return check_links(d, e);
 }
 
 bool agent_set_add(struct agent_set *set, const struct agent_definition *definition,

@@ -117,6 +117,55 @@ static void test_a_set_holds_a_bounded_number(void **state)
     assert_int_equal(agent_set_count(set), 256);
 }
 
+static void refuse_links(const struct agent_link *links, size_t count, const char *why)
+{
+    OWNED(agent_set) set = agent_set_create();
+    struct agent_definition definition = lawful("a");
+    struct error e = {0};
+    definition.agents = links;
+    definition.agent_count = count;
+    assert_false(agent_set_add(set, &definition, &e));
+    if (!strstr(e.message, why))
+        fail_msg("%s", e.message);
+}
+
+static void test_other_agents_are_named_once_and_lawfully(void **state)
+{
+    (void) state;
+    struct agent_link many[65];
+    for (size_t i = 0; i < ARRAY_COUNT(many); i++)
+        many[i] = (struct agent_link){.name = S("b"), .budget = COST_LIMITLESS};
+    refuse_links(many, 65, "more than 64");
+    refuse_links(many, 2, "named twice");
+    many[0].name = S("b.c");
+    many[1].name = S("b_c");
+    refuse_links(many, 2, "named twice");
+    many[1].is_handoff = true;
+    many[0].is_sticky = true;
+    refuse_links(many, 2, "only a handoff can be sticky");
+    many[0].name = S("b c");
+    refuse_links(many, 1, "not \"b c\"");
+    many[0].name = S("nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn");
+    refuse_links(many, 1, "1 to 56");
+}
+
+static void test_a_set_is_whole_when_all_that_are_named_are_there(void **state)
+{
+    (void) state;
+    OWNED(agent_set) set = agent_set_create();
+    struct agent_link links[] = {{.name = S("b"), .budget = COST_LIMITLESS}};
+    struct agent_definition a = lawful("a"), b = lawful("b");
+    struct error e = {0};
+    a.agents = links;
+    a.agent_count = 1;
+    assert_true(agent_set_add(set, &a, &e));
+    assert_false(agent_set_check(set, &e));
+    assert_non_null(strstr(e.message, "there is no agent \"b\""));
+    assert_true(agent_set_add(set, &b, &e));
+    assert_true(agent_set_check(set, &e));
+    assert_true(str_equal(agent_set_find(set, S("a"))->agents[0].name, S("b")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -125,6 +174,8 @@ int main(void)
         cmocka_unit_test(test_the_assistant_can_be_replaced_and_others_stand_once),
         cmocka_unit_test(test_each_member_is_checked_at_its_bound),
         cmocka_unit_test(test_a_set_holds_a_bounded_number),
+        cmocka_unit_test(test_other_agents_are_named_once_and_lawfully),
+        cmocka_unit_test(test_a_set_is_whole_when_all_that_are_named_are_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

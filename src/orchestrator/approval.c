@@ -1,15 +1,6 @@
-/*
- * Approvals: a person other than the requester says yes to exactly these arguments, once.
- *
- *   pending --approve--> approved --(the run consumes it with its intent)--> consumed
- *   pending --deny--> denied       pending --time--> expired
- *
- * Persons are compared, not keys: who asked for the run, whom it is for, and keys that either of them owns or made cannot approve.
- */
+/* Approvals: what is decided about, who sees it, and what happens by the clock.  Deciding is approval_vote.c. */
 #include "base/arena.h"
-#include "base/limits.h"
-#include "base/timefmt.h"
-#include "orchestrator/orchestrator_internal.h"
+#include "orchestrator/approval_internal.h"
 
 /* ---- the digest ---- */
 
@@ -41,15 +32,74 @@ bool approval_digest(struct arena *arena, const struct approval_subject *subject
     return true;
 }
 
+bool approval_seal(struct arena *arena, str subject, str *canonical, str *digest_hex_out,
+                   struct error *e)
+{
+    const struct json *tree;
+    if (!json_parse(arena, subject, (struct json_limits){0}, &tree, e))
+        return error_wrap(e, "the subject of an approval");
+    *canonical = json_canonical(arena, tree);
+    *digest_hex_out = digest_hex(arena, digest_sha256(*canonical));
+    return true;
+}
+
+/* ---- asking ---- */
+
+int64_t approval_write(const struct settings *settings, int64_t now_us, struct record *row,
+                       const struct approval_request *request)
+{
+    const struct approval_rule *rule = &request->rule;
+    int64_t expires_ms = rule->expires_ms > 0 ? rule->expires_ms : settings->approval_expiry_ms;
+    int64_t remind_ms = rule->remind_ms > 0 ? rule->remind_ms : settings->approval_remind_ms;
+    int64_t expires_us = now_us + expires_ms * 1000;
+    record_set_uuid(row, APPROVALS_ID, request->id);
+    record_set_uuid(row, APPROVALS_RUN_ID, request->run_id);
+    record_set_uuid(row, APPROVALS_SESSION_ID, request->session_id);
+    if (!uuid_is_none(request->tool_call_id))
+        record_set_uuid(row, APPROVALS_TOOL_CALL_ID, request->tool_call_id);
+    record_set_text(row, APPROVALS_ACTION, request->action);
+    record_set_text(row, APPROVALS_DIGEST, request->digest);
+    record_set_text(row, APPROVALS_SUBJECT, request->subject);
+    record_set_text(row, APPROVALS_REQUESTED_BY, request->requested_by);
+    record_set_text(row, APPROVALS_USER_ID, request->user_id);
+    record_set_text(row, APPROVALS_STATUS, S("pending"));
+    record_set_integer(row, APPROVALS_CREATED_AT, now_us);
+    record_set_integer(row, APPROVALS_EXPIRES_AT, expires_us);
+    if (rule->quorum > 1)
+        record_set_integer(row, APPROVALS_QUORUM, rule->quorum);
+    if (!str_is_empty(rule->approvers))
+        record_set_text(row, APPROVALS_APPROVERS, rule->approvers);
+    if (remind_ms > 0) {
+        record_set_integer(row, APPROVALS_REMIND_AT, now_us + remind_ms * 1000);
+        record_set_integer(row, APPROVALS_REMIND_MS, remind_ms);
+    }
+    return expires_us;
+}
+
 /* ---- reading ---- */
+
+/* Who may decide sees what there is to decide; so does whom somebody delegated to. */
+static bool sees_all(struct orchestrator *o, struct context *ctx, const struct principal *principal,
+                     bool *does, struct error *e)
+{
+    struct records delegations;
+    *does = approval_may_decide(principal);
+    if (*does)
+        return true;
+    if (!approval_delegations_to(o, ctx, principal, &delegations, e))
+        return false;
+    *does = delegations.count > 0;
+    return true;
+}
 
 bool approval_list(struct orchestrator *o, struct context *ctx, const struct principal *principal,
                    str status, str cursor, size_t limit, struct records *out, struct error *e)
 {
     struct query query = query_of(TABLE_APPROVALS);
-    bool may_decide =
-        principal->level >= ROLE_LEVEL_OPERATOR || (principal->scopes & SCOPE_APPROVE);
-    if (!may_decide)
+    bool is_all;
+    if (!sees_all(o, ctx, principal, &is_all, e))
+        return false;
+    if (!is_all)
         query_where_text(&query, APPROVALS_USER_ID, principal->user_id);
     if (!str_is_empty(status))
         query_where_text(&query, APPROVALS_STATUS, status);
@@ -64,111 +114,26 @@ bool approval_get(struct orchestrator *o, struct context *ctx, const struct prin
 {
     struct record key = record_of(TABLE_APPROVALS);
     record_set_uuid(&key, APPROVALS_ID, approval_id);
-    bool found = store_get(o->parts.store, ctx, principal->tenant_id, &key, out, e);
-    bool may_see = found && (principal_sees_user(principal, record_text(out, APPROVALS_USER_ID)) ||
-                             (principal->scopes & SCOPE_APPROVE));
-    if (may_see)
+    bool found = store_get(o->parts.store, ctx, principal->tenant_id, &key, out, e), is_all = false;
+    if (found && str_equal(principal->user_id, record_text(out, APPROVALS_USER_ID)))
         return true;
     if (!found && e->code != ERROR_NOT_FOUND)
         return false;
-    return error_set(e, REASON_NOT_FOUND, "there is no approval " STR_FMT,
-                     STR_ARG(uuid_str(ctx->arena, approval_id)));
-}
-
-/* ---- deciding ---- */
-
-static bool is_party(const struct record *approval, str person)
-{
-    return str_equal(person, record_text(approval, APPROVALS_USER_ID)) ||
-           str_equal(person, record_text(approval, APPROVALS_REQUESTED_BY));
-}
-
-/* A key speaks for the person it belongs to, and for the one who made it. */
-static bool check_person(struct orchestrator *o, struct context *ctx,
-                         const struct principal *principal, const struct record *approval,
-                         struct error *e)
-{
-    if (is_party(approval, principal->user_id) || is_party(approval, principal->caller_id))
-        return error_set(e, REASON_SELF_APPROVAL,
-                         "who asked for the run, or whom it is for, may not approve it");
-    if (uuid_is_none(principal->key_id))
-        return true;
-    struct record key = record_of(TABLE_API_KEYS), row;
-    record_set_uuid(&key, API_KEYS_ID, principal->key_id);
-    if (!store_get(o->parts.store, ctx, principal->tenant_id, &key, &row, e))
-        return error_wrap(e, "the key that approves");
-    if (is_party(approval, record_text(&row, API_KEYS_USER_ID)))
-        return error_set(e, REASON_SELF_APPROVAL, "a key of the requester may not approve");
-    /* The very first key is nobody's favour: an admin's key that made itself is judged by its owner alone. */
-    if (is_party(approval, record_text(&row, API_KEYS_CREATED_BY)) &&
-        !str_equal(record_text(&row, API_KEYS_CREATED_BY), S("system")))
-        return error_set(e, REASON_SELF_APPROVAL, "a key that the requester made may not approve");
-    return true;
-}
-
-static bool check_decision(struct orchestrator *o, const struct principal *principal,
-                           const struct record *approval, const struct approval_decision *decision,
-                           struct error *e)
-{
-    str status = record_text(approval, APPROVALS_STATUS);
-    if (principal->level < ROLE_LEVEL_OPERATOR && !(principal->scopes & SCOPE_APPROVE))
-        return error_set(e, REASON_DENIED,
-                         "deciding approvals needs the role operator or the scope approve");
-    if (!str_equal(status, S("pending")))
-        return error_set(e, REASON_ALREADY_DECIDED, "the approval is already " STR_FMT,
-                         STR_ARG(status));
-    if (!str_equal(decision->digest, record_text(approval, APPROVALS_DIGEST)))
-        return error_set(
-            e, REASON_STALE_DIGEST,
-            "the digest is not the approval's: read it again and decide on what it shows now");
-    if (record_integer(approval, APPROVALS_EXPIRES_AT) < clock_unix_us(o->parts.clock))
-        return error_set(e, REASON_ALREADY_DECIDED, "the approval has expired");
-    return true;
-}
-
-static bool commit_decision(struct orchestrator *o, struct context *ctx,
-                            const struct principal *principal,
-                            const struct approval_decision *decision, struct error *e)
-{
-    struct batch batch;
-    batch_init(&batch, ctx->arena, principal->tenant_id);
-    batch.fault = "approval_decide";
-    struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_APPROVALS);
-    record_set_uuid(row, APPROVALS_ID, decision->approval_id);
-    record_set_text(row, APPROVALS_STATUS, decision->is_approve ? S("approved") : S("denied"));
-    record_set_text(row, APPROVALS_APPROVER, principal->user_id);
-    record_set_integer(row, APPROVALS_DECIDED_AT, clock_unix_us(o->parts.clock));
-    if (!str_is_empty(decision->reason))
-        record_set_text(row, APPROVALS_REASON, decision->reason);
-    batch_where_text(&batch, APPROVALS_STATUS, S("pending"));
-    audit_add(&batch, o->parts.clock, o->parts.random, principal,
-              &(struct audit_entry){
-                  .action = decision->is_approve ? S("approval.approve") : S("approval.deny"),
-                  .resource_type = S("approval"),
-                  .resource_id = uuid_str(ctx->arena, decision->approval_id),
-                  .details = str_printf(ctx->arena, "{\"digest\":\"" STR_FMT "\"}",
-                                        STR_ARG(decision->digest)),
-              });
-    if (store_commit(o->parts.store, ctx, &batch, e))
-        return true;
-    if (e->reason == REASON_CONFLICT)
-        return error_set(e, REASON_ALREADY_DECIDED, "someone else has just decided this approval");
-    return false;
-}
-
-bool approval_decide(struct orchestrator *o, struct context *ctx, const struct principal *principal,
-                     const struct approval_decision *decision, struct error *e)
-{
-    struct record approval;
-    if (!approval_get(o, ctx, principal, decision->approval_id, &approval, e) ||
-        !check_decision(o, principal, &approval, decision, e) ||
-        !check_person(o, ctx, principal, &approval, e))
+    if (found && !sees_all(o, ctx, principal, &is_all, e))
         return false;
-    bool ok = commit_decision(o, ctx, principal, decision, e);
-    if (ok || e->reason == REASON_OUTCOME_UNKNOWN) /* the run looks for itself */
-        run_spawn(o, principal->tenant_id, record_uuid(&approval, APPROVALS_SESSION_ID),
-                  record_uuid(&approval, APPROVALS_RUN_ID));
-    return ok;
+    return (found && is_all) || error_set(e, REASON_NOT_FOUND, "there is no approval " STR_FMT,
+                                          STR_ARG(uuid_str(ctx->arena, approval_id)));
+}
+
+bool approval_votes(struct orchestrator *o, struct context *ctx, const struct principal *principal,
+                    uuid approval_id, struct records *out, struct error *e)
+{
+    struct record *approval = ARENA_NEW(ctx->arena, struct record);
+    struct query *query = ARENA_NEW(ctx->arena, struct query);
+    *query = query_of(TABLE_APPROVAL_VOTES);
+    query_where_uuid(query, APPROVAL_VOTES_APPROVAL_ID, approval_id);
+    return approval_get(o, ctx, principal, approval_id, approval, e) &&
+           store_list(o->parts.store, ctx, principal->tenant_id, query, out, e);
 }
 
 /* ---- expiry ---- */
@@ -182,6 +147,7 @@ static bool expire_one(struct orchestrator *o, struct context *ctx, uuid tenant_
     record_set_uuid(row, APPROVALS_ID, record_uuid(approval, APPROVALS_ID));
     record_set_text(row, APPROVALS_STATUS, S("expired"));
     record_set_integer(row, APPROVALS_DECIDED_AT, clock_unix_us(o->parts.clock));
+    record_set_null(row, APPROVALS_REMIND_AT);
     batch_where_text(&batch, APPROVALS_STATUS, S("pending"));
     if (!store_commit(o->parts.store, ctx, &batch, e) && e->reason != REASON_OUTCOME_UNKNOWN)
         return e->code == ERROR_CONFLICT; /* decided meanwhile: fine */
@@ -208,4 +174,78 @@ bool approvals_expire(struct orchestrator *o, struct context *ctx, size_t *expir
             return true;
         query.cursor = page.next_cursor;
     }
+}
+
+/* ---- reminders ---- */
+
+static const struct principal platform = {.user_id = S_INIT("nexus"), .caller_id = S_INIT("nexus")};
+
+/* The next one is booked in the same commit that says this one was made, so a crash neither loses nor repeats it. */
+static bool remind_one(struct orchestrator *o, struct context *ctx, uuid tenant_id,
+                       const struct record *approval, bool *is_reminded, struct error *e)
+{
+    struct batch batch;
+    int64_t made = record_integer(approval, APPROVALS_REMINDERS) + 1,
+            now_us = clock_unix_us(o->parts.clock),
+            next_us = now_us + record_integer(approval, APPROVALS_REMIND_MS) * 1000;
+    batch_init(&batch, ctx->arena, tenant_id);
+    batch.fault = "approval_remind";
+    struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_APPROVALS);
+    record_set_uuid(row, APPROVALS_ID, record_uuid(approval, APPROVALS_ID));
+    record_set_integer(row, APPROVALS_REMINDERS, made);
+    if (made >= APPROVAL_REMINDERS_MAX || next_us >= record_integer(approval, APPROVALS_EXPIRES_AT))
+        record_set_null(row, APPROVALS_REMIND_AT);
+    else
+        record_set_integer(row, APPROVALS_REMIND_AT, next_us);
+    batch_where_integer(&batch, APPROVALS_REMIND_AT,
+                        record_integer(approval, APPROVALS_REMIND_AT)); /* another node was first */
+    struct principal node = platform;
+    node.tenant_id = tenant_id;
+    audit_add(&batch, o->parts.clock, o->parts.random, &node,
+              &(struct audit_entry){
+                  .action = S("approval.remind"),
+                  .resource_type = S("approval"),
+                  .resource_id = uuid_str(ctx->arena, record_uuid(approval, APPROVALS_ID)),
+                  .details = str_printf(
+                      ctx->arena, "{\"reminder\":%lld,\"votes\":%lld,\"quorum\":%lld}",
+                      (long long) made, (long long) record_integer(approval, APPROVALS_VOTES),
+                      (long long) (record_has(approval, APPROVALS_QUORUM)
+                                       ? record_integer(approval, APPROVALS_QUORUM)
+                                       : 1)),
+              });
+    *is_reminded = store_commit(o->parts.store, ctx, &batch, e);
+    return *is_reminded || e->code == ERROR_CONFLICT;
+}
+
+bool approvals_remind(struct orchestrator *o, struct context *ctx, size_t *reminded,
+                      struct error *e)
+{
+    struct query *query = ARENA_NEW(ctx->arena, struct query);
+    *query = query_of(TABLE_APPROVALS);
+    query_where_text(query, APPROVALS_STATUS, S("pending"));
+    query_where_integer(query, APPROVALS_REMIND_AT, FILTER_LESS, clock_unix_us(o->parts.clock));
+    *reminded = 0;
+    while (*reminded < APPROVAL_REMIND_SWEEP_MAX) {
+        struct records page;
+        uuid *tenants;
+        if (!store_list_any_tenant(o->parts.store, ctx, query, &page, &tenants, e))
+            return false;
+        for (size_t i = 0; i < page.count; i++) {
+            bool is_reminded;
+            struct error failure = {0};
+            if (!remind_one(o, ctx, tenants[i], &page.items[i], &is_reminded, &failure))
+                return error_copy(e, &failure);
+            if (!is_reminded)
+                continue;
+            ++*reminded;
+            metrics_add(o->parts.metrics, METRIC_APPROVAL_REMINDERS, 1, NULL, 0);
+            if (o->parts.approval_reminded)
+                o->parts.approval_reminded(o->parts.reminded_owner, ctx, tenants[i],
+                                           &page.items[i]);
+        }
+        if (str_is_empty(page.next_cursor))
+            return true;
+        query->cursor = page.next_cursor;
+    }
+    return true;
 }

@@ -440,26 +440,92 @@ static bool is_named_word(struct question *q, str word)
            str_find(q->input->tool->input_schema, quoted) != STR_NOT_FOUND;
 }
 
-/* Every text and number is a trusted text's own; keys as well, since a key may carry a word.  Depth is bounded by the parser. */
-static bool are_named_words(struct question *q, const struct json *value)
+/* Does the schema, or one of its choices, allow a value of that type? */
+static bool schema_allows(const struct json *schema, str type, int depth)
+{
+    static const str choices[] = {S_INIT("anyOf"), S_INIT("oneOf")};
+    const struct json *own = json_get(schema, S("type")), *item;
+    str name;
+    if (json_to_str(own, &name) && str_equal(name, type))
+        return true;
+    struct json_iter it = json_iter(json_type(own) == JSON_ARRAY ? own : NULL);
+    while (json_next(&it, NULL, &item))
+        if (json_to_str(item, &name) && str_equal(name, type))
+            return true;
+    for (size_t i = 0; depth > 0 && i < ARRAY_COUNT(choices); i++) {
+        it = json_iter(json_get(schema, choices[i]));
+        while (json_next(&it, NULL, &item))
+            if (schema_allows(item, type, depth - 1))
+                return true;
+    }
+    return false;
+}
+
+/* What the schema, or the first of its choices that knows it, says of a member (of an object) or of the items (of an array: no key). */
+static const struct json *schema_of(const struct json *schema, const str *key, int depth)
+{
+    static const str choices[] = {S_INIT("anyOf"), S_INIT("oneOf")};
+    const struct json *item, *found = key ? json_get(json_get(schema, S("properties")), *key)
+                                          : json_get(schema, S("items"));
+    for (size_t i = 0; !found && depth > 0 && i < ARRAY_COUNT(choices); i++) {
+        struct json_iter it = json_iter(json_get(schema, choices[i]));
+        while (!found && json_next(&it, NULL, &item))
+            found = schema_of(item, key, depth - 1);
+    }
+    return found;
+}
+
+static bool is_in_schema(const struct json *schema, const char *type)
+{
+    return schema_allows(schema, str_from_cstr(type), CONTAINMENT_SCHEMA_DEPTH_MAX);
+}
+
+/*
+ * Every text and number is a trusted text's own; keys as well, since a key may carry a word.  What is no word may still say something by
+ * its number, order and shape: so there are few values of all kinds together, and true, false and null stand only where the tool's schema
+ * has such a member.  Depth is bounded by the parser.
+ */
+static bool are_named_words(struct question *q, const struct json *value, const struct json *schema,
+                            int *left)
 {
     struct json_iter it = json_iter(value);
     const struct json *item;
     str key, text;
-    if (json_to_str(value, &text))
-        return is_named_word(q, text);
-    if (json_type(value) == JSON_INTEGER || json_type(value) == JSON_REAL)
-        return is_named_word(q, json_print(q->arena, value));
-    bool is_object = json_type(value) == JSON_OBJECT;
-    while (json_next(&it, &key, &item))
-        if ((is_object && !is_named_word(q, key)) || !are_named_words(q, item))
-            return false;
-    return true;
+    if (--*left < 0)
+        return false;
+    switch (json_type(value)) {
+    case JSON_STRING: return json_to_str(value, &text) && is_named_word(q, text);
+    case JSON_INTEGER:
+    case JSON_REAL: return is_named_word(q, json_print(q->arena, value));
+    case JSON_BOOL: return is_in_schema(schema, "boolean");
+    case JSON_NULL: return is_in_schema(schema, "null");
+    case JSON_OBJECT:
+        while (json_next(&it, &key, &item))
+            if (!is_named_word(q, key) ||
+                !are_named_words(q, item, schema_of(schema, &key, CONTAINMENT_SCHEMA_DEPTH_MAX),
+                                 left))
+                return false;
+        return true;
+    case JSON_ARRAY:
+        while (json_next(&it, NULL, &item))
+            if (!are_named_words(q, item, schema_of(schema, NULL, CONTAINMENT_SCHEMA_DEPTH_MAX),
+                                 left))
+                return false;
+        return true;
+    case JSON_ABSENT: break;
+    }
+    return false;
 }
 
 static void decide_words(struct question *q)
 {
-    if (are_named_words(q, q->arguments)) {
+    const struct json *schema = NULL;
+    struct error unread = {0};
+    int left = CONTAINMENT_WORDS_MAX;
+    if (!json_parse(q->arena, q->input->tool->input_schema, (struct json_limits){0}, &schema,
+                    &unread))
+        schema = NULL;
+    if (are_named_words(q, q->arguments, schema, &left)) {
         q->out->arguments = (struct label){.origins = LABEL_USER};
         pass(q, "named_words", "every word that it would send is one of the person's own");
     } else {

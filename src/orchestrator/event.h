@@ -7,16 +7,32 @@
  *   run.resumed        epoch, node
  *   run.waiting        approvals [approval_id], client_calls [tool_call_id]
  *   run.cancelling     by
- *   run.completed      message_id (the answer), cost, finish, degraded?
+ *   run.completed      message_id (the answer), cost, finish, degraded?, ended_by? ("budget", "loop": it had to end before it was done)
  *   run.failed         error (problem name), message, cost
  *   run.cancelled      by, cost
+ *   run.child_started  child_run_id, session_id, agent, purpose ("tool", "handoff", "step"), tool_call_id? | step?, budget?
+ *   run.child_completed child_run_id, status, message_id?, cost, error?, message?
+ *   run.step_started   step (path), kind, attempt, tool_call_id? | child_run_id? | approval_id? | wakes_at?, key?
+ *   run.step_completed step, output?                    only what stands in no other row
+ *   run.step_failed    step, attempt, error, message, retry_at?
+ *   run.compensating   reason ("failed", "cancelled"), error?, message?
+ *   run.signalled      signal_id, name, step?
+ *   run.degraded       step (of the agent's definition), what (for people), why (provider_unavailable, budget_low, overloaded),
+ *                      use ("model", "cached", "tools"), model?, instead_of?, message_id?, from_run_id?
+ *   run.looping        what, count, action ("warned", "stopped"), message_id? (what the run ends with)
+ *   run.forked         from_run_id, at (number of its last shared event), agent_version, model, user_id, epoch, node, message_id?
+ *   message.summarised message_id (the summary), from, to (ids of the first and last message it stands for), is_fallback
+ *   budget.alerted     level, subject, resource, threshold (thousandths)
+ *   budget.wind_down   why; what is left goes to one last call that sums up
+ *   approval.voted     approval_id, number (of the vote, from 1), approver, decision, delegated_by?, votes, quorum
  *   message.added      message_id, role, label?                       content is in `messages`; readers get it joined as `content`
- *   policy.decided     action, resource, verdict, reason, rule, version, tool_call_id?;
+ *   policy.decided     action, resource, verdict, reason, rule, version, remaining?, approver?, tool_version?, tool_category?,
+ *                      tool_call_id?, arguments? (of a guest's call that was refused: it has no row);
  *                      of containment (rule "containment:NAME") also label, because [{id, source, label}]
  *   budget.reserved    reservation_id, for ("model", "tool", "guest"), amount, remaining, tool_call_id?
  *   budget.settled     reservation_id, amount (what was used), basis
  *   budget.refused     for, level-and-resource message
- *   model.requested    attempt, step, model, provider, max_output_tokens, reservation_id
+ *   model.requested    attempt, step, model, provider, max_output_tokens, reservation_id, environment? (when it is another one than before)
  *   model.delta        attempt, text                           a newer attempt voids an older one's deltas
  *   model.completed    attempt, step, message_id, finish, usage {...}, latency_ms, tool_calls [{tool_call_id, call_id, name}],
  *                      label (of what it has seen: agent/labels.h), links_defused? (answer_links.h)

@@ -12,6 +12,7 @@ static bool principal_of(const struct tool_request *request, struct principal *o
         .tenant_id = request->tenant_id,
         .user_id = request->user_id,
         .caller_id = request->user_id,
+        .is_run = true,
         .role = request->role,
         .key_id = request->key_id,
         .has_key_budget = !uuid_is_none(request->key_id),

@@ -7,7 +7,9 @@
 #include "orchestrator/ledger_internal.h"
 #include <stdlib.h>
 
-/* Settlements of one path, kind, basis and model.  The accounts are held while this lives, so pointers name them. */
+#define DAY_US (86400ll * 1000000)
+
+/* Settlements of one path, kind, basis, model and generation.  The accounts are held while this lives, so pointers name them. */
 struct gathered_entry {
     struct gathered_entry *next; /* in its bucket */
     struct ledger_path path;
@@ -15,12 +17,16 @@ struct gathered_entry {
     str model;
     cost used;
     int64_t calls;
+    uint64_t generation;
+    int64_t at_us; /* of the first */
 };
 
 struct gathered_account {
     struct account *account;
     cost spent, ended;
     cost returned; /* part of `ended`: free leases, reserved until ledger_taken_submitted */
+    struct account_period period;
+    int64_t at_us;
 };
 
 enum { GATHER_BUCKETS = 256 };
@@ -55,7 +61,8 @@ static struct ledger_taken *gathering(struct ledger *ledger)
 static struct gathered_account *account_of(struct ledger *ledger, struct account *account)
 {
     struct ledger_taken *taken = gathering(ledger);
-    if (account->gathered_take == ledger->take_number)
+    if (account->gathered_take == ledger->take_number &&
+        account->gathered_generation == ledger->generation)
         return &taken->accounts[account->gathered_index];
     if (taken->account_count == taken->account_capacity) {
         size_t capacity = taken->account_capacity ? 2 * taken->account_capacity : 16;
@@ -66,9 +73,11 @@ static struct gathered_account *account_of(struct ledger *ledger, struct account
     }
     account_hold(account);
     account->gathered_take = ledger->take_number;
+    account->gathered_generation = ledger->generation;
     account->gathered_index = taken->account_count;
     struct gathered_account *made = &taken->accounts[taken->account_count++];
-    *made = (struct gathered_account){.account = account};
+    *made = (struct gathered_account){
+        .account = account, .period = account->period, .at_us = ledger->last_us};
     return made;
 }
 
@@ -83,20 +92,22 @@ static size_t bucket_of(const struct ledger_path *path, const struct settlement 
     return (mixed ^ mixed >> 12 ^ mixed >> 24) % GATHER_BUCKETS;
 }
 
-static bool is_same(const struct gathered_entry *entry, const struct ledger_path *path,
-                    const struct settlement *settlement)
+static bool is_same(const struct gathered_entry *entry, uint64_t generation,
+                    const struct ledger_path *path, const struct settlement *settlement)
 {
-    return memcmp(entry->path.accounts, path->accounts, sizeof path->accounts) == 0 &&
+    return entry->generation == generation &&
+           memcmp(entry->path.accounts, path->accounts, sizeof path->accounts) == 0 &&
            entry->kind == settlement->kind && entry->basis == settlement->basis &&
            str_equal(entry->model, settlement->model);
 }
 
-static struct gathered_entry *entry_of(struct ledger_taken *taken, const struct ledger_path *path,
+static struct gathered_entry *entry_of(struct ledger *ledger, const struct ledger_path *path,
                                        const struct settlement *settlement)
 {
+    struct ledger_taken *taken = ledger->gathering;
     struct gathered_entry **bucket = &taken->buckets[bucket_of(path, settlement)];
     for (struct gathered_entry *entry = *bucket; entry; entry = entry->next)
-        if (is_same(entry, path, settlement))
+        if (is_same(entry, ledger->generation, path, settlement))
             return entry;
     if (taken->entry_count == taken->entry_capacity) {
         size_t capacity = taken->entry_capacity ? 2 * taken->entry_capacity : 16;
@@ -110,7 +121,9 @@ static struct gathered_entry *entry_of(struct ledger_taken *taken, const struct 
                                     .path = *path,
                                     .kind = settlement->kind,
                                     .basis = settlement->basis,
-                                    .model = str_copy(taken->arena, settlement->model)};
+                                    .model = str_copy(taken->arena, settlement->model),
+                                    .generation = ledger->generation,
+                                    .at_us = settlement->at_us};
     *bucket = made;
     taken->entries[taken->entry_count++] = made;
     return made;
@@ -119,6 +132,10 @@ static struct gathered_entry *entry_of(struct ledger_taken *taken, const struct 
 void ledger_gather(struct ledger *ledger, const struct ledger_path *path,
                    const struct settlement *settlement, const cost ended[ACCOUNT_LEVEL_COUNT])
 {
+    if (settlement->at_us / DAY_US != ledger->day) { /* no period is longer than it is whole days */
+        ledger->day = settlement->at_us / DAY_US;
+        ledger->generation++;
+    }
     for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++) {
         if (!path->accounts[i])
             continue;
@@ -126,7 +143,7 @@ void ledger_gather(struct ledger *ledger, const struct ledger_path *path,
         account->spent = cost_add(account->spent, settlement->used);
         account->ended = cost_add(account->ended, ended[i]);
     }
-    struct gathered_entry *entry = entry_of(ledger->gathering, path, settlement);
+    struct gathered_entry *entry = entry_of(ledger, path, settlement);
     entry->used = cost_add(entry->used, settlement->used);
     entry->calls++;
 }
@@ -216,9 +233,34 @@ static void write_entry(struct ledger *ledger, struct batch *batch,
         .kind = entry->kind,
         .basis = entry->basis,
         .model = entry->model,
+        .at_us = entry->at_us,
         .details = str_printf(batch->arena, "{\"calls\":%lld}", (long long) entry->calls),
     };
     ledger_add_entry(ledger, batch, &entry->path, &sum);
+}
+
+static void write_account(struct ledger *ledger, struct batch *batch,
+                          const struct gathered_account *gathered)
+{
+    bool is_shared = ledger->options.is_shared;
+    struct account_change change = {
+        .spent = gathered->spent, .period = gathered->period, .at_us = gathered->at_us};
+    struct ledger_alert alert;
+    if (!is_shared)
+        change.leased = cost_subtract((cost){0}, gathered->ended);
+    if (!cost_is_zero(change.spent) || !cost_is_zero(change.leased))
+        account_add_row(ledger, batch, gathered->account, &change);
+    if (is_shared)
+        ledger_share_add_row(ledger, batch, gathered->account, gathered->ended);
+    pthread_mutex_lock(&ledger->lock);
+    bool is_told =
+        !cost_is_zero(change.spent) && account_alert(ledger, gathered->account, (cost){0}, &alert);
+    if (is_told) /* the batch is tried until it is stored */
+        gathered->account->alerted = gathered->account->alerting;
+    bool is_now = is_told && gathered->at_us >= gathered->account->period_start_us;
+    pthread_mutex_unlock(&ledger->lock);
+    if (is_now)
+        ledger_write_alert(ledger, batch, &alert, gathered->at_us);
 }
 
 void ledger_taken_write(struct ledger *ledger, const struct ledger_taken *taken,
@@ -227,13 +269,9 @@ void ledger_taken_write(struct ledger *ledger, const struct ledger_taken *taken,
     for (size_t i = 0; i < taken->entry_count; i++)
         if (uuid_equal(taken->entries[i]->path.tenant_id, batch->tenant_id))
             write_entry(ledger, batch, taken->entries[i]);
-    for (size_t i = 0; i < taken->account_count; i++) {
-        const struct gathered_account *gathered = &taken->accounts[i];
-        if (uuid_equal(gathered->account->tenant_id, batch->tenant_id) &&
-            !(cost_is_zero(gathered->spent) && cost_is_zero(gathered->ended)))
-            account_add_row(ledger, batch, gathered->account, gathered->spent,
-                            cost_subtract((cost){0}, gathered->ended));
-    }
+    for (size_t i = 0; i < taken->account_count; i++)
+        if (uuid_equal(taken->accounts[i].account->tenant_id, batch->tenant_id))
+            write_account(ledger, batch, &taken->accounts[i]);
 }
 
 void ledger_taken_submitted(struct ledger *ledger, struct ledger_taken *taken)

@@ -52,12 +52,13 @@ static cost extension_of(struct account *account, cost need, cost worst_case, in
     return need;
 }
 
-static bool plan_account(struct account *account, cost worst_case, int64_t now_ns,
-                         struct draw *draw, struct error *e)
+static bool plan_account(struct ledger *ledger, struct account *account, cost worst_case,
+                         int64_t now_ns, struct draw *draw, struct error *e)
 {
     int field;
+    account_refresh(ledger, account);
     if (account->plain_calls == 0)
-        account->is_leasing = account_is_limited(account);
+        account->is_leasing = !ledger->options.is_shared && account_is_limited(account);
     draw->taken = account->is_leasing ? cost_min(account->lease_free, worst_case) : (cost){0};
     cost need = cost_subtract(worst_case, draw->taken);
     if (!budget_fits(&account->budget, need, &field)) {
@@ -133,7 +134,7 @@ static bool plan(struct ledger *ledger, const struct ledger_path *path, cost wor
     pthread_mutex_lock(&ledger->lock);
     for (int i = 0; ok && i < ACCOUNT_LEVEL_COUNT; i++)
         if (path->accounts[i])
-            ok = plan_account(path->accounts[i], worst_case, now_ns, &drawing->draws[i], e);
+            ok = plan_account(ledger, path->accounts[i], worst_case, now_ns, &drawing->draws[i], e);
     for (int i = 0; ok && i < ACCOUNT_LEVEL_COUNT; i++) {
         struct account *account = path->accounts[i];
         if (!account)
@@ -157,7 +158,8 @@ static bool commit_extensions(struct ledger *ledger, struct context *ctx,
     for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++) {
         const struct account *account = path->accounts[i];
         if (account && account->is_leasing && !cost_is_zero(drawing->draws[i].extension))
-            account_add_row(ledger, &batch, account, (cost){0}, drawing->draws[i].extension);
+            account_add_row(ledger, &batch, account,
+                            &(struct account_change){.leased = drawing->draws[i].extension});
     }
     return store_commit(ledger->store, ctx, &batch, e);
 }
@@ -178,11 +180,24 @@ static bool plan_or_make_room(struct ledger *ledger, const struct ledger_path *p
     return plan(ledger, path, worst_case, drawing, e);
 }
 
+/* Where nodes share a store, this one's share may have to grow first. */
+static bool plan_or_grow(struct ledger *ledger, struct context *ctx, const struct ledger_path *path,
+                         cost worst_case, struct drawing *drawing, struct error *e)
+{
+    struct error refusal = {0};
+    if (plan_or_make_room(ledger, path, worst_case, drawing, &refusal))
+        return true;
+    if (!ledger->options.is_shared || refusal.reason != REASON_BUDGET)
+        return error_copy(e, &refusal);
+    return ledger_share_grow(ledger, ctx, path, worst_case, e) &&
+           plan_or_make_room(ledger, path, worst_case, drawing, e);
+}
+
 bool ledger_reserve_plain(struct ledger *ledger, struct context *ctx,
                           const struct ledger_path *path, cost worst_case, struct error *e)
 {
     struct drawing drawing;
-    if (!plan_or_make_room(ledger, path, worst_case, &drawing, e))
+    if (!plan_or_grow(ledger, ctx, path, worst_case, &drawing, e))
         return false;
     if (drawing.needs_commit && !commit_extensions(ledger, ctx, path, &drawing, e)) {
         bool is_unknown = e->reason == REASON_OUTCOME_UNKNOWN;
@@ -194,21 +209,24 @@ bool ledger_reserve_plain(struct ledger *ledger, struct context *ctx,
     return true;
 }
 
-/* Gives how much of the durable lease ends with this settlement: what was used.  The rest is free for the next call. */
+/* Gives how much of the durable lease (of the node's share) ends with this settlement: what was used.  The rest is free for the next
+   call. */
 static cost settle_account(struct ledger *ledger, struct account *account,
                            const struct settlement *settlement, int64_t now_ns)
 {
     struct budget *budget = &account->budget;
+    cost covered = cost_min(settlement->used, settlement->reserved);
     account->plain_calls--;
     account->last_plain_ns = now_ns;
     if (!account->is_leasing) {
-        budget_settle(budget, settlement->reserved, settlement->used);
-        return (cost){0};
+        account_settle(ledger, account, settlement->reserved, settlement->used, settlement->at_us);
+        return ledger->options.is_shared ? covered : (cost){0};
     }
-    cost covered = cost_min(settlement->used, settlement->reserved);
+    account_refresh(ledger, account);
     account->lease_drawn = cost_subtract(account->lease_drawn, settlement->reserved);
     account->lease_free =
         cost_add(account->lease_free, cost_subtract(settlement->reserved, covered));
+    account->total = cost_add(account->total, settlement->used);
     budget->reserved = cost_subtract(budget->reserved, covered);
     budget->spent = cost_add(budget->spent, settlement->used);
     budget->overdraft = cost_add(budget->overdraft, cost_subtract(settlement->used, covered));
@@ -225,10 +243,11 @@ void ledger_settle_plain(struct ledger *ledger, const struct ledger_path *path,
     if (!cost_fits(settlement->used, settlement->reserved))
         settled.basis = "overdraft";
     pthread_mutex_lock(&ledger->lock);
+    settled.at_us = ledger_now_us(ledger);
     bool is_first = !ledger->gathering && list_is_empty(&ledger->free_leases);
     for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++)
         if (path->accounts[i])
-            ended[i] = settle_account(ledger, path->accounts[i], settlement, now_ns);
+            ended[i] = settle_account(ledger, path->accounts[i], &settled, now_ns);
     if (!cost_is_zero(settlement->used))
         ledger_gather(ledger, path, &settled, ended);
     is_first = is_first && (ledger->gathering || !list_is_empty(&ledger->free_leases));
@@ -244,34 +263,22 @@ void ledger_release_plain(struct ledger *ledger, const struct ledger_path *path,
 
 /* ---- after a crash ---- */
 
-static const int leased_columns[] = {BUDGETS_LEASED_TOKENS, BUDGETS_LEASED_TIME_MS,
-                                     BUDGETS_LEASED_NANOUSD, BUDGETS_LEASED_TOOL_CALLS};
-static const int spent_columns[] = {BUDGETS_SPENT_TOKENS, BUDGETS_SPENT_TIME_MS,
-                                    BUDGETS_SPENT_NANOUSD, BUDGETS_SPENT_TOOL_CALLS};
-
-static cost leased_of(const struct record *row)
-{
-    cost leased;
-    for (int i = 0; i < COST_FIELD_COUNT; i++)
-        *cost_field(&leased, i) = record_integer(row, leased_columns[i]);
-    return leased;
-}
-
 /* The entry of a forfeited lease belongs to one account alone: kind is its level. */
-static void add_forfeit_entry(struct ledger *ledger, struct batch *batch, const struct record *row,
-                              cost leased)
+static void add_forfeit_entry(struct ledger *ledger, struct batch *batch, enum account_level level,
+                              str subject, cost leased, int64_t at_us)
 {
-    str level = record_text(row, BUDGETS_LEVEL), subject = record_text(row, BUDGETS_SUBJECT);
     struct record *entry = batch_add(batch, WRITE_INSERT, TABLE_LEDGER);
-    uuid session_id, key_id;
+    uuid id;
     record_set_uuid(entry, LEDGER_ID, uuid_new(ledger->clock, ledger->random));
-    record_set_integer(entry, LEDGER_AT, clock_unix_us(ledger->clock));
-    record_set_text(entry, LEDGER_USER_ID, str_equal(level, S("user")) ? subject : S(""));
-    if (str_equal(level, S("session")) && uuid_parse(subject, &session_id))
-        record_set_uuid(entry, LEDGER_SESSION_ID, session_id);
-    if (str_equal(level, S("key")) && uuid_parse(subject, &key_id))
-        record_set_uuid(entry, LEDGER_KEY_ID, key_id);
-    record_set_text(entry, LEDGER_KIND, level);
+    record_set_integer(entry, LEDGER_AT, at_us);
+    record_set_text(entry, LEDGER_USER_ID, level == ACCOUNT_USER ? subject : S(""));
+    if (level == ACCOUNT_RUN && uuid_parse(subject, &id))
+        record_set_uuid(entry, LEDGER_RUN_ID, id);
+    if (level == ACCOUNT_SESSION && uuid_parse(subject, &id))
+        record_set_uuid(entry, LEDGER_SESSION_ID, id);
+    if (level == ACCOUNT_KEY && uuid_parse(subject, &id))
+        record_set_uuid(entry, LEDGER_KEY_ID, id);
+    record_set_text(entry, LEDGER_KIND, str_from_cstr(account_level_name(level)));
     record_set_text(entry, LEDGER_BASIS, S("forfeited"));
     record_set_integer(entry, LEDGER_TOKENS, leased.tokens);
     record_set_integer(entry, LEDGER_TIME_MS, leased.time_ms);
@@ -279,21 +286,54 @@ static void add_forfeit_entry(struct ledger *ledger, struct batch *batch, const 
     record_set_integer(entry, LEDGER_TOOL_CALLS, leased.tool_calls);
 }
 
+/* It is spent in the period that is now, whenever it was leased. */
+bool ledger_add_forfeit(struct ledger *ledger, struct context *ctx, struct batch *batch,
+                        enum account_level level, str subject, cost amount, struct error *e)
+{
+    struct account *account;
+    if (!account_open(ledger, ctx, batch->tenant_id, level, subject, COST_LIMITLESS, &account, e))
+        return false;
+    pthread_mutex_lock(&ledger->lock);
+    account_refresh(ledger, account);
+    int64_t at_us = ledger_now_us(ledger);
+    struct account_change change = {.spent = amount, .period = account->period, .at_us = at_us};
+    pthread_mutex_unlock(&ledger->lock);
+    account_add_row(ledger, batch, account, &change);
+    add_forfeit_entry(ledger, batch, level, subject, amount, at_us);
+    pthread_mutex_lock(&ledger->lock);
+    account_let_go(ledger, account, clock_monotonic_ns(ledger->clock));
+    pthread_mutex_unlock(&ledger->lock);
+    return true;
+}
+
+static bool level_parse(str text, enum account_level *out)
+{
+    for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++) {
+        if (!str_equal(text, str_from_cstr(account_level_name((enum account_level) i))))
+            continue;
+        *out = (enum account_level) i;
+        return true;
+    }
+    return false;
+}
+
 static bool forfeit(struct ledger *ledger, struct context *ctx, uuid tenant_id,
                     const struct record *row, struct error *e)
 {
     struct batch batch;
-    cost leased = leased_of(row);
+    enum account_level level;
+    cost leased = account_get_cost(row, budgets_leased_columns);
+    str subject = record_text(row, BUDGETS_SUBJECT);
+    if (!level_parse(record_text(row, BUDGETS_LEVEL), &level))
+        return error_set(e, REASON_CORRUPT, "an account of the unknown level \"" STR_FMT "\"",
+                         STR_ARG(record_text(row, BUDGETS_LEVEL)));
     batch_init(&batch, ctx->arena, tenant_id);
     struct record *add = batch_add(&batch, WRITE_ADD, TABLE_BUDGETS);
-    record_set_text(add, BUDGETS_LEVEL, record_text(row, BUDGETS_LEVEL));
-    record_set_text(add, BUDGETS_SUBJECT, record_text(row, BUDGETS_SUBJECT));
-    for (int i = 0; i < COST_FIELD_COUNT; i++) {
-        record_set_integer(add, leased_columns[i], -*cost_field(&leased, i));
-        record_set_integer(add, spent_columns[i], *cost_field(&leased, i));
-    }
-    add_forfeit_entry(ledger, &batch, row, leased);
-    return store_commit(ledger->store, ctx, &batch, e);
+    account_set_key(add, level, subject);
+    for (int i = 0; i < COST_FIELD_COUNT; i++)
+        record_set_integer(add, budgets_leased_columns[i], -*cost_field(&leased, i));
+    return ledger_add_forfeit(ledger, ctx, &batch, level, subject, leased, e) &&
+           store_commit(ledger->store, ctx, &batch, e);
 }
 
 static bool forfeit_where(struct ledger *ledger, struct context *ctx, int column, struct error *e)
@@ -315,112 +355,12 @@ static bool forfeit_where(struct ledger *ledger, struct context *ctx, int column
 
 bool ledger_recover(struct ledger *ledger, struct context *ctx, struct error *e)
 {
-    for (int i = 0; i < COST_FIELD_COUNT; i++)
-        if (!forfeit_where(ledger, ctx, leased_columns[i], e))
-            return error_wrap(e, "settle the leases of the last run");
-    return true;
-}
-
-/* ---- verification ---- */
-
-static cost entry_cost(const struct record *row)
-{
-    return (cost){
-        .tokens = record_integer(row, LEDGER_TOKENS),
-        .time_ms = record_integer(row, LEDGER_TIME_MS),
-        .cost_nanousd = record_integer(row, LEDGER_NANOUSD),
-        .tool_calls = record_integer(row, LEDGER_TOOL_CALLS),
-    };
-}
-
-static void sum_into(struct arena *arena, struct map *sums, str level, str subject, cost amount)
-{
-    str key = str_printf(arena, STR_FMT "|" STR_FMT, STR_ARG(level), STR_ARG(subject));
-    cost *sum = map_find(sums, key);
-    if (!sum) {
-        sum = ARENA_NEW(arena, cost);
-        map_put(sums, key, sum);
-    }
-    *sum = cost_add(*sum, amount);
-}
-
-static void sum_entry(struct arena *arena, struct map *sums, uuid tenant_id,
-                      const struct record *row)
-{
-    str kind = record_text(row, LEDGER_KIND);
-    bool is_forfeit = str_equal(record_text(row, LEDGER_BASIS), S("forfeited"));
-    cost amount = entry_cost(row);
-    if (!is_forfeit || str_equal(kind, S("tenant")))
-        sum_into(arena, sums, S("tenant"), uuid_str(arena, tenant_id), amount);
-    if (!is_forfeit || str_equal(kind, S("user")))
-        sum_into(arena, sums, S("user"), record_text(row, LEDGER_USER_ID), amount);
-    if (record_has(row, LEDGER_SESSION_ID) && (!is_forfeit || str_equal(kind, S("session"))))
-        sum_into(arena, sums, S("session"), uuid_str(arena, record_uuid(row, LEDGER_SESSION_ID)),
-                 amount);
-    if (record_has(row, LEDGER_KEY_ID) && (!is_forfeit || str_equal(kind, S("key"))))
-        sum_into(arena, sums, S("key"), uuid_str(arena, record_uuid(row, LEDGER_KEY_ID)), amount);
-}
-
-typedef bool row_visitor(void *owner, const struct record *row);
-
-static bool each_row(struct ledger *ledger, struct context *ctx, uuid tenant_id, enum table table,
-                     row_visitor *visit, void *owner, struct error *e)
-{
-    struct query query = query_of(table);
-    for (;;) {
-        struct records page;
-        if (!store_list(ledger->store, ctx, tenant_id, &query, &page, e))
-            return false;
-        for (size_t i = 0; i < page.count; i++)
-            if (!visit(owner, &page.items[i]))
-                return true;
-        if (str_is_empty(page.next_cursor))
-            return true;
-        query.cursor = page.next_cursor;
-    }
-}
-
-struct verification {
-    struct arena *arena;
-    struct map *sums;
-    uuid tenant_id;
-    str first_bad;
-};
-
-static bool visit_entry(void *owner, const struct record *row)
-{
-    struct verification *v = owner;
-    sum_entry(v->arena, v->sums, v->tenant_id, row);
-    return true;
-}
-
-static bool visit_account(void *owner, const struct record *row)
-{
-    struct verification *v = owner;
-    str key = str_printf(v->arena, STR_FMT "|" STR_FMT, STR_ARG(record_text(row, BUDGETS_LEVEL)),
-                         STR_ARG(record_text(row, BUDGETS_SUBJECT)));
-    cost *sum = map_find(v->sums, key);
-    for (int i = 0; i < COST_FIELD_COUNT; i++) {
-        int64_t entries = sum ? *cost_field(sum, i) : 0,
-                spent = record_integer(row, spent_columns[i]);
-        if (entries == spent)
-            continue;
-        v->first_bad =
-            str_printf(v->arena, STR_FMT ": %s spent %lld, its entries add up to %lld",
-                       STR_ARG(key), cost_field_name(i), (long long) spent, (long long) entries);
-        return false;
-    }
-    return true;
-}
-
-bool ledger_verify(struct ledger *ledger, struct context *ctx, uuid tenant_id, str *first_bad,
-                   struct error *e)
-{
-    OWNED(map) sums = map_create();
-    struct verification v = {.arena = ctx->arena, .sums = sums, .tenant_id = tenant_id};
-    if (!each_row(ledger, ctx, tenant_id, TABLE_LEDGER, visit_entry, &v, e) ||
-        !each_row(ledger, ctx, tenant_id, TABLE_BUDGETS, visit_account, &v, e))
-        return false;
-    *first_bad = v.first_bad;
-    return true;
+    if (ledger->options.is_shared)
+        return true; /* a node has another name at each start: the others bury the last one's share */
+    bool ok = true;
+    for (int i = 0; i < COST_FIELD_COUNT && ok; i++)
+        ok = forfeit_where(ledger, ctx, budgets_leased_columns[i], e);
+    ledger_forget_idle(
+        ledger); /* what a commit came to whose outcome is unknown stands in the rows only */
+    return ok || error_wrap(e, "settle the leases of the last run");
 }

@@ -63,7 +63,7 @@ static void settle(struct testkit *kit, struct ledger *ledger, struct context *c
     struct error e;
     struct settlement settlement = settlement_of(reserved, used);
     batch_init(&batch, ctx->arena, kit->tenant_id);
-    ledger_settle(ledger, path, &settlement, &batch);
+    ledger_settle(ledger, path, &settlement, &batch, NULL);
     assert_true(store_commit(kit->store, ctx, &batch, &e));
     ledger_settled(ledger, path, &settlement);
 }
@@ -243,7 +243,7 @@ static void test_room_is_given_back_only_once_the_settlement_is_durable(struct t
     assert_true(ledger_reserve(ledger, &path, tokens(60), &e));
     struct ledger_view before = view(ledger, &path, ACCOUNT_SESSION);
     batch_init(&batch, ctx->arena, kit->tenant_id);
-    ledger_settle(ledger, &path, &settlement, &batch);
+    ledger_settle(ledger, &path, &settlement, &batch, NULL);
     struct ledger_view between = view(ledger, &path, ACCOUNT_SESSION);
     assert_memory_equal(&before, &between, sizeof before);
     assert_false(ledger_reserve(ledger, &path, tokens(41), &e));
@@ -696,7 +696,7 @@ static void call_once(struct thread_world *world, struct context *ctx, int64_t a
     }
     struct batch batch;
     batch_init(&batch, ctx->arena, world->crowd.kit->tenant_id);
-    ledger_settle(ledger, path, &settlement, &batch);
+    ledger_settle(ledger, path, &settlement, &batch, NULL);
     ensure(store_commit(world->crowd.kit->store, ctx, &batch, &e));
     ledger_settled(ledger, path, &settlement);
 }

@@ -1,11 +1,15 @@
 #include "base/arena.h"
 #include "base/ensure.h"
+#include "base/fault.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/map.h"
 #include "llm/router.h"
+#include "orchestrator/node_watch.h"
 #include "orchestrator/orchestrator_internal.h"
-#include "orchestrator/run_internal.h"
+#include "orchestrator/run_environment.h"
 #include "orchestrator/tool_admin.h"
+#include "orchestrator/workflow_store.h"
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -24,7 +28,12 @@ bool orchestrator_create(const struct orchestrator_parts *parts, struct orchestr
     o->settings = parts->settings;
     o->settings->references = 1;
     pthread_mutex_init(&o->settings_lock, NULL);
+    o->workflows = workflow_cache_create();
     o->ledger = ledger_create(parts->store, parts->clock, parts->random);
+    ledger_configure(o->ledger, &(struct ledger_options){.is_shared = parts->is_shared,
+                                                         .node = parts->node,
+                                                         .metrics = parts->metrics});
+    ledger_set_thresholds(o->ledger, parts->settings->alerts, parts->settings->alert_count);
     o->usage = usage_log_create(&(struct usage_log_parts){
         .store = parts->store,
         .ledger = o->ledger,
@@ -36,12 +45,24 @@ bool orchestrator_create(const struct orchestrator_parts *parts, struct orchestr
     o->model_calls_allowed = metrics_series(parts->metrics, METRIC_POLICY_DECISIONS,
                                             (str[]){S("model.call"), S("allow")}, 2);
     o->hub = journal_hub_create();
+    o->restored = restored_runs_create();
+    o->watch = parts->is_shared ? node_watch_create(o) : NULL;
     o->lanes = calloc(parts->lane_count, sizeof *o->lanes);
     ensure(o->lanes != NULL);
     for (size_t i = 0; i < parts->lane_count; i++) {
-        list_init(&o->lanes[i].runs);
-        condition_init(&o->lanes[i].became_idle);
+        lane_init(&o->lanes[i]);
     }
+    o->admission = admission_create(&(struct admission_options){
+        .places = parts->run_places, .queue_max = parts->run_queue_max, .metrics = parts->metrics});
+    o->user_seed = map_seed();
+    o->overload =
+        overload_create(&(struct overload_options){.lanes = parts->lanes,
+                                                   .lane_count = parts->lane_count,
+                                                   .admission = o->admission,
+                                                   .clock = parts->clock,
+                                                   .metrics = parts->metrics,
+                                                   .lag_ms = parts->shed_lag_ms,
+                                                   .memory_bytes = parts->shed_memory_bytes});
     condition_init(&o->tool_admin.became_idle);
     *out = o;
     return true;
@@ -52,12 +73,19 @@ void orchestrator_destroy(struct orchestrator *o)
     if (!o)
         return;
     for (size_t i = 0; i < o->parts.lane_count; i++)
-        ensure(list_is_empty(&o->lanes[i].runs));
+        lane_deinit(&o->lanes[i]);
+    for (size_t i = 0; i < o->parts.lane_count; i++)
+        run_environments_destroy(o->lanes[i].environments);
     usage_log_destroy(o->usage);
     orchestrator_release(o->settings);
+    restored_runs_destroy(o);
     ledger_destroy(o->ledger);
     journal_hub_destroy(o->hub);
+    node_watch_destroy(o->watch);
     pthread_mutex_destroy(&o->settings_lock);
+    workflow_cache_destroy(o->workflows);
+    overload_destroy(o->overload);
+    admission_destroy(o->admission);
     free(o->lanes);
     free(o);
 }
@@ -82,6 +110,16 @@ struct journal_hub *orchestrator_hub(struct orchestrator *o)
     return o->hub;
 }
 
+struct overload *orchestrator_overload(struct orchestrator *o)
+{
+    return o->overload;
+}
+
+struct admission *orchestrator_admission(struct orchestrator *o)
+{
+    return o->admission;
+}
+
 size_t orchestrator_active_runs(struct orchestrator *o)
 {
     return atomic_load(&o->active_runs);
@@ -98,15 +136,22 @@ const struct settings *orchestrator_acquire(struct orchestrator *o)
     return settings;
 }
 
+void settings_destroy(struct settings *settings)
+{
+    if (!settings)
+        return;
+    catalog_destroy(settings->catalog);
+    agent_set_destroy(settings->agents);
+    workflow_set_destroy(settings->workflows);
+    arena_destroy(settings->arena);
+    free(settings);
+}
+
 void orchestrator_release(const struct settings *settings)
 {
     struct settings *held = (struct settings *) (uintptr_t) settings;
-    if (atomic_fetch_sub(&held->references, 1) != 1)
-        return;
-    catalog_destroy(held->catalog);
-    agent_set_destroy(held->agents);
-    arena_destroy(held->arena);
-    free(held);
+    if (atomic_fetch_sub(&held->references, 1) == 1)
+        settings_destroy(held);
 }
 
 void orchestrator_reconfigure(struct orchestrator *o, struct settings *give_settings)
@@ -118,6 +163,7 @@ void orchestrator_reconfigure(struct orchestrator *o, struct settings *give_sett
     give_settings->version = old->version + 1;
     o->settings = give_settings;
     pthread_mutex_unlock(&o->settings_lock);
+    ledger_set_thresholds(o->ledger, give_settings->alerts, give_settings->alert_count);
     orchestrator_release(old);
 }
 
@@ -199,41 +245,13 @@ void lane_call(struct orchestrator *o, size_t lane, struct context *ctx,
 
 /* ---- recovery ---- */
 
-/* Goes on with every run of one status; a run that waits is looked at too: its approval may have been decided. */
-static bool recover_status(struct orchestrator *o, struct context *ctx, enum run_status status,
-                           size_t *resumed, struct error *e)
-{
-    struct query query = query_of(TABLE_AGENT_RUNS);
-    query_where_text(&query, AGENT_RUNS_STATUS, str_from_cstr(run_status_name(status)));
-    for (;;) {
-        struct records page;
-        uuid *tenants;
-        if (!store_list_any_tenant(o->parts.store, ctx, &query, &page, &tenants, e))
-            return false;
-        for (size_t i = 0; i < page.count; i++) {
-            run_spawn_recovering(o, tenants[i], record_uuid(&page.items[i], AGENT_RUNS_SESSION_ID),
-                                 record_uuid(&page.items[i], AGENT_RUNS_ID));
-            ++*resumed;
-        }
-        if (str_is_empty(page.next_cursor))
-            return true;
-        query.cursor = page.next_cursor;
-    }
-}
-
 bool orchestrator_recover(struct orchestrator *o, struct context *ctx, size_t *resumed,
                           struct error *e)
 {
     *resumed = 0;
-    atomic_fetch_add(&o->recovering, 1); /* nobody goes on before all are counted */
-    bool ok = tools_load(o, ctx, e) && ledger_recover(o->ledger, ctx, e) &&
-              recover_status(o, ctx, RUN_PENDING, resumed, e) &&
-              recover_status(o, ctx, RUN_RUNNING, resumed, e) &&
-              recover_status(o, ctx, RUN_WAITING, resumed, e);
-    atomic_fetch_sub(&o->recovering, 1);
-    while (ok && atomic_load(&o->recovering) > 0)
-        ok = context_sleep_ms(ctx, RUN_RECOVERY_POLL_MS, e);
-    return ok;
+    if (!tools_load(o, ctx, e) || !ledger_recover(o->ledger, ctx, e))
+        return false;
+    return o->watch ? node_watch_join(o->watch, ctx, resumed, e) : runs_recover(o, ctx, resumed, e);
 }
 
 /* ---- drain ---- */

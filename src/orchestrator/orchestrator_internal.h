@@ -4,7 +4,9 @@
 #ifndef NEXUS_ORCHESTRATOR_ORCHESTRATOR_INTERNAL_H
 #define NEXUS_ORCHESTRATOR_ORCHESTRATOR_INTERNAL_H
 
+#include "orchestrator/admission.h"
 #include "orchestrator/orchestrator.h"
+#include "orchestrator/overload.h"
 #include "orchestrator/usage_log.h"
 #include <pthread.h>
 
@@ -12,7 +14,11 @@
 struct lane_state {
     struct list runs; /* of run.link */
     size_t run_count;
+    struct map *by_id;    /* the same by id */
+    struct list spawns;   /* of spawn.link: runs that wait until another one is loaded, in order */
+    size_t loading_count; /* at most RUN_LOADS_MAX */
     struct condition became_idle;
+    struct run_environments *environments; /* run_environment.h; NULL: none yet */
     bool
         is_closed; /* drained: what is spawned from now on is only stored, and goes on at the next start */
 };
@@ -21,19 +27,24 @@ struct orchestrator {
     struct orchestrator_parts parts;
     struct ledger *ledger;
     struct usage_log *usage;
+    struct workflow_cache *workflows;          /* compiled definitions (workflow_store.h) */
     struct metric_series *model_calls_allowed; /* decisions of the policy */
     struct journal_hub *hub;
+    const struct run_oracle *oracle; /* of a replay; NULL: none */
+    struct node_watch *watch;        /* NULL: the store is ours alone */
     pthread_mutex_t settings_lock;
     struct settings *settings;
     struct lane_state *lanes;
+    struct admission *admission; /* whose turn it is to run */
+    struct overload *overload;
+    uint64_t user_seed;
     struct { /* changes of tools, one at a time; on lane 0 only */
         bool is_busy;
         struct condition became_idle;
     } tool_admin;
     _Atomic size_t active_runs;
     _Atomic bool is_draining;
-    _Atomic size_t
-        recovering; /* runs of the last start whose journal is not loaded yet: nothing reserves before they have */
+    struct restored_runs *restored; /* run_recover.c: reservations whose runs are not loaded yet */
 };
 
 size_t lane_of_session(const struct orchestrator *o, uuid session_id);
@@ -43,16 +54,33 @@ size_t lane_of_session(const struct orchestrator *o, uuid session_id);
 void lane_call(struct orchestrator *o, size_t lane, struct context *ctx,
                void (*fn)(struct context *ctx, void *argument), void *argument);
 
-/* Brings a run to life on its lane: loads its journal and goes on; wakes it when it is alive already.  Any thread. */
+/* Brings a run to life on its lane: loads its journal and goes on; wakes it when it is alive already.  At most RUN_LOADS_MAX of a lane
+   load at once, the others wait in line.  Any thread. */
 void run_spawn(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id);
-/* At a start: counted in o->recovering until its open reservations are back in the ledger; it goes on when all are. */
-void run_spawn_recovering(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id);
+/* The same for a run that begins: it waits for this user's turn where there is no place (admission.h). */
+void run_spawn_for(struct orchestrator *o, uuid tenant_id, str user_id, uuid session_id,
+                   uuid run_id);
 void run_spawn_cancelled(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id,
                          str cancelled_by);
+
+/* The run may have a message in its session's inbox: a live one looks.  Any thread. */
+void run_tell_inbox(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id);
+
+/* ---- run_spawn.c ---- */
+void lane_init(struct lane_state *lane);
+void lane_deinit(struct lane_state *lane);
+
+/* ---- run_recover.c ---- */
+struct restored_runs *restored_runs_create(void);
+void restored_runs_destroy(struct orchestrator *o); /* before the ledger */
+/* At a start: every open reservation of an interrupted run stands again, then the runs go on; of those that wait, only whoever has news. */
+may_suspend bool runs_recover(struct orchestrator *o, struct context *ctx, size_t *resumed,
+                              struct error *e);
 
 /* Is the principal allowed to see what this user owns? */
 bool principal_sees_user(const struct principal *principal, str user_id);
 
+bool session_is_paused(const struct record *session);
 /* SESSION_CLOSED unless the session is active and has not expired. */
 must_check bool session_check_open(struct orchestrator *o, struct context *ctx,
                                    const struct record *session, struct error *e);
@@ -65,6 +93,7 @@ may_suspend bool session_open_path(struct orchestrator *o, struct context *ctx,
 
 /* Session limits as stored in its budget column. */
 must_check bool session_budget_read(str budget_json, cost *out, struct error *e);
+str session_budget_text(struct arena *arena, cost limit); /* the same the other way */
 
 /* sha256 over canonical JSON of everything an approval binds.  `subject` gets that JSON. */
 struct approval_subject {

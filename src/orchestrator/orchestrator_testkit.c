@@ -48,6 +48,16 @@ static void decide(struct policy *base, struct context *ctx, const struct policy
     out->verdict = is_guarded && !is_approved ? POLICY_NEEDS_APPROVAL : POLICY_ALLOW;
 }
 
+static bool approval_demands(struct policy *base, struct context *ctx,
+                             const struct policy_input *input, str *out, struct error *e)
+{
+    (void) ctx;
+    (void) input;
+    (void) e;
+    *out = ((struct fake_policy *) base)->kit->approval_rules;
+    return true;
+}
+
 static bool reload(struct policy *policy, struct error *e)
 {
     (void) policy;
@@ -60,7 +70,8 @@ static void destroy_policy(struct policy *policy)
     free(policy);
 }
 
-static const struct policy_ops policy_ops = {"fake", decide, reload, destroy_policy};
+static const struct policy_ops policy_ops = {"fake", decide, approval_demands, reload,
+                                             destroy_policy};
 
 /* ---- provider ---- */
 
@@ -353,11 +364,16 @@ static struct settings *make_settings(struct testkit *kit)
                          .target_count = 2,
                          .max_output_tokens = 300,
                          .retries_max = 3};
+    for (size_t i = 0; i < ARRAY_COUNT(targets); i++)
+        targets[i].context_tokens_max = kit->context_tokens_max;
     ensure(settings != NULL);
     *settings = kit->defaults;
     settings->catalog = catalog_create();
     settings->agents = agent_set_create();
     ensure(catalog_add(settings->catalog, &model, &e) && catalog_add(settings->catalog, &pair, &e));
+    for (size_t i = 0; i < kit->agent_count; i++)
+        ensure(agent_set_add(settings->agents, &kit->agents[i], &e));
+    ensure(agent_set_check(settings->agents, &e));
     return settings;
 }
 

@@ -59,8 +59,12 @@ struct testkit {
     struct arena *arena;
     struct settings
         defaults; /* what each incarnation's settings begin with; catalog and agents are made anew */
+    const struct agent_definition
+        *agents; /* added from the next incarnation on; one may be named `assistant` */
+    size_t agent_count;
     const struct guard_rules
-        *guard; /* of the model "fake", from the next incarnation on; NULL: none */
+        *guard;                 /* of the model "fake", from the next incarnation on; NULL: none */
+    int64_t context_tokens_max; /* window of the models, from the next incarnation on; 0: unknown */
     uuid tenant_id, other_tenant_id;
     int incarnation;
     char node[16], data_dir[64];
@@ -92,6 +96,7 @@ struct testkit {
     size_t tool_files;
     str denied[4]; /* actions or tools that the policy denies */
     str policy_role, policy_user;
+    str approval_rules; /* what the policy demands of approvals: JSON, or empty */
 };
 
 struct testkit *testkit_create(void);

@@ -19,6 +19,23 @@ void policy_decide(struct policy *policy, struct context *ctx, const struct poli
     policy->ops->decide(policy, ctx, input, out);
 }
 
+bool policy_approval_demands(struct policy *policy, struct context *ctx,
+                             const struct policy_input *input, str *out, struct error *e)
+{
+    return policy->ops->approval_demands(policy, ctx, input, out, e);
+}
+
+bool policy_demands_nothing(struct policy *policy, struct context *ctx,
+                            const struct policy_input *input, str *out, struct error *e)
+{
+    (void) policy;
+    (void) ctx;
+    (void) input;
+    (void) e;
+    *out = STR_NONE;
+    return true;
+}
+
 bool policy_reload(struct policy *policy, struct error *e)
 {
     return policy->ops->reload(policy, e);

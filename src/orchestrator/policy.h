@@ -5,6 +5,9 @@
  *                no, but yes with a hypothetical approval by another person: NEEDS_APPROVAL
  *                else: DENY.   No decision to be had (error, timeout, undefined): DENY.
  *
+ * An approval may need more than one other person: `approval_requirements` of the same package, a set (or one) of approval rules
+ * (agent/approval_rule.h), evaluated with the same input when an approval is about to be asked for.  All of them hold.
+ *
  * input.approval exists only when the caller passes a verified, unconsumed approval of exactly this digest (approver is never
  * null).  Package nexus.agent.policy, rule allow; input per spec section 3.
  * Implementations: rego (embedded); later a remote OPA.  An immutable snapshot is swapped on reload; a broken policy never replaces
@@ -39,9 +42,10 @@ struct policy_input {
 };
 struct policy_decision {
     enum policy_verdict verdict;
-    str reason;  /* one sentence, on ctx's arena */
-    str rule;    /* "example.rego:5 allow" : the rule that decided, or "default" */
-    str version; /* short digest of the policy set */
+    str reason;     /* one sentence, on ctx's arena */
+    str rule;       /* "example.rego:5 allow" : the rule that decided, or "default" */
+    str version;    /* short digest of the policy set */
+    cost remaining; /* what the question said was left; set by who asks for a run (run_decide) */
 };
 
 struct policy;
@@ -50,6 +54,10 @@ struct policy_ops {
     /* Never fails: what goes wrong is a DENY with the reason. */
     may_suspend_void void (*decide)(struct policy *policy, struct context *ctx,
                                     const struct policy_input *input, struct policy_decision *out);
+    /* JSON: a list of approval rules, or one; empty: nothing is demanded.  False: that cannot be told. */
+    may_suspend bool (*approval_demands)(struct policy *policy, struct context *ctx,
+                                         const struct policy_input *input, str *out,
+                                         struct error *e);
     /* Blocking.  Reads the sources again; on failure the old one stays. */
     bool (*reload)(struct policy *policy, struct error *e);
     void (*destroy)(struct policy *policy);
@@ -59,6 +67,12 @@ struct policy {
 };
 void policy_decide(struct policy *policy, struct context *ctx, const struct policy_input *input,
                    struct policy_decision *out);
+may_suspend bool policy_approval_demands(struct policy *policy, struct context *ctx,
+                                         const struct policy_input *input, str *out,
+                                         struct error *e);
+/* For engines whose approvals need nothing but a person. */
+bool policy_demands_nothing(struct policy *policy, struct context *ctx,
+                            const struct policy_input *input, str *out, struct error *e);
 bool policy_reload(struct policy *policy, struct error *e);
 void policy_destroy(struct policy *policy);
 

@@ -28,8 +28,11 @@ static void destroy(struct policy *policy)
     free(policy);
 }
 
-static const struct policy_ops off_ops = {
-    .name = "off", .decide = decide, .reload = reload, .destroy = destroy};
+static const struct policy_ops off_ops = {.name = "off",
+                                          .decide = decide,
+                                          .approval_demands = policy_demands_nothing,
+                                          .reload = reload,
+                                          .destroy = destroy};
 
 struct policy *policy_off_create(void)
 {

@@ -25,6 +25,8 @@ enum {
 };
 
 static const struct native_text allow_rule = {"data.nexus.agent.policy.allow", 29};
+static const struct native_text demands_rule = {"data.nexus.agent.policy.approval_requirements",
+                                                45};
 
 struct policy_set {
     struct native_rego *rego;
@@ -286,12 +288,13 @@ static uint64_t thread_cpu_ns(void)
 
 /* The engine's limit is by the clock on the wall: on a machine that is too busy to run this thread it strikes an evaluation that has
    hardly begun.  Such a one is tried again. */
-static enum native_status evaluate_fairly(struct evaluation *v, char **value, char **message)
+static enum native_status evaluate_fairly(struct evaluation *v, struct native_text rule,
+                                          char **value, char **message)
 {
     for (int attempt = 1;; attempt++) {
         uint64_t began_ns = thread_cpu_ns();
-        enum native_status status = native_rego_eval(v->set->rego, allow_rule, text_of(v->input),
-                                                     v->limit_ns, value, message);
+        enum native_status status =
+            native_rego_eval(v->set->rego, rule, text_of(v->input), v->limit_ns, value, message);
         if (status != NATIVE_TIMEOUT || attempt == POLICY_ATTEMPTS ||
             thread_cpu_ns() - began_ns > v->limit_ns / 2)
             return status;
@@ -304,7 +307,7 @@ static void evaluate_on_stack(void *argument)
 {
     struct evaluation *v = argument;
     char *value = NULL, *message = NULL;
-    enum native_status status = evaluate_fairly(v, &value, &message);
+    enum native_status status = evaluate_fairly(v, allow_rule, &value, &message);
     if (status == NATIVE_OK)
         v->is_allowed = strcmp(value, "true") == 0;
     else if (status != NATIVE_UNDEFINED)
@@ -418,6 +421,45 @@ static void decide(struct policy *base, struct context *ctx, const struct policy
     set_release(set);
 }
 
+/* ---- what an approval needs ---- */
+
+static void demand_on_stack(void *argument)
+{
+    struct evaluation *v = argument;
+    char *value = NULL, *message = NULL;
+    enum native_status status = evaluate_fairly(v, demands_rule, &value, &message);
+    v->is_allowed = status == NATIVE_OK;
+    v->is_rule_known = status != NATIVE_NOT_FOUND && status != NATIVE_UNDEFINED;
+    if (v->is_allowed)
+        v->rule = take_text(v->arena, value);
+    else if (v->is_rule_known)
+        v->failure = take_text(v->arena, message);
+    else
+        native_string_free(message);
+}
+
+static bool approval_demands(struct policy *base, struct context *ctx,
+                             const struct policy_input *input, str *out, struct error *e)
+{
+    struct policy_rego *policy = (struct policy_rego *) base;
+    struct policy_set *set = acquire(policy);
+    struct evaluation v = {.set = set,
+                           .input = policy_input_json(ctx->arena, input, false),
+                           .limit_ns = (uint64_t) policy->time_limit_ms * 1000000u,
+                           .arena = ctx->arena};
+    bool fits = !str_is_empty(v.input);
+    if (fits)
+        coroutine_on_thread_stack(demand_on_stack, &v);
+    set_release(set);
+    if (!fits)
+        return error_set(e, REASON_TOO_LARGE, "the arguments are too large to decide about");
+    if (!v.is_allowed && v.is_rule_known)
+        return error_set(e, REASON_POLICY_DENIED, "approval_requirements of the policy: " STR_FMT,
+                         STR_ARG(str_cut_utf8(v.failure, 300)));
+    *out = v.is_allowed ? v.rule : STR_NONE;
+    return true;
+}
+
 static bool reload(struct policy *base, struct error *e)
 {
     struct policy_rego *policy = (struct policy_rego *) base;
@@ -444,6 +486,7 @@ static void destroy(struct policy *base)
 static const struct policy_ops rego_ops = {
     .name = "rego",
     .decide = decide,
+    .approval_demands = approval_demands,
     .reload = reload,
     .destroy = destroy,
 };

@@ -21,6 +21,26 @@ bool role_level_parse(str text, enum role_level *out)
     return false;
 }
 
+static const char *const priority_names[PRIORITY_COUNT] = {[PRIORITY_BATCH] = "batch",
+                                                           [PRIORITY_NORMAL] = "normal",
+                                                           [PRIORITY_INTERACTIVE] = "interactive"};
+
+const char *priority_name(enum priority priority)
+{
+    return priority_names[priority];
+}
+
+bool priority_parse(str text, enum priority *out)
+{
+    for (int i = 0; i < PRIORITY_COUNT; i++) {
+        if (!str_equal(text, str_from_cstr(priority_names[i])))
+            continue;
+        *out = (enum priority) i;
+        return true;
+    }
+    return false;
+}
+
 bool principal_sees_user(const struct principal *principal, str user_id)
 {
     return principal->level >= ROLE_LEVEL_OPERATOR || str_equal(principal->user_id, user_id);

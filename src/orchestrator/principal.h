@@ -14,11 +14,17 @@ enum role_level { ROLE_LEVEL_VIEWER, ROLE_LEVEL_USER, ROLE_LEVEL_OPERATOR, ROLE_
 
 enum scope { SCOPE_PLATFORM = 1, SCOPE_ACT_AS = 2, SCOPE_APPROVE = 4 };
 
+/* How urgent a piece of work is: what is refused first when a node is overloaded (overload.h). */
+enum priority { PRIORITY_BATCH, PRIORITY_NORMAL, PRIORITY_INTERACTIVE, PRIORITY_COUNT };
+const char *priority_name(enum priority priority);
+bool priority_parse(str text, enum priority *out);
+
 /* What a key may do of its own (a virtual key), besides its role; 0 and empty: no such limit. */
 struct key_limits {
     int64_t requests_per_minute, tokens_per_minute, streams;
     /* Names it may ask for, one a line, "agent:NAME" too; a "*" at the end of a name stands for any rest. */
     str models;
+    int priority_max; /* the most urgent it may ask for, + 1; 0: any */
 };
 
 struct principal {
@@ -29,6 +35,7 @@ struct principal {
     enum role_level level;
     unsigned scopes; /* enum scope bits */
     uuid key_id;     /* the API key, UUID_NONE otherwise */
+    bool is_run;     /* made from a run's rows: nobody signed in */
     bool
         has_key_budget; /* the key has an account of its own: what is called with it counts there too */
     struct key_limits limits;

@@ -11,7 +11,9 @@
 #include "base/ensure.h"
 #include "base/limits.h"
 #include "base/log.h"
-#include "orchestrator/run_internal.h"
+#include "orchestrator/run_child.h"
+#include "orchestrator/session_inbox.h"
+#include "orchestrator/workflow_run.h"
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -29,6 +31,7 @@ static bool load_session(struct run *run, struct error *e)
         .user_id = record_text(&run->session, SESSIONS_USER_ID),
         .caller_id = record_text(&run->session, SESSIONS_REQUESTED_BY),
         .role = record_text(&run->session, SESSIONS_ROLE),
+        .is_run = true,
     };
     return true;
 }
@@ -62,12 +65,27 @@ static bool fold_journal(struct run *run, struct error *e)
     }
 }
 
+/* What the run was begun with goes before what its agent says. */
+static void narrow_agent(struct run *run)
+{
+    int64_t wanted = run->state.max_output_tokens, own = run->agent->max_output_tokens;
+    if (wanted == 0 || (own > 0 && own <= wanted))
+        return;
+    struct agent_definition *narrow = ARENA_NEW(run->arena, struct agent_definition);
+    *narrow = *run->agent;
+    narrow->max_output_tokens = wanted;
+    run->agent = narrow;
+}
+
 static bool find_definition(struct run *run, struct error *e)
 {
-    run->agent = agent_set_find(run->settings->agents, run->state.agent);
+    run->agent = run_bare_agent(run);
+    if (!run->agent)
+        run->agent = agent_set_find(run->settings->agents, run->state.agent);
     if (!run->agent)
         return error_set(e, REASON_NOT_FOUND, "agent \"" STR_FMT "\" is not configured any more",
                          STR_ARG(run->state.agent));
+    narrow_agent(run);
     run->model = catalog_find(run->settings->catalog, run->state.model);
     run->has_route = false;
     return run->model || catalog_error_unknown(run->settings->catalog, run->state.model, e);
@@ -75,11 +93,19 @@ static bool find_definition(struct run *run, struct error *e)
 
 static bool open_accounts(struct run *run, struct error *e)
 {
-    struct ledger_limits limits = {.run = COST_LIMITLESS, .key_id = run->principal.key_id};
-    if (!session_budget_read(record_text(&run->session, SESSIONS_BUDGET), &limits.session, e))
+    struct ledger_ancestor above[RUN_CHILD_DEPTH_MAX];
+    struct ledger_limits limits = {
+        .run = run->ceiling,
+        .key_id = run->principal.key_id,
+        .ancestors = above,
+        .ancestor_count = run->depth,
+    };
+    for (int i = 0; i < run->depth; i++)
+        above[i] = (struct ledger_ancestor){run->ancestors[i].run_id, run->ancestors[i].budget};
+    if (!session_budget_read(run->root_budget, &limits.session, e))
         return error_wrap(e, "budget of the session");
     if (!ledger_open_path(run->o->ledger, &run->shield, run->tenant_id, run->principal.user_id,
-                          run->session_id, UUID_NONE, limits, &run->path, e))
+                          run->root_session_id, run->run_id, limits, &run->path, e))
         return false;
     run->path.run_id = run->run_id;
     run->has_path = true;
@@ -110,7 +136,11 @@ static bool load_run_row(struct run *run, struct error *e)
     if (!store_get(run->o->parts.store, &run->shield, run->tenant_id, &key, &row, e))
         return error_wrap(e, "run");
     run->started_us = record_integer(&row, AGENT_RUNS_STARTED_AT);
-    if (!load_identity(run, record_text(&row, AGENT_RUNS_METADATA), e))
+    run->has_wake = record_has(&row, AGENT_RUNS_WAKES_AT);
+    run->is_pending = str_equal(record_text(&row, AGENT_RUNS_STATUS),
+                                str_from_cstr(run_status_name(RUN_PENDING)));
+    if (!load_identity(run, record_text(&row, AGENT_RUNS_METADATA), e) ||
+        !run_ancestors_load(run, &row, e))
         return false;
     str trace = record_text(&row, AGENT_RUNS_TRACE_ID);
     for (size_t i = 0; i + 1 < trace.len && i / 2 < sizeof run->trace.trace_id; i += 2) {
@@ -128,12 +158,32 @@ static bool is_resumption(const struct run *run, int64_t epoch)
     return run->state.status == RUN_WAITING || epoch != run->state.epoch;
 }
 
+/* A run that waited in the inbox begins when its turn has come. */
+static bool load_rows(struct run *run, struct error *e)
+{
+    run->is_out_of_turn = false;
+    if (!load_session(run, e) || !load_run_row(run, e))
+        return false;
+    if (!run->is_pending)
+        return true;
+    if (!session_inbox_begin(run, e))
+        return false;
+    return run->is_out_of_turn || (load_session(run, e) && load_run_row(run, e));
+}
+
 static bool load(struct run *run, struct error *e)
 {
     int64_t epoch = 0;
-    if (!load_session(run, e) || !load_run_row(run, e) || !own_session(run, &epoch, e) ||
-        !fold_journal(run, e))
+    if (!load_rows(run, e))
         return false;
+    if (run->is_out_of_turn)
+        return true;
+    if (!own_session(run, &epoch, e) || !fold_journal(run, e))
+        return false;
+    run->is_out_of_turn = run->state.status == RUN_WAITING && session_is_paused(&run->session) &&
+                          !run->is_cancel_asked;
+    if (run->is_out_of_turn) /* whoever resumes the session spawns it */
+        return true;
     if (run->has_path)
         run_ledger_reconcile(
             run); /* also for a final run: its last commit may have been applied without our knowing */
@@ -148,6 +198,8 @@ static bool load(struct run *run, struct error *e)
     journal_writer_init(&run->journal, run->o->parts.store, run->o->hub, run->o->parts.clock,
                         &run->state, run->tenant_id, run->session_id, run->run_id,
                         run->o->parts.node, epoch);
+    if (run->o->oracle)
+        run->journal.tap = &run->o->oracle->tap;
     if (is_resumption(run, epoch)) {
         struct json_writer *w = journal_event(&run->journal, EVENT_RUN_RESUMED);
         json_put_i64(w, S("epoch"), epoch);
@@ -156,6 +208,7 @@ static bool load(struct run *run, struct error *e)
         record_set_uuid(row, AGENT_RUNS_ID, run->run_id);
         record_set_text(row, AGENT_RUNS_STATUS, S("running"));
         record_set_null(row, AGENT_RUNS_WAITS_UNTIL);
+        record_set_null(row, AGENT_RUNS_WAKES_AT);
     }
     return true;
 }
@@ -163,6 +216,8 @@ static bool load(struct run *run, struct error *e)
 /* What needs the definition and the tools: a failure here ends the run by its own journal. */
 static bool prepare(struct run *run, struct error *e)
 {
+    if (run->state.workflow)
+        return workflow_prepare(run, e);
     if (!find_definition(run, e))
         return false;
     run->ctx.deadline_ns = context_deadline_in(&run->shield, run->agent->run_timeout_ms);
@@ -189,6 +244,8 @@ static void write_final_rows(struct run *run, enum run_status status, const stru
     record_set_text(row, AGENT_RUNS_STATUS, str_from_cstr(run_status_name(status)));
     record_set_integer(row, AGENT_RUNS_COMPLETED_AT, now_us);
     record_set_text(row, AGENT_RUNS_COST, cost_text(run));
+    if (status == RUN_COMPLETED && !str_is_empty(run_degraded_why(run)))
+        record_set_text(row, AGENT_RUNS_DEGRADED, run_degraded_why(run));
     if (failure) {
         record_set_text(row, AGENT_RUNS_ERROR, str_from_cstr(error_problem(failure->reason)));
         record_set_text(row, AGENT_RUNS_ERROR_MESSAGE,
@@ -196,8 +253,13 @@ static void write_final_rows(struct run *run, enum run_status status, const stru
     }
     struct record *session = journal_row(&run->journal, WRITE_UPDATE, TABLE_SESSIONS);
     record_set_uuid(session, SESSIONS_ID, run->session_id);
-    record_set_null(session, SESSIONS_LIVE_RUN_ID);
     record_set_integer(session, SESSIONS_UPDATED_AT, now_us);
+    if (run->depth > 0) /* nobody else speaks in a child's session */
+        record_set_text(session, SESSIONS_STATUS, S("closed"));
+    if (run->settings->session_expiry_ms > 0) /* idle from now on */
+        record_set_integer(session, SESSIONS_EXPIRES_AT,
+                           now_us + run->settings->session_expiry_ms * 1000);
+    session_inbox_pass_on(run, session);
     audit_add(
         &run->journal.batch, run->o->parts.clock, run->o->parts.random, &run->principal,
         &(struct audit_entry){
@@ -210,6 +272,16 @@ static void write_final_rows(struct run *run, enum run_status status, const stru
         });
 }
 
+bool run_end_look(struct run *run, struct error *e)
+{
+    return session_inbox_look(run, e);
+}
+
+void run_end_write(struct run *run, enum run_status status, const struct error *failure)
+{
+    write_final_rows(run, status, failure);
+}
+
 static void put_cost(struct run *run, struct json_writer *w)
 {
     json_key(w, S("cost"));
@@ -218,20 +290,23 @@ static void put_cost(struct run *run, struct json_writer *w)
 
 static bool complete(struct run *run, struct error *e)
 {
+    if (!session_inbox_look(run, e))
+        return false;
     struct json_writer *w = journal_event(&run->journal, EVENT_RUN_COMPLETED);
     json_put_str(w, S("message_id"), uuid_str(run->turn, run->state.answer_id));
     json_put_str(w, S("finish"), run->state.finish);
     put_cost(run, w);
-    if (run->is_degraded && str_equal(run->state.finish, S("length")))
-        json_put_str(w, S("degraded"),
-                     S("budget: the answer was cut at the tokens that were left"));
+    str degraded = run_degraded_why(run);
+    if (!str_is_empty(degraded))
+        json_put_str(w, S("degraded"), degraded);
+    run_put_ended_by(run, w);
     write_final_rows(run, RUN_COMPLETED, NULL);
     return run_flush(run, "run_completed", e);
 }
 
 bool run_fail(struct run *run, const struct error *failure, struct error *e)
 {
-    if (!run_tools_abandon(run, e))
+    if (!run_children_end(run, e) || !run_tools_abandon(run, e) || !session_inbox_look(run, e))
         return false;
     if (failure->reason == REASON_BUDGET) {
         struct json_writer *refused = journal_event(&run->journal, EVENT_BUDGET_REFUSED);
@@ -247,7 +322,7 @@ bool run_fail(struct run *run, const struct error *failure, struct error *e)
 
 static bool cancel(struct run *run, struct error *e)
 {
-    if (!run_tools_abandon(run, e))
+    if (!run_children_end(run, e) || !run_tools_abandon(run, e) || !session_inbox_look(run, e))
         return false;
     struct json_writer *w = journal_event(&run->journal, EVENT_RUN_CANCELLED);
     json_put_str(w, S("by"), run->state.cancelled_by);
@@ -280,15 +355,35 @@ static bool waits_for_client(const struct run *run)
     return false;
 }
 
-/* True when the run goes on; false: it waits and leaves memory. */
+/* The run leaves memory, unless a child ends soon.  Its row stays `running`: so a start brings it and its children back. */
+static bool wait_for_children(struct run *run, bool *is_parked, struct error *e)
+{
+    struct error woken;
+    if (!run_flush(run, "run_parked", e))
+        return false;
+    int64_t until_ns = context_deadline_in(&run->ctx, RUN_CHILD_LINGER_MS);
+    if (!run->is_woken && !run->is_cancel_asked)
+        (void) !condition_wait_until(&run->woken, &run->ctx, until_ns, &woken);
+    *is_parked = !run->is_woken && !run->is_cancel_asked && !run->is_draining;
+    return true;
+}
+
 static bool wait_for_others_to_act(struct run *run, bool *is_parked, struct error *e)
 {
-    bool is_waiting;
+    bool is_waiting, was_waiting = run->state.status == RUN_WAITING;
     run->is_woken = false;
     if (!run_tools_check_awaited(run, &is_waiting, e))
         return false;
+    if (!is_waiting && was_waiting) { /* its row said so: a start would pass it over */
+        struct record *row = journal_row(&run->journal, WRITE_UPDATE, TABLE_AGENT_RUNS);
+        record_set_uuid(row, AGENT_RUNS_ID, run->run_id);
+        record_set_text(row, AGENT_RUNS_STATUS, S("running"));
+        record_set_null(row, AGENT_RUNS_WAITS_UNTIL);
+    }
     if (!is_waiting)
         return run_flush(run, "approval_decided", e);
+    if (run_state_live_children(&run->state) > 0)
+        return wait_for_children(run, is_parked, e);
     if (run->state.status != RUN_WAITING) {
         struct json_writer *w = journal_event(&run->journal, EVENT_RUN_WAITING);
         list_waiting(run, w, "approvals", CALL_AWAITING);
@@ -307,6 +402,30 @@ static bool wait_for_others_to_act(struct run *run, bool *is_parked, struct erro
     return true;
 }
 
+/* The session is paused: what runs would go on goes on when it is resumed. */
+static bool must_pause(const struct run *run, enum run_command_kind kind)
+{
+    bool goes_on = kind == RUN_DO_CALLS || kind == RUN_DO_MODEL || kind == RUN_DO_WORKFLOW;
+    bool is_at_rest = run->state.reservation_count == 0; /* nothing of it is in flight */
+    return goes_on && is_at_rest && session_is_paused(&run->session) && !run->is_cancel_asked;
+}
+
+static bool park_paused(struct run *run, bool *is_parked, struct error *e)
+{
+    run->is_woken = false;
+    struct json_writer *w = journal_event(&run->journal, EVENT_RUN_WAITING);
+    list_waiting(run, w, "approvals", CALL_AWAITING);
+    list_waiting(run, w, "client_calls", CALL_CLIENT);
+    json_put_bool(w, S("is_paused"), true);
+    struct record *row = journal_row(&run->journal, WRITE_UPDATE, TABLE_AGENT_RUNS);
+    record_set_uuid(row, AGENT_RUNS_ID, run->run_id);
+    record_set_text(row, AGENT_RUNS_STATUS, S("waiting"));
+    if (!run_flush(run, "run_waiting", e))
+        return false;
+    *is_parked = !run->is_cancel_asked; /* woken meanwhile: it is loaded again */
+    return true;
+}
+
 /* ---- the loop ---- */
 
 static void journal_cancelling(struct run *run)
@@ -321,15 +440,22 @@ static void journal_cancelling(struct run *run)
 static bool do_command(struct run *run, struct run_command command, bool *is_parked,
                        struct error *e)
 {
+    if (!session_inbox_hear(run, e))
+        return false;
+    if (must_pause(run, command.kind))
+        return park_paused(run, is_parked, e);
     switch (command.kind) {
     case RUN_DO_NOTHING: return true;
     case RUN_DO_LOSE_ATTEMPT: return run_model_lose_attempt(run, e);
     case RUN_DO_RECOVER_CALL: return run_tools_recover(run, command.call, e);
     case RUN_DO_CALLS: return run_tools_step(run, e);
     case RUN_DO_WAIT: return wait_for_others_to_act(run, is_parked, e);
-    case RUN_DO_MODEL: return run_tools_refresh(run, e) && run_model_step(run, e);
+    case RUN_DO_MODEL:
+        return session_inbox_steer(run, e) && run_tools_refresh(run, e) &&
+               (run->state.is_winding_down || run_context_fit(run, e)) && run_model_step(run, e);
     case RUN_DO_COMPLETE: return complete(run, e);
     case RUN_DO_CANCEL: return cancel(run, e);
+    case RUN_DO_WORKFLOW: return workflow_step(run, is_parked, e);
     }
     unreachable_state();
 }
@@ -376,15 +502,15 @@ static never_inline enum outcome work(struct run *run)
             return OUTCOME_DROPPED;
         e = (struct error){0};
         arena_mark mark = arena_save(run->turn);
-        bool is_recovery =
-            command.kind == RUN_DO_LOSE_ATTEMPT || command.kind == RUN_DO_RECOVER_CALL;
+        bool is_recovery = command.kind == RUN_DO_LOSE_ATTEMPT ||
+                           command.kind == RUN_DO_RECOVER_CALL || command.kind == RUN_DO_WORKFLOW;
         bool ok = run->fatal.code != ERROR_OK && !is_recovery
                       ? error_copy(&e, &run->fatal)
                       : do_command(run, command, &is_parked, &e);
         if (ok && run->journal.failure.code !=
                       ERROR_OK) /* the state did not move: the next command would be the same */
             ok = error_copy(&e, &run->journal.failure);
-        if (ok && arena_is_over(run->arena))
+        if (ok && arena_is_over(run->arena) && !run->workflow)
             ok = error_set(&e, REASON_LIMIT, "the run's conversation is over %u bytes",
                            RUN_ARENA_BYTES_MAX);
         if (!ok) {
@@ -392,6 +518,7 @@ static never_inline enum outcome work(struct run *run)
             if (outcome != OUTCOME_FINAL)
                 return outcome;
         }
+        run->is_parked = is_parked;
         if (is_parked)
             return OUTCOME_PARKED;
         if (!journal_has_pending(&run->journal)) {
@@ -434,8 +561,11 @@ static bool is_worth_another(struct run *run, const struct error *failure)
         return true;
     LOG_ERROR("orchestrator.run", S("run dropped"), failure,
               LOG_STR("nexus.run.id", uuid_str(run->turn, run->run_id)));
-    if (is_broken)
+    if (is_broken) {
         bury(run, failure);
+        run->is_buried = true;
+        session_inbox_rescue(run);
+    }
     return false;
 }
 
@@ -448,10 +578,12 @@ static bool reload(struct run *run)
             return false;
         run->retry_ms =
             run->retry_ms * 2 < RUN_STORE_RETRY_MAX_MS ? run->retry_ms * 2 : RUN_STORE_RETRY_MAX_MS;
+        workflow_release(run);
         arena_reset(run->turn);
         arena_reset(run->arena);
         run->messages = NULL;
         run->message_count = run->message_capacity = run->offered_count = 0;
+        run->has_lost_sight = true;
         if (load(run, &e))
             return true;
         if (!is_worth_another(run, &e))
@@ -472,7 +604,7 @@ static void count_outcome(struct run *run)
 static void write_utilization(struct run *run)
 {
     struct ledger_view view = ledger_view(run->o->ledger, &run->path, ACCOUNT_SESSION);
-    str session = uuid_str(run->turn, run->session_id);
+    str session = uuid_str(run->turn, run->root_session_id);
     cost used = cost_add(view.spent, view.reserved);
     for (int i = 0; i < COST_FIELD_COUNT; i++) {
         int64_t limit = *cost_field(&view.limit, i);
@@ -484,27 +616,28 @@ static void write_utilization(struct run *run)
     }
 }
 
-/* Reservations of the last life must all stand in the ledger before anyone makes a new one. */
-static void wait_for_others(struct run *run)
+bool run_load_accounts(struct run *run, struct error *e)
 {
-    struct error never = {0};
-    run->is_recovering = false;
-    atomic_fetch_sub(&run->o->recovering, 1);
-    while (atomic_load(&run->o->recovering) > 0 &&
-           context_sleep_ms(&run->shield, RUN_RECOVERY_POLL_MS, &never))
-        continue;
+    if (!load_session(run, e) || !load_run_row(run, e) || !fold_journal(run, e))
+        return false;
+    if (run_status_is_final(run->state.status) || run->state.reservation_count == 0)
+        return true;
+    if (!open_accounts(run, e))
+        return false;
+    run_ledger_reconcile(run);
+    return true;
 }
 
-static void run_main(struct context *unused, struct run *run)
+void run_live(struct run *run)
 {
-    (void) unused;
     struct error e = {0};
     enum outcome outcome = OUTCOME_RELOAD;
     bool is_loaded = load(run, &e);
     if (!is_loaded && is_worth_another(run, &e))
         is_loaded = reload(run);
-    if (run->is_recovering)
-        wait_for_others(run);
+    run_is_loaded(run);
+    if (run->is_out_of_turn)
+        return;
     while (is_loaded && outcome == OUTCOME_RELOAD) {
         if (run_status_is_final(run->state.status))
             break;
@@ -516,165 +649,4 @@ static void run_main(struct context *unused, struct run *run)
         write_utilization(run);
     if (outcome == OUTCOME_FINAL)
         count_outcome(run);
-}
-
-/* ---- life and death ---- */
-
-static struct run *run_create(struct orchestrator *o, size_t lane, uuid tenant_id, uuid session_id,
-                              uuid run_id)
-{
-    struct run *run = calloc(1, sizeof *run);
-    ensure(run != NULL);
-    run->o = o;
-    run->lane = lane;
-    run->tenant_id = tenant_id;
-    run->session_id = session_id;
-    run->run_id = run_id;
-    run->keep = arena_create(0);
-    run->arena = arena_create(RUN_ARENA_BYTES_MAX);
-    run->retry_ms = RUN_STORE_RETRY_MS;
-    run->turn = arena_create(RUN_ARENA_BYTES_MAX);
-    run->settings = orchestrator_acquire(o);
-    run->tools = registry_acquire(o->parts.registry);
-    struct scheduler *scheduler = o->parts.lanes[lane].scheduler;
-    context_init(&run->ctx, scheduler, run->turn, DEADLINE_NONE);
-    context_init(&run->shield, scheduler, run->turn, DEADLINE_NONE);
-    run->ctx.tenant_id = run->shield.tenant_id = tenant_id;
-    list_push_back(&o->lanes[lane].runs, &run->link);
-    o->lanes[lane].run_count++;
-    atomic_fetch_add(&o->active_runs, 1);
-    return run;
-}
-
-static void run_destroy(struct run *run)
-{
-    struct orchestrator *o = run->o;
-    struct lane_state *lane = &o->lanes[run->lane];
-    if (run->is_recovering)
-        atomic_fetch_sub(&o->recovering, 1);
-    if (run->has_path) {
-        run_ledger_drop(run);
-        ledger_close_path(o->ledger, &run->path);
-    }
-    journal_writer_deinit(&run->journal);
-    list_remove(&run->link);
-    lane->run_count--;
-    atomic_fetch_sub(&o->active_runs, 1);
-    if (lane->run_count == 0)
-        condition_broadcast(&lane->became_idle);
-    context_deinit(&run->ctx);
-    context_deinit(&run->shield);
-    registry_release(run->tools);
-    orchestrator_release(run->settings);
-    arena_destroy(run->turn);
-    arena_destroy(run->arena);
-    arena_destroy(run->keep);
-    free(run);
-}
-
-static void run_coroutine(void *argument)
-{
-    struct run *run = argument;
-    run_main(&run->ctx, run);
-    bool is_again = run->is_woken && run->state.status == RUN_WAITING && !run->is_draining;
-    struct orchestrator *o = run->o;
-    uuid tenant_id = run->tenant_id, session_id = run->session_id, run_id = run->run_id;
-    run_destroy(run);
-    if (is_again) /* an approval was decided between the last look and now */
-        run_spawn(o, tenant_id, session_id, run_id);
-}
-
-struct spawn {
-    struct orchestrator *o;
-    uuid tenant_id, session_id, run_id;
-    bool is_cancel, is_recovering;
-    size_t by_bytes;
-    char by[256];
-};
-
-static struct run *find_run(struct lane_state *lane, uuid run_id)
-{
-    LIST_EACH(node, &lane->runs)
-    {
-        struct run *run = LIST_ITEM(node, struct run, link);
-        if (uuid_equal(run->run_id, run_id))
-            return run;
-    }
-    return NULL;
-}
-
-static void mark_cancelled(struct run *run, const struct spawn *spawn)
-{
-    if (run->is_cancel_asked)
-        return;
-    run->cancelled_by = str_copy(run->keep, str_of(spawn->by, spawn->by_bytes));
-    run->is_cancel_asked = true;
-    context_cancel(&run->ctx);
-}
-
-static void spawn_on_lane(void *argument)
-{
-    struct spawn *spawn = argument;
-    struct orchestrator *o = spawn->o;
-    size_t lane = lane_of_session(o, spawn->session_id);
-    struct run *run = find_run(&o->lanes[lane], spawn->run_id);
-    if (run) {
-        run->is_woken = true;
-        if (spawn->is_recovering) /* counted once already */
-            atomic_fetch_sub(&o->recovering, 1);
-    } else if (o->lanes[lane].is_closed) {
-        if (spawn->is_recovering)
-            atomic_fetch_sub(&o->recovering, 1);
-    } else {
-        struct error e = {0};
-        run = run_create(o, lane, spawn->tenant_id, spawn->session_id, spawn->run_id);
-        run->is_recovering = spawn->is_recovering;
-        if (!coroutine_start(o->parts.lanes[lane].scheduler, "run", run_coroutine, run, &e)) {
-            LOG_ERROR("orchestrator.run", S("run not started: it resumes at the next start"), &e);
-            run_destroy(run); /* gives its count back */
-            run = NULL;
-        }
-    }
-    if (run && spawn->is_cancel)
-        mark_cancelled(run, spawn);
-    free(spawn);
-}
-
-static void post_spawn(struct orchestrator *o, struct spawn spawn)
-{
-    struct spawn *copy = malloc(sizeof *copy);
-    ensure(copy != NULL);
-    *copy = spawn;
-    struct lane *lane = &o->parts.lanes[lane_of_session(o, spawn.session_id)];
-    lane->post(lane, spawn_on_lane, copy);
-}
-
-void run_spawn(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id)
-{
-    post_spawn(o, (struct spawn){
-                      .o = o, .tenant_id = tenant_id, .session_id = session_id, .run_id = run_id});
-}
-
-void run_spawn_recovering(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id)
-{
-    atomic_fetch_add(&o->recovering, 1);
-    post_spawn(o, (struct spawn){.o = o,
-                                 .tenant_id = tenant_id,
-                                 .session_id = session_id,
-                                 .run_id = run_id,
-                                 .is_recovering = true});
-}
-
-void run_spawn_cancelled(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id,
-                         str cancelled_by)
-{
-    struct spawn spawn = {.o = o,
-                          .tenant_id = tenant_id,
-                          .session_id = session_id,
-                          .run_id = run_id,
-                          .is_cancel = true};
-    str by = str_cut_utf8(cancelled_by, sizeof spawn.by);
-    memcpy(spawn.by, by.ptr, by.len);
-    spawn.by_bytes = by.len;
-    post_spawn(o, spawn);
 }

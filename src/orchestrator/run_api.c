@@ -5,8 +5,9 @@
 #include "base/limits.h"
 #include "base/timefmt.h"
 #include "orchestrator/content_audit.h"
-#include "orchestrator/orchestrator_internal.h"
+#include "orchestrator/run_begin.h"
 #include "orchestrator/run_internal.h"
+#include "orchestrator/session_inbox.h"
 #include <stdatomic.h>
 
 /* ---- starting ---- */
@@ -24,16 +25,30 @@ struct start {
     str role;         /* the lower of the session's and the caller's */
     struct policy_input input;
     struct policy_decision decision;
-    uuid run_id, message_id;
+    uuid run_id;
     int64_t epoch, now_us;
+    bool is_busy; /* a run is live: the message waits */
     struct batch batch;
 };
+
+/* What becomes of the message if a run is live. */
+static enum double_text on_busy(const struct start *s)
+{
+    enum double_text policy = s->request->on_busy;
+    if (policy == DOUBLE_TEXT_UNSAID &&
+        !double_text_parse(record_text(&s->session, SESSIONS_DOUBLE_TEXT), &policy))
+        policy = s->settings->double_text;
+    bool is_plain = s->request->history_count == 0 && s->request->client_tool_count == 0 &&
+                    str_is_empty(s->request->response_format);
+    return is_plain ? policy : DOUBLE_TEXT_REJECT;
+}
 
 static bool check_session(struct start *s, struct error *e)
 {
     if (!session_check_open(s->o, s->ctx, &s->session, e))
         return false;
-    if (record_has(&s->session, SESSIONS_LIVE_RUN_ID))
+    s->is_busy = record_has(&s->session, SESSIONS_LIVE_RUN_ID);
+    if (s->is_busy && on_busy(s) == DOUBLE_TEXT_REJECT)
         return error_set(
             e, REASON_SESSION_BUSY,
             "run " STR_FMT " is live in this session; wait for it or cancel it",
@@ -86,6 +101,7 @@ static bool decide(struct start *s, struct error *e)
     };
     ledger_close_path(s->o->ledger, &path);
     policy_decide(s->o->parts.policy, s->ctx, &s->input, &s->decision);
+    s->decision.remaining = s->input.remaining;
     metrics_add(s->o->parts.metrics, METRIC_POLICY_DECISIONS, 1,
                 (str[]){s->input.action, str_from_cstr(policy_verdict_name(s->decision.verdict))},
                 2);
@@ -109,180 +125,38 @@ static bool own_session(struct start *s, struct error *e)
 
 /* ---- the first append ---- */
 
-struct first_event {
-    struct strbuf text;
-    struct json_writer w;
-};
-
-static struct json_writer *event_begin(struct start *s, struct first_event *event)
-{
-    strbuf_init(&event->text, s->ctx->arena, SSE_EVENT_BYTES_MAX);
-    json_writer_init(&event->w, &event->text);
-    json_object_begin(&event->w);
-    return &event->w;
-}
-
-static void event_end(struct start *s, struct first_event *event, int64_t seq, enum event_type type)
-{
-    json_object_end(&event->w);
-    struct record *row = batch_add(&s->batch, WRITE_INSERT, TABLE_RUN_EVENTS);
-    record_set_uuid(row, RUN_EVENTS_RUN_ID, s->run_id);
-    record_set_integer(row, RUN_EVENTS_SEQ, seq);
-    record_set_text(row, RUN_EVENTS_TYPE, str_from_cstr(event_type_name(type)));
-    record_set_integer(row, RUN_EVENTS_VERSION, event_type_version(type));
-    record_set_integer(row, RUN_EVENTS_AT, s->now_us);
-    record_set_text(row, RUN_EVENTS_DATA, strbuf_str(&event->text));
-}
-
-enum { FIRST_EVENT_COUNT = 3 };
-
-static void add_first_events(struct start *s)
-{
-    struct first_event event;
-    struct arena *arena = s->ctx->arena;
-    struct json_writer *w = event_begin(s, &event);
-    json_put_str(w, S("agent"), s->agent->name);
-    json_put_str(w, S("agent_version"), s->agent->version);
-    json_put_str(w, S("model"), s->model->name);
-    json_put_str(w, S("user_id"), s->input.user_id);
-    json_put_str(w, S("message_id"), uuid_str(arena, s->message_id));
-    json_put_i64(w, S("epoch"), s->epoch);
-    json_put_str(w, S("node"), s->o->parts.node);
-    if (s->request->client_tool_count > 0)
-        json_put_raw(w, S("client_tools"), s->client_tools);
-    if (!str_is_empty(s->request->response_format))
-        json_put_raw(w, S("response_format"), s->request->response_format);
-    event_end(s, &event, 1, EVENT_RUN_STARTED);
-
-    w = event_begin(s, &event);
-    json_put_str(w, S("message_id"), uuid_str(arena, s->message_id));
-    json_put_str(w, S("role"), S("user"));
-    json_key(w, S("label"));
-    label_write_json(w, (struct label){.origins = LABEL_USER});
-    event_end(s, &event, 2, EVENT_MESSAGE_ADDED);
-
-    w = event_begin(s, &event);
-    json_put_str(w, S("action"), s->input.action);
-    json_put_str(w, S("resource"), s->input.resource);
-    json_put_str(w, S("verdict"), S("allow"));
-    json_put_str(w, S("reason"), s->decision.reason);
-    json_put_str(w, S("rule"), s->decision.rule);
-    json_put_str(w, S("version"), s->decision.version);
-    event_end(s, &event, FIRST_EVENT_COUNT, EVENT_POLICY_DECIDED);
-}
-
-static struct record *add_message(struct start *s, uuid id, str role, str content, str parts)
-{
-    struct record *row = batch_add(&s->batch, WRITE_INSERT, TABLE_MESSAGES);
-    record_set_uuid(row, MESSAGES_ID, id);
-    record_set_uuid(row, MESSAGES_SESSION_ID, s->request->session_id);
-    record_set_uuid(row, MESSAGES_RUN_ID, s->run_id);
-    record_set_text(row, MESSAGES_ROLE, role);
-    record_set_text(row, MESSAGES_CONTENT, content);
-    record_set_integer(row, MESSAGES_TOKENS, (int64_t) (content.len + 3) / 4);
-    record_set_integer(row, MESSAGES_CREATED_AT, s->now_us);
-    if (!str_is_empty(parts))
-        record_set_text(row, MESSAGES_PARTS, parts);
-    return row;
-}
-
-/* One turn of the caller's own: its text is the content; calls and results travel in parts. */
-static void add_history_message(struct start *s, const struct prompt_message *message)
-{
-    struct strbuf content, parts;
-    struct json_writer w;
-    strbuf_init(&content, s->ctx->arena, MESSAGE_BYTES_MAX);
-    strbuf_init(&parts, s->ctx->arena, MESSAGE_BYTES_MAX);
-    json_writer_init(&w, &parts);
-    json_object_begin(&w);
-    json_put_bool(&w, S("from_client"), true);
-    json_key(&w, S("tool_calls"));
-    json_array_begin(&w);
-    str call_id = STR_NONE, name = STR_NONE;
-    for (size_t i = 0; i < message->part_count; i++) {
-        const struct part *part = &message->parts[i];
-        if (part->kind == PART_TEXT || part->kind == PART_TOOL_RESULT)
-            strbuf_add(&content, part->text);
-        if (part->kind == PART_TOOL_RESULT) {
-            call_id = part->call_id;
-            name = part->name;
-        }
-        if (part->kind != PART_TOOL_CALL)
-            continue;
-        json_object_begin(&w);
-        json_put_str(&w, S("call_id"), part->call_id);
-        json_put_str(&w, S("name"), part->name);
-        json_put_str(&w, S("arguments"), part->arguments);
-        json_object_end(&w);
-    }
-    json_array_end(&w);
-    json_put_str(&w, S("call_id"), call_id);
-    json_put_str(&w, S("name"), name);
-    json_object_end(&w);
-    add_message(s, uuid_new(s->o->parts.clock, s->o->parts.random),
-                str_from_cstr(role_name(message->role)), strbuf_str(&content), strbuf_str(&parts));
-}
-
-static void add_run_row(struct start *s)
-{
-    struct record *row = batch_add(&s->batch, WRITE_INSERT, TABLE_AGENT_RUNS);
-    uint8_t trace[16];
-    memcpy(trace, s->ctx->trace.trace_id, sizeof trace);
-    record_set_uuid(row, AGENT_RUNS_ID, s->run_id);
-    record_set_uuid(row, AGENT_RUNS_SESSION_ID, s->request->session_id);
-    record_set_text(row, AGENT_RUNS_STATUS, S("running"));
-    record_set_integer(row, AGENT_RUNS_STARTED_AT, s->now_us);
-    record_set_text(row, AGENT_RUNS_COST,
-                    S("{\"tokens\":0,\"time_ms\":0,\"cost_nanousd\":\"0\",\"tool_calls\":0}"));
-    record_set_text(row, AGENT_RUNS_TRACE_ID, str_hex(s->ctx->arena, trace, sizeof trace));
-    record_set_text(row, AGENT_RUNS_AGENT, s->agent->name);
-    record_set_text(row, AGENT_RUNS_MODEL, s->model->name);
-    record_set_text(row, AGENT_RUNS_USER_ID, s->input.user_id);
-    record_set_integer(row, AGENT_RUNS_LAST_SEQ, FIRST_EVENT_COUNT);
-    struct strbuf text;
-    struct json_writer w;
-    strbuf_init(&text, s->ctx->arena, 4096);
-    json_writer_init(&w, &text);
-    json_object_begin(&w);
-    json_put_str(&w, S("role"), s->role);
-    json_put_str(&w, S("caller_id"), s->principal->caller_id);
-    if (s->principal->has_key_budget) /* what the run uses counts against the key too */
-        json_put_str(&w, S("key_id"), uuid_str(s->ctx->arena, s->principal->key_id));
-    json_object_end(&w);
-    record_set_text(row, AGENT_RUNS_METADATA, strbuf_str(&text));
-}
-
-static void take_session(struct start *s)
-{
-    struct record *row = batch_add(&s->batch, WRITE_UPDATE, TABLE_SESSIONS);
-    record_set_uuid(row, SESSIONS_ID, s->request->session_id);
-    record_set_uuid(row, SESSIONS_LIVE_RUN_ID, s->run_id);
-    record_set_integer(row, SESSIONS_UPDATED_AT, s->now_us);
-    struct write *write = &s->batch.writes[s->batch.count - 1];
-    write->where_column = SESSIONS_LIVE_RUN_ID;
-    write->where_value = (struct value){.is_null = true};
-}
-
 static bool commit_start(struct start *s, struct error *e)
 {
     struct fence fence = {s->request->session_id, s->o->parts.node, s->epoch};
+    struct run_beginning *beginning = ARENA_NEW(s->ctx->arena, struct run_beginning);
+    uuid message_id;
+    *beginning = (struct run_beginning){
+        .run_id = s->run_id,
+        .session_id = s->request->session_id,
+        .principal = s->principal,
+        .user_id = s->input.user_id,
+        .role = s->role,
+        .agent = s->agent->name,
+        .agent_version = s->agent->version,
+        .model = s->model->name,
+        .content = s->request->content,
+        .history = s->request->history,
+        .history_count = s->request->history_count,
+        .client_tools = s->client_tools,
+        .response_format = s->request->response_format,
+        .budget = COST_LIMITLESS,
+        .epoch = s->epoch,
+        .now_us = s->now_us,
+        .decision = &s->decision,
+        .trace = s->ctx->trace,
+    };
+    if (!str_is_empty(s->request->parts))
+        beginning->parts =
+            str_printf(s->ctx->arena, "{\"content\":" STR_FMT "}", STR_ARG(s->request->parts));
     batch_init(&s->batch, s->ctx->arena, s->principal->tenant_id);
     s->batch.fence = &fence;
     s->batch.fault = "run_start";
-    take_session(s);
-    add_run_row(s);
-    for (size_t i = 0; i < s->request->history_count; i++)
-        add_history_message(s, &s->request->history[i]);
-    str parts = STR_NONE;
-    if (!str_is_empty(s->request->parts))
-        parts = str_printf(s->ctx->arena, "{\"content\":" STR_FMT "}", STR_ARG(s->request->parts));
-    s->message_id = uuid_new(s->o->parts.clock, s->o->parts.random);
-    add_message(s, s->message_id, S("user"), s->request->content, parts);
-    add_first_events(s);
-    audit_add(&s->batch, s->o->parts.clock, s->o->parts.random, s->principal,
-              &(struct audit_entry){.action = S("run.start"),
-                                    .resource_type = S("run"),
-                                    .resource_id = uuid_str(s->ctx->arena, s->run_id)});
+    run_begin_write(s->o, s->ctx->arena, &s->batch, beginning, &message_id);
     if (store_commit(s->o->parts.store, s->ctx, &s->batch, e))
         return true;
     if (e->reason == REASON_CONFLICT)
@@ -319,49 +193,154 @@ static bool filter_request(struct start *s, struct error *e)
     return ok;
 }
 
+/* A run is live: the message waits, or steers it. */
+static bool commit_wait(struct start *s, struct error *e)
+{
+    struct inbox_message *message = ARENA_NEW(s->ctx->arena, struct inbox_message);
+    *message = (struct inbox_message){
+        .session = &s->session,
+        .mode = on_busy(s),
+        .run_id = s->run_id,
+        .principal = s->principal,
+        .user_id = s->input.user_id,
+        .role = s->role,
+        .request = s->request,
+        .agent = s->agent->name,
+        .model = s->model->name,
+        .now_us = s->now_us,
+    };
+    return session_inbox_add(s->o, s->ctx, message, e);
+}
+
 static bool start(struct start *s, struct error *e)
 {
     if (!check_session(s, e) || !find_definition(s, e) || !check_names(s, e))
         return false;
     s->role = lower_role(s->principal, record_text(&s->session, SESSIONS_ROLE));
-    return decide(s, e) && filter_request(s, e) && own_session(s, e) && commit_start(s, e);
+    if (!decide(s, e) || !filter_request(s, e))
+        return false;
+    return s->is_busy ? commit_wait(s, e) : own_session(s, e) && commit_start(s, e);
+}
+
+/* The live run ended, or another one began, between the look and the commit: worth another look? */
+static bool has_moved(const struct start *s, const struct error *e)
+{
+    return e->reason == REASON_CONFLICT ||
+           (e->reason == REASON_SESSION_BUSY && !s->is_busy && on_busy(s) != DOUBLE_TEXT_REJECT);
+}
+
+static bool start_until_settled(struct start *s, struct error *e)
+{
+    const struct run_request *request = s->request;
+    for (int attempt = 1;; attempt++) {
+        struct error why = {0};
+        s->request = request;
+        s->is_busy = false;
+        if (!session_get(s->o, s->ctx, s->principal, request->session_id, &s->session, e))
+            return false;
+        if (start(s, &why))
+            return true;
+        if (!has_moved(s, &why) || attempt == SESSION_INBOX_ATTEMPTS_MAX)
+            return error_copy(e, &why);
+    }
+}
+
+static void tell_outcome(const struct start *s, struct message_outcome *out)
+{
+    *out = (struct message_outcome){.fate = MESSAGE_BEGINS, .run_id = s->run_id};
+    if (!s->is_busy)
+        return;
+    out->fate = MESSAGE_WAITS;
+    if (on_busy(s) != DOUBLE_TEXT_STEER)
+        return;
+    *out = (struct message_outcome){
+        .fate = MESSAGE_STEERS,
+        .run_id = record_uuid(&s->session, SESSIONS_LIVE_RUN_ID),
+        .otherwise_run_id = s->run_id,
+    };
+}
+
+static bool check_request(const struct start *s, struct error *e)
+{
+    const struct run_request *request = s->request;
+    if (atomic_load(&s->o->is_draining))
+        return error_set(e, REASON_DRAINING, "this node is shutting down; try again");
+    if (!admission_check(s->o->admission, s->principal->tenant_id, e))
+        return false;
+    if (s->principal->level < ROLE_LEVEL_USER)
+        return error_set(e, REASON_DENIED, "a viewer may not start runs");
+    if (request->content.len > MESSAGE_BYTES_MAX)
+        return error_set(e, REASON_TOO_LARGE, "the message is over %u bytes", MESSAGE_BYTES_MAX);
+    if (request->client_tool_count > 0 && str_is_empty(s->client_tools))
+        return error_set(e, REASON_TOO_LARGE, "the definitions of the tools are over %u bytes",
+                         RUN_CLIENT_TOOLS_BYTES_MAX);
+    return true;
+}
+
+bool message_send(struct orchestrator *o, struct context *ctx, const struct principal *principal,
+                  const struct run_request *request, struct message_outcome *out, struct error *e)
+{
+    struct start *s = ARENA_NEW(ctx->arena, struct start);
+    *s = (struct start){.o = o, .ctx = ctx, .principal = principal, .request = request};
+    s->client_tools =
+        client_tools_text(ctx->arena, request->client_tools, request->client_tool_count);
+    if (!check_request(s, e))
+        return false;
+    s->now_us = clock_unix_us(o->parts.clock);
+    s->run_id = uuid_new(o->parts.clock, o->parts.random);
+    s->settings = orchestrator_acquire(o);
+    bool ok = start_until_settled(s, e);
+    if (ok)
+        tell_outcome(s, out);
+    orchestrator_release(s->settings);
+    /* Should it be stored without our knowing, it must live: a run that is not there is not started by this. */
+    bool may_be_stored = ok || e->reason == REASON_OUTCOME_UNKNOWN;
+    if (may_be_stored && !s->is_busy)
+        run_spawn_for(o, principal->tenant_id, principal->user_id, request->session_id, s->run_id);
+    return ok;
 }
 
 bool run_start(struct orchestrator *o, struct context *ctx, const struct principal *principal,
                const struct run_request *request, uuid *run_id, struct error *e)
 {
-    if (atomic_load(&o->is_draining))
-        return error_set(e, REASON_DRAINING, "this node is shutting down; try again");
-    if (principal->level < ROLE_LEVEL_USER)
-        return error_set(e, REASON_DENIED, "a viewer may not start runs");
-    if (request->content.len > MESSAGE_BYTES_MAX)
-        return error_set(e, REASON_TOO_LARGE, "the message is over %u bytes", MESSAGE_BYTES_MAX);
-    str client_tools =
-        client_tools_text(ctx->arena, request->client_tools, request->client_tool_count);
-    if (request->client_tool_count > 0 && str_is_empty(client_tools))
-        return error_set(e, REASON_TOO_LARGE, "the definitions of the tools are over %u bytes",
-                         RUN_CLIENT_TOOLS_BYTES_MAX);
+    struct message_outcome outcome;
+    struct run_request *now = ARENA_NEW(ctx->arena, struct run_request);
+    *now = *request;
+    now->on_busy = DOUBLE_TEXT_REJECT;
+    if (!message_send(o, ctx, principal, now, &outcome, e))
+        return false;
+    *run_id = outcome.run_id;
+    return true;
+}
+
+bool run_ask(struct orchestrator *o, struct context *ctx, const struct run_question *question,
+             struct run_grant *out, struct error *e)
+{
     struct start *s = ARENA_NEW(ctx->arena, struct start);
+    struct run_request *request = ARENA_NEW(ctx->arena, struct run_request);
+    *request = (struct run_request){.session_id = record_uuid(question->session, SESSIONS_ID),
+                                    .model = question->model};
     *s = (struct start){.o = o,
                         .ctx = ctx,
-                        .principal = principal,
+                        .principal = question->principal,
                         .request = request,
-                        .client_tools = client_tools};
-    s->now_us = clock_unix_us(o->parts.clock);
-    s->run_id = uuid_new(o->parts.clock, o->parts.random);
-    if (!session_get(o, ctx, principal, request->session_id, &s->session, e))
-        return false;
+                        .role = question->role,
+                        .session = *question->session};
+    *out = (struct run_grant){0};
     s->settings = orchestrator_acquire(o);
-    bool ok = start(s, e);
+    bool ok = own_session(s, e);
+    out->epoch = ok ? s->epoch : 0;
+    ok = ok && session_check_open(o, ctx, &s->session, e) && find_definition(s, e);
+    if (ok) {
+        out->agent = str_copy(ctx->arena, s->agent->name);
+        out->agent_version = str_copy(ctx->arena, s->agent->version);
+        out->model = str_copy(ctx->arena, s->model->name);
+    }
+    ok = ok && decide(s, e);
+    out->is_decided = s->decision.reason.ptr != NULL;
+    out->decision = s->decision;
     orchestrator_release(s->settings);
-    /* Should it be stored without our knowing, it must live: a run that is not there is not started by this. */
-    if (!ok && e->reason == REASON_OUTCOME_UNKNOWN)
-        run_spawn(o, principal->tenant_id, request->session_id, s->run_id);
-    if (!ok)
-        return false;
-    *run_id = s->run_id;
-    run_spawn(o, principal->tenant_id, request->session_id, s->run_id);
-    return true;
+    return ok;
 }
 
 /* ---- looking ---- */
@@ -393,6 +372,37 @@ bool run_list(struct orchestrator *o, struct context *ctx, const struct principa
     query.cursor = cursor;
     query.limit = limit;
     return store_list(o->parts.store, ctx, principal->tenant_id, &query, out, e);
+}
+
+bool run_children(struct orchestrator *o, struct context *ctx, const struct principal *principal,
+                  uuid run_id, str cursor, size_t limit, struct records *out, struct error *e)
+{
+    struct record *run = ARENA_NEW(ctx->arena, struct record);
+    struct query query = query_of(TABLE_AGENT_RUNS);
+    if (!run_get(o, ctx, principal, run_id, run, e))
+        return false;
+    query_where_uuid(&query, AGENT_RUNS_PARENT_RUN_ID, run_id);
+    query.cursor = cursor;
+    query.limit = limit;
+    return store_list(o->parts.store, ctx, principal->tenant_id, &query, out, e);
+}
+
+bool run_count_children(struct orchestrator *o, struct context *ctx,
+                        const struct principal *principal, uuid run_id, int64_t *count,
+                        struct error *e)
+{
+    struct query query = query_of(TABLE_AGENT_RUNS);
+    query_where_uuid(&query, AGENT_RUNS_PARENT_RUN_ID, run_id);
+    *count = 0;
+    for (;;) {
+        struct records page;
+        if (!store_list(o->parts.store, ctx, principal->tenant_id, &query, &page, e))
+            return false;
+        *count += (int64_t) page.count;
+        if (str_is_empty(page.next_cursor))
+            return true;
+        query.cursor = page.next_cursor;
+    }
 }
 
 bool run_cancel(struct orchestrator *o, struct context *ctx, const struct principal *principal,
@@ -431,9 +441,30 @@ static void put_id(struct json_writer *w, const char *name, uuid id)
     json_put_str(w, str_from_cstr(name), str_of(text, UUID_TEXT_BYTES));
 }
 
+static void put_origin(struct json_writer *w, const struct record *run)
+{
+    json_key(w, S("parent_run_id"));
+    if (record_has(run, AGENT_RUNS_PARENT_RUN_ID)) {
+        char text[UUID_TEXT_BYTES + 1];
+        uuid_format(record_uuid(run, AGENT_RUNS_PARENT_RUN_ID), text);
+        json_write_str(w, str_of(text, UUID_TEXT_BYTES));
+    } else {
+        json_write_null(w);
+    }
+    json_put_i64(w, S("depth"), record_integer(run, AGENT_RUNS_DEPTH));
+    if (record_has(run, AGENT_RUNS_BUDGET))
+        json_put_raw(w, S("budget"), record_text(run, AGENT_RUNS_BUDGET));
+}
+
 void run_write_json(struct json_writer *w, const struct record *run)
 {
     json_object_begin(w);
+    run_write_members(w, run);
+    json_object_end(w);
+}
+
+void run_write_members(struct json_writer *w, const struct record *run)
+{
     put_id(w, "id", record_uuid(run, AGENT_RUNS_ID));
     put_id(w, "session_id", record_uuid(run, AGENT_RUNS_SESSION_ID));
     json_put_str(w, S("status"), record_text(run, AGENT_RUNS_STATUS));
@@ -445,6 +476,7 @@ void run_write_json(struct json_writer *w, const struct record *run)
     json_put_raw(w, S("cost"), record_text(run, AGENT_RUNS_COST));
     json_put_str(w, S("trace_id"), record_text(run, AGENT_RUNS_TRACE_ID));
     json_put_i64(w, S("last_seq"), record_integer(run, AGENT_RUNS_LAST_SEQ));
+    put_origin(w, run);
     json_key(w, S("error"));
     if (record_has(run, AGENT_RUNS_ERROR)) {
         json_object_begin(w);
@@ -454,5 +486,6 @@ void run_write_json(struct json_writer *w, const struct record *run)
     } else {
         json_write_null(w);
     }
-    json_object_end(w);
+    if (record_has(run, AGENT_RUNS_DEGRADED))
+        json_put_str(w, S("degraded"), record_text(run, AGENT_RUNS_DEGRADED));
 }

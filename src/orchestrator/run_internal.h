@@ -6,8 +6,12 @@
  * run_answer.c its answer: deltas -> parts -> row -> parts
  * run_offer.c which tools the model is offered, and which one it means
  * run_tools.c the tool calls of one answer: decide all, one append, run beside each other, settle
+ * run_awaited.c calls that others end: approvals, clients, other agents
  * run_client_tools.c tools that the caller runs itself
+ * run_child.c runs that this one starts and waits for
+ * run_agents.c other agents, called as tools or handed the run to
  * run_prompt.c rows -> prompt
+ * run_summary.c what becomes of it when it outgrows the model's window
  * run_labels.c what the prompt holds of whom, and what may be done therefore
  * run_ledger.c the run's share of the ledger, reconciled with the journal after a failed commit
  */
@@ -17,6 +21,7 @@
 #include "llm/guard_tally.h"
 #include "llm/router.h"
 #include "orchestrator/orchestrator_internal.h"
+#include "orchestrator/run_oracle.h"
 
 struct held_reservation {
     uuid id;
@@ -28,42 +33,81 @@ struct unsure_settlement {
     struct settlement settlement;
 };
 
+/* A run above a child. */
+struct run_ancestor {
+    uuid run_id, session_id;
+    cost budget; /* its ceiling; COST_LIMITLESS: none */
+};
+
+/* A model call of a run that is no step of it: its words go to whoever asked, no delta is told, no tool is offered. */
+struct run_aside {
+    const char *purpose; /* "summary": said in the journal */
+    struct prompt_message *messages;
+    size_t message_count;
+    int64_t output_tokens_max;
+    uuid message_id;    /* of the row that the caller makes of it */
+    struct label label; /* of what it is given */
+    str text;           /* the answer, on turn; empty: there is none, see failure */
+    struct error failure;
+};
+
 struct run {
     struct list link;
     struct orchestrator *o;
     size_t lane;
     uuid tenant_id, session_id, run_id;
 
-    struct arena *keep;    /* lifetime of this coroutine: the share of the ledger, who cancelled */
-    struct arena *arena;   /* what was loaded or heard since: emptied by a reload */
-    struct arena *turn;    /* rewound after each step */
-    struct context ctx;    /* of the run: cancelled by cancel and drain */
-    struct context shield; /* never cancelled: appends that must be made anyway */
-    int64_t retry_ms;      /* of the next reload */
-    bool is_woken, is_cancel_asked, is_draining, is_recovering;
+    struct arena *keep;     /* lifetime of this coroutine: the share of the ledger, who cancelled */
+    struct arena *arena;    /* what was loaded or heard since: emptied by a reload */
+    struct arena *turn;     /* rewound after each step */
+    struct context ctx;     /* of the run: cancelled by cancel and drain */
+    struct context shield;  /* never cancelled: appends that must be made anyway */
+    int64_t retry_ms;       /* of the next reload */
+    struct condition woken; /* somebody brings news */
+    bool has_lost_sight;    /* loaded again: children may have been begun without our knowing */
+    bool is_parked, is_buried;  /* how its coroutine ended */
+    bool has_place;             /* of the admission's: given back when it leaves memory */
+    bool is_linked, is_loading; /* found by its lane; in its first load */
+    bool is_woken, is_cancel_asked, is_draining;
     str cancelled_by;
 
     const struct settings *settings;
     const struct agent_definition *agent;
     const struct registry_snapshot *tools;
     const struct model *model;
+    str environment;    /* digest of the one journaled last (run_environment.h), on keep */
     struct route route; /* of this step's attempts */
     bool has_route;
     struct error model_failure; /* why the attempt before failed */
 
     struct record session;      /* on arena */
+    bool is_inbox_told;         /* its inbox_count, or its status, may have changed */
+    bool is_pending;            /* its row says that it has not begun */
+    bool is_out_of_turn;        /* ... and it may not: whoever it waits for spawns it again */
+    const struct record *next;  /* of the inbox: whose turn is next; on turn */
+    uuid next_run_id;           /* the same once this run's end is stored */
     struct principal principal; /* whose run it is, from the session's row */
     str policy_context;
+    uuid root_session_id; /* whose account and files the run uses: its own, unless it is a child */
+    str root_budget;      /* of that session, JSON */
+    cost ceiling;         /* its own; COST_LIMITLESS: none */
+    struct run_ancestor ancestors[RUN_CHILD_DEPTH_MAX]; /* the parent first */
+    int depth;                                          /* how many of them; 0: has no parent */
     int64_t started_us, started_ns;
     trace_context trace;
 
     struct run_state state;
+    bool has_wake;                      /* its row says when to bring it back */
+    struct workflow_instance *workflow; /* on arena; NULL: an agent's run (workflow_internal.h) */
     struct journal_writer journal;
     struct ledger_path path;
     bool has_path;
 
     struct prompt_message *messages; /* on arena: the whole conversation so far */
     struct context_item *items;      /* their labels, place by place */
+    uuid *rows;      /* their rows, place by place; UUID_NONE: a tool's result, or instructions */
+    uuid summary_id; /* the one that is among them; UUID_NONE: none */
+    uuid summary_from, summary_to; /* rows that it stands for */
     size_t message_count, message_capacity;
     bool has_instructions; /* the first message is the agent's own: instructions and file_list */
     bool is_history_cut;   /* older messages of the session are not in memory */
@@ -73,7 +117,10 @@ struct run {
     bool is_offer_searched; /* there are more tools than are offered: `tool_search` is there */
     struct tool_spec *client_tools; /* what the caller runs itself */
     size_t client_tool_count;
-    bool is_degraded; /* an answer was cut by the budget */
+    struct run_aside *aside; /* the model call at hand is this one; NULL: it is a step */
+    bool is_degraded;        /* an answer was cut by the budget */
+    bool is_last_call;       /* the one that sums up: it may use what was held back */
+    bool is_reserve_kept;    /* what is held back was looked at */
     struct error
         fatal; /* what the journal cannot hold: the run ends with it once it is reconciled */
 
@@ -83,19 +130,63 @@ struct run {
     size_t unsure_count, unsure_capacity;
 };
 
+/* ---- run_spawn.c ---- */
+/* On a lane's thread; nobody finds it, and it may be dropped again. */
+struct run *run_create(struct orchestrator *o, size_t lane, struct scheduler *scheduler,
+                       uuid tenant_id, uuid session_id, uuid run_id);
+void run_destroy(struct run *run);
+/* Its first load is over: the next in line may load. */
+void run_is_loaded(struct run *run);
+
+/* ---- run_recover.c ---- */
+/* What a start has found reserved by the run becomes the run's own. */
+void run_adopt_restored(struct run *run);
+
 /* ---- run.c ---- */
+/* From load to end, on the run's coroutine. */
+may_suspend_void void run_live(struct run *run);
+/* Its rows and its journal; and if anything is reserved in it, the same in the ledger (has_path). */
+may_suspend bool run_load_accounts(struct run *run, struct error *e);
+/* The rows that every final event brings along; `failure` NULL: none.  run_end_look before the event is begun. */
+may_suspend bool run_end_look(struct run *run, struct error *e);
+void run_end_write(struct run *run, enum run_status status, const struct error *failure);
 /* Appends run.failed with everything that a final event brings along, and flushes. */
 may_suspend bool run_fail(struct run *run, const struct error *failure, struct error *e);
+
+/* ---- run_chance.c: what comes from outside, or from the oracle of a replay ---- */
+uuid run_new_id(struct run *run, enum run_id_kind kind, size_t index, str name);
+cost run_remaining(struct run *run); /* tightest of its accounts */
+
+/* ---- run_degrade.c ---- */
+/* Takes the agent's next step for this; true: run.degraded is in the batch, and the next command is another one. */
+may_suspend bool run_degrade(struct run *run, enum degrade_when when);
+bool run_may_degrade(const struct run *run, enum degrade_when when);
+/* Before a model call: little is left, or the node is overloaded. */
+may_suspend bool run_degrade_ahead(struct run *run);
+bool run_degrade_cause(const struct error *failure, enum degrade_when *out);
 
 /* ---- run_prompt.c ---- */
 may_suspend bool run_prompt_load(struct run *run, struct error *e);
 void run_prompt_add(struct run *run, struct prompt_message message);
+/* The messages from this place on come from that row. */
+void run_prompt_rows(struct run *run, size_t first, uuid row);
+must_check bool run_prompt_add_row(struct run *run, const struct record *row, struct error *e);
+/* A person's message; parts as a row keeps them. */
+must_check bool run_prompt_add_user(struct run *run, str content, str parts, struct error *e);
 /* The tool's answer as the model sees it. */
 struct prompt_message run_prompt_tool_result(struct arena *arena, str call_id, str name,
                                              str content, bool is_error);
 str run_prompt_error_content(struct arena *arena, const struct error *e);
 void run_message_row(struct record *row, struct run *run, uuid id, enum role role, str content,
                      int64_t tokens, str parts);
+
+/* ---- run_summary.c ---- */
+/* Before a model call: what does not fit its window, or the budget, is summarised; results that are too long are cut. */
+may_suspend bool run_context_fit(struct run *run, struct error *e);
+/* Of the session's newest summary: the task, the summary, the run's question if it is older.  Sets summary_to: rows up to it are not
+   loaded. */
+may_suspend bool run_summary_load(struct run *run, struct error *e);
+void run_prompt_add_summary(struct run *run, uuid id, str content, struct label label);
 
 /* ---- run_labels.c ---- */
 /* A message was added: it gets the label of its role. */
@@ -163,8 +254,30 @@ void run_guard_audit(struct run *run, struct guard_tally *found);
 /* ---- run_policy.c ---- */
 void run_decide(struct run *run, struct context *ctx, const struct policy_input *partial,
                 struct policy_decision *out);
+/* As the policy's approval_demands, of this run. */
+may_suspend bool run_approval_demands(struct run *run, const struct policy_input *partial,
+                                      str *rules, struct error *e);
 void run_journal_decision(struct run *run, const struct policy_input *input,
                           const struct policy_decision *decision, uuid tool_call_id);
+
+/* ---- run_winddown.c: the last call of a run whose budget is spent ---- */
+/* Before each call: sets the agent's rate, and from the second on a little is held back. */
+void run_hold_back(struct run *run);
+/* A call was refused: does the run go on to its last one?  Then budget.wind_down is journaled and `e` empty; else `e` stays. */
+may_suspend bool run_wind_down(struct run *run, struct error *e);
+/* Of the last call: *prompt becomes one that sums up and fits what is left.  Others stay as they are. */
+void run_last_prompt(struct run *run, struct prompt *prompt, int64_t *output_tokens_max);
+cost run_remaining_now(
+    struct run *run); /* run_remaining, for the last call with what was held back */
+/* Why run.completed is less than what was asked for, on turn: "budget: ...", "loop: ..."; empty: it is not. */
+str run_degraded_why(struct run *run);
+/* "ended_by": "budget" or "loop", of a run that had to end before it was done. */
+void run_put_ended_by(const struct run *run, struct json_writer *w);
+
+/* ---- run_loop.c: the same thing again and again ---- */
+/* Before a step: tells the model in *prompt, or ends the run (*is_stopped: RUN_DO_COMPLETE is next). */
+may_suspend bool run_loop_check(struct run *run, struct prompt *prompt, bool *is_stopped,
+                                struct error *e);
 
 /* ---- run_ledger.c ---- */
 /* Reserves in the ledger and appends budget.reserved; gives the reservation's id.  REASON_BUDGET: nothing has changed. */

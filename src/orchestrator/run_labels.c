@@ -202,16 +202,19 @@ static size_t add_guests(const struct planned *of, struct context_item *items)
     return count;
 }
 
-/* Only pages say something that the model did not put there itself. */
+/* Only pages and persons say something that a model did not put there itself. */
 static bool is_made(const struct prompt_message *message, const struct context_item *item)
 {
     bool is_page =
         (item->label.origins & LABEL_WEB) && str_find(item->source, S("://")) != STR_NOT_FOUND;
-    return message->role == ROLE_ASSISTANT || (message->role == ROLE_TOOL && !is_page);
+    bool is_agents = message->role == ROLE_USER && (item->label.origins & LABEL_AGENT);
+    return message->role == ROLE_ASSISTANT || (message->role == ROLE_TOOL && !is_page) || is_agents;
 }
 
 struct context_view run_label_view(struct run *run, const struct planned *of)
 {
+    if (of && of->view)
+        return *of->view;
     size_t guests = of && of->parent ? of->step->count : 0;
     struct context_item *items =
         ARENA_ARRAY(run->turn, struct context_item, 2 * run->message_count + guests + 3);
@@ -350,6 +353,8 @@ struct label run_label_of_result(const struct planned *p)
     const struct containment *rules = &p->run->settings->containment;
     if (p->call->state == CALL_CLIENT)
         return label_unknown(LABEL_TOOL);
+    if (p->call->state == CALL_CHILD && p->is_running) /* what the other agent has seen */
+        return p->label;
     if (!p->tool || !p->has_begun || !p->step)
         return label_join(run_label_context(p->run), (struct label){.origins = LABEL_TOOL});
     struct label label = label_join(p->arguments_label, label_of_output(p));

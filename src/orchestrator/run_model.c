@@ -11,7 +11,7 @@
 #include "llm/guard.h"
 #include "orchestrator/answer_links.h"
 #include "orchestrator/run_answer_internal.h"
-#include "orchestrator/run_internal.h"
+#include "orchestrator/run_environment.h"
 
 /* One attempt, from intent to answer. */
 struct model_step {
@@ -21,10 +21,11 @@ struct model_step {
     struct prompt prompt;
     bool is_decided; /* by the policy: once, whatever targets are looked at */
     bool is_woken;   /* cancelled or out of time while it waited */
-    int64_t input_bound, started_ns;
+    int64_t input_bound, started_ns, ended_ns;
     cost reserved;
     uuid reservation_id;
     int number, step;
+    int64_t last_output_max;  /* of a last call: what is left for its answer; 0: it is none */
     struct run_answer answer; /* gathered, on the turn arena */
     struct answer_links links;
     struct context_view view; /* what the model sees, where links are judged by it */
@@ -45,8 +46,15 @@ static bool bound_cost(struct model_step *a, cost remaining, struct error *e)
     int64_t output = run->model->max_output_tokens;
     if (agent->max_output_tokens > 0 && agent->max_output_tokens < output)
         output = agent->max_output_tokens;
+    if (run->aside && run->aside->output_tokens_max < output)
+        output = run->aside->output_tokens_max;
     int64_t room =
         remaining.tokens == COST_UNLIMITED ? INT64_MAX : remaining.tokens - a->input_bound;
+    cost least = {.tokens = a->input_bound + RUN_OUTPUT_TOKENS_MIN};
+    if (a->last_output_max > 0 && a->last_output_max < output)
+        output = a->last_output_max;
+    if (!run->is_last_call && !ledger_rate_fits(run->o->ledger, &run->path, least, e))
+        return false;
     if (room < RUN_OUTPUT_TOKENS_MIN)
         return error_set(e, REASON_BUDGET,
                          "the next model call needs %lld tokens of input and at least %d of "
@@ -132,6 +140,26 @@ static void drop_attempt(struct model_step *a)
     attempt_end(&a->attempt, &unsent);
 }
 
+/* A replay's: the recorded target; the router has no part in it. */
+static bool recorded_target(struct model_step *a, const struct run_oracle *oracle, struct error *e)
+{
+    struct run *run = a->run;
+    str provider, model;
+    if (!oracle->target(oracle->owner, &provider, &model, e))
+        return false;
+    for (size_t i = 0; i < run->model->target_count; i++) {
+        const struct model_target *target = &run->model->targets[i];
+        if (!str_equal(target->provider->name, provider) || !str_equal(target->model, model))
+            continue;
+        a->attempt = (struct attempt){.target = target, .target_index = i, .first_token_ns = 1};
+        a->target = target;
+        return decide(a, e) && bound_cost(a, run_remaining_now(run), e);
+    }
+    return error_set(e, REASON_UNAVAILABLE,
+                     "the recording has no target \"" STR_FMT "\" of model \"" STR_FMT "\"",
+                     STR_ARG(model), STR_ARG(run->model->name));
+}
+
 /* The router's next target that the budget covers; one that it does not is passed over. */
 static bool next_target(struct model_step *a, struct error *e)
 {
@@ -152,7 +180,7 @@ static bool next_target(struct model_step *a, struct error *e)
             return false;
         }
         refusal = (struct error){0};
-        if (bound_cost(a, ledger_remaining(run->o->ledger, &run->path), &refusal))
+        if (bound_cost(a, run_remaining_now(run), &refusal))
             return true;
         attempt_end(&a->attempt, &refusal);
     }
@@ -162,6 +190,8 @@ static bool next_target(struct model_step *a, struct error *e)
 static bool choose_target(struct model_step *a, struct error *e)
 {
     struct run *run = a->run;
+    if (run->o->oracle)
+        return recorded_target(a, run->o->oracle, e);
     for (int failures = run->state.failed_in_a_row;; failures++) {
         struct error told = {0};
         if (!run->has_route)
@@ -171,11 +201,20 @@ static bool choose_target(struct model_step *a, struct error *e)
         run->has_route = false;
         if (a->is_woken)
             return error_copy(e, &told);
-        if (!error_may_retry(&told) || failures >= RUN_MODEL_ATTEMPTS_MAX)
+        enum degrade_when when;
+        bool may_degrade = run_degrade_cause(&told, &when) && run_may_degrade(run, when);
+        if (!error_may_retry(&told) || failures >= RUN_MODEL_ATTEMPTS_MAX || run->aside ||
+            may_degrade)
             return error_copy(e, &told);
         if (!sleep_before(a, backoff_ms(run, failures, told.retry_after_ms), e))
             return false;
     }
+}
+
+static void put_purpose(struct json_writer *w, const struct run *run)
+{
+    if (run->aside)
+        json_put_str(w, S("purpose"), str_from_cstr(run->aside->purpose));
 }
 
 static void journal_intent(struct model_step *a)
@@ -185,6 +224,7 @@ static void journal_intent(struct model_step *a)
     uuid_format(a->reservation_id, id);
     a->number = run->state.attempt + 1;
     a->step = run->state.step + 1;
+    str environment = run_environment_note(run);
     struct json_writer *w = journal_event(&run->journal, EVENT_MODEL_REQUESTED);
     json_put_i64(w, S("attempt"), a->number);
     json_put_i64(w, S("step"), a->step);
@@ -193,6 +233,9 @@ static void journal_intent(struct model_step *a)
     json_put_str(w, S("provider_model"), a->target->model);
     json_put_i64(w, S("max_output_tokens"), a->prompt.max_output_tokens);
     json_put_str(w, S("reservation_id"), str_of(id, UUID_TEXT_BYTES));
+    put_purpose(w, run);
+    if (!str_is_empty(environment))
+        json_put_str(w, S("environment"), environment);
 }
 
 /* ---- the stream ---- */
@@ -283,13 +326,17 @@ static bool take_text(struct model_step *a, const struct delta *delta, str text,
         piece.opaque = delta->opaque;
     if (!run_answer_add(&a->answer, &piece, e))
         return false;
-    add_text(a, text);
+    if (!a->run->aside)
+        add_text(a, text);
     return true;
 }
 
 static bool take_delta(struct model_step *a, const struct delta *delta, struct error *e)
 {
+    bool is_call = delta->kind == DELTA_TOOL_CALL || delta->kind == DELTA_TOOL_ARGUMENTS;
     a->output_bytes += (int64_t) delta->text.len;
+    if (is_call && a->run->is_last_call) /* it was offered none */
+        return true;
     str text = pass_links(a, delta);
     if ((text.len > 0 || delta->kind == DELTA_TEXT) && !take_text(a, delta, text, e))
         return false;
@@ -330,6 +377,7 @@ static bool call_provider(struct model_step *a, struct delta *end, struct error 
     timer_disarm(run->ctx.scheduler, &a->timer);
     if (ok || a->answer.call_count == 0)
         post_delta(a);
+    a->ended_ns = context_now_ns(&run->shield);
     reply_stream_close(GIVE(stream));
     run_guard_audit(run, &a->found);
     context_deinit(&call);
@@ -367,7 +415,7 @@ static void settle(struct model_step *a, struct usage usage, const char *basis)
         .used =
             {
                 .tokens = usage.input_tokens + usage.output_tokens,
-                .time_ms = (context_now_ns(&run->shield) - a->started_ns) / 1000000,
+                .time_ms = (a->ended_ns - a->started_ns) / 1000000,
                 .cost_nanousd = price_nanousd(&a->target->price, &usage),
             },
         .kind = "model",
@@ -402,19 +450,24 @@ static void journal_completed(struct model_step *a, const struct delta *end,
     json_put_i64(w, S("attempt"), a->number);
     json_put_i64(w, S("step"), a->step);
     json_put_str(w, S("message_id"), uuid_str(run->turn, message_id));
-    json_put_str(w, S("finish"), str_from_cstr(finish_name(end->finish)));
+    bool is_silenced = run->is_last_call && end->finish == FINISH_TOOL_CALLS;
+    json_put_str(w, S("finish"),
+                 str_from_cstr(finish_name(is_silenced ? FINISH_STOP : end->finish)));
     json_put_bool(w, S("stand_in"), a->target->provider->ops->is_stand_in);
     json_key(w, S("usage"));
     json_object_begin(w);
     json_put_i64(w, S("input_tokens"), usage->input_tokens);
     json_put_i64(w, S("output_tokens"), usage->output_tokens);
     json_put_i64(w, S("cached_tokens"), usage->cached_tokens);
+    if (usage->cache_write_tokens > 0)
+        json_put_i64(w, S("cache_write_tokens"), usage->cache_write_tokens);
     json_put_i64(w, S("reasoning_tokens"), usage->reasoning_tokens);
     json_put_bool(w, S("is_reported"), end->usage.is_reported);
     json_object_end(w);
-    json_put_i64(w, S("latency_ms"), (context_now_ns(&run->shield) - a->started_ns) / 1000000);
+    json_put_i64(w, S("latency_ms"), (a->ended_ns - a->started_ns) / 1000000);
+    put_purpose(w, run);
     json_key(w, S("label"));
-    label_write_json(w, run_label_context(run));
+    label_write_json(w, run->aside ? run->aside->label : run_label_context(run));
     if (a->links.defused > 0) /* addresses of the answer that were made harmless */
         json_put_i64(w, S("links_defused"), a->links.defused);
     json_key(w, S("tool_calls"));
@@ -438,6 +491,20 @@ static struct usage estimate(const struct model_step *a)
     return (struct usage){.input_tokens = a->input_bound, .output_tokens = output};
 }
 
+/* Of an aside: its caller makes a row of it. */
+static bool complete_aside(struct model_step *a, const struct delta *end, struct error *e)
+{
+    struct run *run = a->run;
+    struct usage usage = end->usage.is_reported ? end->usage : estimate(a);
+    if (a->answer.call_count > 0)
+        return error_set(e, REASON_PROVIDER_PROTOCOL, "the model called a tool that was not there");
+    run->aside->text = run_answer_text(&a->answer);
+    journal_completed(a, end, &usage, run->aside->message_id, NULL);
+    settle(a, usage, end->usage.is_reported ? "reported" : "estimated");
+    count_call(a, &usage, S("ok"));
+    return true;
+}
+
 /* False: the answer cannot be kept, and nothing was journaled. */
 static never_inline bool complete_attempt(struct model_step *a, const struct delta *end,
                                           struct error *e)
@@ -446,11 +513,11 @@ static never_inline bool complete_attempt(struct model_step *a, const struct del
     uuid ids[RUN_TOOL_CALLS_PARALLEL_MAX];
     str parts;
     for (size_t i = 0; i < a->answer.call_count; i++)
-        ids[i] = uuid_new(run->o->parts.clock, run->o->parts.random);
+        ids[i] = run_new_id(run, RUN_ID_TOOL_CALL, i, STR_NONE);
     if (!run_answer_write(&a->answer, ids, &parts, e))
         return false;
     struct usage usage = end->usage.is_reported ? end->usage : estimate(a);
-    uuid message_id = uuid_new(run->o->parts.clock, run->o->parts.random);
+    uuid message_id = run_new_id(run, RUN_ID_MESSAGE, 0, STR_NONE);
     journal_completed(a, end, &usage, message_id, ids);
     struct record *row = journal_row(&run->journal, WRITE_INSERT, TABLE_MESSAGES);
     run_message_row(row, run, message_id, ROLE_ASSISTANT, run_answer_text(&a->answer),
@@ -461,6 +528,7 @@ static never_inline bool complete_attempt(struct model_step *a, const struct del
     run_prompt_add(run, run_answer_message(&a->answer, run->arena));
     run_label_last(run, uuid_str(run->turn, message_id), S("assistant"),
                    run->items[run->message_count - 1].label);
+    run_prompt_rows(run, run->message_count - 1, message_id);
     return true;
 }
 
@@ -483,9 +551,20 @@ static void fail_attempt(struct model_step *a, const struct error *failure, bool
     json_put_str(w, S("error"), str_from_cstr(error_problem(failure->reason)));
     json_put_str(w, S("message"), str_from_cstr(failure->message));
     json_put_bool(w, S("will_retry"), will_retry);
+    put_purpose(w, run);
     struct usage usage = was_refused(a, failure) ? (struct usage){0} : estimate(a);
     settle(a, usage, was_refused(a, failure) ? "reported" : "estimated");
     count_call(a, &usage, str_from_cstr(error_problem(failure->reason)));
+}
+
+/* A call cannot be made as it was meant: does the agent's definition say what to do instead? */
+static bool degrade(struct model_step *a, struct error *e)
+{
+    enum degrade_when when;
+    if (a->is_woken || !run_degrade_cause(e, &when) || !run_degrade(a->run, when))
+        return false;
+    *e = (struct error){0};
+    return run_flush(a->run, "run_degraded", e);
 }
 
 static bool handle_failure(struct model_step *a, const struct error *failure, struct error *e)
@@ -494,14 +573,24 @@ static bool handle_failure(struct model_step *a, const struct error *failure, st
     bool is_ours = run->ctx.is_cancelled || context_now_ns(&run->shield) >= run->ctx.deadline_ns;
     bool has_patience =
         error_may_retry(failure) && run->state.failed_in_a_row + 1 < RUN_MODEL_ATTEMPTS_MAX;
-    bool will_retry = !is_ours && (has_patience || route_may_go_on(&run->route, failure));
+    const struct run_oracle *oracle = run->o->oracle;
+    bool will_retry = oracle ? oracle->may_go_on(oracle->owner)
+                             : !is_ours && (has_patience || route_may_go_on(&run->route, failure));
     run->model_failure = *failure;
     if (run->is_draining) /* the next start counts this attempt as lost */
         return error_copy(e, failure);
     fail_attempt(a, failure, will_retry);
     if (!run_flush(run, "model_failed", e))
         return false;
-    return will_retry || error_copy(e, failure);
+    if (run->aside) { /* whoever asked does without */
+        run->aside->failure = *failure;
+        run->has_route = false;
+        return true;
+    }
+    if (will_retry)
+        return true;
+    (void) error_copy(e, failure);
+    return !is_ours && degrade(a, e);
 }
 
 static void start_attempt(struct model_step *a, struct run *run)
@@ -516,6 +605,19 @@ static void start_attempt(struct model_step *a, struct run *run)
         .parallel_tool_calls = -1,
         .temperature = -1,
     };
+    if (run->aside) {
+        a->prompt.messages = run->aside->messages;
+        a->prompt.message_count = run->aside->message_count;
+        a->prompt.tools = NULL;
+        a->prompt.tool_count = 0;
+        a->prompt.response_format = STR_NONE;
+        run->has_route = false;
+    }
+    if (run->state.is_toolless) {
+        a->prompt.tools = NULL;
+        a->prompt.tool_count = 0;
+    }
+    run_last_prompt(run, &a->prompt, &a->last_output_max);
     run_answer_init(&a->answer, run->turn);
     watch_links(a);
     strbuf_init(&a->pending, run->turn, MESSAGE_BYTES_MAX);
@@ -530,22 +632,47 @@ static bool commit_intent(struct model_step *a, struct error *e)
     if (!decide(a, e) || !run_reserve(run, "model", UUID_NONE, a->reserved, &a->reservation_id, e))
         return false;
     journal_intent(a);
-    return run_flush(run, "model_intent", e);
+    if (!run_flush(run, "model_intent", e))
+        return false;
+    run_environment_stored(run);
+    return true;
+}
+
+/* An aside is not made: no reason for the run to fail. */
+static bool do_without(struct model_step *a, struct error *e)
+{
+    struct run *run = a->run;
+    if (!run->aside)
+        return false;
+    run->aside->failure = *e;
+    *e = (struct error){0};
+    run->has_route = false;
+    return true;
 }
 
 never_inline bool run_model_step(struct run *run, struct error *e)
 {
     struct model_step *a = ARENA_NEW(run->turn, struct model_step);
+    bool is_stopped;
+    if (run_degrade_ahead(run))
+        return run_flush(run, "run_degraded", e);
+    run_hold_back(run);
     start_attempt(a, run);
-    if (run->state.step >= run->agent->steps_max)
+    bool is_checked = run_loop_check(run, &a->prompt, &is_stopped, e);
+    if (!is_checked || is_stopped)
+        return is_checked;
+    a->input_bound = prompt_input_tokens_bound(&a->prompt);
+    if (run->state.step >= run->agent->steps_max && !run->aside && !run->is_last_call)
         return error_set(e, REASON_LIMIT,
                          "the run reached its %d model calls without a final answer",
                          run->agent->steps_max);
     if (!choose_target(a, e)) /* who cancels or drains says so at the next command */
-        return a->is_woken && (run->is_cancel_asked || run->is_draining);
+        return degrade(a, e) || do_without(a, e) ||
+               (a->is_woken && (run->is_cancel_asked || run->is_draining)) || run_wind_down(run, e);
     if (!commit_intent(a, e)) {
         drop_attempt(a);
-        return false;
+        return e->reason == REASON_BUDGET &&
+               (degrade(a, e) || do_without(a, e) || run_wind_down(run, e));
     }
     a->started_ns = context_now_ns(&run->shield);
     struct delta end = {0};
@@ -555,7 +682,9 @@ never_inline bool run_model_step(struct run *run, struct error *e)
         return handle_failure(a, &failure, e);
     }
     attempt_end(&a->attempt, NULL);
-    if (!complete_attempt(a, &end, &failure))
+    bool is_kept =
+        run->aside ? complete_aside(a, &end, &failure) : complete_attempt(a, &end, &failure);
+    if (!is_kept)
         return handle_failure(a, &failure, e);
     run->has_route = false;
     return true;

@@ -31,7 +31,7 @@ static struct planned *ask(struct planned *parent, str name, str input)
         .step = parent->step,
         .parent = parent,
         .arguments = str_copy(run->turn, input),
-        .asked = {.id = uuid_new(run->o->parts.clock, run->o->parts.random),
+        .asked = {.id = run_new_id(run, RUN_ID_NESTED_CALL, 0, name),
                   .name = str_copy(run->turn, name),
                   .parent = parent->call},
         .is_asked = true,
@@ -40,6 +40,8 @@ static struct planned *ask(struct planned *parent, str name, str input)
     parent->nested_count++;
     parent->step->items[parent->step->count++] = p;
     condition_broadcast(&parent->step->changed);
+    if (run->workflow) /* its driver waits for all its steps at once */
+        condition_broadcast(&run->woken);
     return p;
 }
 

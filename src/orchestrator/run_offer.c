@@ -7,17 +7,22 @@
  */
 #include "base/arena.h"
 #include "base/limits.h"
-#include "orchestrator/run_internal.h"
+#include "orchestrator/run_tools_internal.h"
 
 static struct registry_question question_of(const struct run *run, str name, str range)
 {
-    return (struct registry_question){
-        .tenant_id = run->tenant_id, .name = name, .range = range, .canary_key = run->session_id};
+    return (struct registry_question){.tenant_id = run->tenant_id,
+                                      .name = name,
+                                      .range = range,
+                                      .canary_key = run->root_session_id};
 }
 
 const struct tool *run_find_tool(struct run *run, str name)
 {
     str range = STR_NONE;
+    const struct tool *other_agent = run_agents_find(run, name);
+    if (other_agent)
+        return other_agent;
     const struct agent_tool *entry = agent_find_tool(run->agent, name, &range);
     if (!entry)
         return NULL;
@@ -61,6 +66,18 @@ static void offer(struct run *run, size_t max, const struct tool *tool)
         .name = tool->name, .description = tool->description, .parameters = tool->input_schema};
 }
 
+/* Other agents are always offered: an agent names only those that it works with. */
+static void offer_agents(struct run *run, size_t max)
+{
+    for (size_t i = 0; i < run->agent->agent_count; i++) {
+        struct tool_spec spec = run_agents_spec(run, &run->agent->agents[i]);
+        const struct tool *tool = run_agents_find(run, spec.name);
+        if (run->offered_count < max && !is_offered(run, spec.name) && tool &&
+            policy_may_allow(run, tool))
+            run->offered[run->offered_count++] = spec;
+    }
+}
+
 static void offer_all(struct run *run, size_t max)
 {
     size_t index = 0;
@@ -99,7 +116,7 @@ static bool is_of_agent(void *owner, const struct tool *tool)
 static size_t find_by_words(struct run *run, str query, struct registry_hit *hits, size_t max)
 {
     struct registry_search search = {.tenant_id = run->tenant_id,
-                                     .canary_key = run->session_id,
+                                     .canary_key = run->root_session_id,
                                      .query = query,
                                      .accepts = is_of_agent,
                                      .owner = run};
@@ -181,7 +198,8 @@ static void offer_fitting(struct run *run, size_t max)
 
 static size_t room(const struct run *run)
 {
-    return run->client_tool_count + 1 + RUN_TOOLS_ADDED_MAX + RUN_TOOLS_FOUND_MAX;
+    return run->client_tool_count + run->agent->agent_count + 1 + RUN_TOOLS_ADDED_MAX +
+           RUN_TOOLS_FOUND_MAX;
 }
 
 static void offer_some(struct run *run)
@@ -190,6 +208,7 @@ static void offer_some(struct run *run)
     run->offered_count = 0;
     for (size_t i = 0; i < run->client_tool_count; i++)
         run->offered[run->offered_count++] = run->client_tools[i];
+    offer_agents(run, max);
     if (!run->is_offer_searched) {
         offer_all(run, max);
         return;

@@ -3,6 +3,8 @@
 #include "base/limits.h"
 #include "llm/openai_format.h"
 #include "orchestrator/run_answer_internal.h"
+#include "orchestrator/run_context.h"
+#include "orchestrator/run_fork.h"
 #include "orchestrator/run_internal.h"
 
 /* ---- what is written ---- */
@@ -30,13 +32,23 @@ void run_prompt_add(struct run *run, struct prompt_message message)
         run->items =
             arena_grow(run->arena, run->message_capacity ? run->items : NULL,
                        run->message_capacity * sizeof *run->items, capacity * sizeof *run->items);
+        run->rows =
+            arena_grow(run->arena, run->message_capacity ? run->rows : NULL,
+                       run->message_capacity * sizeof *run->rows, capacity * sizeof *run->rows);
         run->messages =
             arena_grow(run->arena, run->messages, run->message_capacity * sizeof message,
                        capacity * sizeof message);
         run->message_capacity = capacity;
     }
+    run->rows[run->message_count] = UUID_NONE;
     run->messages[run->message_count++] = message;
     run_label_added(run);
+}
+
+void run_prompt_rows(struct run *run, size_t first, uuid row)
+{
+    for (size_t i = first; i < run->message_count; i++)
+        run->rows[i] = row;
 }
 
 static struct prompt_message one_part(struct arena *arena, enum role role, struct part part)
@@ -49,10 +61,10 @@ static struct prompt_message one_part(struct arena *arena, enum role role, struc
 struct prompt_message run_prompt_tool_result(struct arena *arena, str call_id, str name,
                                              str content, bool is_error)
 {
-    str text = str_copy(arena, str_cut_utf8(content, TOOL_RESULT_BYTES_MAX));
-    if (text.len < content.len)
-        text = str_printf(arena, STR_FMT "\n[cut: the whole result has %zu bytes]", STR_ARG(text),
-                          content.len);
+    str text = content.len > TOOL_RESULT_BYTES_MAX
+                   ? context_shorten(arena, content, TOOL_RESULT_BYTES_MAX,
+                                     S("; the whole result is kept: ask for less of it"))
+                   : str_copy(arena, content);
     return one_part(arena, ROLE_TOOL,
                     (struct part){
                         .kind = PART_TOOL_RESULT,
@@ -103,6 +115,19 @@ static never_inline bool read_user_parts(struct run *run, str role, const struct
         return false;
     for (size_t i = 0; i < count; i++)
         run_prompt_add(run, read[i]);
+    return true;
+}
+
+bool run_prompt_add_user(struct run *run, str content, str parts, struct error *e)
+{
+    const struct json *extra = NULL;
+    if (!str_is_empty(parts) && !json_parse(run->turn, parts, (struct json_limits){0}, &extra, e))
+        return false;
+    if (json_get(extra, S("content")))
+        return read_user_parts(run, S("user"), json_get(extra, S("content")), e);
+    run_prompt_add(
+        run, one_part(run->arena, ROLE_USER,
+                      (struct part){.kind = PART_TEXT, .text = str_copy(run->arena, content)}));
     return true;
 }
 
@@ -180,14 +205,28 @@ static void label_answer(struct run *run, const struct record *row, bool is_from
                    json_parse(run->turn, record_text(row, MESSAGES_METADATA),
                               (struct json_limits){0}, &metadata, NULL) &&
                    json_get(metadata, S("label"));
-    if (is_from_client || (run->is_history_cut && !is_read))
+    if (!is_read && (is_from_client || run->is_history_cut))
         label = label_unknown(LABEL_AGENT);
     else if (is_read)
         label = label_join(label, label_read_json(json_get(metadata, S("label"))));
     run_label_last(run, uuid_str(run->turn, record_uuid(row, MESSAGES_ID)), S("assistant"), label);
 }
 
-static bool add_row(struct run *run, const struct record *row, struct error *e)
+/* What stands in the place of a person's words and is not theirs says so. */
+static void label_question(struct run *run, const struct record *row, size_t first)
+{
+    const struct json *metadata;
+    struct error unreadable;
+    if (!record_has(row, MESSAGES_METADATA) ||
+        !json_parse(run->turn, record_text(row, MESSAGES_METADATA), (struct json_limits){0},
+                    &metadata, &unreadable) ||
+        !json_get(metadata, S("label")))
+        return;
+    for (size_t i = first; i < run->message_count; i++)
+        run->items[i].label = label_read_json(json_get(metadata, S("label")));
+}
+
+static bool add_message_of_row(struct run *run, const struct record *row, struct error *e)
 {
     enum role role;
     str content = record_text(row, MESSAGES_CONTENT);
@@ -212,21 +251,52 @@ static bool add_row(struct run *run, const struct record *row, struct error *e)
                                         json_str_or(extra, S("name"), STR_NONE), content, false));
         return true;
     }
-    if (parts)
-        return read_user_parts(run, str_from_cstr(role_name(role)), parts, e);
-    run_prompt_add(
-        run, one_part(run->arena, role,
-                      (struct part){.kind = PART_TEXT, .text = str_copy(run->arena, content)}));
+    size_t first = run->message_count;
+    if (!parts)
+        run_prompt_add(
+            run, one_part(run->arena, role,
+                          (struct part){.kind = PART_TEXT, .text = str_copy(run->arena, content)}));
+    else if (!read_user_parts(run, str_from_cstr(role_name(role)), parts, e))
+        return false;
+    label_question(run, row, first);
     return true;
 }
 
-/* The newest messages of the session, oldest first: a page at a time from the end, at most RUN_HISTORY_MESSAGES_MAX. */
+/* Rows that no model is given: summaries other than the newest, which stands in front, and what was withdrawn. */
+static bool is_left_out(struct run *run, const struct record *row)
+{
+    const struct json *metadata;
+    return record_has(row, MESSAGES_METADATA) &&
+           json_parse(run->turn, record_text(row, MESSAGES_METADATA), (struct json_limits){0},
+                      &metadata, NULL) &&
+           (json_get(metadata, S("summary")) || json_bool_or(metadata, S("is_withdrawn"), false));
+}
+
+bool run_prompt_add_row(struct run *run, const struct record *row, struct error *e)
+{
+    size_t first = run->message_count;
+    bool ok = is_left_out(run, row) || add_message_of_row(run, row, e);
+    run_prompt_rows(run, first, record_uuid(row, MESSAGES_ID));
+    return ok;
+}
+
+static void begin_after_summary(const struct run *run, struct query *query)
+{
+    if (!uuid_is_none(run->summary_to))
+        query->filters[query->filter_count++] = (struct filter){
+            .column = MESSAGES_ID, .op = FILTER_GREATER, .value = {.id = run->summary_to}};
+}
+
+/* The messages of the session since its summary, oldest first: a page at a time from the end, at most RUN_HISTORY_MESSAGES_MAX. */
 static never_inline bool load_rows(struct run *run, struct record *rows, size_t *count,
                                    struct error *e)
 {
     struct query query = query_of(TABLE_MESSAGES);
     query_where_uuid(&query, MESSAGES_SESSION_ID, run->session_id);
+    begin_after_summary(run, &query);
     query.is_descending = true; /* by id: UUIDv7, the order of creation */
+    struct fork_walk walk = {.session_id = run->session_id};
+    bool is_forked = record_has(&run->session, SESSIONS_FORKED_FROM);
     *count = 0;
     while (*count < RUN_HISTORY_MESSAGES_MAX) {
         struct records page;
@@ -237,9 +307,14 @@ static never_inline bool load_rows(struct run *run, struct record *rows, size_t 
             return false;
         for (size_t i = 0; i < page.count; i++)
             rows[(*count)++] = page.items[i];
-        if (str_is_empty(page.next_cursor))
-            return true;
         query.cursor = page.next_cursor;
+        if (!str_is_empty(page.next_cursor))
+            continue;
+        struct error failure = {0};
+        if (!is_forked ||
+            !fork_walk_next(run->o, &run->shield, run->tenant_id, &walk, &query, &failure))
+            return failure.code == ERROR_OK || error_copy(e, &failure);
+        begin_after_summary(run, &query);
     }
     return true;
 }
@@ -250,7 +325,7 @@ static never_inline bool add_system(struct run *run, struct error *e)
     strbuf_init(&text, run->arena, 256 << 10);
     strbuf_add(&text, run->agent->instructions);
     struct records files;
-    if (!session_file_rows(run->o, &run->shield, run->tenant_id, run->session_id, &files, e))
+    if (!session_file_rows(run->o, &run->shield, run->tenant_id, run->root_session_id, &files, e))
         return false;
     for (size_t i = 0; i < files.count; i++) {
         const struct record *file = &files.items[i];
@@ -275,7 +350,7 @@ bool run_prompt_load(struct run *run, struct error *e)
     run->message_count = 0;
     struct record *rows = ARENA_ARRAY(run->turn, struct record, RUN_HISTORY_MESSAGES_MAX);
     size_t count;
-    if (!add_system(run, e) || !load_rows(run, rows, &count, e))
+    if (!add_system(run, e) || !run_summary_load(run, e) || !load_rows(run, rows, &count, e))
         return false;
     run->is_history_cut = count == RUN_HISTORY_MESSAGES_MAX;
     /* A conversation that was cut must not begin with a tool's answer to a question that is no longer there. */
@@ -283,7 +358,7 @@ bool run_prompt_load(struct run *run, struct error *e)
            str_equal(record_text(&rows[count - 1], MESSAGES_ROLE), S("tool")))
         count--;
     for (size_t i = count; i > 0; i--)
-        if (!add_row(run, &rows[i - 1], e))
+        if (!run_prompt_add_row(run, &rows[i - 1], e))
             return false;
     return true;
 }

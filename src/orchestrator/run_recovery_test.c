@@ -9,6 +9,7 @@
 
 #include "base/arena.h"
 #include "base/ensure.h"
+#include "base/limits.h"
 #include "orchestrator/orchestrator_internal.h"
 
 /* ---- cancel ---- */
@@ -87,7 +88,10 @@ static void find_approval(struct context *ctx, void *unused)
 static void decide(struct context *ctx, bool is_approve)
 {
     struct principal boss = testkit_principal(scene.kit, "bob", ROLE_LEVEL_OPERATOR);
-    struct approval_decision decision = {scene.approval_id, is_approve, scene.digest, S("because")};
+    struct approval_decision decision = {.approval_id = scene.approval_id,
+                                         .is_approve = is_approve,
+                                         .digest = scene.digest,
+                                         .reason = S("because")};
     struct error e = {0};
     if (!approval_decide(scene.kit->o, ctx, &boss, &decision, &e))
         fail_msg("%s", e.message);
@@ -118,8 +122,9 @@ static void wait_for_approval(struct testkit *kit)
 static void check_approved(struct context *ctx, void *unused)
 {
     (void) unused;
-    assert_history(ctx, WAITED " run.resumed approval.decided" TOOL TOOL_ENDED INTENT ANSWERED
-                               " run.completed");
+    assert_history(ctx, WAITED
+                   " run.resumed approval.voted approval.decided" TOOL TOOL_ENDED INTENT ANSWERED
+                   " run.completed");
     assert_at_rest(ctx, "completed");
     assert_int_equal(testkit_tool(scene.kit, "wipe")->effects, 1);
     assert_member(ctx, EVENT_APPROVAL_DECIDED, "approver", "bob");
@@ -149,11 +154,102 @@ static void test_an_approval_that_comes_days_later_after_a_restart_goes_on(struc
     testkit_do(kit, check_approved, NULL);
 }
 
+/* ---- a start ---- */
+
+static void check_left_alone(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_history(ctx, WAITED);
+    assert_int_equal(orchestrator_active_runs(scene.kit->o), 0);
+}
+
+static void test_a_start_leaves_a_run_alone_that_waits_without_news(struct testkit *kit)
+{
+    wait_for_approval(kit);
+    testkit_crash(kit);
+    testkit_run_ms(kit, 100);
+    testkit_do(kit, check_left_alone, NULL);
+}
+
+/* The decision is stored, and the node ends before it can tell the run. */
+static void approve_and_tell_nobody(struct context *ctx, void *unused)
+{
+    (void) unused;
+    struct batch batch;
+    struct error e = {0};
+    batch_init(&batch, ctx->arena, scene.kit->tenant_id);
+    struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_APPROVALS);
+    record_set_uuid(row, APPROVALS_ID, scene.approval_id);
+    record_set_text(row, APPROVALS_STATUS, S("approved"));
+    record_set_text(row, APPROVALS_APPROVER, S("bob"));
+    if (!store_commit(scene.kit->store, ctx, &batch, &e))
+        fail_msg("%s", e.message);
+}
+
+static void check_told(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_at_rest(ctx, "completed");
+    assert_int_equal(testkit_tool(scene.kit, "wipe")->effects, 1);
+}
+
+static void test_a_start_brings_the_news_that_a_run_was_not_told(struct testkit *kit)
+{
+    wait_for_approval(kit);
+    testkit_do(kit, approve_and_tell_nobody, NULL);
+    testkit_crash(kit);
+    testkit_run_ms(kit, 1000);
+    testkit_do(kit, check_told, NULL);
+}
+
+static uuid many[3 * RUN_LOADS_MAX];
+
+static void begin_many(struct context *ctx, void *unused)
+{
+    (void) unused;
+    scene.user = testkit_principal(scene.kit, "ada", ROLE_LEVEL_USER);
+    for (size_t i = 0; i < ARRAY_COUNT(many); i++) {
+        scene.session_id = testkit_session(scene.kit, ctx, &scene.user, COST_LIMITLESS);
+        many[i] = testkit_start(scene.kit, ctx, &scene.user, scene.session_id, "how warm was it?");
+    }
+}
+
+static void check_many(struct context *ctx, void *unused)
+{
+    (void) unused;
+    for (size_t i = 0; i < ARRAY_COUNT(many); i++)
+        assert_str(testkit_status(scene.kit, ctx, many[i]), "completed");
+    assert_int_equal(orchestrator_active_runs(scene.kit->o), 0);
+    testkit_check_ledger(scene.kit, ctx, scene.session_id);
+}
+
+static void hang(struct testkit *kit, const struct prompt *prompt)
+{
+    (void) prompt;
+    kit->reply_next = kit->reply_count = 0;
+    testkit_reply(kit, (struct fake_reply){.text = "late", .delay_ms = 50000});
+}
+
+static void test_more_interrupted_runs_than_may_load_at_once_all_go_on(struct testkit *kit)
+{
+    scene_start(kit);
+    kit->on_prompt = hang;
+    testkit_begin(kit, begin_many, NULL);
+    testkit_run_ms(kit, 1000);
+    assert_int_equal(orchestrator_active_runs(kit->o), ARRAY_COUNT(many));
+    kit->on_prompt = NULL;
+    kit->reply_next = kit->reply_count = 0;
+    testkit_crash(kit);
+    testkit_run_ms(kit, 60000);
+    testkit_do(kit, check_many, NULL);
+}
+
 static void check_denied(struct context *ctx, void *unused)
 {
     (void) unused;
-    assert_history(ctx, WAITED " run.resumed approval.decided tool.completed" INTENT ANSWERED
-                               " run.completed");
+    assert_history(ctx, WAITED
+                   " run.resumed approval.voted approval.decided tool.completed" INTENT ANSWERED
+                   " run.completed");
     assert_at_rest(ctx, "completed");
     assert_int_equal(testkit_tool(scene.kit, "wipe")->begun, 0);
     assert_true(str_find(scene.kit->prompt_last_result, S("denied by bob: because")) !=
@@ -433,6 +529,9 @@ int main(void)
         TESTKIT_SCRIPT(test_a_cancel_reaches_a_model_call_in_flight),
         TESTKIT_SCRIPT(
             test_a_cancel_reaches_a_tool_call_in_flight_and_tells_that_its_effect_is_unknown),
+        TESTKIT_SCRIPT(test_a_start_leaves_a_run_alone_that_waits_without_news),
+        TESTKIT_SCRIPT(test_a_start_brings_the_news_that_a_run_was_not_told),
+        TESTKIT_SCRIPT(test_more_interrupted_runs_than_may_load_at_once_all_go_on),
         TESTKIT_SCRIPT(test_a_run_waits_for_an_approval_and_goes_on),
         TESTKIT_SCRIPT(test_an_approval_that_comes_days_later_after_a_restart_goes_on),
         TESTKIT_SCRIPT(test_a_denied_call_is_told_to_the_model),

@@ -1,33 +1,7 @@
 #include "orchestrator/run_state.h"
 #include "base/arena.h"
-#include "base/ensure.h"
 #include "base/limits.h"
-
-static const char *const status_names[] = {
-    [RUN_PENDING] = "pending",     [RUN_RUNNING] = "running", [RUN_WAITING] = "waiting",
-    [RUN_COMPLETED] = "completed", [RUN_FAILED] = "failed",   [RUN_CANCELLED] = "cancelled",
-};
-
-const char *run_status_name(enum run_status status)
-{
-    return status_names[status];
-}
-
-bool run_status_parse(str text, enum run_status *out)
-{
-    for (size_t i = 0; i < ARRAY_COUNT(status_names); i++) {
-        if (!str_equal(text, str_from_cstr(status_names[i])))
-            continue;
-        *out = (enum run_status) i;
-        return true;
-    }
-    return false;
-}
-
-bool run_status_is_final(enum run_status status)
-{
-    return status == RUN_COMPLETED || status == RUN_FAILED || status == RUN_CANCELLED;
-}
+#include "orchestrator/workflow_state.h"
 
 void run_state_init(struct run_state *state, struct arena *arena)
 {
@@ -42,7 +16,7 @@ struct call *run_state_call(const struct run_state *state, uuid id)
     for (size_t i = 0; i < state->nested_count; i++)
         if (uuid_equal(state->nested[i]->id, id))
             return state->nested[i];
-    return NULL;
+    return state->workflow ? workflow_state_call(state->workflow, id) : NULL;
 }
 
 struct open_reservation *run_state_reservation(const struct run_state *state, uuid id)
@@ -51,6 +25,30 @@ struct open_reservation *run_state_reservation(const struct run_state *state, uu
         if (uuid_equal(state->reservations[i].id, id))
             return &state->reservations[i];
     return NULL;
+}
+
+struct child *run_state_child(const struct run_state *state, uuid run_id)
+{
+    for (size_t i = 0; i < state->child_count; i++)
+        if (uuid_equal(state->children[i].run_id, run_id))
+            return &state->children[i];
+    return NULL;
+}
+
+size_t run_state_live_children(const struct run_state *state)
+{
+    size_t live = 0;
+    for (size_t i = 0; i < state->child_count; i++)
+        live += !state->children[i].is_ended;
+    return live;
+}
+
+int64_t run_state_votes(const struct run_state *state, uuid approval_id)
+{
+    for (size_t i = 0; i < state->tally_count; i++)
+        if (uuid_equal(state->tallies[i].approval_id, approval_id))
+            return state->tallies[i].count;
+    return 0;
 }
 
 /* ---- reading an event's members ---- */
@@ -124,7 +122,12 @@ static bool apply_run_started(const struct reader *r)
     state->user_id = read_text(r, "user_id");
     state->client_tools = print_member(r, "client_tools");
     state->response_format = print_member(r, "response_format");
+    state->max_output_tokens = json_i64_or(r->event->data, S("max_output_tokens"), 0);
     state->epoch = json_i64_or(r->event->data, S("epoch"), 0);
+    state->node = read_text(r, "node");
+    const struct json *workflow = json_get(r->event->data, S("workflow"));
+    if (workflow)
+        state->workflow = workflow_state_create(state->arena, workflow);
     return true;
 }
 
@@ -134,7 +137,44 @@ static bool apply_run_resumed(const struct reader *r)
     if (epoch < r->state->epoch)
         return broken(r, "the writer's epoch goes back");
     r->state->epoch = epoch;
+    r->state->node = read_text(r, "node");
     r->state->status = RUN_RUNNING;
+    return true;
+}
+
+static bool apply_run_waiting(const struct reader *r)
+{
+    if (r->state->reservation_count > 0)
+        return broken(r, "the run waits with an open reservation");
+    r->state->status = RUN_WAITING;
+    return true;
+}
+
+/* Another run goes on from here: what was spent, asked for and cancelled is not its own.  A new question makes the answer before it
+   a part of the conversation. */
+static bool apply_run_forked(const struct reader *r)
+{
+    struct run_state *state = r->state;
+    uuid question_id;
+    if (state->model_in_flight || state->reservation_count > 0)
+        return broken(r, "something was in flight");
+    if (json_get(r->event->data, S("message_id"))) {
+        if (!read_id(r, "message_id", &question_id))
+            return false;
+        state->question_id = question_id;
+        state->step_is_final = false;
+        state->call_count = state->nested_count = 0;
+    }
+    state->status = RUN_RUNNING;
+    state->spent = (cost){0};
+    state->is_cancelling = false;
+    state->epoch = json_i64_or(r->event->data, S("epoch"), 0);
+    if (json_get(r->event->data, S("node")))
+        state->node = read_text(r, "node");
+    if (json_get(r->event->data, S("model")))
+        state->model = read_text(r, "model");
+    if (json_get(r->event->data, S("user_id")))
+        state->user_id = read_text(r, "user_id");
     return true;
 }
 
@@ -149,6 +189,10 @@ static bool apply_run_final(const struct reader *r)
             return broken(r, "the run ends with a tool call in flight");
     if (state->reservation_count > 0)
         return broken(r, "the run ends with an open reservation");
+    if (run_state_live_children(state) > 0)
+        return broken(r, "the run ends with a child run alive");
+    if (state->workflow && state->workflow->open_count > 0)
+        return broken(r, "the instance ends with a step open");
     if (r->event->type == EVENT_RUN_COMPLETED) {
         if (!read_id(r, "message_id", &answer_id))
             return false;
@@ -209,6 +253,51 @@ static bool apply_budget_settled(const struct reader *r)
         return false;
     *reservation = state->reservations[--state->reservation_count];
     state->spent = cost_add(state->spent, used);
+    return true;
+}
+
+static bool apply_degraded(const struct reader *r)
+{
+    struct run_state *state = r->state;
+    const struct json *data = r->event->data;
+    int64_t step = json_i64_or(data, S("step"), -1);
+    if (step < 0 || step >= DEGRADE_STEPS_MAX || (state->degraded_steps & 1u << step) ||
+        state->model_in_flight)
+        return broken(r, "its step is none, was taken before, or comes during a model call");
+    if (json_get(data, S("message_id"))) { /* an earlier answer is this run's */
+        if (!read_id(r, "message_id", &state->answer_id))
+            return false;
+        state->has_earlier_answer = state->step_is_final = true;
+        state->finish = str_copy(state->arena, S("stop"));
+    }
+    if (json_get(data, S("model")))
+        state->model = read_text(r, "model");
+    if (str_equal(json_str_or(data, S("use"), STR_NONE), S("tools")))
+        state->is_toolless = true;
+    state->degraded_steps |= 1u << step;
+    state->degraded = str_printf(state->arena, STR_FMT "%s" STR_FMT, STR_ARG(state->degraded),
+                                 str_is_empty(state->degraded) ? "" : "; ",
+                                 STR_ARG(json_str_or(data, S("what"), STR_NONE)));
+    return true;
+}
+
+static bool apply_wind_down(const struct reader *r)
+{
+    r->state->is_winding_down = true;
+    r->state->wind_down_why = read_text(r, "why");
+    return true;
+}
+
+static bool apply_looping(const struct reader *r)
+{
+    uuid message_id;
+    if (!str_equal(json_str_or(r->event->data, S("action"), STR_NONE), S("stopped")))
+        return true;
+    if (!read_id(r, "message_id", &message_id))
+        return false;
+    r->state->answer_id = message_id;
+    r->state->loop_stopped = read_text(r, "what");
+    r->state->finish = S("stop");
     return true;
 }
 
@@ -287,6 +376,12 @@ static bool read_calls(const struct reader *r, struct call **out, size_t *count)
     return true;
 }
 
+/* A model call that is no step of the run: for a summary. */
+static bool is_aside(const struct reader *r)
+{
+    return json_get(r->event->data, S("purpose")) != NULL;
+}
+
 static bool apply_model_completed(const struct reader *r)
 {
     struct run_state *state = r->state;
@@ -297,6 +392,10 @@ static bool apply_model_completed(const struct reader *r)
         return broken(r, "no such attempt is in flight");
     if (!read_id(r, "message_id", &answer_id) || !read_calls(r, &calls, &call_count))
         return false;
+    if (is_aside(r)) {
+        state->model_in_flight = false;
+        return true;
+    }
     state->answer_id = answer_id;
     state->calls = calls;
     state->call_count = call_count;
@@ -314,7 +413,8 @@ static bool apply_model_failed(const struct reader *r)
     if (!attempt_is_in_flight(r))
         return broken(r, "no such attempt is in flight");
     r->state->model_in_flight = false;
-    r->state->failed_in_a_row++;
+    if (!is_aside(r))
+        r->state->failed_in_a_row++;
     return true;
 }
 
@@ -340,6 +440,16 @@ static void add_nested(struct run_state *state, struct call *call)
         state->nested_capacity = capacity;
     }
     state->nested[state->nested_count++] = call;
+}
+
+/* Steps of a workflow end at different times: the calls that one's guest made go with it. */
+static void forget_nested(struct run_state *state, const struct call *parent)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < state->nested_count; i++)
+        if (state->nested[i]->parent != parent)
+            state->nested[kept++] = state->nested[i];
+    state->nested_count = kept;
 }
 
 /* A guest makes a call: its first event is its intent. */
@@ -376,6 +486,79 @@ static bool apply_nested_intended(const struct reader *r)
     return true;
 }
 
+/* ---- children ---- */
+
+static bool apply_child_started(const struct reader *r)
+{
+    struct run_state *state = r->state;
+    struct child child = {0};
+    if (!read_id(r, "child_run_id", &child.run_id))
+        return false;
+    if (json_get(r->event->data, S("tool_call_id")) &&
+        !read_id(r, "tool_call_id", &child.tool_call_id))
+        return false;
+    if (run_state_child(state, child.run_id))
+        return broken(r, "there is a child run of this id");
+    if (state->child_count >= RUN_CHILDREN_MAX)
+        return broken(r, "the run has too many child runs");
+    if (state->child_count == state->child_capacity) {
+        size_t capacity = state->child_capacity ? state->child_capacity * 2 : 8;
+        state->children = arena_grow(state->arena, state->children,
+                                     state->child_capacity * sizeof child, capacity * sizeof child);
+        state->child_capacity = capacity;
+    }
+    state->children[state->child_count++] = child;
+    return true;
+}
+
+static bool apply_child_completed(const struct reader *r)
+{
+    uuid id;
+    if (!read_id(r, "child_run_id", &id))
+        return false;
+    struct child *child = run_state_child(r->state, id);
+    if (!child || child->is_ended)
+        return broken(r, "no such child run is alive");
+    if (r->state->workflow && !workflow_state_apply(r->state->workflow, r->event, r->e))
+        return false;
+    child->is_ended = true;
+    return true;
+}
+
+/* ---- steps of a workflow ---- */
+
+static bool apply_step(const struct reader *r)
+{
+    if (!r->state->workflow)
+        return broken(r, "the run is no workflow's");
+    return workflow_state_apply(r->state->workflow, r->event, r->e);
+}
+
+/* A step of a workflow asks for an approval or has got it: the step's own events tell the rest. */
+static bool is_of_step(const struct reader *r)
+{
+    return r->state->workflow && json_get(r->event->data, S("step"));
+}
+
+/* The call is an agent's: it is done when its run has ended, whatever becomes of this process. */
+static bool apply_agent_intended(const struct reader *r, struct call *call)
+{
+    uuid child_run_id;
+    if (!read_id(r, "child_run_id", &child_run_id))
+        return false;
+    struct child *child = run_state_child(r->state, child_run_id);
+    if (!child || !uuid_equal(child->tool_call_id, call->id))
+        return broken(r, "its run was not begun");
+    if (call->state != CALL_REQUESTED && call->state != CALL_APPROVED)
+        return broken(r, "the agent was already called");
+    call->child_run_id = child_run_id;
+    call->is_handoff = json_bool_or(r->event->data, S("handoff"), false);
+    call->state = CALL_CHILD;
+    call->attempts = 1;
+    r->state->tool_calls_total++;
+    return true;
+}
+
 static bool apply_tool_intended(const struct reader *r)
 {
     struct call *call = NULL;
@@ -383,7 +566,11 @@ static bool apply_tool_intended(const struct reader *r)
         return apply_nested_intended(r);
     if (!read_call(r, &call))
         return false;
+    if (json_get(r->event->data, S("child_run_id")))
+        return apply_agent_intended(r, call);
     int64_t attempt = json_i64_or(r->event->data, S("attempt"), 1);
+    if (call->state == CALL_CHILD)
+        return broken(r, "the tool call is another agent's");
     if (call->state == CALL_DONE)
         return broken(r, "the tool call is already done");
     if (call->state == CALL_AWAITING)
@@ -400,6 +587,18 @@ static bool apply_tool_intended(const struct reader *r)
     return true;
 }
 
+/* The other agent's answer is the run's: nothing is asked of the model any more. */
+static bool apply_handoff_answer(const struct reader *r)
+{
+    uuid answer_id;
+    if (!read_id(r, "message_id", &answer_id))
+        return false;
+    r->state->answer_id = answer_id;
+    r->state->step_is_final = true;
+    r->state->finish = str_copy(r->state->arena, S("stop"));
+    return true;
+}
+
 static bool apply_tool_completed(const struct reader *r)
 {
     struct call *call = NULL;
@@ -407,8 +606,15 @@ static bool apply_tool_completed(const struct reader *r)
         return false;
     if (call->state == CALL_DONE)
         return broken(r, "the tool call is already done");
+    struct child *child = run_state_child(r->state, call->child_run_id);
+    if (child && !child->is_ended)
+        return broken(r, "the agent's run is alive");
+    if (call->is_handoff && json_get(r->event->data, S("message_id")) && !apply_handoff_answer(r))
+        return false;
     call->state = CALL_DONE;
     call->status = read_text(r, "status");
+    if (r->state->workflow && !call->parent)
+        forget_nested(r->state, call);
     return true;
 }
 
@@ -416,6 +622,10 @@ static bool apply_approval_requested(const struct reader *r)
 {
     struct call *call = NULL;
     uuid approval_id;
+    if (is_of_step(r)) {
+        r->state->approvals_asked++;
+        return true;
+    }
     if (!read_call(r, &call) || !read_id(r, "approval_id", &approval_id))
         return false;
     if (call->state != CALL_REQUESTED)
@@ -426,10 +636,35 @@ static bool apply_approval_requested(const struct reader *r)
     return true;
 }
 
+static bool apply_approval_voted(const struct reader *r)
+{
+    struct run_state *state = r->state;
+    size_t i = 0;
+    uuid id;
+    if (!read_id(r, "approval_id", &id))
+        return false;
+    if (json_i64_or(r->event->data, S("number"), 0) != run_state_votes(state, id) + 1)
+        return broken(r, "its vote's number does not follow the one before");
+    while (i < state->tally_count && !uuid_equal(state->tallies[i].approval_id, id))
+        i++;
+    if (i == state->tally_capacity) {
+        size_t capacity = i ? i * 2 : 4;
+        state->tallies = arena_grow(state->arena, state->tallies, i * sizeof *state->tallies,
+                                    capacity * sizeof *state->tallies);
+        state->tally_capacity = capacity;
+    }
+    if (i == state->tally_count)
+        state->tallies[state->tally_count++] = (struct vote_tally){.approval_id = id};
+    state->tallies[i].count++;
+    return true;
+}
+
 static bool apply_approval_decided(const struct reader *r)
 {
     struct call *call = NULL;
     uuid approval_id;
+    if (is_of_step(r))
+        return true;
     if (!read_call(r, &call) || !read_id(r, "approval_id", &approval_id))
         return false;
     if (call->state != CALL_AWAITING || !uuid_equal(approval_id, call->approval_id))
@@ -449,7 +684,8 @@ static bool apply_by_type(const struct reader *r)
     switch (r->event->type) {
     case EVENT_RUN_STARTED: return apply_run_started(r);
     case EVENT_RUN_RESUMED: return apply_run_resumed(r);
-    case EVENT_RUN_WAITING: r->state->status = RUN_WAITING; return true;
+    case EVENT_RUN_FORKED: return apply_run_forked(r);
+    case EVENT_RUN_WAITING: return apply_run_waiting(r);
     case EVENT_RUN_CANCELLING:
         r->state->is_cancelling = true;
         r->state->cancelled_by = read_text(r, "by");
@@ -459,6 +695,9 @@ static bool apply_by_type(const struct reader *r)
     case EVENT_RUN_CANCELLED: return apply_run_final(r);
     case EVENT_BUDGET_RESERVED: return apply_budget_reserved(r);
     case EVENT_BUDGET_SETTLED: return apply_budget_settled(r);
+    case EVENT_BUDGET_WIND_DOWN: return apply_wind_down(r);
+    case EVENT_RUN_DEGRADED: return apply_degraded(r);
+    case EVENT_RUN_LOOPING: return apply_looping(r);
     case EVENT_MODEL_REQUESTED: return apply_model_requested(r);
     case EVENT_MODEL_COMPLETED: return apply_model_completed(r);
     case EVENT_MODEL_FAILED: return apply_model_failed(r);
@@ -467,6 +706,16 @@ static bool apply_by_type(const struct reader *r)
     case EVENT_TOOL_COMPLETED: return apply_tool_completed(r);
     case EVENT_APPROVAL_REQUESTED: return apply_approval_requested(r);
     case EVENT_APPROVAL_DECIDED: return apply_approval_decided(r);
+    case EVENT_APPROVAL_VOTED: return apply_approval_voted(r);
+    case EVENT_RUN_CHILD_STARTED: return apply_child_started(r);
+    case EVENT_RUN_CHILD_COMPLETED: return apply_child_completed(r);
+    case EVENT_RUN_STEP_STARTED:
+    case EVENT_RUN_STEP_COMPLETED:
+    case EVENT_RUN_STEP_FAILED:
+    case EVENT_RUN_COMPENSATING:
+    case EVENT_RUN_SIGNALLED: return apply_step(r);
+    case EVENT_MESSAGE_SUMMARISED:
+    case EVENT_BUDGET_ALERTED:
     case EVENT_MESSAGE_ADDED:
     case EVENT_POLICY_DECIDED:
     case EVENT_BUDGET_REFUSED:
@@ -503,6 +752,8 @@ struct run_command run_state_next(const struct run_state *state)
 {
     if (run_status_is_final(state->status) || state->status == RUN_PENDING)
         return (struct run_command){.kind = RUN_DO_NOTHING};
+    if (state->workflow)
+        return (struct run_command){.kind = RUN_DO_WORKFLOW};
     if (state->model_in_flight)
         return (struct run_command){.kind = RUN_DO_LOSE_ATTEMPT};
     struct call *call = find_nested_intended(state); /* before the call that made it */
@@ -514,9 +765,11 @@ struct run_command run_state_next(const struct run_state *state)
         return (struct run_command){.kind = RUN_DO_CANCEL};
     if (find_call(state, CALL_REQUESTED) || find_call(state, CALL_APPROVED))
         return (struct run_command){.kind = RUN_DO_CALLS};
-    if (find_call(state, CALL_AWAITING) || find_call(state, CALL_CLIENT))
+    if (find_call(state, CALL_AWAITING) || find_call(state, CALL_CLIENT) ||
+        find_call(state, CALL_CHILD))
         return (struct run_command){.kind = RUN_DO_WAIT};
-    if (state->step > 0 && state->step_is_final)
+    if ((state->step > 0 && state->step_is_final) || state->has_earlier_answer ||
+        !str_is_empty(state->loop_stopped))
         return (struct run_command){.kind = RUN_DO_COMPLETE};
     return (struct run_command){.kind = RUN_DO_MODEL};
 }

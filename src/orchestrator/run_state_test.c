@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/arena.h"
+#include "base/limits.h"
 
 #define ID(n) "00000000-0000-7000-8000-00000000000" #n
 #define MESSAGE "\"message_id\":\"" ID(1) "\""
@@ -577,11 +578,115 @@ static void test_a_cost_reads_back_and_null_is_unlimited(void **state)
     assert_false(cost_read_json(NULL, &read));
 }
 
+/* ---- children ---- */
+
+#define CHILD(n) "\"child_run_id\":\"" ID(n) "\""
+#define CHILD_STARTED(n, call) "{" CHILD(n) "," CALL(call) ",\"purpose\":\"tool\"}"
+#define CHILD_ENDED(n) "{" CHILD(n) ",\"status\":\"completed\"}"
+#define AGENT_INTENDED(n, call) "{" CALL(call) ",\"attempt\":1," CHILD(n) "}"
+
+static void test_the_call_of_an_agent_waits_for_its_run(void **state)
+{
+    struct history *history = *state;
+    ask_for_two_tools(history);
+    refuse(history, EVENT_TOOL_INTENDED, AGENT_INTENDED(7, 5), "was not begun");
+    refuse(history, EVENT_RUN_CHILD_STARTED, "{}", "an id is missing");
+    refuse(history, EVENT_RUN_CHILD_COMPLETED, CHILD_ENDED(7), "no such child");
+    take(history, EVENT_RUN_CHILD_STARTED, CHILD_STARTED(7, 5));
+    refuse(history, EVENT_RUN_CHILD_STARTED, CHILD_STARTED(7, 5), "of this id");
+    refuse(history, EVENT_TOOL_INTENDED, AGENT_INTENDED(7, 6), "was not begun");
+    take(history, EVENT_TOOL_INTENDED, AGENT_INTENDED(7, 5));
+    refuse(history, EVENT_TOOL_INTENDED, AGENT_INTENDED(7, 5), "already called");
+    refuse(history, EVENT_TOOL_INTENDED, INTENDED, "another agent");
+    assert_int_equal(next(history), RUN_DO_CALLS); /* the other one */
+    take(history, EVENT_TOOL_COMPLETED, TOOL_DONE(6));
+    assert_int_equal(next(history), RUN_DO_WAIT);
+    refuse(history, EVENT_TOOL_COMPLETED, TOOL_DONE(5), "is alive");
+    refuse(history, EVENT_RUN_CANCELLED, "{}", "alive");
+    take(history, EVENT_RUN_CHILD_COMPLETED, CHILD_ENDED(7));
+    refuse(history, EVENT_RUN_CHILD_COMPLETED, CHILD_ENDED(7), "no such child");
+    take(history, EVENT_TOOL_COMPLETED, TOOL_DONE(5));
+    assert_int_equal(next(history), RUN_DO_MODEL);
+    assert_int_equal(run_state_live_children(&history->state), 0);
+}
+
+static void test_the_answer_of_a_handoff_is_the_runs(void **state)
+{
+    struct history *history = *state;
+    ask_for_two_tools(history);
+    take(history, EVENT_TOOL_COMPLETED, TOOL_DONE(6));
+    take(history, EVENT_RUN_CHILD_STARTED, CHILD_STARTED(7, 5));
+    take(history, EVENT_TOOL_INTENDED, "{" CALL(5) ",\"handoff\":true," CHILD(7) "}");
+    take(history, EVENT_RUN_CHILD_COMPLETED, CHILD_ENDED(7));
+    refuse(history, EVENT_TOOL_COMPLETED,
+           "{" CALL(5) ",\"status\":\"succeeded\",\"message_id\":\"?\"}", "an id is missing");
+    take(history, EVENT_TOOL_COMPLETED,
+         "{" CALL(5) ",\"status\":\"succeeded\",\"message_id\":\"" ID(8) "\"}");
+    assert_int_equal(next(history), RUN_DO_COMPLETE);
+}
+
+static void test_a_handoff_that_failed_leaves_the_run_to_its_model(void **state)
+{
+    struct history *history = *state;
+    ask_for_two_tools(history);
+    take(history, EVENT_TOOL_COMPLETED, TOOL_DONE(6));
+    take(history, EVENT_RUN_CHILD_STARTED, CHILD_STARTED(7, 5));
+    take(history, EVENT_TOOL_INTENDED, "{" CALL(5) ",\"handoff\":true," CHILD(7) "}");
+    take(history, EVENT_RUN_CHILD_COMPLETED, "{" CHILD(7) ",\"status\":\"failed\"}");
+    take(history, EVENT_TOOL_COMPLETED, "{" CALL(5) ",\"status\":\"failed\"}");
+    assert_int_equal(next(history), RUN_DO_MODEL);
+}
+
+static void test_a_run_starts_a_bounded_number_of_runs(void **state)
+{
+    struct history *history = *state;
+    char data[160];
+    start(history);
+    for (int i = 0; i < RUN_CHILDREN_MAX; i++) {
+        snprintf(data, sizeof data,
+                 "{\"child_run_id\":\"00000000-0000-7000-8000-%012d\",\"step\":\"s\"}", i + 1);
+        take(history, EVENT_RUN_CHILD_STARTED, data);
+    }
+    refuse(history, EVENT_RUN_CHILD_STARTED,
+           "{\"child_run_id\":\"00000000-0000-7000-9000-000000000000\"}", "too many child runs");
+    assert_int_equal(run_state_live_children(&history->state), RUN_CHILDREN_MAX);
+}
+
+static void test_a_run_that_waits_has_nothing_reserved(void **state)
+{
+    struct history *history = *state;
+    start(history);
+    take(history, EVENT_BUDGET_RESERVED, RESERVED);
+    refuse(history, EVENT_RUN_WAITING, "{}", "open reservation");
+    take(history, EVENT_BUDGET_SETTLED, SETTLED(2));
+    take(history, EVENT_RUN_WAITING, "{}");
+}
+
+/* A call for a summary is no step: what the run does next is what it would have done without it. */
+static void test_an_aside_is_no_step_of_the_run(void **state)
+{
+    struct history *history = *state;
+    take(history, EVENT_RUN_STARTED, STARTED);
+    take(history, EVENT_BUDGET_RESERVED, RESERVED);
+    take(history, EVENT_MODEL_REQUESTED, "{\"attempt\":1," RESERVATION(2) "}");
+    assert_int_equal(run_state_next(&history->state).kind, RUN_DO_LOSE_ATTEMPT);
+    take(history, EVENT_MODEL_COMPLETED,
+         "{\"attempt\":1,\"purpose\":\"summary\"," MESSAGE
+         ",\"finish\":\"stop\",\"tool_calls\":[]}");
+    take(history, EVENT_BUDGET_SETTLED, SETTLED(2));
+    take(history, EVENT_MESSAGE_SUMMARISED, "{" MESSAGE ",\"is_fallback\":false}");
+    assert_int_equal(run_state_next(&history->state).kind, RUN_DO_MODEL);
+    assert_int_equal(history->state.step, 0);
+    assert_int_equal(history->state.attempt, 1);
+    assert_true(uuid_is_none(history->state.answer_id));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(test_an_aside_is_no_step_of_the_run),
         TEST(test_every_status_and_event_type_has_a_name_that_reads_back),
         TEST(test_exactly_the_three_ends_are_final),
         TEST(test_the_golden_journal_folds_and_tells_what_is_next_at_each_event),
@@ -608,6 +713,11 @@ int main(void)
         TEST(test_a_tool_call_moves_only_forward),
         TEST(test_approvals_are_asked_for_once_and_decided_by_someone),
         TEST(test_a_cost_reads_back_and_null_is_unlimited),
+        TEST(test_the_call_of_an_agent_waits_for_its_run),
+        TEST(test_the_answer_of_a_handoff_is_the_runs),
+        TEST(test_a_handoff_that_failed_leaves_the_run_to_its_model),
+        TEST(test_a_run_starts_a_bounded_number_of_runs),
+        TEST(test_a_run_that_waits_has_nothing_reserved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -279,8 +279,10 @@ static void check_steps_max(struct context *ctx, void *unused)
 static void test_an_agent_that_never_comes_to_an_end_is_ended(struct testkit *kit)
 {
     scene_start(kit);
-    for (int i = 0; i < 20; i++)
-        testkit_reply(kit, (struct fake_reply){.calls = {{"lookup", "{}"}}, .call_count = 1});
+    for (int i = 0; i < 20; i++) /* not the same thing twice: that is a loop (run_loop_test.c) */
+        testkit_reply(kit, (struct fake_reply){
+                               .calls = {{"lookup", i % 2 ? "{\"page\": 1}" : "{\"page\": 2}"}},
+                               .call_count = 1});
     testkit_do(kit, scene_begin, NULL);
     testkit_do(kit, check_steps_max, NULL);
 }

@@ -10,7 +10,9 @@
 #include "base/ensure.h"
 #include "base/fault.h"
 #include "base/limits.h"
+#include "orchestrator/approval.h"
 #include "orchestrator/run_tools_internal.h"
+#include "orchestrator/workflow_run.h"
 
 static str id_text(struct run *run, uuid id)
 {
@@ -18,8 +20,10 @@ static str id_text(struct run *run, uuid id)
 }
 
 /* The arguments of a call: the k-th tool call of the newest answer. */
-static str arguments_of(const struct run *run, const struct call *call)
+str run_tools_arguments(const struct run *run, const struct call *call)
 {
+    if (run->workflow)
+        return workflow_arguments(run, call);
     for (size_t m = run->message_count; m > 0; m--) {
         const struct prompt_message *message = &run->messages[m - 1];
         if (message->role != ROLE_ASSISTANT)
@@ -33,9 +37,15 @@ static str arguments_of(const struct run *run, const struct call *call)
     return STR_NONE;
 }
 
+const struct tool *run_tools_find(struct run *run, const struct call *call)
+{
+    return run->workflow && !call->parent ? workflow_find_tool(run, call)
+                                          : run_find_tool(run, call->name);
+}
+
 /* ---- ending a call ---- */
 
-static void journal_tool_completed(struct planned *p, const char *status)
+void run_tools_journal_end(struct planned *p, const char *status)
 {
     struct run *run = p->run;
     struct json_writer *w = journal_event(&run->journal, EVENT_TOOL_COMPLETED);
@@ -47,6 +57,10 @@ static void journal_tool_completed(struct planned *p, const char *status)
     p->label = run_label_of_result(p);
     json_key(w, S("label"));
     label_write_json(w, p->label);
+    if (!uuid_is_none(p->call->child_run_id))
+        json_put_str(w, S("child_run_id"), id_text(run, p->call->child_run_id));
+    if (!uuid_is_none(p->message_id))
+        json_put_str(w, S("message_id"), id_text(run, p->message_id));
     if (payload_is_found(&p->payloads)) {
         json_key(w, S("payloads"));
         payload_write_json(w, &p->payloads);
@@ -62,8 +76,8 @@ static void add_result_message(struct planned *p)
 {
     struct run *run = p->run;
     bool is_error = p->failure.code != ERROR_OK;
-    if (p->call->parent)
-        return; /* its guest has the answer */
+    if (p->call->parent || run->workflow)
+        return; /* its guest has the answer, or other steps */
     str content = is_error ? run_prompt_error_content(run->turn, &p->failure) : p->result.output;
     run_prompt_add(run, run_prompt_tool_result(run->arena, p->call->call_id, p->call->name, content,
                                                is_error));
@@ -71,7 +85,7 @@ static void add_result_message(struct planned *p)
                    run_label_source(run->turn, p->call->name, p->arguments), p->label);
 }
 
-static void write_call_row(struct planned *p, enum write_op op, str status)
+void run_tools_write_row(struct planned *p, enum write_op op, str status)
 {
     struct run *run = p->run;
     struct record *row = journal_row(&run->journal, op, TABLE_TOOL_CALLS);
@@ -115,13 +129,13 @@ static void count_call(struct planned *p, const char *outcome)
 }
 
 /* A call that never ran: refused, unknown tool, over budget, denied by a person. */
-static void end_unrun(struct planned *p, const char *status, bool has_row)
+void run_tools_end_unrun(struct planned *p, const char *status, bool has_row)
 {
-    journal_tool_completed(p, status);
+    run_tools_journal_end(p, status);
     if (has_row)
         update_call_row(p, str_from_cstr(status));
     else {
-        write_call_row(p, WRITE_INSERT, str_from_cstr(status));
+        run_tools_write_row(p, WRITE_INSERT, str_from_cstr(status));
         struct record *row = &p->run->journal.batch.writes[p->run->journal.batch.count - 1].record;
         record_set_text(row, TOOL_CALLS_ERROR_MESSAGE,
                         str_copy(p->run->turn, str_from_cstr(p->failure.message)));
@@ -132,11 +146,20 @@ static void end_unrun(struct planned *p, const char *status, bool has_row)
     p->is_done = p->is_settled = true;
 }
 
+void run_tools_end(struct planned *p, const char *status)
+{
+    run_tools_journal_end(p, status);
+    update_call_row(p, str_from_cstr(status));
+    add_result_message(p);
+    count_call(p, status);
+    p->is_done = p->is_settled = true;
+}
+
 /* A call that ran (or may have run). */
 static void end_run(struct planned *p, const char *status, const char *basis, cost used)
 {
     struct run *run = p->run;
-    journal_tool_completed(p, status);
+    run_tools_journal_end(p, status);
     update_call_row(p, str_from_cstr(status));
     run_settle(run, p->reservation_id,
                &(struct settlement){
@@ -159,6 +182,9 @@ static cost used_by(const struct planned *p)
    writer's is not. */
 static str effect_key(struct run *run, const struct planned *p)
 {
+    str own = run->workflow && !p->parent ? workflow_effect_key(run, p) : STR_NONE;
+    if (!str_is_empty(own))
+        return own;
     /* A guest's call: its place among the guest's calls, so that a repeated guest makes the same ones. */
     str which = p->parent
                     ? str_printf(run->turn, STR_FMT "/%d", STR_ARG(p->parent->call->effect_key),
@@ -170,7 +196,7 @@ static str effect_key(struct run *run, const struct planned *p)
     return digest_hex(run->arena, digest_sha256(content));
 }
 
-static void plan_failed(struct planned *p, bool has_row)
+void run_tools_refuse(struct planned *p, bool has_row)
 {
     const char *status = p->failure.code == ERROR_DENIED ? "denied" : "failed";
     if (p->parent) {
@@ -178,54 +204,44 @@ static void plan_failed(struct planned *p, bool has_row)
         count_call(p, status);
         return;
     }
-    end_unrun(p, status, has_row);
+    run_tools_end_unrun(p, status, has_row);
 }
 
-static void request_approval(struct planned *p, const struct policy_decision *decision)
+/* What an approval of it needs is settled when it is asked for. */
+static void request_approval(struct planned *p, const struct policy_input *input,
+                             const struct policy_decision *decision)
 {
     struct run *run = p->run;
-    str subject, digest_text;
-    if (!approval_digest(run->turn,
+    struct approval_request request = {
+        .id = run_new_id(run, RUN_ID_APPROVAL, 0, STR_NONE),
+        .run_id = run->run_id,
+        .session_id = run->session_id,
+        .tool_call_id = p->call->id,
+        .action = S("tool.call"),
+        .requested_by = run->principal.caller_id,
+        .user_id = run->principal.user_id,
+    };
+    if (!run_approval_rule(run, p->tool, input, &request.rule, &p->failure) ||
+        !approval_digest(run->turn,
                          &(struct approval_subject){run->tenant_id, run->run_id, p->call->id,
                                                     p->tool, p->arguments},
-                         &subject, &digest_text, &p->failure)) {
-        plan_failed(p, false);
+                         &request.subject, &request.digest, &p->failure)) {
+        run_tools_refuse(p, false);
         return;
     }
-    uuid id = uuid_new(run->o->parts.clock, run->o->parts.random);
-    int64_t now_us = clock_unix_us(run->o->parts.clock);
-    int64_t expires_us = now_us + run->settings->approval_expiry_ms * 1000;
+    run_tools_write_row(p, WRITE_INSERT, S("awaiting_approval"));
+    struct record *row = journal_row(&run->journal, WRITE_INSERT, TABLE_APPROVALS);
     struct json_writer *w = journal_event(&run->journal, EVENT_APPROVAL_REQUESTED);
-    json_put_str(w, S("approval_id"), id_text(run, id));
+    int64_t expires_us = /* from the event's own time */
+        approval_write(run->settings, journal_now_us(&run->journal), row, &request);
+    json_put_str(w, S("approval_id"), id_text(run, request.id));
     json_put_str(w, S("tool_call_id"), id_text(run, p->call->id));
     json_put_str(w, S("name"), p->call->name);
-    json_put_str(w, S("digest"), digest_text);
+    json_put_str(w, S("digest"), request.digest);
     json_put_str(w, S("reason"), decision->reason);
+    json_put_i64(w, S("quorum"), request.rule.quorum > 0 ? request.rule.quorum : 1);
     json_put_i64(w, S("expires_at"), expires_us);
-    write_call_row(p, WRITE_INSERT, S("awaiting_approval"));
-    struct record *row = journal_row(&run->journal, WRITE_INSERT, TABLE_APPROVALS);
-    record_set_uuid(row, APPROVALS_ID, id);
-    record_set_uuid(row, APPROVALS_RUN_ID, run->run_id);
-    record_set_uuid(row, APPROVALS_SESSION_ID, run->session_id);
-    record_set_uuid(row, APPROVALS_TOOL_CALL_ID, p->call->id);
-    record_set_text(row, APPROVALS_ACTION, S("tool.call"));
-    record_set_text(row, APPROVALS_DIGEST, digest_text);
-    record_set_text(row, APPROVALS_SUBJECT, subject);
-    record_set_text(row, APPROVALS_REQUESTED_BY, run->principal.caller_id);
-    record_set_text(row, APPROVALS_USER_ID, run->principal.user_id);
-    record_set_text(row, APPROVALS_STATUS, S("pending"));
-    record_set_integer(row, APPROVALS_CREATED_AT, now_us);
-    record_set_integer(row, APPROVALS_EXPIRES_AT, expires_us);
     p->is_done = p->is_settled = true; /* not of this turn any more */
-}
-
-static void consume_approval(struct planned *p)
-{
-    struct run *run = p->run;
-    struct record *row = journal_row(&run->journal, WRITE_UPDATE, TABLE_APPROVALS);
-    record_set_uuid(row, APPROVALS_ID, p->call->approval_id);
-    record_set_text(row, APPROVALS_STATUS, S("consumed"));
-    batch_where_text(&run->journal.batch, APPROVALS_STATUS, S("approved")); /* single use */
 }
 
 static void journal_intent(struct planned *p, bool has_row)
@@ -249,7 +265,7 @@ static void journal_intent(struct planned *p, bool has_row)
     if (p->parent && run_state_call(&run->state, p->call->id))
         p->call = run_state_call(&run->state, p->call->id); /* the fold has it now */
     if (!has_row) {
-        write_call_row(p, WRITE_INSERT, S("running"));
+        run_tools_write_row(p, WRITE_INSERT, S("running"));
         return;
     }
     struct record *row = journal_row(&run->journal, WRITE_UPDATE, TABLE_TOOL_CALLS);
@@ -261,7 +277,7 @@ static void journal_intent(struct planned *p, bool has_row)
 static bool reserve_call(struct planned *p)
 {
     struct run *run = p->run;
-    cost remaining = ledger_remaining(run->o->ledger, &run->path);
+    cost remaining = run_remaining(run);
     int64_t time_ms = p->tool->limits.time_ms;
     if (remaining.time_ms != COST_UNLIMITED && remaining.time_ms < time_ms)
         time_ms = remaining.time_ms > 0 ? remaining.time_ms : 1;
@@ -287,7 +303,7 @@ static void plan_client_call(struct planned *p)
     if (!json_parse(run->turn, p->arguments, (struct json_limits){0}, &parsed, &p->failure)) {
         error_wrap(&p->failure, "the arguments of tool \"" STR_FMT "\" are no JSON object",
                    STR_ARG(p->call->name));
-        plan_failed(p, false);
+        run_tools_refuse(p, false);
         return;
     }
     run_decide(run, &run->shield, &input, &decision);
@@ -296,7 +312,7 @@ static void plan_client_call(struct planned *p)
         error_set(&p->failure, REASON_POLICY_DENIED,
                   "the policy does not allow the client's tool \"" STR_FMT "\": " STR_FMT,
                   STR_ARG(p->call->name), STR_ARG(decision.reason));
-        plan_failed(p, false);
+        run_tools_refuse(p, false);
         return;
     }
     struct json_writer *w = journal_event(&run->journal, EVENT_TOOL_REQUESTED);
@@ -304,7 +320,7 @@ static void plan_client_call(struct planned *p)
     json_put_str(w, S("call_id"), p->call->call_id);
     json_put_str(w, S("name"), p->call->name);
     journal_close_event(&run->journal);
-    write_call_row(p, WRITE_INSERT, S("pending"));
+    run_tools_write_row(p, WRITE_INSERT, S("pending"));
     struct record *row = &run->journal.batch.writes[run->journal.batch.count - 1].record;
     record_set_text(row, TOOL_CALLS_TOOL_VERSION, CLIENT_TOOL_VERSION);
     p->is_done = p->is_settled = true; /* not of this turn any more */
@@ -315,11 +331,11 @@ static void plan_tool_search(struct planned *p)
 {
     struct run *run = p->run;
     if (!run_tool_search(run, p->arguments, &p->result.output, &p->failure)) {
-        plan_failed(p, false);
+        run_tools_refuse(p, false);
         return;
     }
-    journal_tool_completed(p, "succeeded");
-    write_call_row(p, WRITE_INSERT, S("succeeded"));
+    run_tools_journal_end(p, "succeeded");
+    run_tools_write_row(p, WRITE_INSERT, S("succeeded"));
     struct record *row = &run->journal.batch.writes[run->journal.batch.count - 1].record;
     record_set_text(row, TOOL_CALLS_OUTPUT, p->result.output);
     record_set_text(row, TOOL_CALLS_LABEL, run_label_text(run->turn, p->label));
@@ -334,7 +350,7 @@ void run_tools_plan(struct planned *p)
     struct run *run = p->run;
     bool has_row = p->call->state == CALL_APPROVED; /* made when the approval was requested */
     if (!p->parent)
-        p->arguments = arguments_of(run, p->call);
+        p->arguments = run_tools_arguments(run, p->call);
     if (!p->parent && run_has_client_tool(run, p->call->name)) {
         plan_client_call(p);
         return;
@@ -343,19 +359,19 @@ void run_tools_plan(struct planned *p)
         plan_tool_search(p);
         return;
     }
-    p->tool = run_find_tool(run, p->call->name);
+    p->tool = run_tools_find(run, p->call);
     if (!p->tool) {
         error_set(&p->failure, REASON_NOT_FOUND,
                   "there is no tool \"" STR_FMT "\" for this agent; use one of the tools offered",
                   STR_ARG(p->call->name));
-        plan_failed(p, has_row);
+        run_tools_refuse(p, has_row);
         return;
     }
     const struct json *parsed;
     if (!json_parse(run->turn, p->arguments, (struct json_limits){0}, &parsed, &p->failure)) {
         error_wrap(&p->failure, "the arguments of tool \"" STR_FMT "\" are no JSON object",
                    STR_ARG(p->tool->name));
-        plan_failed(p, has_row);
+        run_tools_refuse(p, has_row);
         return;
     }
     p->tool = tool_of_call(run->turn, p->tool, p->arguments);
@@ -378,49 +394,65 @@ void run_tools_plan(struct planned *p)
                   "tool \"" STR_FMT "\" needs an approval, which a tool cannot wait for; call it "
                   "directly: " STR_FMT,
                   STR_ARG(p->tool->name), STR_ARG(decision.reason));
-        plan_failed(p, has_row);
+        run_tools_refuse(p, has_row);
         return;
     }
     if (decision.verdict == POLICY_NEEDS_APPROVAL && !has_row) {
-        request_approval(p, &decision);
+        request_approval(p, &input, &decision);
         return;
     }
     if (decision.verdict != POLICY_ALLOW) {
         error_set(&p->failure, REASON_POLICY_DENIED,
                   "the policy does not allow tool \"" STR_FMT "\": " STR_FMT,
                   STR_ARG(p->tool->name), STR_ARG(decision.reason));
-        plan_failed(p, has_row);
+        run_tools_refuse(p, has_row);
+        return;
+    }
+    if (agent_find_link(run->agent, p->call->name)) {
+        run_agents_plan(p, has_row);
         return;
     }
     if (!reserve_call(p)) {
-        plan_failed(p, has_row);
+        run_tools_refuse(p, has_row);
         return;
     }
     if (has_row)
-        consume_approval(p);
+        run_approval_consume(run, p->call->approval_id);
     journal_intent(p, has_row);
 }
 
 /* ---- running ---- */
+
+/* Only such a tool has the files of its session looked up: that costs a read of the store. */
+static bool may_see_files(const struct tool *tool)
+{
+    for (size_t i = 0; i < tool->host_call_count; i++)
+        if (str_starts_with(tool->host_calls[i], S("file")))
+            return true;
+    return false;
+}
 
 void run_tools_execute(struct planned *p, struct context *ctx)
 {
     struct run *run = p->run;
     struct tool_calls calls = run_nested_calls(p);
     struct context call;
-    struct session_files files = {run->o, run->tenant_id, run->session_id};
+    struct session_files files = {run->o, run->tenant_id, run->root_session_id};
     struct tool_files door = session_files_of(&files);
     struct records rows = {0};
     context_init_child(&call, ctx, tool_deadline_ns(ctx, p->tool, p->reserved.time_ms));
-    bool ok = session_file_rows(run->o, &call, run->tenant_id, run->session_id, &rows, &p->failure);
+    bool ok =
+        !may_see_files(p->tool) ||
+        session_file_rows(run->o, &call, run->tenant_id, run->root_session_id, &rows, &p->failure);
     str *names = ARENA_ARRAY(ctx->arena, str, rows.count);
     for (size_t i = 0; i < rows.count; i++)
         names[i] = record_text(&rows.items[i], SESSION_FILES_NAME);
     struct tool_request request = {
         .tool = p->tool,
+        .is_nested = p->parent != NULL,
         .input = p->arguments,
         .tenant_id = run->tenant_id,
-        .session_id = run->session_id,
+        .session_id = run->root_session_id,
         .run_id = run->run_id,
         .call_id = p->call->id,
         .user_id = run->principal.user_id,
@@ -469,7 +501,7 @@ static bool is_effect_unknown(const struct planned *p)
 }
 
 /* A guest's calls stand behind it and are settled before it. */
-static void settle_finished(struct tool_step *step)
+void run_tools_settle(struct tool_step *step)
 {
     for (size_t i = step->count; i > 0; i--) {
         struct planned *p = step->items[i - 1];
@@ -521,7 +553,7 @@ static bool run_intended(struct run *run, struct tool_step *step, struct error *
     start_calls(step, &group);
     while (ok && count_running(step) > 0) {
         run_nested_plan(step);
-        settle_finished(step);
+        run_tools_settle(step);
         ok = run_flush(run, "tool_completed", e);
         if (ok)
             run_nested_release(step);
@@ -536,7 +568,7 @@ static bool run_intended(struct run *run, struct tool_step *step, struct error *
     group_wait(&group);
     if (!ok)
         return false;
-    settle_finished(step);
+    run_tools_settle(step);
     return true; /* the last results travel with the next append */
 }
 
@@ -563,9 +595,15 @@ bool run_tools_step(struct run *run, struct error *e)
     for (size_t i = 0; i < run->state.call_count; i++) {
         struct call *call = &run->state.calls[i];
         if (call->state == CALL_REQUESTED || call->state == CALL_APPROVED)
-            run_tools_plan(add_planned(step, run, call));
+            add_planned(step, run, call);
     }
-    return run_flush(run, "tool_intent", e) && run_intended(run, step, e);
+    run_agents_share(step);
+    for (size_t i = 0; i < step->count; i++)
+        run_tools_plan(step->items[i]);
+    if (!run_flush(run, "tool_intent", e))
+        return false;
+    run_agents_release(step);
+    return run_intended(run, step, e);
 }
 
 /* ---- after a crash ---- */
@@ -580,192 +618,40 @@ static bool may_repeat(const struct call *call, const struct tool *tool)
     return tool && (tool->is_pure || tool->is_idempotent);
 }
 
-bool run_tools_recover(struct run *run, struct call *call, struct error *e)
+bool run_tools_resume(struct planned *p, bool *is_again, struct error *e)
 {
-    struct tool_step *step = begin_step(run);
-    struct planned *p = add_planned(step, run, call);
+    struct run *run = p->run;
+    struct call *call = p->call;
     p->reservation_id = call->reservation_id;
-    p->tool = run_find_tool(run, call->name);
-    p->arguments = call->parent ? S("{}") : arguments_of(run, call);
+    p->tool = run_tools_find(run, call);
+    p->arguments = call->parent ? S("{}") : run_tools_arguments(run, call);
     p->tool = tool_of_call(run->turn, p->tool, p->arguments);
     p->arguments_label = run_label_context(run);
     struct open_reservation *open = run_state_reservation(&run->state, call->reservation_id);
     if (!open)
         return error_set(e, REASON_CORRUPT, "the tool call in flight has no open reservation");
     p->reserved = open->amount;
-    if (call->parent || !may_repeat(call, p->tool) || run->is_cancel_asked) {
-        error_set(&p->failure, REASON_UNAVAILABLE,
-                  "the node stopped while \"" STR_FMT
-                  "\" was running: whether it happened is not known; look before you repeat it",
-                  STR_ARG(call->name));
-        bool is_harmless = p->tool && !tool_has_effect(p->tool) && !call->has_nested_effects;
-        end_run(p, is_harmless ? "failed" : "unknown", "reserved", p->reserved);
+    bool is_keyed = run->workflow && workflow_may_repeat(run, call);
+    *is_again = !call->parent && !run->is_cancel_asked &&
+                (may_repeat(call, p->tool) || (is_keyed && !call->has_nested_effects));
+    if (*is_again) {
+        journal_intent(p, true);
         return true;
     }
-    journal_intent(p, true);
-    return run_flush(run, "tool_intent", e) && run_intended(run, step, e);
+    error_set(&p->failure, REASON_UNAVAILABLE,
+              "the node stopped while \"" STR_FMT
+              "\" was running: whether it happened is not known; look before you repeat it",
+              STR_ARG(call->name));
+    bool is_harmless = p->tool && !tool_has_effect(p->tool) && !call->has_nested_effects;
+    end_run(p, is_harmless ? "failed" : "unknown", "reserved", p->reserved);
+    return true;
 }
 
-/* ---- approvals ---- */
-
-static void journal_approval(struct run *run, const struct call *call, const char *decision,
-                             str approver)
+bool run_tools_recover(struct run *run, struct call *call, struct error *e)
 {
-    struct json_writer *w = journal_event(&run->journal, EVENT_APPROVAL_DECIDED);
-    json_put_str(w, S("approval_id"), id_text(run, call->approval_id));
-    json_put_str(w, S("tool_call_id"), id_text(run, call->id));
-    json_put_str(w, S("decision"), str_from_cstr(decision));
-    if (!str_is_empty(approver))
-        json_put_str(w, S("approver"), approver);
-    journal_close_event(&run->journal);
-}
-
-/* The person approved this digest; does it still cover what would run? */
-static bool digest_still_fits(struct run *run, const struct call *call, const struct record *row,
-                              struct error *failure)
-{
-    str subject, digest_text;
-    const struct tool *tool = run_find_tool(run, call->name);
-    if (!tool)
-        return error_set(failure, REASON_STALE_DIGEST, "the approved tool is no longer there");
-    if (!approval_digest(run->turn,
-                         &(struct approval_subject){run->tenant_id, run->run_id, call->id, tool,
-                                                    arguments_of(run, call)},
-                         &subject, &digest_text, failure))
+    struct tool_step *step = begin_step(run);
+    bool is_again;
+    if (!run_tools_resume(add_planned(step, run, call), &is_again, e))
         return false;
-    if (!str_equal(digest_text, record_text(row, APPROVALS_DIGEST)))
-        return error_set(failure, REASON_STALE_DIGEST,
-                         "the tool, its permissions or its arguments have changed since the "
-                         "approval was asked for");
-    return true;
-}
-
-static bool end_refused(struct run *run, struct call *call, const char *decision,
-                        const struct record *row, const struct error *why)
-{
-    struct planned p = {.run = run,
-                        .call = call,
-                        .tool = run_find_tool(run, call->name),
-                        .arguments = arguments_of(run, call)};
-    str approver = record_text(row, APPROVALS_APPROVER),
-        reason = record_text(row, APPROVALS_REASON);
-    journal_approval(run, call, decision, approver);
-    if (why)
-        p.failure = *why;
-    else if (str_is_empty(approver))
-        error_set(&p.failure, REASON_DENIED, "the approval expired before anyone decided");
-    else
-        error_set(&p.failure, REASON_DENIED, "denied by " STR_FMT "%s" STR_FMT, STR_ARG(approver),
-                  str_is_empty(reason) ? "" : ": ", STR_ARG(reason));
-    end_unrun(&p, "denied", true);
-    return true;
-}
-
-static bool check_approval(struct run *run, struct call *call, bool *is_decided, struct error *e)
-{
-    struct record key = record_of(TABLE_APPROVALS), row;
-    record_set_uuid(&key, APPROVALS_ID, call->approval_id);
-    if (!store_get(run->o->parts.store, &run->shield, run->tenant_id, &key, &row, e))
-        return false;
-    str status = record_text(&row, APPROVALS_STATUS);
-    struct error stale = {0};
-    *is_decided = true;
-    if (str_equal(status, S("approved"))) {
-        if (!digest_still_fits(run, call, &row, &stale))
-            return end_refused(run, call, "expired", &row, &stale);
-        journal_approval(run, call, "approved", record_text(&row, APPROVALS_APPROVER));
-        return true;
-    }
-    if (str_equal(status, S("denied")))
-        return end_refused(run, call, "denied", &row, NULL);
-    if (str_equal(status, S("expired")))
-        return end_refused(run, call, "expired", &row, NULL);
-    *is_decided = false;
-    return true;
-}
-
-/* What the client said goes to the model as it is. */
-static bool check_client(struct run *run, struct call *call, bool *has_come, struct error *e)
-{
-    struct record key = record_of(TABLE_TOOL_CALLS), row;
-    str content;
-    bool is_error;
-    record_set_uuid(&key, TOOL_CALLS_ID, call->id);
-    if (!store_get(run->o->parts.store, &run->shield, run->tenant_id, &key, &row, e))
-        return false;
-    *has_come = record_has(&row, TOOL_CALLS_OUTPUT);
-    if (!*has_come)
-        return true;
-    if (!client_result_read(run->turn, record_text(&row, TOOL_CALLS_OUTPUT), &content, &is_error,
-                            e))
-        return false;
-    run_guard_content(run, &content, &is_error);
-    struct planned *p = ARENA_NEW(run->turn, struct planned);
-    *p = (struct planned){.run = run, .call = call};
-    const char *status = is_error ? "failed" : "succeeded";
-    int64_t now_us = clock_unix_us(run->o->parts.clock);
-    p->result.latency_ms = (now_us - record_integer(&row, TOOL_CALLS_CREATED_AT)) / 1000;
-    journal_tool_completed(p, status);
-    struct record *update = journal_row(&run->journal, WRITE_UPDATE, TABLE_TOOL_CALLS);
-    record_set_uuid(update, TOOL_CALLS_ID, call->id);
-    record_set_text(update, TOOL_CALLS_STATUS, str_from_cstr(status));
-    record_set_integer(update, TOOL_CALLS_LATENCY_MS, p->result.latency_ms);
-    run_prompt_add(
-        run, run_prompt_tool_result(run->arena, call->call_id, call->name, content, is_error));
-    return true;
-}
-
-bool run_tools_check_awaited(struct run *run, bool *is_waiting, struct error *e)
-{
-    *is_waiting = true;
-    for (size_t i = 0; i < run->state.call_count; i++) {
-        bool is_decided = false;
-        struct call *call = &run->state.calls[i];
-        if (call->state != CALL_AWAITING && call->state != CALL_CLIENT)
-            continue;
-        if (!(call->state == CALL_CLIENT ? check_client : check_approval)(run, call, &is_decided,
-                                                                          e))
-            return false;
-        if (is_decided)
-            *is_waiting = false;
-    }
-    return true;
-}
-
-/* ---- the run ends first ---- */
-
-static bool expire_approval(struct run *run, const struct call *call, struct error *e)
-{
-    struct record key = record_of(TABLE_APPROVALS), row;
-    record_set_uuid(&key, APPROVALS_ID, call->approval_id);
-    if (!store_get(run->o->parts.store, &run->shield, run->tenant_id, &key, &row, e))
-        return false;
-    if (!str_equal(record_text(&row, APPROVALS_STATUS), S("pending")))
-        return true;
-    struct record *update = journal_row(&run->journal, WRITE_UPDATE, TABLE_APPROVALS);
-    record_set_uuid(update, APPROVALS_ID, call->approval_id);
-    record_set_text(update, APPROVALS_STATUS, S("expired"));
-    record_set_integer(update, APPROVALS_DECIDED_AT, clock_unix_us(run->o->parts.clock));
-    batch_where_text(&run->journal.batch, APPROVALS_STATUS, S("pending"));
-    return true;
-}
-
-bool run_tools_abandon(struct run *run, struct error *e)
-{
-    for (size_t i = 0; i < run->state.call_count; i++) {
-        struct call *call = &run->state.calls[i];
-        bool has_row = call->state == CALL_AWAITING || call->state == CALL_APPROVED ||
-                       call->state == CALL_CLIENT;
-        if (call->state == CALL_DONE || call->state == CALL_INTENDED)
-            continue;
-        if (call->state == CALL_AWAITING && !expire_approval(run, call, e))
-            return false;
-        struct planned p = {.run = run,
-                            .call = call,
-                            .tool = run_find_tool(run, call->name),
-                            .arguments = arguments_of(run, call)};
-        error_set(&p.failure, REASON_CANCELLED, "the run ended before the call was made");
-        end_unrun(&p, "failed", has_row);
-    }
-    return true;
+    return !is_again || (run_flush(run, "tool_intent", e) && run_intended(run, step, e));
 }

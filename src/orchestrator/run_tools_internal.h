@@ -14,6 +14,8 @@ struct tool_step;
 
 struct planned {
     struct run *run;
+    const struct context_view
+        *view; /* of a workflow's step: what its input was made of; NULL: the conversation */
     struct tool_step *step;
     struct call *call;
     const struct tool *tool;
@@ -36,12 +38,17 @@ struct planned {
     bool is_asked;     /* not planned yet */
     bool is_ready;     /* its intent is durable: it may run */
     bool has_begun;    /* the executor had it: only then may an effect have happened */
+    /* of another agent's */
+    uuid child_run_id; /* begun in the pending batch */
+    uuid message_id;   /* of a handoff's answer, in this run's session */
 };
 
 /* On the run's turn arena; ends when the last of its calls has. */
 struct tool_step {
     struct planned *items[RUN_TOOL_CALLS_PARALLEL_MAX + RUN_NESTED_CALLS_MAX];
     size_t count;
+    cost
+        agent_share; /* of each other agent that is called in this answer; COST_LIMITLESS: no ceiling */
     struct condition changed; /* a call ended, or a guest asks for one */
     struct condition decided; /* calls that guests asked for were planned */
 };
@@ -49,8 +56,43 @@ struct tool_step {
 /* ---- run_tools.c ---- */
 /* Decides, reserves, journals the intent; refused: is_done with `failure`. */
 void run_tools_plan(struct planned *p);
+/* At a resume, of a call that was intended: *is_again: it stands as an intent in the pending batch once more; else it is ended, unknown
+   or failed. */
+must_check bool run_tools_resume(struct planned *p, bool *is_again, struct error *e);
+/* Journals the ends of those that are done. */
+void run_tools_settle(struct tool_step *step);
+may_suspend bool run_tools_check_approval(struct run *run, struct call *call, bool *is_decided,
+                                          struct error *e);
+/* A call that never ran ends, and its open approval with it. */
+may_suspend bool run_tools_abandon_call(struct run *run, struct call *call, struct error *e);
+/* Of a call that ends without the executor: everything that its end brings along.  `failure` is set, or `result`. */
+void run_tools_end(struct planned *p, const char *status);
+/* Of a call that never ran; it may have no row yet. */
+void run_tools_end_unrun(struct planned *p, const char *status, bool has_row);
+/* The same for whatever reason `failure` tells; a guest just hears it. */
+void run_tools_refuse(struct planned *p, bool has_row);
+void run_tools_write_row(struct planned *p, enum write_op op, str status);
+/* The arguments of the model's (or a step's) call, and the tool that it means; NULL: there is none. */
+str run_tools_arguments(const struct run *run, const struct call *call);
+const struct tool *run_tools_find(struct run *run, const struct call *call);
+/* tool.completed; its label comes into p->label. */
+void run_tools_journal_end(struct planned *p, const char *status);
 /* Executes it below `ctx`; the result is on the run's turn arena. */
 may_suspend_void void run_tools_execute(struct planned *p, struct context *ctx);
+
+/* ---- run_agents.c: other agents as tools ---- */
+/* The agent's tool of that name as policy, approvals and labels see it ("agent:NAME", category "agent"), on the turn arena; NULL: none. */
+const struct tool *run_agents_find(struct run *run, str name);
+struct tool_spec run_agents_spec(struct run *run, const struct agent_link *link); /* on the arena */
+/* Shares what is left among the agents that this step calls. */
+void run_agents_share(struct tool_step *step);
+/* The call is allowed: begins the other agent's run in the pending batch, or ends the call with why not. */
+void run_agents_plan(struct planned *p, bool has_row);
+/* The batch is durable: they may run. */
+void run_agents_release(struct tool_step *step);
+/* Has its run ended?  Then the call has, in the pending batch. */
+may_suspend bool run_agents_look(struct run *run, struct call *call, bool *has_come,
+                                 struct error *e);
 
 /* ---- run_labels.c ---- */
 /* Labels beside the policy: may make an allowed call wait for a person, or refuse it.  Journals why. */

@@ -51,7 +51,7 @@ bool session_budget_read(str budget_json, cost *out, struct error *e)
     return true;
 }
 
-static str budget_text(struct arena *arena, cost limit)
+str session_budget_text(struct arena *arena, cost limit)
 {
     struct strbuf text;
     struct json_writer w;
@@ -70,11 +70,21 @@ static str budget_text(struct arena *arena, cost limit)
     return strbuf_str(&text);
 }
 
+bool session_is_paused(const struct record *session)
+{
+    return str_equal(record_text(session, SESSIONS_STATUS), S("paused"));
+}
+
 bool session_check_open(struct orchestrator *o, struct context *ctx, const struct record *session,
                         struct error *e)
 {
     str status = record_text(session, SESSIONS_STATUS);
     int64_t expires_us = record_integer(session, SESSIONS_EXPIRES_AT);
+    if (session_is_paused(session))
+        return error_set(e, REASON_SESSION_PAUSED,
+                         "the session is paused; resume it with POST /api/v1/sessions/" STR_FMT
+                         "/resume",
+                         STR_ARG(uuid_str(ctx->arena, record_uuid(session, SESSIONS_ID))));
     if (!str_equal(status, S("active")))
         return error_set(e, REASON_SESSION_CLOSED, "the session is " STR_FMT "; open a new one",
                          STR_ARG(status));
@@ -113,6 +123,10 @@ static bool check_request(struct context *ctx, const struct settings *settings,
     if (!check_object(ctx->arena, "policy_context", request->policy_context, e) ||
         !check_object(ctx->arena, "metadata", request->metadata, e))
         return false;
+    enum double_text policy;
+    if (!str_is_empty(request->double_text) && !double_text_parse(request->double_text, &policy))
+        return error_set(e, REASON_SCHEMA,
+                         "double_text must be reject, enqueue, interrupt or steer");
     if (request->user_id.len > 255)
         return error_set(e, REASON_SCHEMA, "user_id is over 255 bytes");
     if (!agent_set_find(settings->agents, agent))
@@ -137,10 +151,13 @@ static void fill_session(struct record *row, struct orchestrator *o, struct cont
     record_set_integer(row, SESSIONS_CREATED_AT, now_us);
     record_set_integer(row, SESSIONS_UPDATED_AT, now_us);
     record_set_text(row, SESSIONS_STATUS, S("active"));
-    record_set_text(row, SESSIONS_BUDGET,
-                    budget_text(ctx->arena, cost_min(settings->session_budget, request->budget)));
+    record_set_text(
+        row, SESSIONS_BUDGET,
+        session_budget_text(ctx->arena, cost_min(settings->session_budget, request->budget)));
     if (!str_is_empty(request->policy_context))
         record_set_text(row, SESSIONS_POLICY_CONTEXT, request->policy_context);
+    if (!str_is_empty(request->double_text))
+        record_set_text(row, SESSIONS_DOUBLE_TEXT, request->double_text);
     if (!str_is_empty(request->metadata))
         record_set_text(row, SESSIONS_METADATA, request->metadata);
     record_set_text(row, SESSIONS_AGENT,
@@ -201,6 +218,7 @@ bool session_list(struct orchestrator *o, struct context *ctx, const struct prin
                   str cursor, size_t limit, struct records *out, struct error *e)
 {
     struct query query = query_of(TABLE_SESSIONS);
+    query_where_null(&query, SESSIONS_PARENT_RUN_ID, true); /* a child's is found by its run */
     if (principal->level < ROLE_LEVEL_OPERATOR)
         query_where_text(&query, SESSIONS_USER_ID, principal->user_id);
     query.is_descending = true;
@@ -224,6 +242,7 @@ bool session_close(struct orchestrator *o, struct context *ctx, const struct pri
     struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_SESSIONS);
     record_set_uuid(row, SESSIONS_ID, session_id);
     record_set_text(row, SESSIONS_STATUS, S("closed"));
+    record_set_null(row, SESSIONS_EXPIRES_AT);
     record_set_integer(row, SESSIONS_UPDATED_AT, clock_unix_us(o->parts.clock));
     batch_where_null(&batch, SESSIONS_LIVE_RUN_ID); /* a run may have begun since the look above */
     audit_add(&batch, o->parts.clock, o->parts.random, principal,
@@ -282,8 +301,11 @@ bool session_budget_json(struct orchestrator *o, struct context *ctx,
                           record_text(&session, SESSIONS_USER_ID), session_id, UUID_NONE, limits,
                           &path, e))
         return false;
-    struct ledger_view view = ledger_view(o->ledger, &path, ACCOUNT_SESSION);
+    struct ledger_view view;
+    bool is_read = ledger_view_in(o->ledger, ctx, &path, ACCOUNT_SESSION, &view, e);
     ledger_close_path(o->ledger, &path);
+    if (!is_read)
+        return false;
     struct strbuf text;
     struct json_writer w;
     strbuf_init(&text, ctx->arena, 4096);

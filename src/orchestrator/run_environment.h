@@ -1,0 +1,44 @@
+/*
+ * Run environment: what a run was determined by beside its journal: the agent's definition, the model with its targets and prices, the
+ * tools as they counted for it, the settings.
+ *
+ *      live:   model.requested {"environment": digest} -----> RUN_ENVIRONMENTS row, once per digest and tenant
+ *      replay: row --> agents, catalog, tools, settings that are put in place of the configuration of today
+ *
+ * Most runs of one configuration share one row.  It holds no secret: neither keys nor addresses of providers.
+ * Thread: writing: the run's loop; reading: any.
+ */
+#ifndef NEXUS_ORCHESTRATOR_RUN_ENVIRONMENT_H
+#define NEXUS_ORCHESTRATOR_RUN_ENVIRONMENT_H
+
+#include "orchestrator/run_internal.h"
+
+/* Its digest (hex, on the run's turn arena) when it is not the one that the run journaled last, else empty.  The row goes into the
+   pending batch unless it is known to be stored. */
+str run_environment_note(struct run *run);
+/* The batch with the row is durable. */
+void run_environment_stored(struct run *run);
+void run_environments_destroy(struct run_environments *cache); /* of a lane; NULL is fine */
+
+/* What a replay makes of it; texts are on the arena. */
+struct environment_target {
+    str provider, model;
+    bool is_stand_in;
+};
+struct run_environment {
+    struct agent_definition agent;
+    struct agent_definition
+        *others;        /* one for each of agent.agents: what the model was told of them */
+    struct model model; /* targets without providers */
+    struct environment_target *targets;
+    struct tool *tools;
+    size_t tool_count;
+    str *offered; /* names of tools that the policy let the model see */
+    size_t offered_count;
+    int64_t call_timeout_ms, approval_expiry_ms;
+    struct containment containment;
+};
+must_check bool run_environment_read(struct arena *arena, const struct json *json,
+                                     struct run_environment *out, struct error *e);
+
+#endif
