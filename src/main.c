@@ -22,6 +22,7 @@
 #include "gateway/gateway.h"
 #include "llm/response_cache.h"
 #include "net/http_client.h"
+#include "orchestrator/sweep.h"
 #include "store/sqlite.h"
 
 #include <stdatomic.h>
@@ -32,8 +33,7 @@ enum {
     START_TIMEOUT_MS = 60 * 1000,
     WARM_UP_MS = 20 * 1000,
     STOP_PATIENCE_MS = 2000,
-    HOUSEKEEPING_MS = 5000,
-    APPROVALS_EVERY = 6, /* turns of housekeeping */
+    HOUSEKEEPING_MS = 250,
 };
 
 struct platform {
@@ -300,6 +300,10 @@ static bool start_orchestrator(struct platform *p, struct error *e)
         .random = random_system(),
         .lanes = p->node.lanes,
         .lane_count = p->node.count,
+        .run_places = (size_t) p->config->resilience.active_runs,
+        .run_queue_max = (size_t) p->config->resilience.waiting_runs,
+        .shed_lag_ms = p->config->resilience.shed_lag_ms,
+        .shed_memory_bytes = p->config->resilience.shed_memory_bytes,
         .node = str_printf(p->arena, STR_FMT "." STR_FMT, STR_ARG(p->config->node),
                            STR_ARG(str_hex(p->arena, incarnation, sizeof incarnation))),
         .data_dir = str_copy(p->arena, p->config->data_dir), /* outlives a reload */
@@ -401,6 +405,7 @@ static bool start_gateway(struct platform *p, struct error *e)
         .responses_expiry_ms = p->config->responses_expiry_ms,
         .policy = p->policy,
         .monitor = p->tools.monitor,
+        .guard = p->tools.guard,
         .memory = p->memory.memory,
         .mcp_client = p->tools.mcp,
         .mcp = {.public_url = p->config->mcp_server.public_url,
@@ -460,30 +465,14 @@ static bool disconnect_servers(struct context *ctx, void *argument, struct error
 static bool keep_house(struct context *ctx, void *argument, struct error *e)
 {
     struct platform *p = argument;
-    OWNED(arena) swept_arena = arena_create(0);
-    str swept = STR_NONE;
-    for (int64_t turn = 0; context_sleep_ms(ctx, HOUSEKEEPING_MS, e); turn++) {
-        arena_mark mark = arena_save(ctx->arena);
-        struct error failure;
-        size_t expired;
+    struct sweeper *sweeper = sweeper_create(p->orchestrator);
+    do {
         metrics_set(p->metrics, METRIC_HTTP_CONNECTIONS,
                     (double) http_server_connection_count(p->server), NULL, 0);
         metrics_set(p->metrics, METRIC_RUNS_ACTIVE,
                     (double) orchestrator_active_runs(p->orchestrator), NULL, 0);
-        if (turn % APPROVALS_EVERY == 0 &&
-            !approvals_expire(p->orchestrator, ctx, &expired, &failure) &&
-            failure.code != ERROR_CANCELLED)
-            LOG_ERROR("nexus.approvals", S("approvals could not be looked through"), &failure);
-        if (turn % APPROVALS_EVERY == 0 && !runs_expire(p->orchestrator, ctx, &expired, &failure) &&
-            failure.code != ERROR_CANCELLED)
-            LOG_ERROR("nexus.runs", S("waiting runs could not be looked through"), &failure);
-        if (turn % APPROVALS_EVERY == 0 &&
-            !session_workspaces_sweep(p->orchestrator, ctx, &swept, swept_arena, &expired,
-                                      &failure) &&
-            failure.code != ERROR_CANCELLED)
-            LOG_ERROR("nexus.files", S("workspaces could not be looked through"), &failure);
-        arena_rewind(ctx->arena, mark);
-    }
+    } while (orchestrator_sweep(sweeper, ctx, e) && context_sleep_ms(ctx, HOUSEKEEPING_MS, e));
+    sweeper_destroy(sweeper);
     return false;
 }
 

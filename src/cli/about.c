@@ -59,9 +59,10 @@ static int completion(struct cli *cli, const struct arguments *arguments)
     printf("        \"session files \"*) choices=\"");
     print_words(S("session files "));
     printf("\" ;;\n");
-    static const str groups[] = {S_INIT("session "), S_INIT("runs "),  S_INIT("approval "),
-                                 S_INIT("tool "),    S_INIT("key "),   S_INIT("audit "),
-                                 S_INIT("budget "),  S_INIT("config ")};
+    static const str groups[] = {S_INIT("session "), S_INIT("runs "),   S_INIT("approval "),
+                                 S_INIT("tool "),    S_INIT("key "),    S_INIT("audit "),
+                                 S_INIT("budget "),  S_INIT("config "), S_INIT("workflow "),
+                                 S_INIT("schedule ")};
     for (size_t i = 0; i < ARRAY_COUNT(groups); i++) {
         printf("        \"" STR_FMT "\"*) choices=\"", STR_ARG(groups[i]));
         print_words(groups[i]);

@@ -55,6 +55,10 @@ static bool print_view(struct client *client, struct context *ctx, const struct 
     if (!json_parse(ctx->arena, strbuf_str(&text), (struct json_limits){0}, &rows, e))
         return false;
     output_table(client->cli, ctx->arena, budget_columns, ARRAY_COUNT(budget_columns), rows);
+    str period = json_str_or(view, S("period"), STR_NONE);
+    if (!str_is_empty(period))
+        printf("per " STR_FMT " (UTC), begins anew at " STR_FMT "\n", STR_ARG(period),
+               STR_ARG(json_str_or(view, S("resets_at"), STR_NONE)));
     return true;
 }
 
@@ -98,6 +102,24 @@ static bool write_limits(const struct arguments *arguments, struct json_writer *
     return true;
 }
 
+/* "50,80,100" */
+static bool write_alerts(const struct arguments *arguments, struct json_writer *w, struct error *e)
+{
+    str rest = arguments_get(arguments, "alerts"), item;
+    int64_t percent;
+    if (str_is_empty(rest))
+        return true;
+    json_key(w, S("alerts"));
+    json_array_begin(w);
+    while (str_next(&rest, ',', &item)) {
+        if (!str_to_i64(str_trim(item), &percent))
+            return error_set(e, REASON_USAGE, "--alerts: write per cents, as in 50,80,100");
+        json_write_i64(w, percent);
+    }
+    json_array_end(w);
+    return true;
+}
+
 static bool set(struct client *client, struct context *ctx, struct error *e)
 {
     const struct json *view;
@@ -112,7 +134,10 @@ static bool set(struct client *client, struct context *ctx, struct error *e)
     strbuf_init(&body, ctx->arena, 4096);
     json_writer_init(&w, &body);
     json_object_begin(&w);
-    if (!write_limits(client->arguments, &w, e))
+    str period = arguments_get(client->arguments, "period");
+    if (!str_is_empty(period))
+        json_put_str(&w, S("period"), period);
+    if (!write_limits(client->arguments, &w, e) || !write_alerts(client->arguments, &w, e))
         return false;
     json_object_end(&w);
     return client_call(client, ctx, HTTP_PUT, api_path(client, ctx, "/api/v1/budgets/{}/{}"),
@@ -120,11 +145,51 @@ static bool set(struct client *client, struct context *ctx, struct error *e)
            print_view(client, ctx, view, e);
 }
 
+/* ---- the books ---- */
+
+static const struct column ledger_columns[] = {
+    {"AT", "/at", 28},
+    {"DEBIT", "/debit", 30},
+    {"CREDIT", "/credit", 24},
+    {"TOKENS", "/amount/tokens", 10},
+    {"NANO-USD", "/amount/cost_nanousd", 14},
+    {"TIME MS", "/amount/time_ms", 10},
+    {"CALLS", "/amount/tool_calls", 6},
+    {"BASIS", "/basis", 0},
+};
+
+static bool ledger(struct client *client, struct context *ctx, struct error *e)
+{
+    return api_list(client, ctx, api_path(client, ctx, "/api/v1/budgets/{}/{}/ledger"), STR_NONE,
+                    ledger_columns, ARRAY_COUNT(ledger_columns), e);
+}
+
+static bool verify(struct client *client, struct context *ctx, struct error *e)
+{
+    const struct json *report;
+    if (!client_call(client, ctx, HTTP_POST, S("/api/v1/budgets/verify"), STR_NONE, &report, e))
+        return false;
+    bool is_ok = json_bool_or(report, S("ok"), false);
+    client->exit_code = is_ok ? EXIT_DONE : EXIT_FAILED;
+    if (client->is_json)
+        output_json(ctx->arena, report);
+    else if (is_ok)
+        printf("ok: %lld entries, %lld accounts, %lld periods: debits and credits are equal\n",
+               (long long) json_i64_or(report, S("entries"), 0),
+               (long long) json_i64_or(report, S("accounts"), 0),
+               (long long) json_i64_or(report, S("periods"), 0));
+    else
+        printf("NOT OK: " STR_FMT "\n", STR_ARG(json_str_or(report, S("first_bad"), STR_NONE)));
+    return true;
+}
+
 static const struct option set_options[] = {
     {"tokens", 0, "COUNT", false, "what is left out is unlimited"},
     {"time-seconds", 0, "COUNT", false, "running time"},
     {"cost-usd", 0, "AMOUNT", false, "money, as in 0.25"},
     {"tool-calls", 0, "COUNT", false, "calls of tools"},
+    {"period", 0, "PERIOD", false, "day or month (UTC): begins anew; left out: of all time"},
+    {"alerts", 0, "LIST", false, "per cent at which somebody is told, as in 50,80,100"},
 };
 static const struct command commands[] = {
     {.name = "budget show",
@@ -139,5 +204,17 @@ static const struct command commands[] = {
      .options = set_options,
      .option_count = ARRAY_COUNT(set_options),
      .work = set},
+    {.name = "budget ledger",
+     .operands = "LEVEL SUBJECT",
+     .summary = "Entries of a run, session, key, user or tenant, newest first: debit and credit",
+     .example = "budget ledger user ada",
+     .options = page_options,
+     .option_count = PAGE_OPTION_COUNT,
+     .work = ledger},
+    {.name = "budget verify",
+     .operands = "",
+     .summary = "Do the books add up? Exit code 1 and the first account that does not",
+     .example = "budget verify",
+     .work = verify},
 };
 const struct command_group budget_commands = {commands, ARRAY_COUNT(commands)};

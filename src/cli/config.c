@@ -396,6 +396,24 @@ void config_destroy(struct config *config)
     arena_destroy(config->arena);
 }
 
+static bool read_percent(str text, int *thousandths)
+{
+    int64_t percent;
+    if (!str_to_i64(text, &percent) || percent < 1 || percent > 100)
+        return false;
+    *thousandths = (int) percent * 10;
+    return true;
+}
+
+int config_budget_alerts(const struct config *config, int out[BUDGET_ALERTS_MAX])
+{
+    int count = 0, threshold, newest = 0;
+    for (size_t i = 0; i < config->budget_alert_count && count < BUDGET_ALERTS_MAX; i++)
+        if (read_percent(config->budget_alerts[i], &threshold) && threshold > newest)
+            out[count++] = newest = threshold;
+    return count;
+}
+
 cost config_session_budget(const struct config *config)
 {
     int64_t seconds = config->session_budget.time_seconds;

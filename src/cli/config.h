@@ -16,9 +16,11 @@
 #define NEXUS_CLI_CONFIG_H
 
 #include "base/cost.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/secret.h"
 #include "base/yaml.h"
+#include "orchestrator/agent_definition.h"
 
 struct tls_server_options;
 
@@ -88,12 +90,25 @@ struct config_containment_rule {
     str when, verdict;
 };
 
+struct config_degrade {
+    str when; /* "provider_unavailable", "budget_low", "overloaded" */
+    struct {
+        str model, tools; /* tools: "keep", "none" */
+        str cached;       /* "true", "false" */
+    } use;
+};
 struct config_agent {
     str name, version, description, model, instructions;
     str *tools;
     size_t tool_count;
     struct agent_tool *tool_details; /* one each, or NULL; read by config_check */
+    str *link_names;                 /* of other agents that it works with ... */
+    size_t link_count;
+    struct agent_link *links; /* ... one each; read by config_check */
     int64_t steps_max, timeout_ms, max_output_tokens;
+    struct agent_limits limits;
+    struct config_degrade *degrade;
+    size_t degrade_count;
 };
 
 struct config {
@@ -133,6 +148,7 @@ struct config {
     str sandbox_process; /* "auto", "on", "off" */
     str policy_engine;   /* "rego", "off" */
     str policy_dir;      /* empty: the shipped ones */
+    str workflow_dir;    /* beside the shipped ones; empty: none */
     int64_t policy_time_limit_ms;
 
     struct {
@@ -149,9 +165,20 @@ struct config {
     struct {
         int64_t tokens, time_seconds, cost_nanousd, tool_calls; /* COST_UNLIMITED: none */
     } session_budget;
+    str *budget_alerts; /* percent */
+    size_t budget_alert_count;
     int64_t session_expiry_ms, session_files_bytes;
+    str session_double_text; /* "reject", "enqueue", "interrupt", "steer" */
     int64_t session_workspace_bytes, session_workspace_files;
-    int64_t approval_expiry_ms;
+    struct { /* docs/resilience.md */
+        int64_t tool_places, server_places, tool_queue, tool_wait_ms;
+        int64_t active_runs, waiting_runs;
+        int64_t shed_lag_ms, shed_memory_bytes; /* 0: not looked at */
+    } resilience;
+    int64_t approval_expiry_ms, approval_remind_ms;
+    int64_t retention_runs_ms, retention_deltas_ms; /* 0: never */
+    str *registrars;                                /* persons who hand out keys to others */
+    size_t registrar_count;
     int64_t responses_expiry_ms; /* of stored answers of /v1/responses */
     struct {                     /* docs/memory.md */
         str embedding_model;     /* empty: the built-in embedder */
@@ -210,6 +237,9 @@ str config_find_file(struct arena *arena, const char *(*environment)(const char 
 
 /* The session budget as a cost. */
 cost config_session_budget(const struct config *config);
+
+/* Thresholds in thousandths, rising; how many.  config_check has seen them. */
+int config_budget_alerts(const struct config *config, int out[BUDGET_ALERTS_MAX]);
 
 /* The settings in force as JSON, each with its origin; secrets and references are not resolved. */
 void config_write_json(struct json_writer *w, const struct config *config);

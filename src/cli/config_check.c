@@ -367,7 +367,9 @@ static bool check_agents(struct config *config, struct error *e)
     for (size_t i = 0; i < config->agent_count; i++) {
         struct config_agent *agent = &config->agents[i];
         const struct json *value = item_value(config, S("agents"), i);
-        if (!read_agent_tools(config, agent, value, e))
+        if (!read_agent_tools(config, agent, value, e) ||
+            !config_read_agent_links(config, agent, value, e) ||
+            !config_check_degrade(config, agent, value, e))
             return false;
         if (!str_is_empty(agent->model) && config->model_count > 0 &&
             !find_model(config, agent->model))
@@ -384,6 +386,16 @@ static bool check_agents(struct config *config, struct error *e)
 }
 
 /* The registry reads it again; here so that `config check` tells of it too. */
+static bool check_budgets(const struct config *config, struct error *e)
+{
+    int thresholds[BUDGET_ALERTS_MAX];
+    if ((size_t) config_budget_alerts(config, thresholds) == config->budget_alert_count)
+        return true;
+    return error_set(e, REASON_CONFIG,
+                     "budgets.alerts: at most %d rising numbers from 1 to 100 (per cent)",
+                     BUDGET_ALERTS_MAX);
+}
+
 static bool check_tools(const struct config *config, struct error *e)
 {
     return registry_check_config(&config->document, e);
@@ -459,6 +471,7 @@ bool config_check(struct config *config, struct error *e)
     if (!check_tls(config, e))
         return false;
     return check_providers(config, e) && check_models(config, e) && check_filters(config, e) &&
-           check_agents(config, e) && check_memory(config, e) && check_tools(config, e) &&
-           check_mcp(config, e) && check_tracing(config, e) && check_dns(config, e);
+           check_agents(config, e) && check_budgets(config, e) && check_memory(config, e) &&
+           check_tools(config, e) && check_mcp(config, e) && check_tracing(config, e) &&
+           check_dns(config, e);
 }

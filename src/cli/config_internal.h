@@ -71,6 +71,12 @@ const char *setting_nearest(const struct setting_table *table, str name);
 /* "sessions.expiry" -> "NEXUS_SESSIONS_EXPIRY" */
 str setting_environment_name(struct arena *arena, str path);
 
+/* config_agents.c: an agent's other agents beside their names. */
+must_check bool config_read_agent_links(struct config *config, struct config_agent *agent,
+                                        const struct json *value, struct error *e);
+must_check bool config_check_degrade(struct config *config, const struct config_agent *agent,
+                                     const struct json *value, struct error *e);
+
 /* config_check.c: what rows alone cannot tell. */
 must_check bool config_check(struct config *config, struct error *e);
 

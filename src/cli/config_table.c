@@ -63,6 +63,14 @@ static const struct setting policy_rows[] = {
 };
 static const struct setting_table policy_table = {ROWS(policy_rows), .item = "policy"};
 
+static const struct setting workflow_rows[] = {
+    {.name = "dir",
+     .kind = SETTING_TEXT,
+     AT(workflow_dir),
+     .help = "folder with *.yaml and *.json; they go before the shipped ones"},
+};
+static const struct setting_table workflow_table = {ROWS(workflow_rows), .item = "workflows"};
+
 static const struct setting session_budget_rows[] = {
     {.name = "tokens",
      .kind = SETTING_AMOUNT,
@@ -95,6 +103,13 @@ static const struct setting budget_rows[] = {
      .kind = SETTING_SECTION,
      .table = &session_budget_table,
      .help = "default and ceiling of a session; a caller may only lower it"},
+    {.name = "alerts",
+     .kind = SETTING_TEXTS,
+     AT(budget_alerts),
+     .count_offset = offsetof(struct config, budget_alert_count),
+     .otherwise = "50, 80, 100",
+     .help =
+         "per cent of any limit at which somebody is told, once in each period; docs/budgets.md"},
 };
 static const struct setting_table budget_table = {ROWS(budget_rows), .item = "budgets"};
 
@@ -105,6 +120,12 @@ static const struct setting session_rows[] = {
      .otherwise = "30d",
      .max = 3660 * DAY_MS,
      .help = "a session that idle long is over; never: it stays"},
+    {.name = "double_text",
+     .kind = SETTING_CHOICE,
+     AT(session_double_text),
+     .otherwise = "reject",
+     .choices = "reject|enqueue|interrupt|steer",
+     .help = "what becomes of a message while a run is live, in sessions that do not say"},
     {.name = "files_quota",
      .kind = SETTING_BYTES,
      AT(session_files_bytes),
@@ -127,6 +148,22 @@ static const struct setting session_rows[] = {
 };
 static const struct setting_table session_table = {ROWS(session_rows), .item = "sessions"};
 
+static const struct setting retention_rows[] = {
+    {.name = "runs",
+     .kind = SETTING_DURATION,
+     AT(retention_runs_ms),
+     .otherwise = "never",
+     .max = 36600 * DAY_MS,
+     .help = "a run that ended so long ago is removed, unless it is held; never: none is"},
+    {.name = "deltas",
+     .kind = SETTING_DURATION,
+     AT(retention_deltas_ms),
+     .otherwise = "1h",
+     .max = 3660 * DAY_MS,
+     .help = "the pieces of an answer that stands in its message; readers see no difference"},
+};
+static const struct setting_table retention_table = {ROWS(retention_rows), .item = "retention"};
+
 static const struct setting approval_rows[] = {
     {.name = "expiry",
      .kind = SETTING_DURATION,
@@ -135,8 +172,77 @@ static const struct setting approval_rows[] = {
      .min = 1000,
      .max = 3660 * DAY_MS,
      .help = "an approval nobody decided is then denied"},
+    {.name = "remind",
+     .kind = SETTING_DURATION,
+     AT(approval_remind_ms),
+     .otherwise = "0s",
+     .max = 3660 * DAY_MS,
+     .help = "from one reminder of an approval to the next; 0s: none"},
+    {.name = "registrars",
+     .kind = SETTING_TEXTS,
+     AT(registrars),
+     .count_offset = offsetof(struct config, registrar_count),
+     .help = "persons who hand out keys: what they made counts as its owner's alone in a quorum"},
 };
 static const struct setting_table approval_table = {ROWS(approval_rows), .item = "approvals"};
+
+static const struct setting resilience_rows[] = {
+    {.name = "tool_places",
+     .kind = SETTING_COUNT,
+     AT(resilience.tool_places),
+     .otherwise = "48",
+     .min = 1,
+     .max = GUARD_PLACES_MAX,
+     .help = "calls of one tool at once; more wait"},
+    {.name = "server_places",
+     .kind = SETTING_COUNT,
+     AT(resilience.server_places),
+     .otherwise = "64",
+     .min = 1,
+     .max = GUARD_PLACES_MAX,
+     .help = "calls of all tools of one MCP server at once"},
+    {.name = "tool_queue",
+     .kind = SETTING_COUNT,
+     AT(resilience.tool_queue),
+     .otherwise = "1024",
+     .min = 1,
+     .max = 100000,
+     .help = "calls that wait for a place, of each tool; more are refused"},
+    {.name = "tool_wait",
+     .kind = SETTING_DURATION,
+     AT(resilience.tool_wait_ms),
+     .otherwise = "30s",
+     .min = 1,
+     .max = 600000,
+     .help = "how long they wait at most"},
+    {.name = "active_runs",
+     .kind = SETTING_COUNT,
+     AT(resilience.active_runs),
+     .otherwise = "2048",
+     .min = 1,
+     .max = ADMISSION_PLACES_MAX,
+     .help = "runs at work at once on this node; the others wait for their tenant's turn"},
+    {.name = "waiting_runs",
+     .kind = SETTING_COUNT,
+     AT(resilience.waiting_runs),
+     .otherwise = "100000",
+     .min = 1,
+     .max = 10000000,
+     .help = "runs that wait for their turn; new ones are then refused"},
+    {.name = "shed_lag",
+     .kind = SETTING_DURATION,
+     AT(resilience.shed_lag_ms),
+     .otherwise = "1s",
+     .max = 600000,
+     .help = "lateness of an event loop from which on batch work is refused; 0s: not looked at"},
+    {.name = "shed_memory",
+     .kind = SETTING_BYTES,
+     AT(resilience.shed_memory_bytes),
+     .otherwise = "0B",
+     .max = 1ll << 50,
+     .help = "memory of the process from which on batch work is refused; 0B: not looked at"},
+};
+static const struct setting_table resilience_table = {ROWS(resilience_rows), .item = "resilience"};
 
 static const struct setting responses_rows[] = {
     {.name = "expiry",
@@ -519,6 +625,10 @@ static const struct setting root_rows[] = {
      .table = &sandbox_table,
      .help = "where tools run"},
     {.name = "policy", .kind = SETTING_SECTION, .table = &policy_table, .help = "who may do what"},
+    {.name = "workflows",
+     .kind = SETTING_SECTION,
+     .table = &workflow_table,
+     .help = "definitions that every tenant may start: docs/workflows.md"},
     {.name = "memory",
      .kind = SETTING_SECTION,
      .table = &memory_table,
@@ -535,6 +645,14 @@ static const struct setting root_rows[] = {
      .kind = SETTING_SECTION,
      .table = &session_table,
      .help = "life of sessions"},
+    {.name = "resilience",
+     .kind = SETTING_SECTION,
+     .table = &resilience_table,
+     .help = "bulkheads, queues of runs, shedding: docs/resilience.md"},
+    {.name = "retention",
+     .kind = SETTING_SECTION,
+     .table = &retention_table,
+     .help = "what is kept no longer than it must be: docs/replay.md"},
     {.name = "approvals",
      .kind = SETTING_SECTION,
      .table = &approval_table,

@@ -371,6 +371,78 @@ const struct setting_table config_filter_table = {
 
 /* ---- agents ---- */
 
+#define IN(field) .offset = offsetof(struct config_agent, limits.field)
+static const struct setting agent_limits_rows[] = {
+    {.name = "tokens_per_minute",
+     .kind = SETTING_COUNT,
+     IN(tokens_per_minute),
+     .otherwise = "0",
+     .max = 1000000000000,
+     .help = "that its session may spend within any minute; 0: as fast as it can"},
+    {.name = "cost_usd_per_minute",
+     .kind = SETTING_MONEY,
+     IN(cost_per_minute_nanousd),
+     .otherwise = "0",
+     .help = "money that its session may spend within any minute; 0: as fast as it can"},
+    {.name = "same_action_warn",
+     .kind = SETTING_COUNT,
+     IN(same_action_warn),
+     .otherwise = "5",
+     .max = RUN_STEPS_MAX,
+     .help = "equal tool calls or answers in a row until the model is told; 0: never"},
+    {.name = "same_action_max",
+     .kind = SETTING_COUNT,
+     IN(same_action_max),
+     .otherwise = "8",
+     .max = RUN_STEPS_MAX,
+     .help = "equal tool calls or answers in a row until the run is ended; 0: never"},
+    {.name = "wind_down_tokens",
+     .kind = SETTING_COUNT,
+     IN(wind_down_tokens),
+     .otherwise = "1000",
+     .max = 100000,
+     .help = "held back for a last call that sums up when the budget is spent (at most a "
+             "twentieth of the smallest budget); 0: none"},
+};
+#undef IN
+static const struct setting_table agent_limits_table = {ROWS(agent_limits_rows), .item = "limits"};
+
+#define IN(field) .offset = offsetof(struct config_degrade, use.field)
+static const struct setting degrade_use_rows[] = {
+    {.name = "model", .kind = SETTING_TEXT, IN(model), .help = "another model answers"},
+    {.name = "cached",
+     .kind = SETTING_CHOICE,
+     IN(cached),
+     .otherwise = "false",
+     .choices = "false|true",
+     .help = "an earlier answer to the same question, of the last day"},
+    {.name = "tools",
+     .kind = SETTING_CHOICE,
+     IN(tools),
+     .otherwise = "keep",
+     .choices = "keep|none",
+     .help = "none: the model answers without tools"},
+};
+#undef IN
+static const struct setting_table degrade_use_table = {ROWS(degrade_use_rows), .item = "use"};
+
+#define IN(field) .offset = offsetof(struct config_degrade, field)
+static const struct setting degrade_rows[] = {
+    {.name = "when",
+     .kind = SETTING_CHOICE,
+     IN(when),
+     .is_required = true,
+     .choices = "provider_unavailable|budget_low|overloaded",
+     .help = "what cannot be had: a provider, a tenth of the budget, a calm node"},
+    {.name = "use",
+     .kind = SETTING_SECTION,
+     .table = &degrade_use_table,
+     .help = "one of model, cached, tools"},
+};
+#undef IN
+static const struct setting_table degrade_table = {
+    ROWS(degrade_rows), .item_bytes = sizeof(struct config_degrade), .item = "step"};
+
 #define IN(field) .offset = offsetof(struct config_agent, field)
 static const struct setting agent_rows[] = {
     {.name = "name",
@@ -392,6 +464,13 @@ static const struct setting agent_rows[] = {
      .count_offset = offsetof(struct config_agent, tool_count),
      .may_have_members = true,
      .help = "names, or name@range, or {name, permissions, pinned}; \"*\": all; none: none"},
+    {.name = "agents",
+     .kind = SETTING_TEXTS,
+     IN(link_names),
+     .count_offset = offsetof(struct config_agent, link_count),
+     .may_have_members = true,
+     .help = "other agents that it may call: names, or {name, as: tool|handoff, budget, "
+             "description, sticky}: docs/agents.md"},
     {.name = "max_steps",
      .kind = SETTING_COUNT,
      IN(steps_max),
@@ -412,6 +491,16 @@ static const struct setting agent_rows[] = {
      .otherwise = "0",
      .max = 10000000,
      .help = "of one model call; 0: the model's"},
+    {.name = "limits",
+     .kind = SETTING_SECTION,
+     .table = &agent_limits_table,
+     .help = "what holds it when it runs wild: docs/budgets.md"},
+    {.name = "degrade",
+     .kind = SETTING_ITEMS,
+     IN(degrade),
+     .count_offset = offsetof(struct config_agent, degrade_count),
+     .table = &degrade_table,
+     .help = "what its runs may do when they cannot have what they want: docs/resilience.md"},
 };
 #undef IN
 const struct setting_table config_agent_table = {

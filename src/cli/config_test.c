@@ -99,12 +99,14 @@ static const char whole[] =
     "agents:\n"
     "  - {name: analyst, model: fast, tools: [data_analysis, {name: time, pinned: true}], "
     "max_steps: "
-    "5, timeout: 90s}\n"
+    "5, timeout: 90s, limits: {cost_usd_per_minute: 0.5, same_action_max: 0},\n"
+    "     agents: [assistant, {name: analyst, as: handoff, sticky: true, description: again,\n"
+    "              budget: {tokens: 500, time_seconds: 2, cost_usd: '0.5', tool_calls: 3}}]}\n"
     "tools:\n"
     "  http_request:\n"
     "    permissions:\n"
     "      network: {allowed_hosts: [api.example.com], max_response_size: 10MB, timeout: 30s}\n"
-    "budgets: {session: {tokens: unlimited, cost_usd: 2.5, tool_calls: null}}\n"
+    "budgets: {session: {tokens: unlimited, cost_usd: 2.5, tool_calls: null}, alerts: [25, 90]}\n"
     "responses: {expiry: 36h}\n"
     "limits: {drain_timeout: 3s}\n";
 
@@ -122,6 +124,20 @@ static void test_a_whole_file_is_read(void **state)
     assert_true(config->agents[0].tool_details[1].is_pinned);
     assert_int_equal(config->agents[0].timeout_ms, 90000);
     assert_int_equal(config->agents[0].steps_max, 5);
+    assert_int_equal(config->agents[0].limits.cost_per_minute_nanousd, 500000000);
+    assert_int_equal(config->agents[0].limits.same_action_max, 0);
+    assert_int_equal(config->agents[0].limits.same_action_warn, RUN_SAME_ACTION_WARN);
+    assert_int_equal(config->agents[0].limits.wind_down_tokens, RUN_WIND_DOWN_TOKENS);
+    int alerts[BUDGET_ALERTS_MAX];
+    assert_int_equal(config_budget_alerts(config, alerts), 2);
+    assert_true(alerts[0] == 250 && alerts[1] == 900);
+    assert_int_equal(config->agents[0].link_count, 2);
+    const struct agent_link *links = config->agents[0].links;
+    assert_true(str_equal(links[0].name, S("assistant")) && !links[0].is_handoff);
+    assert_true(cost_equal(links[0].budget, COST_LIMITLESS));
+    assert_true(links[1].is_handoff && links[1].is_sticky);
+    assert_true(str_equal(links[1].description, S("again")));
+    assert_true(cost_equal(links[1].budget, (cost){500, 2000, 500000000, 3}));
     assert_true(config_session_budget(config).tokens == COST_UNLIMITED);
     assert_int_equal(config->session_budget.cost_nanousd, 2500000000);
     assert_int_equal(config->drain_timeout_ms, 3000);
@@ -221,6 +237,8 @@ static void test_mistakes_name_file_line_and_remedy(void **state)
                    "nexus.yaml:1: log_level: \"loud\" is not one of debug|info|warn|error");
     assert_refused("sessions:\n  expiry: 12\n", "nexus.yaml:2: expiry: \"12\" is no duration");
     assert_refused("threads: 1.5\n", "is no whole number");
+    assert_refused("budgets: {alerts: [80, 50]}\n", "budgets.alerts: at most 8 rising numbers");
+    assert_refused("budgets: {alerts: [101]}\n", "budgets.alerts: at most 8 rising numbers");
     assert_refused("threads: 100000\n", "out of range");
     assert_refused("budgets: {session: {cost_usd: -1}}\n", "no amount of money");
     assert_refused("sessions: {files_quota: lots}\n", "is no size");
@@ -257,6 +275,13 @@ static void test_references_between_settings_are_checked(void **state)
     assert_refused("tools:\n  time:\n    canary: {version: 1, percent: 200}\n", "nexus.yaml:3");
     assert_refused("agents:\n  - name: a\n    tools:\n      - {name: time, permisions: {}}\n",
                    "nexus.yaml:4: unknown setting \"permisions\"");
+    assert_refused("agents:\n  - name: a\n    agents: [nobody]\n", "there is no agent");
+    assert_refused("agents:\n  - name: a\n    agents: [{name: a, as: friend}]\n",
+                   "as is tool or handoff");
+    assert_refused("agents:\n  - name: a\n    agents: [{name: a, sticky: true}]\n",
+                   "only a handoff can be sticky");
+    assert_refused("agents:\n  - name: a\n    agents: [{name: a, budget: {tokens: 0}}]\n",
+                   "budget.tokens");
     assert_refused("agents:\n  - name: a\n    tools:\n      - {permissions: {}}\n",
                    "nexus.yaml:4: an item of tools needs a name");
     assert_refused("agents:\n  - name: a\n    tools:\n      - name: time\n        permissions:\n"

@@ -2,6 +2,7 @@
 #include "cli/agent_process.h"
 #include "cli/api.h"
 #include "cli/config.h"
+#include "cli/doctor_circuits.h"
 #include "cli/settings.h"
 #include "cli/shipped.h"
 
@@ -433,6 +434,28 @@ static enum verdict check_providers(struct doctor *doctor)
                STR_NONE);
 }
 
+static enum verdict check_resilience(struct doctor *doctor)
+{
+    struct circuits_view view =
+        doctor_look_at_circuits(doctor->cli, doctor->arguments, doctor->config);
+    if (!view.is_running)
+        return say(doctor, VERDICT_OK, S("no server runs here to be asked"), STR_NONE);
+    str queue = str_printf(doctor->arena, "%lld runs wait, pressure %.2f",
+                           (long long) view.queued_runs, view.pressure);
+    if (view.open_count > 0)
+        return say(doctor, VERDICT_WARN,
+                   str_printf(doctor->arena, "open circuits: " STR_FMT "; " STR_FMT,
+                              STR_ARG(view.open), STR_ARG(queue)),
+                   S("what they lead to has failed again and again; see GET "
+                     "/api/v1/system/resilience and the log"));
+    if (view.pressure >= 1)
+        return say(doctor, VERDICT_WARN, queue,
+                   S("the node refuses work: give it more room or fewer callers; "
+                     "docs/resilience.md"));
+    return say(doctor, VERDICT_OK,
+               str_printf(doctor->arena, "no circuit is open; " STR_FMT, STR_ARG(queue)), STR_NONE);
+}
+
 static enum verdict check_prices(struct doctor *doctor)
 {
     struct error e = {0};
@@ -465,6 +488,7 @@ static const struct {
     {"second wall", true, check_second_wall},
     {"models", true, check_providers},
     {"prices", true, check_prices},
+    {"resilience", true, check_resilience},
     {"open files", false, check_files},
     {"clock", false, check_clock},
 };

@@ -135,10 +135,7 @@ static void test_a_model_of_the_settings_has_its_rules(void **state)
     filter_bank_release(kept); /* the catalog has its own */
     assert_true(guard_is_on(catalog_find(settings->catalog, S("m"))->guard, GUARD_REPLY));
     assert_null(catalog_find(settings->catalog, S("n"))->guard);
-    catalog_destroy(settings->catalog);
-    agent_set_destroy(settings->agents);
-    arena_destroy(settings->arena);
-    free(settings);
+    settings_destroy(settings);
 }
 
 int main(void)

@@ -62,7 +62,12 @@ static bool put_budget(struct client *client, struct json_writer *w, struct erro
 
 static bool put_limits(struct client *client, struct json_writer *w, struct error *e)
 {
+    str priority = arguments_get(client->arguments, "priority");
     put_models(client, w);
+    if (str_equal(priority, S("any")))
+        json_put_raw(w, S("priority"), S("null"));
+    else if (!str_is_empty(priority))
+        json_put_str(w, S("priority"), priority);
     return put_number(client, w, "rpm", "requests_per_minute", e) &&
            put_number(client, w, "tpm", "tokens_per_minute", e) &&
            put_number(client, w, "streams", "streams", e) && put_budget(client, w, e);
@@ -189,6 +194,8 @@ static const struct option create_options[] = {
     {"rpm", 0, "COUNT", false, "requests a minute; 0: no limit of its own"},
     {"tpm", 0, "COUNT", false, "tokens a minute; 0: no limit of its own"},
     {"streams", 0, "COUNT", false, "streams open at once"},
+    {"priority", 0, "PRIORITY", false,
+     "the most urgent it may ask for: batch, normal, interactive"},
     {"budget-usd", 0, "AMOUNT", false, "what the key may spend in all, as in 5 or 0.50"},
     {"budget-tokens", 0, "COUNT", false, "tokens it may use in all"},
 };
@@ -199,6 +206,7 @@ static const struct option update_options[] = {
     {"rpm", 0, "COUNT", false, "requests a minute; 0: no limit of its own"},
     {"tpm", 0, "COUNT", false, "tokens a minute; 0: no limit of its own"},
     {"streams", 0, "COUNT", false, "streams open at once; 0: the server's number"},
+    {"priority", 0, "PRIORITY", false, "batch, normal, interactive, or any"},
     {"budget-usd", 0, "AMOUNT", false, "what the key may spend in all"},
     {"budget-tokens", 0, "COUNT", false, "tokens it may use in all"},
 };

@@ -157,11 +157,21 @@ bool node_tools_start(struct node_tools *tools, const struct node_tools_parts *p
         return false;
     if (!start_mcp(tools, parts, e))
         return false;
-    tools->monitor = executor_monitor_create(&(struct executor_monitor_options){
+    const struct config *config = parts->config;
+    tools->guard = executor_guard_create(&(struct executor_guard_options){
         .give_next =
             executor_split_create(tools->sandbox.executor, mcp_client_executor(tools->mcp)),
         .clock = clock_system(),
-        .metrics = parts->metrics});
+        .random = random_system(),
+        .metrics = parts->metrics,
+        .places = (int32_t) config->resilience.tool_places,
+        .server_places = (int32_t) config->resilience.server_places,
+        .queue_max = (int32_t) config->resilience.tool_queue,
+        .wait_ms = config->resilience.tool_wait_ms});
+    tools->monitor = executor_monitor_create(
+        &(struct executor_monitor_options){.give_next = executor_guard_executor(tools->guard),
+                                           .clock = clock_system(),
+                                           .metrics = parts->metrics});
     tools->executor = executor_monitor_executor(tools->monitor);
     return true;
 }

@@ -3,13 +3,14 @@
  *
  *      open (folder of tools) --> start (loops run) --> connect (MCP servers) --> ... --> disconnect --> close (loops ended)
  *
- *      executor = monitor( split( sandbox here or in a process of its own | MCP client ) )
+ *      executor = monitor( guard( split( sandbox here or in a process of its own | MCP client ) ) )
  *
  * Thread: the main thread.
  */
 #ifndef NEXUS_CLI_NODE_TOOLS_H
 #define NEXUS_CLI_NODE_TOOLS_H
 
+#include "agent/executor_guard.h"
 #include "agent/executor_monitor.h"
 #include "agent/host_files.h"
 #include "agent/host_http.h"
@@ -28,6 +29,7 @@ struct node_tools {
     size_t host_call_count;
     struct agent_executor sandbox;
     struct mcp_client *mcp;
+    struct executor_guard *guard;
     struct executor_monitor *monitor;
     struct executor *executor; /* what is called; NULL until started */
 };

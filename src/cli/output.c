@@ -19,7 +19,7 @@ const char *style_off(bool has_colours)
     return has_colours ? "\033[0m" : "";
 }
 
-/* C1 controls are C2 80..C2 9F in UTF-8; bidirectional overrides are E2 80 AA..AE and E2 81 A6..A9. */
+/* C1 controls are C2 80..C2 9F in UTF-8; bidirectional marks and overrides are D8 9C, E2 80 8E..8F, E2 80 AA..AE and E2 81 A6..A9. */
 static size_t hidden_bytes(str text, size_t at)
 {
     const unsigned char *s = (const unsigned char *) text.ptr + at;
@@ -28,8 +28,10 @@ static size_t hidden_bytes(str text, size_t at)
         return 1;
     if (left >= 2 && s[0] == 0xc2 && s[1] >= 0x80 && s[1] <= 0x9f)
         return 2;
+    if (left >= 2 && s[0] == 0xd8 && s[1] == 0x9c) /* U+061C */
+        return 2;
     if (left >= 3 && s[0] == 0xe2 &&
-        ((s[1] == 0x80 && s[2] >= 0xaa && s[2] <= 0xae) ||
+        ((s[1] == 0x80 && ((s[2] >= 0xaa && s[2] <= 0xae) || s[2] == 0x8e || s[2] == 0x8f)) ||
          (s[1] == 0x81 && s[2] >= 0xa6 && s[2] <= 0xa9)))
         return 3;
     return 0;

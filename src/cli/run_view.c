@@ -206,6 +206,7 @@ static void note_waiting(struct run_view *view, struct arena *arena, const struc
 static void show_completed(struct run_view *view, struct arena *arena, const struct json *data)
 {
     view->is_completed = true;
+    view->is_cut_short = json_get(data, S("ended_by")) != NULL;
     close_line(view);
     if (!view->has_shown_deltas && !view->is_json) {
         output_text(stdout, text_of(data, S("content")), true);
@@ -265,7 +266,7 @@ bool run_view_event(struct run_view *view, struct context *ctx, const struct run
 int run_view_exit_code(const struct run_view *view)
 {
     if (view->is_completed)
-        return EXIT_DONE;
+        return view->is_cut_short ? error_exit_code(REASON_BUDGET) : EXIT_DONE;
     if (view->is_waiting)
         return EXIT_WAITING;
     if (!view->is_failed)

@@ -22,6 +22,7 @@ struct run_view {
     char approval_id[40];      /* the first of those it waits for */
     enum error_reason failure; /* REASON_NONE: none */
     bool is_failed, is_cancelled, is_completed;
+    bool is_cut_short; /* completed, but by its budget or the loop breaker */
 };
 
 void run_view_init(struct run_view *view, struct cli *cli, bool is_json, bool is_quiet);

@@ -59,6 +59,8 @@ static bool create(struct client *client, struct context *ctx, struct error *e)
         json_put_str(&w, S("agent"), arguments_get(arguments, "agent"));
     if (arguments_has(arguments, "user"))
         json_put_str(&w, S("user_id"), arguments_get(arguments, "user"));
+    if (arguments_has(arguments, "double-text"))
+        json_put_str(&w, S("double_text"), arguments_get(arguments, "double-text"));
     if (!write_budget(arguments, &w, e))
         return false;
     json_object_end(&w);
@@ -93,8 +95,77 @@ static bool close_session(struct client *client, struct context *ctx, struct err
 
 static bool messages(struct client *client, struct context *ctx, struct error *e)
 {
-    return api_list(client, ctx, api_path(client, ctx, "/api/v1/sessions/{}/messages"), STR_NONE,
+    str view = arguments_has(client->arguments, "context") ? S("view=context") : STR_NONE;
+    return api_list(client, ctx, api_path(client, ctx, "/api/v1/sessions/{}/messages"), view,
                     message_columns, ARRAY_COUNT(message_columns), e);
+}
+
+static bool pause_session(struct client *client, struct context *ctx, struct error *e)
+{
+    return api_show(client, ctx, HTTP_POST, api_path(client, ctx, "/api/v1/sessions/{}/pause"),
+                    STR_NONE, e);
+}
+
+static bool resume_session(struct client *client, struct context *ctx, struct error *e)
+{
+    return api_show(client, ctx, HTTP_POST, api_path(client, ctx, "/api/v1/sessions/{}/resume"),
+                    STR_NONE, e);
+}
+
+/* A session that was made: its id, as create prints it. */
+static bool print_made(struct client *client, struct context *ctx, str path, str body,
+                       struct error *e)
+{
+    const struct json *session;
+    if (!client_call(client, ctx, HTTP_POST, path, body, &session, e))
+        return false;
+    if (client->is_json)
+        output_json(ctx->arena, session);
+    else
+        printf(STR_FMT "\n", STR_ARG(json_str_or(session, S("id"), STR_NONE)));
+    return true;
+}
+
+static bool clone_session(struct client *client, struct context *ctx, struct error *e)
+{
+    struct strbuf body;
+    struct json_writer w;
+    strbuf_init(&body, ctx->arena, 1024);
+    json_writer_init(&w, &body);
+    json_object_begin(&w);
+    if (arguments_has(client->arguments, "at-message"))
+        json_put_str(&w, S("at_message"), arguments_get(client->arguments, "at-message"));
+    json_object_end(&w);
+    return print_made(client, ctx, api_path(client, ctx, "/api/v1/sessions/{}/clone"),
+                      strbuf_str(&body), e);
+}
+
+static bool read_document(struct context *ctx, str path, str *out, struct error *e)
+{
+    struct strbuf text;
+    char buffer[1024];
+    ssize_t count;
+    int fd = str_equal(path, S("-")) ? STDIN_FILENO
+                                     : open(str_to_cstr(ctx->arena, path), O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return error_set(e, REASON_USAGE, "file " STR_FMT ": %s", STR_ARG(path),
+                         strerrordesc_np(errno));
+    strbuf_init(&text, ctx->arena, SESSION_DOCUMENT_BYTES_MAX);
+    while ((count = read(fd, buffer, sizeof buffer)) > 0 && !strbuf_is_over(&text))
+        strbuf_add(&text, str_of(buffer, (size_t) count));
+    if (fd != STDIN_FILENO)
+        close(fd);
+    *out = strbuf_str(&text);
+    return (count == 0 && !strbuf_is_over(&text)) ||
+           error_set(e, REASON_USAGE, "file " STR_FMT " cannot be read, or is over %u bytes",
+                     STR_ARG(path), SESSION_DOCUMENT_BYTES_MAX);
+}
+
+static bool import_session(struct client *client, struct context *ctx, struct error *e)
+{
+    str document;
+    return read_document(ctx, arguments_operand(client->arguments, 0), &document, e) &&
+           print_made(client, ctx, S("/api/v1/sessions/import"), document, e);
 }
 
 static bool files_list(struct client *client, struct context *ctx, struct error *e)
@@ -131,13 +202,13 @@ static bool write_all(int fd, str bytes)
     return true;
 }
 
-static bool files_get(struct client *client, struct context *ctx, struct error *e)
+/* A body as it is, to --output or the standard output. */
+static bool fetch(struct client *client, struct context *ctx, const char *pattern, struct error *e)
 {
     OWNED(http_exchange) exchange = NULL;
     str path = arguments_get(client->arguments, "output"), piece;
-    struct client_request request = {.method = HTTP_GET,
-                                     .path = api_path(client, ctx, "/api/v1/sessions/{}/files/{}"),
-                                     .accept = S("*/*")};
+    struct client_request request = {
+        .method = HTTP_GET, .path = api_path(client, ctx, pattern), .accept = S("*/*")};
     if (!client_send(client, ctx, &request, &exchange, e))
         return false;
     int fd = str_is_empty(path) ? STDOUT_FILENO
@@ -158,6 +229,16 @@ static bool files_get(struct client *client, struct context *ctx, struct error *
                                                strerrordesc_np(errno)));
 }
 
+static bool files_get(struct client *client, struct context *ctx, struct error *e)
+{
+    return fetch(client, ctx, "/api/v1/sessions/{}/files/{}", e);
+}
+
+static bool export_session(struct client *client, struct context *ctx, struct error *e)
+{
+    return fetch(client, ctx, "/api/v1/sessions/{}/export", e);
+}
+
 /* ---- rows ---- */
 
 static const struct option create_options[] = {
@@ -167,6 +248,15 @@ static const struct option create_options[] = {
     {"time-seconds", 0, "COUNT", false, "budget: running time"},
     {"cost-usd", 0, "AMOUNT", false, "budget: money, as in 0.25"},
     {"tool-calls", 0, "COUNT", false, "budget: calls of tools"},
+    {"double-text", 0, "POLICY", false,
+     "of messages while a run is live: reject, enqueue, interrupt or steer"},
+};
+static const struct option clone_options[] = {
+    {"at-message", 0, "ID", false, "the last message that is taken along; else all are"}};
+static const struct option message_options[] = {
+    {"limit", 0, "COUNT", false, "rows of one page"},
+    {"all", 0, NULL, false, "every page"},
+    {"context", 0, NULL, false, "only those a model would be given now"},
 };
 static const struct option get_options[] = {
     {"output", 'o', "PATH", false, "where to write it; else the standard output"}};
@@ -200,9 +290,38 @@ static const struct command commands[] = {
      .operands = "SESSION",
      .summary = "Messages of a session, oldest first",
      .example = "session messages 01a206dd-42e0-7e22-b13d-739c495c5018 --all",
-     .options = page_options,
-     .option_count = PAGE_OPTION_COUNT,
+     .options = message_options,
+     .option_count = ARRAY_COUNT(message_options),
      .work = messages},
+    {.name = "session pause",
+     .operands = "SESSION",
+     .summary = "Pause a session: its live run stops before its next step",
+     .example = "session pause 01a206dd-42e0-7e22-b13d-739c495c5018",
+     .work = pause_session},
+    {.name = "session resume",
+     .operands = "SESSION",
+     .summary = "Go on with a paused session",
+     .example = "session resume 01a206dd-42e0-7e22-b13d-739c495c5018",
+     .work = resume_session},
+    {.name = "session clone",
+     .operands = "SESSION",
+     .summary = "A new session with the same history; prints its id",
+     .example = "session clone 01a206dd-42e0-7e22-b13d-739c495c5018",
+     .options = clone_options,
+     .option_count = ARRAY_COUNT(clone_options),
+     .work = clone_session},
+    {.name = "session export",
+     .operands = "SESSION",
+     .summary = "A session as one JSON document",
+     .example = "session export 01a206dd-42e0-7e22-b13d-739c495c5018 --output session.json",
+     .options = get_options,
+     .option_count = ARRAY_COUNT(get_options),
+     .work = export_session},
+    {.name = "session import",
+     .operands = "PATH",
+     .summary = "A session from such a document (- for standard input); prints its id",
+     .example = "session import session.json",
+     .work = import_session},
     {.name = "session files list",
      .operands = "SESSION",
      .summary = "Files of a session",

@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "cli/shipped.h"
 #include "net/http.h"
+#include "orchestrator/workflow_store.h"
 
 #include <stdlib.h>
 
@@ -418,8 +419,42 @@ static bool fill_catalog(struct catalog *catalog, const struct settings_sources 
 
 /* ---- agents and the rest ---- */
 
+/* In the file zero is none; an agent that says nothing gets the defaults. */
+static struct agent_limits limits_of(const struct agent_limits *from)
+{
+    struct agent_limits limits = *from;
+    if (limits.cost_per_minute_nanousd == COST_UNLIMITED)
+        limits.cost_per_minute_nanousd = 0;
+    if (limits.same_action_warn == 0)
+        limits.same_action_warn = -1;
+    if (limits.same_action_max == 0)
+        limits.same_action_max = -1;
+    if (limits.wind_down_tokens == 0)
+        limits.wind_down_tokens = -1;
+    return limits;
+}
+
+/* Checked by config_check_degrade. */
+static void read_steps(const struct config_agent *from,
+                       struct degrade_step steps[DEGRADE_STEPS_MAX])
+{
+    static const char *const whens[] = {"provider_unavailable", "budget_low", "overloaded"};
+    for (size_t i = 0; i < from->degrade_count; i++) {
+        const struct config_degrade *step = &from->degrade[i];
+        steps[i] =
+            (struct degrade_step){.use = str_equal(step->use.cached, S("true")) ? DEGRADE_CACHED
+                                         : str_is_empty(step->use.model)        ? DEGRADE_TOOLLESS
+                                                                                : DEGRADE_MODEL,
+                                  .model = step->use.model};
+        for (size_t k = 0; k < ARRAY_COUNT(whens); k++)
+            if (str_equal(step->when, str_from_cstr(whens[k])))
+                steps[i].when = (enum degrade_when) k;
+    }
+}
+
 static bool fill_agents(struct agent_set *agents, const struct config *config, struct error *e)
 {
+    struct degrade_step steps[DEGRADE_STEPS_MAX];
     for (size_t i = 0; i < config->agent_count; i++) {
         const struct config_agent *from = &config->agents[i];
         struct agent_definition definition = {
@@ -431,14 +466,20 @@ static bool fill_agents(struct agent_set *agents, const struct config *config, s
             .tools = from->tools,
             .tool_count = from->tool_count,
             .tool_details = from->tool_details,
+            .agents = from->links,
+            .agent_count = from->link_count,
             .steps_max = (int) from->steps_max,
             .run_timeout_ms = from->timeout_ms,
             .max_output_tokens = from->max_output_tokens,
+            .limits = limits_of(&from->limits),
+            .degrade = steps,
+            .degrade_count = from->degrade_count,
         };
+        read_steps(from, steps);
         if (!agent_set_add(agents, &definition, e))
             return false;
     }
-    return true;
+    return agent_set_check(agents, e);
 }
 
 /* ---- containment ---- */
@@ -488,9 +529,30 @@ static struct containment containment_of(const struct config *config, struct are
     return containment_copy(arena, &containment);
 }
 
+/* What ships must not keep a node from starting; what the operator wrote is told at once. */
+static bool read_workflows(const struct config *config, struct workflow_set **out, struct error *e)
+{
+    OWNED(arena) arena = arena_create(0);
+    OWNED(workflow_set) workflows = workflow_set_create();
+    struct error broken = {0};
+    str shipped = STR_NONE;
+    if (!shipped_find(arena, "workflows", "workflows.dir", &shipped, &broken))
+        shipped = STR_NONE;
+    broken = (struct error){0};
+    if (!workflow_set_add_folder(workflows, shipped, &broken))
+        LOG_WARN("nexus", S("a shipped workflow cannot be read"),
+                 LOG_STR("error.message", str_from_cstr(broken.message)));
+    if (!str_is_empty(config->workflow_dir) &&
+        !workflow_set_add_folder(workflows, config->workflow_dir, e))
+        return error_wrap(e, "workflows.dir");
+    *out = GIVE(workflows);
+    return true;
+}
+
 bool settings_create(const struct settings_sources *sources, const struct provider_set *set,
                      struct settings **out, struct error *e)
 {
+    struct workflow_set *workflows;
     const struct config *config = sources->config;
     OWNED(catalog) catalog = catalog_create();
     OWNED(agent_set) agents = agent_set_create();
@@ -503,19 +565,33 @@ bool settings_create(const struct settings_sources *sources, const struct provid
         return false;
     bool is_filled = fill_catalog(catalog, sources, &lists, set, filters, e);
     close_prices(&lists);
-    if (!is_filled || !fill_agents(agents, config, e))
+    if (!is_filled || !fill_agents(agents, config, e) || !read_workflows(config, &workflows, e))
         return false;
     struct settings *settings = calloc(1, sizeof *settings);
     ensure(settings != NULL);
     settings->catalog = GIVE(catalog);
     settings->agents = GIVE(agents);
+    settings->workflows = workflows;
     settings->session_budget = config_session_budget(config);
+    settings->alert_count = config_budget_alerts(config, settings->alerts);
     settings->session_expiry_ms = config->session_expiry_ms;
+    if (!double_text_parse(config->session_double_text, &settings->double_text))
+        settings->double_text = DOUBLE_TEXT_REJECT;
     settings->approval_expiry_ms = config->approval_expiry_ms;
+    settings->retention = (struct retention_rules){
+        .runs_ms = config->retention_runs_ms,
+        .deltas_ms = config->retention_deltas_ms > 0 ? config->retention_deltas_ms : -1,
+    };
+    settings->approval_remind_ms = config->approval_remind_ms;
     settings->call_timeout_ms = config->call_timeout_ms;
     settings->session_files_bytes_max = config->session_files_bytes;
     settings->arena = arena_create(0);
     settings->containment = containment_of(config, settings->arena);
+    str *registrars = ARENA_ARRAY(settings->arena, str, config->registrar_count + 1);
+    for (size_t i = 0; i < config->registrar_count; i++)
+        registrars[i] = str_copy(settings->arena, config->registrars[i]);
+    settings->registrars = registrars;
+    settings->registrar_count = config->registrar_count;
     settings->memory_guard = filter_bank_find(filters, config->memory.filter);
     *out = settings;
     return true;

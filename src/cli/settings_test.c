@@ -41,10 +41,7 @@ static struct made make(const char *text)
 
 static void drop(struct made *made)
 {
-    catalog_destroy(made->settings->catalog);
-    agent_set_destroy(made->settings->agents);
-    arena_destroy(made->settings->arena);
-    free(made->settings);
+    settings_destroy(made->settings);
     provider_set_destroy(made->set);
     config_destroy(made->config);
 }

@@ -5,6 +5,7 @@
 #include "gateway/key_limits.h"
 #include "gateway/keys_internal.h"
 #include "llm/openai_format.h"
+#include "orchestrator/approval.h"
 
 /* ---- sessions ---- */
 
@@ -60,7 +61,25 @@ bool body_read_session(struct arena *arena, const struct json *json, struct sess
            json_read_str(json, S("agent"), &out->agent, e) &&
            body_read_budget(arena, json, &out->budget, e) &&
            read_object(arena, json, S("policy_context"), &out->policy_context, e) &&
+           read_object(arena, json, S("metadata"), &out->metadata, e) &&
+           json_read_str(json, S("double_text"), &out->double_text, e);
+}
+
+bool body_read_session_change(struct arena *arena, const struct json *json,
+                              struct session_change *out, struct error *e)
+{
+    *out = (struct session_change){0};
+    return json_read_str(json, S("double_text"), &out->double_text, e) &&
            read_object(arena, json, S("metadata"), &out->metadata, e);
+}
+
+bool body_read_clone(const struct json *json, uuid *at_message, struct error *e)
+{
+    str text = STR_NONE;
+    *at_message = UUID_NONE;
+    return json_read_str(json, S("at_message"), &text, e) &&
+           (str_is_empty(text) || uuid_parse(text, at_message) ||
+            error_set(e, REASON_SCHEMA, "at_message must be a UUID"));
 }
 
 /* ---- messages ---- */
@@ -98,9 +117,14 @@ static bool read_content(struct arena *arena, const struct json *json, struct ru
 bool body_read_message(struct arena *arena, const struct json *json, struct run_request *out,
                        bool *is_stream, struct error *e)
 {
+    str on_busy = STR_NONE;
     *is_stream = false;
+    out->on_busy = DOUBLE_TEXT_UNSAID;
     return read_content(arena, json, out, e) && json_read_bool(json, S("stream"), is_stream, e) &&
-           json_read_str(json, S("model"), &out->model, e);
+           json_read_str(json, S("model"), &out->model, e) &&
+           json_read_str(json, S("on_busy"), &on_busy, e) &&
+           (str_is_empty(on_busy) || double_text_parse(on_busy, &out->on_busy) ||
+            error_set(e, REASON_SCHEMA, "on_busy must be reject, enqueue, interrupt or steer"));
 }
 
 /* ---- approvals, tools ---- */
@@ -110,11 +134,22 @@ bool body_read_decision(const struct json *json, struct approval_decision *out, 
     str decision;
     if (!json_need_str(json, S("decision"), &decision, e) ||
         !json_need_str(json, S("digest"), &out->digest, e) ||
-        !json_read_str(json, S("reason"), &out->reason, e))
+        !json_read_str(json, S("reason"), &out->reason, e) ||
+        !json_read_str(json, S("in_place_of"), &out->in_place_of, e))
         return false;
     out->is_approve = str_equal(decision, S("approve"));
     return out->is_approve || str_equal(decision, S("deny")) ||
            error_set(e, REASON_SCHEMA, "decision must be approve or deny");
+}
+
+bool body_read_delegation(const struct json *json, struct approval_delegation *out, struct error *e)
+{
+    str expires;
+    return json_need_str(json, S("to"), &out->to_user, e) &&
+           json_need_str(json, S("expires_at"), &expires, e) &&
+           json_read_str(json, S("reason"), &out->reason, e) &&
+           (time_parse(expires, &out->expires_us) ||
+            error_set(e, REASON_SCHEMA, "expires_at must be an RFC 3339 time"));
 }
 
 static bool read_session_id(const struct json *json, uuid *out, struct error *e)
@@ -250,20 +285,61 @@ bool body_read_policy_input(struct arena *arena, const struct json *json, struct
 
 /* ---- budgets ---- */
 
-bool body_read_limits(const struct json *json, cost *out, struct error *e)
+static bool read_money(struct arena *arena, const struct json *json, int64_t *out, struct error *e)
 {
     const struct json *money = json_get(json, S("cost_nanousd"));
     str text;
-    *out = COST_LIMITLESS;
+    if (!money || json_type(money) == JSON_NULL)
+        return read_usd(arena, json, out, e);
+    return (json_to_str(money, &text) && str_to_i64(text, out) && *out >= 0) ||
+           error_set(e, REASON_SCHEMA, "cost_nanousd must be a whole number as text");
+}
+
+static bool read_time_limit(const struct json *json, int64_t *out_ms, struct error *e)
+{
+    int64_t seconds = -1;
+    if (!json_read_i64(json, S("time_ms"), 0, INT64_MAX - 1, out_ms, e) ||
+        !json_read_i64(json, S("time_seconds"), 0, INT64_MAX / 1000 - 1, &seconds, e))
+        return false;
+    if (seconds >= 0)
+        *out_ms = seconds * 1000;
+    return true;
+}
+
+static bool read_alerts(const struct json *json, struct ledger_setting *out, struct error *e)
+{
+    const struct json *list = json_get(json, S("alerts")), *item;
+    int64_t percent, newest = 0;
+    if (!list || json_type(list) == JSON_NULL)
+        return true;
+    struct json_iter it = json_iter(list);
+    bool ok = json_type(list) == JSON_ARRAY && json_count(list) > 0 &&
+              json_count(list) <= BUDGET_ALERTS_MAX;
+    while (ok && json_next(&it, NULL, &item)) {
+        ok = json_to_i64(item, &percent) && percent > newest && percent <= 100;
+        if (ok)
+            out->thresholds[out->threshold_count++] = (int) (newest = percent) * 10;
+    }
+    return ok ||
+           error_set(e, REASON_SCHEMA,
+                     "alerts must be a list of 1 to %d rising numbers from 1 to 100 (per cent)",
+                     BUDGET_ALERTS_MAX);
+}
+
+bool body_read_limits(struct arena *arena, const struct json *json, struct ledger_setting *out,
+                      struct error *e)
+{
+    str period = STR_NONE;
+    *out = (struct ledger_setting){.limit = COST_LIMITLESS};
     if (!json)
         return error_set(e, REASON_SCHEMA, "the body must hold the limits: {\"tokens\": ...}");
-    if (!json_read_i64(json, S("tokens"), 0, INT64_MAX - 1, &out->tokens, e) ||
-        !json_read_i64(json, S("time_ms"), 0, INT64_MAX - 1, &out->time_ms, e) ||
-        !json_read_i64(json, S("tool_calls"), 0, INT64_MAX - 1, &out->tool_calls, e))
+    if (!json_read_i64(json, S("tokens"), 0, INT64_MAX - 1, &out->limit.tokens, e) ||
+        !read_time_limit(json, &out->limit.time_ms, e) ||
+        !json_read_i64(json, S("tool_calls"), 0, INT64_MAX - 1, &out->limit.tool_calls, e) ||
+        !json_read_str(json, S("period"), &period, e) ||
+        !read_money(arena, json, &out->limit.cost_nanousd, e))
         return false;
-    if (!money || json_type(money) == JSON_NULL)
-        return true;
-    return (json_to_str(money, &text) && str_to_i64(text, &out->cost_nanousd) &&
-            out->cost_nanousd >= 0) ||
-           error_set(e, REASON_SCHEMA, "cost_nanousd must be a whole number as text");
+    if (!period_parse(period, &out->period))
+        return error_set(e, REASON_SCHEMA, "period must be day or month, or absent");
+    return read_alerts(json, out, e);
 }

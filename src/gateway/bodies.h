@@ -11,11 +11,18 @@
 
 must_check bool body_read_session(struct arena *arena, const struct json *json,
                                   struct session_request *out, struct error *e);
+must_check bool body_read_session_change(struct arena *arena, const struct json *json,
+                                         struct session_change *out, struct error *e);
+/* UUID_NONE: the whole history. */
+must_check bool body_read_clone(const struct json *json, uuid *at_message, struct error *e);
 /* session_id stays as it is. */
 must_check bool body_read_message(struct arena *arena, const struct json *json,
                                   struct run_request *out, bool *is_stream, struct error *e);
 must_check bool body_read_decision(const struct json *json, struct approval_decision *out,
                                    struct error *e);
+struct approval_delegation;
+must_check bool body_read_delegation(const struct json *json, struct approval_delegation *out,
+                                     struct error *e);
 /* name stays as it is. */
 must_check bool body_read_invocation(struct arena *arena, const struct json *json,
                                      struct tool_invocation *out, struct error *e);
@@ -33,6 +40,7 @@ must_check bool body_read_memory_query(const struct json *json, struct memory_qu
 must_check bool body_read_policy_input(struct arena *arena, const struct json *json,
                                        struct policy_input *out, struct error *e);
 /* A member that is absent or null means no limit: the document is the whole of the limits. */
-must_check bool body_read_limits(const struct json *json, cost *out, struct error *e);
+must_check bool body_read_limits(struct arena *arena, const struct json *json,
+                                 struct ledger_setting *out, struct error *e);
 
 #endif

@@ -1,5 +1,6 @@
 /* Every body reader on any tree: an answer or a named error, and texts that are valid where the layers below rely on it. */
 #include "gateway/bodies.h"
+#include "orchestrator/approval.h"
 
 #include "base/arena.h"
 #include "base/ensure.h"
@@ -62,14 +63,17 @@ static void read_all(struct arena *arena, const struct json *json)
 static void read_rest(struct arena *arena, const struct json *json)
 {
     struct approval_decision decision = {0};
+    struct approval_delegation delegation = {0};
     struct key_request key = {0};
-    cost limits, budget = COST_LIMITLESS;
+    struct ledger_setting setting = {0};
+    cost budget = COST_LIMITLESS;
     struct error e = {0};
     check_refused(body_read_decision(json, &decision, &e), &e);
+    check_refused(body_read_delegation(json, &delegation, &e), &e);
     check_refused(body_read_key(arena, json, &key, &budget, &e), &e);
-    bool ok = body_read_limits(json, &limits, &e);
+    bool ok = body_read_limits(arena, json, &setting, &e);
     check_refused(ok, &e);
-    ensure(!ok || (limits.tokens >= 0 && limits.cost_nanousd >= 0));
+    ensure(!ok || (setting.limit.tokens >= 0 && setting.limit.cost_nanousd >= 0));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -41,6 +41,7 @@ struct agent_call {
     enum outcome outcome;
     enum finish finish;
     bool is_degraded;
+    char degraded[200]; /* why */
     uuid answer_id;
     str approvals; /* links, one a line */
     uuid approval_ids[AGENT_APPROVALS_SHOWN_MAX];
@@ -303,9 +304,10 @@ static bool on_event(struct agent_call *a, const struct event *event, struct err
     case EVENT_RUN_COMPLETED:
         a->outcome = OUTCOME_COMPLETED;
         a->finish = finish_of(json_str_or(data, S("finish"), STR_NONE));
-        a->is_degraded = json_get(data, S("degraded")) != NULL &&
-                         json_type(json_get(data, S("degraded"))) != JSON_NULL &&
-                         json_bool_or(data, S("degraded"), true);
+        a->is_degraded = json_get(data, S("degraded")) != NULL;
+        snprintf(a->degraded, sizeof a->degraded, STR_FMT,
+                 STR_ARG(str_cut_utf8(json_str_or(data, S("degraded"), STR_NONE),
+                                      sizeof a->degraded - 1)));
         if (!uuid_parse(json_str_or(data, S("message_id"), STR_NONE), &a->answer_id))
             a->answer_id = UUID_NONE;
         return true;
@@ -320,8 +322,8 @@ static bool read_news(struct agent_call *a, size_t *count, struct error *e)
 {
     struct context *ctx = a->call->ctx;
     struct events events;
-    if (!journal_read(a->call->gateway->store, ctx, a->call->principal.tenant_id, a->run_id,
-                      a->seen, EVENTS_PER_READ, &events, e))
+    if (!journal_follower_read(a->follower, a->call->gateway->store, ctx,
+                               a->call->principal.tenant_id, a->seen, EVENTS_PER_READ, &events, e))
         return false;
     *count = events.count;
     for (size_t i = 0; i < events.count && a->outcome == OUTCOME_NONE; i++)
@@ -431,6 +433,15 @@ static bool approval_parts(struct agent_call *a, struct part *parts, size_t *cou
     return true;
 }
 
+/* What a header may hold: no quotes of other people's bytes beyond printable ASCII. */
+static str header_text(struct agent_call *a)
+{
+    for (char *c = a->degraded; *c; c++)
+        if (*c < 0x20 || *c > 0x7e)
+            *c = '?';
+    return str_from_cstr(a->degraded);
+}
+
 static void put_outcome(struct agent_call *a)
 {
     if (a->outcome == OUTCOME_WAITING)
@@ -440,7 +451,7 @@ static void put_outcome(struct agent_call *a)
     else
         reply_header(a->call, S("Nexus-Status"), S("completed"));
     if (a->is_degraded)
-        reply_header(a->call, S("Nexus-Degraded"), S("the answer was cut by the budget"));
+        reply_header(a->call, S("Nexus-Degraded"), header_text(a));
 }
 
 static bool send_approvals(struct agent_call *a, struct error *e)

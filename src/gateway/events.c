@@ -55,8 +55,9 @@ static bool send_committed(struct events_reader *reader, size_t *count, struct e
 {
     struct api_call *call = reader->call;
     struct events events;
-    if (!journal_read(call->gateway->store, call->ctx, call->principal.tenant_id, reader->run_id,
-                      reader->after, EVENTS_PER_READ, &events, e))
+    if (!journal_follower_read(reader->follower, call->gateway->store, call->ctx,
+                               call->principal.tenant_id, reader->after, EVENTS_PER_READ, &events,
+                               e))
         return false;
     *count = events.count;
     for (size_t i = 0; i < events.count && !reader->is_final; i++) {

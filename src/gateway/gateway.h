@@ -19,6 +19,7 @@ struct mcp_client;
 struct memory;
 struct response_cache;
 struct executor_monitor;
+struct executor_guard;
 
 struct gateway_options {
     struct orchestrator *orchestrator;
@@ -43,6 +44,7 @@ struct gateway_options {
     int64_t
         reauthorise_ms; /* keys of open model streams are looked at again this often; 0: GATEWAY_REAUTHORISE_MS */
     const struct executor_monitor *monitor; /* borrowed; NULL: no figures of tools */
+    struct executor_guard *guard;           /* borrowed; NULL: tools have no circuits */
     struct policy *policy;                  /* NULL: orchestrator_parts(orchestrator)->policy */
     str policy_dir;                         /* shown by GET /api/v1/policies/rules; may be empty */
     struct mcp_server_options mcp;

@@ -132,6 +132,20 @@ bool route_model_targets(struct api_call *call, struct error *e)
 
 /* ---- agents ---- */
 
+static void write_link(struct json_writer *w, const struct agent_link *link)
+{
+    json_object_begin(w);
+    json_put_str(w, S("name"), link->name);
+    json_put_str(w, S("as"), link->is_handoff ? S("handoff") : S("tool"));
+    json_put_bool(w, S("sticky"), link->is_sticky);
+    json_key(w, S("budget"));
+    if (cost_equal(link->budget, COST_LIMITLESS))
+        json_write_null(w);
+    else
+        cost_write_json(w, link->budget);
+    json_object_end(w);
+}
+
 static void write_agent(struct json_writer *w, const struct agent_definition *agent)
 {
     json_object_begin(w);
@@ -143,6 +157,11 @@ static void write_agent(struct json_writer *w, const struct agent_definition *ag
     json_array_begin(w);
     for (size_t i = 0; i < agent->tool_count; i++)
         json_write_str(w, agent->tools[i]);
+    json_array_end(w);
+    json_key(w, S("agents"));
+    json_array_begin(w);
+    for (size_t i = 0; i < agent->agent_count; i++)
+        write_link(w, &agent->agents[i]);
     json_array_end(w);
     json_put_i64(w, S("steps_max"), agent->steps_max);
     json_put_i64(w, S("run_timeout_ms"), agent->run_timeout_ms);

@@ -29,12 +29,31 @@ bool route_run_get(struct api_call *call, struct error *e)
 {
     uuid id;
     struct reply_writer writer;
+    int64_t children;
+    struct orchestrator *o = call->gateway->orchestrator;
     struct record *row = ARENA_NEW(call->ctx->arena, struct record);
     if (!param_uuid(call, 0, "run", &id, e) ||
-        !run_get(call->gateway->orchestrator, call->ctx, &call->principal, id, row, e))
+        !run_get(o, call->ctx, &call->principal, id, row, e) ||
+        !run_count_children(o, call->ctx, &call->principal, id, &children, e))
         return false;
-    run_write_json(reply_writer_init(&writer, call), row);
+    struct json_writer *w = reply_writer_init(&writer, call);
+    json_object_begin(w);
+    run_write_members(w, row);
+    json_put_i64(w, S("children"), children);
+    json_object_end(w);
     return reply_writer_send(&writer, call, 200, e);
+}
+
+bool route_run_children(struct api_call *call, struct error *e)
+{
+    uuid id;
+    str cursor;
+    size_t limit;
+    struct records rows;
+    return param_uuid(call, 0, "run", &id, e) && query_page(call, &cursor, &limit, e) &&
+           run_children(call->gateway->orchestrator, call->ctx, &call->principal, id, cursor, limit,
+                        &rows, e) &&
+           reply_page(call, &rows, write_run, e);
 }
 
 /* A reconnecting client's header wins over the address it first asked for. */

@@ -50,12 +50,30 @@ static bool read_models(struct arena *arena, const struct json *json, str *out, 
     return true;
 }
 
+static bool read_priority(const struct json *json, int *out, struct error *e)
+{
+    const struct json *value = json_get(json, S("priority"));
+    str name;
+    enum priority priority;
+    if (!value)
+        return true;
+    if (json_type(value) == JSON_NULL) {
+        *out = 0;
+        return true;
+    }
+    if (!json_to_str(value, &name) || !priority_parse(name, &priority))
+        return error_set(e, REASON_SCHEMA, "priority must be batch, normal or interactive");
+    *out = (int) priority + 1;
+    return true;
+}
+
 bool key_limits_read(struct arena *arena, const struct json *json, struct key_limits *limits,
                      struct error *e)
 {
     return read_number(json, S("requests_per_minute"), &limits->requests_per_minute, e) &&
            read_number(json, S("tokens_per_minute"), &limits->tokens_per_minute, e) &&
            read_number(json, S("streams"), &limits->streams, e) &&
+           read_priority(json, &limits->priority_max, e) &&
            read_models(arena, json, &limits->models, e);
 }
 
@@ -75,7 +93,7 @@ bool key_limits_parse(struct arena *arena, str text, struct key_limits *limits, 
 bool key_limits_are_any(const struct key_limits *limits)
 {
     return limits->requests_per_minute > 0 || limits->tokens_per_minute > 0 ||
-           limits->streams > 0 || !str_is_empty(limits->models);
+           limits->streams > 0 || limits->priority_max > 0 || !str_is_empty(limits->models);
 }
 
 static void put_number(struct json_writer *w, str name, int64_t value)
@@ -102,6 +120,11 @@ void key_limits_write(struct json_writer *w, const struct key_limits *limits, bo
     put_number(w, S("requests_per_minute"), limits->requests_per_minute);
     put_number(w, S("tokens_per_minute"), limits->tokens_per_minute);
     put_number(w, S("streams"), limits->streams);
+    json_key(w, S("priority"));
+    if (limits->priority_max > 0)
+        json_write_str(w, str_from_cstr(priority_name((enum priority)(limits->priority_max - 1))));
+    else
+        json_write_null(w);
     json_put_bool(w, S("has_budget"), has_budget);
 }
 

@@ -376,12 +376,16 @@ bool keys_issue(struct keys *keys, struct context *ctx, const struct principal *
 {
     struct key_request wanted = *request;
     struct batch batch;
-    if (!check_request(keys, creator, &wanted, e))
+    str minters;
+    if (!check_request(keys, creator, &wanted, e) ||
+        !keys_minters(keys, ctx, creator, NULL, &minters, e))
         return false;
     str made = make_key(keys, ctx->arena);
     batch_init(&batch, ctx->arena, creator->tenant_id);
     struct record *row = batch_add(&batch, WRITE_INSERT, TABLE_API_KEYS);
     fill_row(keys, ctx->arena, row, &wanted, made, creator->caller_id);
+    if (!str_is_empty(minters))
+        record_set_text(row, API_KEYS_MINTERS, minters);
     struct record *copy = ARENA_NEW(ctx->arena, struct record);
     *copy = *row; /* the batch may move its rows */
     if (wanted.add_rows)

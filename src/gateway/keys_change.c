@@ -92,6 +92,79 @@ bool keys_update(struct keys *keys, struct context *ctx, const struct principal 
            keys_get(keys, ctx, principal, id, out, e);
 }
 
+/* ---- through whose hands a key came ---- */
+
+struct minters {
+    str names[KEY_MINTERS_MAX];
+    size_t count;
+};
+
+static bool add_minter(struct minters *minters, str name, struct error *e)
+{
+    if (str_is_empty(name) || str_equal(name, S("system")))
+        return true;
+    for (size_t i = 0; i < minters->count; i++)
+        if (str_equal(minters->names[i], name))
+            return true;
+    if (minters->count == KEY_MINTERS_MAX)
+        return error_set(e, REASON_LIMIT, "the key came through more than %u hands",
+                         KEY_MINTERS_MAX);
+    minters->names[minters->count++] = name;
+    return true;
+}
+
+static bool add_minters_of(struct arena *arena, struct minters *minters, const struct record *key,
+                           struct error *e)
+{
+    const struct json *list, *item;
+    str text = record_text(key, API_KEYS_MINTERS), name;
+    if (str_is_empty(text))
+        return true;
+    if (!json_parse(arena, text, (struct json_limits){0}, &list, e))
+        return false;
+    struct json_iter it = json_iter(list);
+    while (json_next(&it, NULL, &item))
+        if (json_to_str(item, &name) && !add_minter(minters, name, e))
+            return false;
+    return true;
+}
+
+/*
+ * Who sees a new key's text, and whoever sees the text of the key that asked for it, may use it: they are kept, so that approvals compare
+ * persons (orchestrator/approval.h).  `key`: the row that gets a new text; NULL: a new key, whose maker stands in created_by.
+ */
+bool keys_minters(struct keys *keys, struct context *ctx, const struct principal *principal,
+                  const struct record *key, str *out, struct error *e)
+{
+    struct minters *minters = ARENA_NEW(ctx->arena, struct minters);
+    bool is_itself = key && uuid_equal(record_uuid(key, API_KEYS_ID), principal->key_id);
+    *out = STR_NONE;
+    if (key && !add_minters_of(ctx->arena, minters, key, e))
+        return false;
+    if (key && !str_equal(principal->caller_id, record_text(key, API_KEYS_USER_ID)) &&
+        !add_minter(minters, principal->caller_id, e))
+        return false;
+    if (!uuid_is_none(principal->key_id) && !is_itself) {
+        struct record *row;
+        if (!keys_find_own(keys, ctx, principal, principal->key_id, &row, e) ||
+            !add_minter(minters, record_text(row, API_KEYS_CREATED_BY), e) ||
+            !add_minters_of(ctx->arena, minters, row, e))
+            return false;
+    }
+    if (minters->count == 0)
+        return true;
+    struct strbuf text;
+    struct json_writer w;
+    strbuf_init(&text, ctx->arena, 64u << 10);
+    json_writer_init(&w, &text);
+    json_array_begin(&w);
+    for (size_t i = 0; i < minters->count; i++)
+        json_write_str(&w, minters->names[i]);
+    json_array_end(&w);
+    *out = strbuf_str(&text);
+    return true;
+}
+
 /* ---- a new text ---- */
 
 bool keys_rotate(struct keys *keys, struct context *ctx, const struct principal *principal, uuid id,
@@ -99,7 +172,9 @@ bool keys_rotate(struct keys *keys, struct context *ctx, const struct principal 
 {
     struct batch batch;
     struct record *old;
-    if (!find_live(keys, ctx, principal, id, &old, e))
+    str minters;
+    if (!find_live(keys, ctx, principal, id, &old, e) ||
+        !keys_minters(keys, ctx, principal, old, &minters, e))
         return false;
     str made = keys_make(keys, ctx->arena);
     batch_init(&batch, ctx->arena, principal->tenant_id);
@@ -108,6 +183,8 @@ bool keys_rotate(struct keys *keys, struct context *ctx, const struct principal 
     record_set_text(row, API_KEYS_HASH, digest_hex(ctx->arena, keys_hash(keys, made)));
     record_set_text(row, API_KEYS_PREFIX, str_slice(made, 0, KEY_PREFIX_BYTES));
     record_set_text(row, API_KEYS_PREVIOUS_HASH, record_text(old, API_KEYS_HASH));
+    if (!str_is_empty(minters))
+        record_set_text(row, API_KEYS_MINTERS, minters);
     record_set_integer(row, API_KEYS_PREVIOUS_UNTIL,
                        clock_unix_us(keys_clock(keys)) + overlap_s * 1000000);
     batch_where_text(&batch, API_KEYS_HASH,

@@ -29,6 +29,10 @@ may_suspend bool keys_find_own(struct keys *keys, struct context *ctx,
 must_check bool keys_check_name(str name, struct error *e);
 enum { KEY_PREFIX_BYTES = 10 };
 str keys_make(struct keys *keys, struct arena *arena);
+/* keys_change.c: MINTERS of a key that the principal makes, or gives a new text; empty: none. */
+may_suspend bool keys_minters(struct keys *keys, struct context *ctx,
+                              const struct principal *principal, const struct record *key, str *out,
+                              struct error *e);
 may_suspend bool keys_is_stored(struct keys *keys, struct context *ctx, str key);
 /* Tenant and first key in one batch; CONFLICT: the store has its tenant already. */
 may_suspend bool keys_commit_first(struct keys *keys, struct context *ctx, str key,

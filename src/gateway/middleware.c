@@ -3,6 +3,7 @@
 #include "base/ensure.h"
 #include "base/limits.h"
 #include "gateway/gateway_internal.h"
+#include "orchestrator/overload.h"
 #include <arpa/inet.h>
 #include <stdatomic.h>
 
@@ -290,10 +291,35 @@ static void tell_rate(struct api_call *call, const struct rate_view *view)
     reply_header(call, S("RateLimit-Reset"), str_i64(arena, (view->reset_ms + 999) / 1000));
 }
 
+/* What the caller asks for, and never more than its key may. */
+static bool read_priority(const struct api_call *call, enum priority *out, struct error *e)
+{
+    str text = http_request_header(call->request, S("X-Nexus-Priority"));
+    int most = call->principal.limits.priority_max;
+    *out = PRIORITY_NORMAL;
+    if (!str_is_empty(text) && !priority_parse(text, out))
+        return error_set(e, REASON_INVALID,
+                         "X-Nexus-Priority must be batch, normal or interactive");
+    if (most > 0 && (int) *out >= most)
+        *out = (enum priority)(most - 1);
+    return true;
+}
+
+/* Before anything else is done for it. */
+static bool shed(struct api_call *call, struct error *e)
+{
+    enum priority priority;
+    return !(call->route->flags & ROUTE_WORK) ||
+           (read_priority(call, &priority, e) &&
+            overload_admits(orchestrator_overload(call->gateway->orchestrator), priority, e));
+}
+
 bool middleware_limit(struct api_call *call, struct error *e)
 {
     if (call->route->flags & ROUTE_UNLIMITED)
         return true;
+    if (!shed(call, e))
+        return false;
     struct limit limits[RATES_MAX];
     struct rate_view tightest = {0};
     size_t count = request_limits(call, limits);

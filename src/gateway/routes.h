@@ -21,6 +21,7 @@ enum route_flag {
     ROUTE_PAGED = 4,      /* ?limit= and ?cursor= */
     ROUTE_EVENTS = 8,     /* may answer with an event stream */
     ROUTE_UNLIMITED = 16, /* not counted against the user's rate: health, page */
+    ROUTE_WORK = 32, /* costs something to serve: refused by priority when the node is overloaded */
 };
 enum { ROUTE_PARAMS_MAX = 2 };
 

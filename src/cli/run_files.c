@@ -1,0 +1,345 @@
+/* nexus runs replay, fork, diff, export, test: what a recorded run is good for */
+#include "cli/run_files.h"
+
+#include "base/arena.h"
+#include "base/limits.h"
+#include "base/uuid.h"
+#include "cli/api.h"
+#include "orchestrator/run_case.h"
+#include "orchestrator/run_diff.h"
+#include "orchestrator/run_export.h"
+#include "orchestrator/run_replay.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- files and exports ---- */
+
+bool run_operand_is_id(str operand)
+{
+    uuid id;
+    return uuid_parse(operand, &id);
+}
+
+bool run_file_read(struct arena *arena, str path, str *out, struct error *e)
+{
+    size_t most = RUN_EXPORT_BYTES_MAX + (2u << 20);
+    FILE *file = fopen(str_to_cstr(arena, path), "re");
+    if (!file)
+        return error_set(e, REASON_NOT_FOUND, STR_FMT ": %s", STR_ARG(path),
+                         strerrordesc_np(errno));
+    char *text = arena_alloc_raw(arena, most + 1);
+    size_t got = fread(text, 1, most + 1, file);
+    bool is_bad = ferror(file) != 0;
+    (void) fclose(file);
+    if (is_bad || got > most)
+        return error_set(e, REASON_TOO_LARGE, STR_FMT " cannot be read, or is over %zu bytes",
+                         STR_ARG(path), most);
+    *out = str_of(arena_resize_raw(arena, text, most + 1, got), got);
+    return true;
+}
+
+bool run_file_write(struct arena *arena, str path, str text, struct error *e)
+{
+    FILE *file = fopen(str_to_cstr(arena, path), "we");
+    bool ok = file != NULL && fwrite(text.ptr, 1, text.len, file) == text.len;
+    if (file && fclose(file) != 0)
+        ok = false;
+    return ok || error_set(e, REASON_INTERNAL, STR_FMT " could not be written", STR_ARG(path));
+}
+
+bool run_export_fetch(struct client *client, struct context *ctx, str id, str *out, struct error *e)
+{
+    const struct json *document;
+    str path = str_printf(ctx->arena, "/api/v1/runs/" STR_FMT "/export",
+                          STR_ARG(http_percent_encode(ctx->arena, id)));
+    if (!client_call(client, ctx, HTTP_GET, path, STR_NONE, &document, e))
+        return false;
+    *out = json_print(ctx->arena, document);
+    return true;
+}
+
+static bool fetch(struct client *client, struct context *ctx, str operand, str *out,
+                  struct error *e)
+{
+    return run_operand_is_id(operand) ? run_export_fetch(client, ctx, operand, out, e)
+                                      : run_file_read(ctx->arena, operand, out, e);
+}
+
+/* ---- replay ---- */
+
+static void show_side(const char *name, str text)
+{
+    printf("    %s ", name);
+    output_text(stdout, str_is_empty(text) ? S("(nothing)") : str_cut_utf8(text, 2000), false);
+    printf("\n");
+}
+
+static int show_report(struct cli *cli, const struct json *report, bool is_json)
+{
+    struct json_iter it = json_iter(json_get(report, S("differences")));
+    const struct json *item;
+    bool is_same = json_bool_or(report, S("same"), false);
+    if (is_json) {
+        output_json(cli->arena, report);
+        return is_same ? EXIT_DONE : EXIT_FAILED;
+    }
+    printf("%s: %lld of %lld events compared, %lld model calls, %lld tool calls, %lld restarts\n",
+           is_same ? "same" : "different", (long long) json_i64_or(report, S("compared"), 0),
+           (long long) json_i64_or(report, S("events"), 0),
+           (long long) json_i64_or(report, S("model_calls"), 0),
+           (long long) json_i64_or(report, S("tool_calls"), 0),
+           (long long) json_i64_or(report, S("restarts"), 0));
+    while (json_next(&it, NULL, &item)) {
+        printf("  event %lld ", (long long) json_i64_or(item, S("seq"), 0));
+        output_text(stdout, json_str_or(item, S("what"), STR_NONE), false);
+        printf("\n");
+        show_side("recorded", json_str_or(item, S("recorded"), STR_NONE));
+        show_side("replayed", json_str_or(item, S("replayed"), STR_NONE));
+    }
+    return is_same ? EXIT_DONE : EXIT_FAILED;
+}
+
+static bool replay_there(struct client *client, struct context *ctx, struct error *e)
+{
+    const struct json *report;
+    if (!client_call(client, ctx, HTTP_POST, api_path(client, ctx, "/api/v1/runs/{}/replay"),
+                     STR_NONE, &report, e))
+        return false;
+    client->exit_code = show_report(client->cli, report, client->is_json);
+    return true;
+}
+
+static bool replay_here(struct arena *arena, str path, const struct json **report, struct error *e)
+{
+    str text, out;
+    bool is_same;
+    return run_file_read(arena, path, &text, e) &&
+           run_replay_json(arena, text, &out, &is_same, e) &&
+           json_parse(arena, out, (struct json_limits){0}, report, e);
+}
+
+static int replay(struct cli *cli, const struct arguments *arguments)
+{
+    const struct json *report;
+    struct error e = {0};
+    str operand = arguments_operand(arguments, 0);
+    if (run_operand_is_id(operand))
+        return client_main(cli, "runs replay", arguments, replay_there);
+    if (!replay_here(cli->arena, operand, &report, &e))
+        return command_fail(cli, "runs replay", &e);
+    return show_report(cli, report, arguments_has(arguments, "json"));
+}
+
+/* ---- fork ---- */
+
+static bool fork_run(struct client *client, struct context *ctx, struct error *e)
+{
+    int64_t at = 0;
+    struct strbuf text;
+    struct json_writer w;
+    str message = arguments_get(client->arguments, "message"),
+        model = arguments_get(client->arguments, "model");
+    if (!arguments_number(client->arguments, "at", 1, INT64_MAX, &at, e))
+        return false;
+    if (at == 0)
+        return error_set(e, REASON_USAGE, "--at NUMBER: the last event that is shared");
+    strbuf_init(&text, ctx->arena, MESSAGE_BYTES_MAX + 4096);
+    json_writer_init(&w, &text);
+    json_object_begin(&w);
+    json_put_i64(&w, S("at"), at);
+    if (!str_is_empty(message))
+        json_put_str(&w, S("message"), message);
+    if (!str_is_empty(model))
+        json_put_str(&w, S("model"), model);
+    json_object_end(&w);
+    return api_show(client, ctx, HTTP_POST, api_path(client, ctx, "/api/v1/runs/{}/fork"),
+                    strbuf_str(&text), e);
+}
+
+/* ---- diff ---- */
+
+static void show_step(const struct json *step)
+{
+    struct json_iter it = json_iter(json_get(step, S("differs")));
+    const struct json *item;
+    str name;
+    printf("step %lld  ", (long long) json_i64_or(step, S("step"), 0));
+    if (json_bool_or(step, S("same"), false)) {
+        printf("same\n");
+        return;
+    }
+    while (json_next(&it, NULL, &item))
+        if (json_to_str(item, &name))
+            printf(STR_FMT " ", STR_ARG(name));
+    printf("\n");
+    static const char *const sides[] = {"a", "b"};
+    for (size_t i = 0; i < ARRAY_COUNT(sides); i++) {
+        const struct json *side = json_get(step, str_from_cstr(sides[i])), *call;
+        if (json_type(side) != JSON_OBJECT)
+            continue;
+        struct json_iter calls = json_iter(json_get(side, S("tool_calls")));
+        printf("    %s ", sides[i]);
+        output_text(stdout, json_str_or(side, S("model"), STR_NONE), false);
+        printf(": ");
+        output_text(stdout, str_cut_utf8(json_str_or(side, S("text"), STR_NONE), 300), false);
+        printf("\n");
+        while (json_next(&calls, NULL, &call)) {
+            printf("      ");
+            output_text(stdout, json_str_or(call, S("name"), STR_NONE), false);
+            printf(" ");
+            output_text(stdout, json_str_or(call, S("status"), STR_NONE), false);
+            printf("\n");
+        }
+    }
+}
+
+static int show_diff(struct arena *arena, str text, bool is_json, struct error *e)
+{
+    const struct json *diff, *step;
+    if (!json_parse(arena, text, (struct json_limits){.bytes_max = RUN_EXPORT_BYTES_MAX}, &diff, e))
+        return EXIT_FAILED;
+    struct json_iter it = json_iter(json_get(diff, S("steps")));
+    if (is_json)
+        output_json(arena, diff);
+    while (!is_json && json_next(&it, NULL, &step))
+        show_step(step);
+    return json_bool_or(diff, S("same"), false) ? EXIT_DONE : EXIT_FAILED;
+}
+
+static bool diff(struct client *client, struct context *ctx, struct error *e)
+{
+    str a, b, text;
+    bool is_same;
+    if (!fetch(client, ctx, arguments_operand(client->arguments, 0), &a, e) ||
+        !fetch(client, ctx, arguments_operand(client->arguments, 1), &b, e) ||
+        !run_diff_json(ctx->arena, a, b, &text, &is_same, e))
+        return false;
+    client->exit_code = show_diff(ctx->arena, text, client->is_json, e);
+    return e->code == ERROR_OK;
+}
+
+/* ---- export, test cases ---- */
+
+static bool export_run(struct client *client, struct context *ctx, struct error *e)
+{
+    str text, id = arguments_operand(client->arguments, 0),
+              file = arguments_get(client->arguments, "as-test"), made;
+    if (!run_export_fetch(client, ctx, id, &text, e))
+        return false;
+    if (!str_is_empty(file)) {
+        if (!run_case_write(ctx->arena, text, id, &made, e) ||
+            !run_file_write(ctx->arena, file, made, e))
+            return false;
+        printf("%s " STR_FMT "\n", "written", STR_ARG(file));
+        return true;
+    }
+    printf(STR_FMT "\n", STR_ARG(text));
+    return true;
+}
+
+struct verdict {
+    struct replay_report *report;
+    struct run_case_failures failures;
+};
+
+static bool try_case(struct arena *arena, str path, struct verdict *out, struct error *e)
+{
+    str text;
+    struct run_recording *record = ARENA_NEW(arena, struct run_recording);
+    out->report = ARENA_NEW(arena, struct replay_report);
+    return run_file_read(arena, path, &text, e) && run_recording_read(arena, text, record, e) &&
+           run_replay(arena, text, out->report, e) &&
+           run_case_check(arena, text, record, &out->failures, e);
+}
+
+static bool show_verdict(const struct verdict *verdict, str path)
+{
+    const struct replay_report *report = verdict->report;
+    bool is_passed = report->is_same && verdict->failures.count == 0;
+    printf("%s ", is_passed ? "ok    " : "FAILED");
+    output_text(stdout, path, false);
+    printf("\n");
+    if (!report->is_same && report->difference_count > 0) {
+        printf("    the replay differs at event %lld ", (long long) report->differences[0].seq);
+        output_text(stdout, report->differences[0].what, false);
+        printf("\n");
+        show_side("recorded", report->differences[0].recorded);
+        show_side("replayed", report->differences[0].replayed);
+    }
+    for (size_t i = 0; i < verdict->failures.count; i++) {
+        printf("    ");
+        output_text(stdout, verdict->failures.items[i], false);
+        printf("\n");
+    }
+    return is_passed;
+}
+
+static int test(struct cli *cli, const struct arguments *arguments)
+{
+    size_t failed = 0;
+    (void) cli;
+    for (size_t i = 0; i < arguments->operand_count; i++) {
+        OWNED(arena) arena = arena_create(0);
+        struct verdict *verdict = ARENA_NEW(arena, struct verdict);
+        struct error e = {0};
+        str path = arguments->operands[i];
+        if (!try_case(arena, path, verdict, &e)) {
+            printf("FAILED ");
+            output_text(stdout, path, false);
+            printf("\n    %s\n", e.message);
+            failed++;
+        } else if (!show_verdict(verdict, path)) {
+            failed++;
+        }
+    }
+    printf("%zu of %zu passed\n", arguments->operand_count - failed, arguments->operand_count);
+    return failed == 0 ? EXIT_DONE : EXIT_FAILED;
+}
+
+/* ---- the table ---- */
+
+static const struct option fork_options[] = {
+    {"at", 0, "NUMBER", false, "the last event of the run that the new one shares"},
+    {"message", 'm', "TEXT", false, "put after it"},
+    {"model", 0, "NAME", false, "in place of the run's"},
+};
+static const struct option export_options[] = {
+    {"as-test", 0, "FILE", false, "write a test case with what is expected, for `nexus runs test`"},
+};
+static const struct command commands[] = {
+    {.name = "runs replay",
+     .operands = "RUN",
+     .summary =
+         "Run it again over its record, without provider and tools, and compare the journals",
+     .details = "RUN is an id, or the file of an export, which needs no server.  Exit 1 when "
+                "anything differs; the differences name the event and both sides.",
+     .example = "runs replay 01a206dd-432e-765f-bd23-516cfbe0aed5",
+     .is_client = true,
+     .run = replay},
+    {.name = "runs fork",
+     .operands = "RUN",
+     .summary = "A new run that begins with the first events of another one, by reference",
+     .example = "runs fork 01a206dd-432e-765f-bd23-516cfbe0aed5 --at 12 --message 'Now in French'",
+     .options = fork_options,
+     .option_count = ARRAY_COUNT(fork_options),
+     .work = fork_run},
+    {.name = "runs diff",
+     .operands = "RUN RUN",
+     .summary = "Two runs (ids or exports) step by step; exit 1 when they differ",
+     .example = "runs diff 01a206dd-432e-765f-bd23-516cfbe0aed5 run.json",
+     .work = diff},
+    {.name = "runs export",
+     .operands = "RUN",
+     .summary = "A run as one JSON document, or as a test case",
+     .example = "runs export 01a206dd-432e-765f-bd23-516cfbe0aed5 --as-test case.json",
+     .options = export_options,
+     .option_count = ARRAY_COUNT(export_options),
+     .work = export_run},
+    {.name = "runs test",
+     .operands = "FILE...",
+     .summary = "Replay test cases and check what they expect; needs no server",
+     .example = "runs test cases/refund.json cases/search.json",
+     .run = test},
+};
+const struct command_group run_record_commands = {commands, ARRAY_COUNT(commands)};

@@ -1,0 +1,380 @@
+/* nexus workflow run|put|list|show|signal|deprecate: instances and definitions on a server */
+#include "cli/api.h"
+#include "cli/follow.h"
+#include "cli/run_view.h"
+#include "cli/tool_pack.h"
+#include "cli/workflow_files.h"
+
+#include "base/arena.h"
+#include "base/limits.h"
+
+/* ---- definitions ---- */
+
+static const struct column list_columns[] = {
+    {"NAME", "/name", 28},        {"VERSION", "/version", 10},        {"FROM", "/origin", 10},
+    {"STATE", "/deprecated", 14}, {"DESCRIPTION", "/description", 0},
+};
+
+static bool list(struct client *client, struct context *ctx, struct error *e)
+{
+    str name = arguments_operand(client->arguments, 0);
+    str query = str_is_empty(name) ? STR_NONE
+                                   : str_printf(ctx->arena, "name=" STR_FMT,
+                                                STR_ARG(http_percent_encode(ctx->arena, name)));
+    return api_list(client, ctx, S("/api/v1/workflows"), query, list_columns,
+                    ARRAY_COUNT(list_columns), e);
+}
+
+static bool read_answer(struct context *ctx, struct http_exchange *exchange,
+                        const struct json **out, struct error *e)
+{
+    str text;
+    bool ok = http_exchange_read_all(exchange, ctx, WORKFLOW_BYTES_MAX * 4, &text, e);
+    http_exchange_close(exchange);
+    return ok && json_parse(ctx->arena, text, (struct json_limits){0}, out, e);
+}
+
+/* Gives the definition as the server has it. */
+static bool put_file(struct client *client, struct context *ctx, str path, const struct json **out,
+                     struct error *e)
+{
+    struct http_exchange *exchange;
+    str text;
+    if (!workflow_file_read(ctx->arena, &path, &text, e))
+        return false;
+    if (!client_send(client, ctx,
+                     &(struct client_request){.method = HTTP_PUT,
+                                              .path = S("/api/v1/workflows"),
+                                              .content_type = S("application/yaml"),
+                                              .body = text},
+                     &exchange, e))
+        return error_wrap(e, STR_FMT, STR_ARG(path));
+    return read_answer(ctx, exchange, out, e);
+}
+
+static bool put(struct client *client, struct context *ctx, struct error *e)
+{
+    const struct json *stored;
+    str path;
+    for (size_t i = 0; !str_is_empty(path = arguments_operand(client->arguments, i)); i++) {
+        if (!put_file(client, ctx, path, &stored, e))
+            return false;
+        if (client->is_json)
+            output_json(ctx->arena, stored);
+        else
+            printf(STR_FMT "@" STR_FMT "  " STR_FMT "\n",
+                   STR_ARG(json_str_or(stored, S("name"), STR_NONE)),
+                   STR_ARG(json_str_or(stored, S("version"), STR_NONE)),
+                   STR_ARG(str_slice(json_str_or(stored, S("digest"), STR_NONE), 0, 12)));
+    }
+    return true;
+}
+
+static bool deprecate(struct client *client, struct context *ctx, struct error *e)
+{
+    struct strbuf body;
+    struct json_writer w;
+    strbuf_init(&body, ctx->arena, 8192);
+    json_writer_init(&w, &body);
+    json_object_begin(&w);
+    json_put_str(&w, S("reason"), arguments_get(client->arguments, "reason"));
+    json_object_end(&w);
+    return api_do(client, ctx, HTTP_POST,
+                  api_path(client, ctx, "/api/v1/workflows/{}/versions/{}/deprecate"),
+                  strbuf_str(&body), "deprecated", arguments_operand(client->arguments, 0), e);
+}
+
+/* ---- the tree of an instance ---- */
+
+struct tree {
+    struct client *client;
+    struct context *ctx;
+};
+
+static enum style style_of(str status)
+{
+    if (str_equal(status, S("completed")))
+        return STYLE_GREEN;
+    if (str_equal(status, S("failed")))
+        return STYLE_RED;
+    return str_equal(status, S("skipped")) || str_equal(status, S("cancelled")) ? STYLE_DIM
+                                                                                : STYLE_YELLOW;
+}
+
+static const char *mark_of(str status)
+{
+    static const struct {
+        str status;
+        const char *mark;
+    } marks[] = {
+        {S_INIT("completed"), "+"}, {S_INIT("failed"), "!"},  {S_INIT("skipped"), "-"},
+        {S_INIT("cancelled"), "x"}, {S_INIT("waiting"), "?"}, {S_INIT("retrying"), "~"},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(marks); i++)
+        if (str_equal(marks[i].status, status))
+            return marks[i].mark;
+    return ">";
+}
+
+static void print_steps(struct tree *tree, const struct json *steps, int depth);
+
+static void print_step(struct tree *tree, const struct json *step, int depth)
+{
+    bool colours = tree->client->cli->has_colours;
+    str status = json_str_or(step, S("status"), STR_NONE);
+    int64_t attempt = json_i64_or(step, S("attempt"), 1);
+    const struct json *error = json_get(step, S("error")), *output = json_get(step, S("output"));
+    printf("%*s%s%s%s ", 2 * depth, "", style_on(colours, style_of(status)), mark_of(status),
+           style_off(colours));
+    output_text(stdout, json_str_or(step, S("step"), STR_NONE), false);
+    printf("  " STR_FMT " " STR_FMT, STR_ARG(json_str_or(step, S("kind"), STR_NONE)),
+           STR_ARG(status));
+    if (attempt > 1)
+        printf(" (attempt %lld)", (long long) attempt);
+    if (error) {
+        printf("  ");
+        output_text(stdout,
+                    output_short(tree->ctx->arena, json_str_or(error, S("message"), STR_NONE), 100),
+                    false);
+    } else if (output) {
+        printf("  ");
+        output_text(stdout,
+                    output_short(tree->ctx->arena, output_value(tree->ctx->arena, output), 80),
+                    false);
+    }
+    printf("\n");
+    struct json_iter it = json_iter(json_get(step, S("lanes")));
+    const struct json *lane;
+    while (json_next(&it, NULL, &lane))
+        print_steps(tree, json_get(lane, S("steps")), depth + 1);
+    if (json_get(step, S("undone_by")))
+        print_step(tree, json_get(step, S("undone_by")), depth + 1);
+}
+
+static void print_steps(struct tree *tree, const struct json *steps, int depth)
+{
+    struct json_iter it = json_iter(steps);
+    const struct json *step;
+    while (json_next(&it, NULL, &step))
+        print_step(tree, step, depth);
+}
+
+static bool print_tree(struct client *client, struct context *ctx, str run_id, struct error *e)
+{
+    const struct json *answer;
+    str path = str_printf(ctx->arena, "/api/v1/runs/" STR_FMT "/steps", STR_ARG(run_id));
+    if (!client_call(client, ctx, HTTP_GET, path, STR_NONE, &answer, e))
+        return false;
+    if (client->is_json) {
+        output_json(ctx->arena, answer);
+        return true;
+    }
+    const struct json *workflow = json_get(answer, S("workflow"));
+    printf(STR_FMT "@" STR_FMT "  " STR_FMT "%s\n",
+           STR_ARG(json_str_or(workflow, S("name"), STR_NONE)),
+           STR_ARG(json_str_or(workflow, S("version"), STR_NONE)),
+           STR_ARG(json_str_or(answer, S("status"), STR_NONE)),
+           json_bool_or(answer, S("is_compensating"), false) ? ", being undone" : "");
+    print_steps(&(struct tree){client, ctx}, json_get(answer, S("steps")), 1);
+    const struct json *error = json_get(answer, S("error"));
+    if (error) {
+        output_text(stdout, json_str_or(error, S("type"), STR_NONE), false);
+        printf(": ");
+        output_text(stdout, json_str_or(error, S("message"), STR_NONE), false);
+        printf("\n");
+    }
+    return true;
+}
+
+/* ---- following ---- */
+
+struct following {
+    struct client *client;
+    struct run_view view; /* how it ends */
+    bool stops_at_wait;
+};
+
+static bool is_of_steps(str type)
+{
+    return str_starts_with(type, S("run.step_")) || str_equal(type, S("run.compensating")) ||
+           str_equal(type, S("run.signalled")) || str_equal(type, S("approval.requested"));
+}
+
+static bool show_event(void *owner, struct context *ctx, const struct run_event *event)
+{
+    struct following *f = owner;
+    if (f->client->is_json)
+        return run_view_event(&f->view, ctx, event);
+    if (is_of_steps(event->type)) {
+        fprintf(stderr, "%-20.*s ", (int) event->type.len, event->type.ptr);
+        output_text(stderr, json_str_or(event->data, S("step"), STR_NONE), false);
+        fprintf(stderr, " ");
+        output_text(stderr, json_str_or(event->data, S("message"), STR_NONE), false);
+        fprintf(stderr, "\n");
+        return true;
+    }
+    if (str_equal(event->type, S("run.waiting")) && !f->stops_at_wait)
+        return true;
+    return run_event_is_final(event->type) || str_equal(event->type, S("run.waiting"))
+               ? run_view_event(&f->view, ctx, event)
+               : true;
+}
+
+static bool follow(struct client *client, struct context *ctx, str run_id, struct error *e)
+{
+    struct following f = {.client = client};
+    f.stops_at_wait = client->is_json;
+    run_view_init(&f.view, client->cli, client->is_json, true);
+    if (!follow_run(client, ctx, run_id, 0, show_event, &f, e))
+        return false;
+    client->exit_code = run_view_exit_code(&f.view);
+    return true;
+}
+
+static bool show(struct client *client, struct context *ctx, struct error *e)
+{
+    str run_id = arguments_operand(client->arguments, 0);
+    if (arguments_has(client->arguments, "follow") && !follow(client, ctx, run_id, e))
+        return false;
+    return print_tree(client, ctx, run_id, e);
+}
+
+/* ---- instances ---- */
+
+/* JSON text, or @FILE. */
+static bool read_input(struct context *ctx, str given, str *out, struct error *e)
+{
+    const struct json *tree;
+    str text = str_is_empty(given) ? S("{}") : given;
+    if (str_starts_with(text, S("@")) &&
+        !tool_pack_read_file(ctx->arena, str_from(text, 1), WORKFLOW_OUTPUT_BYTES_MAX, &text, e))
+        return false;
+    if (!json_parse(ctx->arena, text, (struct json_limits){0}, &tree, e))
+        return error_wrap(e, "--input");
+    *out = json_print(ctx->arena, tree);
+    return true;
+}
+
+static bool is_file(str operand)
+{
+    return str_find_char(operand, '/') != STR_NOT_FOUND || str_ends_with(operand, S(".yaml")) ||
+           str_ends_with(operand, S(".yml")) || str_ends_with(operand, S(".json"));
+}
+
+static bool run(struct client *client, struct context *ctx, struct error *e)
+{
+    str operand = arguments_operand(client->arguments, 0), name, version, input;
+    str session = arguments_get(client->arguments, "session");
+    const struct json *stored, *answer;
+    struct strbuf body;
+    struct json_writer w;
+    if (!read_input(ctx, arguments_get(client->arguments, "input"), &input, e))
+        return false;
+    str_cut(operand, '@', &name, &version);
+    if (is_file(operand)) {
+        if (!put_file(client, ctx, operand, &stored, e))
+            return false;
+        name = json_str_or(stored, S("name"), STR_NONE);
+        version = json_str_or(stored, S("version"), STR_NONE);
+    }
+    strbuf_init(&body, ctx->arena, 4 * WORKFLOW_OUTPUT_BYTES_MAX);
+    json_writer_init(&w, &body);
+    json_object_begin(&w);
+    if (!str_is_empty(version))
+        json_put_str(&w, S("version"), version);
+    if (!str_is_empty(session))
+        json_put_str(&w, S("session_id"), session);
+    json_put_raw(&w, S("input"), input);
+    json_object_end(&w);
+    str path = str_printf(ctx->arena, "/api/v1/workflows/" STR_FMT "/runs",
+                          STR_ARG(http_percent_encode(ctx->arena, name)));
+    if (!client_call(client, ctx, HTTP_POST, path, strbuf_str(&body), &answer, e))
+        return false;
+    str run_id = json_str_or(answer, S("run_id"), STR_NONE);
+    if (arguments_has(client->arguments, "wait"))
+        return follow(client, ctx, run_id, e);
+    if (client->is_json)
+        output_json(ctx->arena, answer);
+    else
+        printf(STR_FMT "\n", STR_ARG(run_id));
+    return true;
+}
+
+static bool send_signal(struct client *client, struct context *ctx, struct error *e)
+{
+    struct strbuf body;
+    struct json_writer w;
+    str data;
+    if (!read_input(ctx, arguments_get(client->arguments, "input"), &data, e))
+        return false;
+    strbuf_init(&body, ctx->arena, 4 * RUN_SIGNAL_BYTES_MAX);
+    json_writer_init(&w, &body);
+    json_object_begin(&w);
+    json_put_str(&w, S("name"), arguments_operand(client->arguments, 1));
+    json_put_raw(&w, S("data"), data);
+    json_object_end(&w);
+    return api_show(client, ctx, HTTP_POST, api_path(client, ctx, "/api/v1/runs/{}/signals"),
+                    strbuf_str(&body), e);
+}
+
+static const struct option run_options[] = {
+    {"input", 'i', "JSON", false, "the input, or @FILE with it; else {}"},
+    {"session", 0, "ID", false, "in this session; else in one of its own"},
+    {"wait", 'w', NULL, false, "follow it to its end; the exit code is the run's"},
+};
+static const struct option signal_options[] = {
+    {"input", 'i', "JSON", false, "what the step gets, or @FILE with it; else {}"},
+};
+static const struct option show_options[] = {
+    {"follow", 'f', NULL, false, "along with what happens, until it ends"},
+};
+static const struct option deprecate_options[] = {
+    {"reason", 0, "TEXT", false, "why; empty takes it back"},
+};
+static const struct command commands[] = {
+    {.name = "workflow run",
+     .operands = "NAME",
+     .summary = "Start an instance of a workflow",
+     .details = "NAME is a workflow (\"name\" or \"name@range\") or a file, which is stored first. "
+                "Prints the run's id, or with --wait its output.",
+     .example = "workflow run order.yaml --input '{\"sku\": \"a1\"}' --wait",
+     .options = run_options,
+     .option_count = ARRAY_COUNT(run_options),
+     .work = run},
+    {.name = "workflow put",
+     .operands = "FILE...",
+     .summary = "Store definitions; a version never changes",
+     .example = "workflow put order.yaml",
+     .work = put},
+    {.name = "workflow list",
+     .operands = "[NAME]",
+     .summary = "Workflows that can be started; of one name all versions",
+     .example = "workflow list",
+     .options = page_options,
+     .option_count = PAGE_OPTION_COUNT,
+     .work = list},
+    {.name = "workflow show",
+     .operands = "RUN",
+     .summary = "The steps of an instance: + done, > at work, ? waiting, ~ tried again, ! failed, "
+                "- skipped, x stopped",
+     .example = "workflow show 01a206dd-432e-765f-bd23-516cfbe0aed5",
+     .options = show_options,
+     .option_count = ARRAY_COUNT(show_options),
+     .work = show},
+    {.name = "workflow signal",
+     .operands = "RUN NAME",
+     .summary = "Send a signal to an instance",
+     .example =
+         "workflow signal 01a206dd-432e-765f-bd23-516cfbe0aed5 paid --input '{\"ok\": true}'",
+     .options = signal_options,
+     .option_count = ARRAY_COUNT(signal_options),
+     .work = send_signal},
+    {.name = "workflow deprecate",
+     .operands = "NAME VERSION",
+     .summary = "No new instance uses this version unless it is named",
+     .example = "workflow deprecate order 1.0.0 --reason 'use 2'",
+     .options = deprecate_options,
+     .option_count = ARRAY_COUNT(deprecate_options),
+     .work = deprecate},
+};
+const struct command_group workflow_api_commands = {commands, ARRAY_COUNT(commands)};
