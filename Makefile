@@ -26,7 +26,7 @@ dev asan tsan: setup            ## one of the other builds, complete: build/dev,
 
 sim: setup                      ## simulate: SEEDS=1000 SEED_BASE=1, PLANT=name for a bug put in on purpose
 	@scripts/build dev sim
-	@build/dev/sim --seeds $(SEEDS) --seed-base $(SEED_BASE) $(if $(PLANT),--plant $(PLANT))
+	@build/dev/sim --seeds $(SEEDS) --seed-base $(SEED_BASE) --jobs $$(nproc) $(if $(PLANT),--plant $(PLANT))
 
 bench:                          ## what it costs, beside nginx
 	@scripts/setup --bench

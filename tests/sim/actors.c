@@ -1,20 +1,12 @@
 /*
  * Who acts: a user per session who sends messages one after another, somebody who approves and denies, and callers of plain model calls
- * on the same budgets.
+ * on the same budgets.  They ask any node that is up, and ask again when it dies under their request.
  */
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "orchestrator/plain_call.h"
-#include "world.h"
-#include <stdio.h>
+#include "people.h"
 #include <stdlib.h>
-
-struct actor {
-    struct world *world;
-    int index;
-    struct arena *arena;
-    struct context ctx;
-};
 
 struct principal actor_principal(const struct world *world, str user, enum role_level level)
 {
@@ -29,174 +21,137 @@ struct principal actor_principal(const struct world *world, str user, enum role_
     };
 }
 
-static void doze(struct actor *actor, int64_t low_ms, int64_t high_ms)
+static struct principal alice_of(const struct errand *call)
 {
-    struct error ignored = {0};
-    (void) !context_sleep_ms(&actor->ctx, world_between(actor->world, low_ms, high_ms), &ignored);
-    arena_reset(actor->arena);
-}
-
-static void start_actor(struct world *world, const char *name, coroutine_fn *fn, int index)
-{
-    struct actor *actor = calloc(1, sizeof *actor);
-    struct error e = {0};
-    ensure(actor != NULL);
-    actor->world = world;
-    actor->index = index;
-    actor->arena = arena_create(0);
-    context_init(&actor->ctx, world->scheduler, actor->arena, DEADLINE_NONE);
-    bool is_started = coroutine_start(world->scheduler, name, fn, actor, &e);
-    ensure(is_started);
-}
-
-static void end_actor(struct actor *actor)
-{
-    context_deinit(&actor->ctx);
-    arena_destroy(actor->arena);
-    free(actor);
-}
-
-/* ---- the budget of the user, and the sessions ---- */
-
-static bool has_session(struct actor *actor)
-{
-    return !uuid_is_none(actor->world->session_ids[actor->index]);
-}
-
-static void open_session(struct actor *actor)
-{
-    struct world *world = actor->world;
-    struct principal alice = actor_principal(world, S("alice"), ROLE_LEVEL_USER);
-    struct session_request request = {.budget = COST_LIMITLESS};
-    struct record made;
-    struct error e = {0};
-    if (session_create(world->o, &actor->ctx, &alice, &request, &made, &e))
-        world->session_ids[actor->index] = record_uuid(&made, SESSIONS_ID);
-    doze(actor, 5, 50); /* a lost acknowledgement leaves a session that nobody uses */
-}
-
-static void watch_accounts(struct actor *actor)
-{
-    struct world *world = actor->world;
-    struct record session;
-    struct principal alice = actor_principal(world, S("alice"), ROLE_LEVEL_USER);
-    struct error e = {0};
-    struct ledger_limits limits = {.session = {.tokens = 30000,
-                                               .time_ms = 3600000,
-                                               .cost_nanousd = COST_UNLIMITED,
-                                               .tool_calls = 40},
-                                   .run = COST_LIMITLESS};
-    if (world->has_watch[actor->index] ||
-        !session_get(world->o, &actor->ctx, &alice, world->session_ids[actor->index], &session,
-                     &e) ||
-        !ledger_open_path(orchestrator_ledger(world->o), &actor->ctx, world->tenant_id, S("alice"),
-                          world->session_ids[actor->index], UUID_NONE, limits,
-                          &world->watch[actor->index], &e))
-        return;
-    world->has_watch[actor->index] = true;
+    return actor_principal(call->world, S("alice"), ROLE_LEVEL_USER);
 }
 
 /* ---- the user ---- */
 
-static bool is_busy(struct actor *actor)
+static bool has_session(const struct person *person)
 {
-    struct world *world = actor->world;
-    struct principal alice = actor_principal(world, S("alice"), ROLE_LEVEL_USER);
+    return !uuid_is_none(person->world->session_ids[person->index]);
+}
+
+static void ask_session(struct errand *call, void *argument)
+{
+    struct principal alice = alice_of(call);
+    struct session_request request = {.budget = COST_LIMITLESS};
+    struct record made;
+    struct error e = {0};
+    (void) argument;
+    if (session_create(call->o, &call->ctx, &alice, &request, &made, &e))
+        call->world->session_ids[call->index] = record_uuid(&made, SESSIONS_ID);
+}
+
+static void ask_busy(struct errand *call, void *argument)
+{
+    struct principal alice = alice_of(call);
     struct record session;
     struct error e = {0};
-    return !session_get(world->o, &actor->ctx, &alice, world->session_ids[actor->index], &session,
-                        &e) ||
-           record_has(&session, SESSIONS_LIVE_RUN_ID);
+    bool *is_busy = argument;
+    *is_busy = !session_get(call->o, &call->ctx, &alice, call->world->session_ids[call->index],
+                            &session, &e) ||
+               record_has(&session, SESSIONS_LIVE_RUN_ID);
 }
 
-static void send_message(struct actor *actor)
+static bool is_busy(struct person *person)
 {
-    struct world *world = actor->world;
-    struct principal alice = actor_principal(world, S("alice"), ROLE_LEVEL_USER);
-    struct run_request request = {.session_id = world->session_ids[actor->index],
+    bool is_busy = true;
+    return !person_ask(person, ask_busy, &is_busy) || is_busy;
+}
+
+static void ask_message(struct errand *call, void *argument)
+{
+    struct principal alice = alice_of(call);
+    struct run_request request = {.session_id = call->world->session_ids[call->index],
                                   .content = S("do something")};
     struct error e = {0};
-    uuid run_id;
-    world->runs_started
-        [actor->index]++; /* also when the acknowledgement is lost: then it may have begun */
-    if (!run_start(world->o, &actor->ctx, &alice, &request, &run_id, &e))
-        return;
-    if (world->run_count < ARRAY_COUNT(world->run_ids))
-        world->run_ids[world->run_count++] = run_id;
-    if (!world_chance(world, 80))
-        return;
-    doze(actor, 0, 800);
-    (void) !run_cancel(world->o, &actor->ctx, &alice, run_id, &e);
+    uuid *run_id = argument;
+    if (!run_start(call->o, &call->ctx, &alice, &request, run_id, &e))
+        *run_id = UUID_NONE;
 }
 
-static void user(void *argument)
+static void ask_cancel(struct errand *call, void *argument)
 {
-    struct actor *actor = argument;
-    struct world *world = actor->world;
-    while (!has_session(actor))
-        open_session(actor);
-    while (!world->has_watch[actor->index]) {
-        watch_accounts(actor);
-        doze(actor, 1, 5);
+    struct principal alice = alice_of(call);
+    struct error e = {0};
+    (void) !run_cancel(call->o, &call->ctx, &alice, *(uuid *) argument, &e);
+}
+
+static void send_message(struct person *person)
+{
+    struct world *world = person->world;
+    uuid run_id = UUID_NONE;
+    world->runs_started
+        [person->index]++; /* also when the acknowledgement is lost: then it may have begun */
+    if (!person_ask(person, ask_message, &run_id) || uuid_is_none(run_id) ||
+        !world_chance(world, 80))
+        return;
+    person_doze(person, 0, 800);
+    (void) person_ask(person, ask_cancel, &run_id);
+}
+
+static void user(struct person *person)
+{
+    struct world *world = person->world;
+    while (!has_session(person)) {
+        (void) person_ask(person, ask_session, NULL);
+        person_doze(person, 5, 50); /* a lost acknowledgement leaves a session that nobody uses */
     }
-    while (world->runs_started[actor->index] < RUNS_PER_SESSION) {
-        if (!is_busy(actor))
-            send_message(actor);
-        doze(actor, 20, 400);
+    while (world->runs_started[person->index] < RUNS_PER_SESSION) {
+        if (!is_busy(person))
+            send_message(person);
+        person_doze(person, 20, 400);
     }
-    while (is_busy(actor))
-        doze(actor, 100, 1000);
-    world->live_actors--;
-    end_actor(actor);
+    while (is_busy(person))
+        person_doze(person, 100, 1000);
 }
 
 /* ---- the approver ---- */
 
-static void decide_page(struct actor *actor, const struct records *page)
+static void ask_decisions(struct errand *call, void *argument)
 {
-    struct world *world = actor->world;
+    struct world *world = call->world;
     struct principal bob = actor_principal(world, S("bob"), ROLE_LEVEL_OPERATOR);
     struct principal alice = actor_principal(world, S("alice"), ROLE_LEVEL_OPERATOR);
-    for (size_t i = 0; i < page->count; i++) {
+    struct records page;
+    struct error e = {0};
+    (void) argument;
+    if (!approval_list(call->o, &call->ctx, &bob, S("pending"), STR_NONE, 50, &page, &e))
+        return;
+    for (size_t i = 0; i < page.count; i++) {
         struct approval_decision decision = {
-            .approval_id = record_uuid(&page->items[i], APPROVALS_ID),
-            .digest = record_text(&page->items[i], APPROVALS_DIGEST),
+            .approval_id = record_uuid(&page.items[i], APPROVALS_ID),
+            .digest = record_text(&page.items[i], APPROVALS_DIGEST),
             .is_approve = world_chance(world, 700),
         };
-        struct error e = {0};
-        if (approval_decide(world->o, &actor->ctx, &alice, &decision, &e))
+        e = (struct error){0};
+        if (approval_decide(call->o, &call->ctx, &alice, &decision, &e))
             world_violation(world, "the requester approved their own call");
         e = (struct error){0};
-        (void) !approval_decide(world->o, &actor->ctx, &bob, &decision, &e);
+        (void) !approval_decide(call->o, &call->ctx, &bob, &decision, &e);
     }
 }
 
-static void approver(void *argument)
+static void approver(struct person *person)
 {
-    struct actor *actor = argument;
-    struct world *world = actor->world;
-    struct principal bob = actor_principal(world, S("bob"), ROLE_LEVEL_OPERATOR);
-    while (world->live_actors > 0) {
-        struct records page;
-        struct error e = {0};
-        size_t expired;
-        if (world_chance(world, 800) &&
-            approval_list(world->o, &actor->ctx, &bob, S("pending"), STR_NONE, 50, &page, &e))
-            decide_page(actor, &page);
-        (void) !approvals_expire(world->o, &actor->ctx, &expired, &e);
-        doze(actor, 200, 3000);
+    struct world *world = person->world;
+    while (world->people > 2) { /* more than me and the judge */
+        if (world_chance(world, 800))
+            (void) person_ask(person, ask_decisions, NULL);
+        person_doze(person, 200, 3000);
     }
-    end_actor(actor);
 }
 
 /* ---- plain calls on the same accounts ---- */
 
 /* Sends one attempt; false: it failed in a way that another may follow. */
-static bool attempt_once(struct actor *actor, struct plain_attempt *attempt, struct error *failure)
+static bool attempt_once(struct errand *at, struct plain_attempt *attempt, struct error *failure)
 {
-    struct world *world = actor->world;
+    struct world *world = at->world;
     const struct plain_call *call = attempt->call;
-    doze(actor, 1, 400);
+    call_doze(at, 1, 400);
     struct usage usage = {
         .input_tokens = world_between(world, 1, call->request.input_tokens_bound),
         .output_tokens = world_between(world, 0, attempt->max_output_tokens),
@@ -210,85 +165,97 @@ static bool attempt_once(struct actor *actor, struct plain_attempt *attempt, str
     }
     if (world_chance(world, 150))
         result.usage = NULL;
-    plain_attempt_end(world->o, attempt, &result);
+    plain_attempt_end(at->o, attempt, &result);
     return result.failure == NULL;
 }
 
 /* Two at once, as a hedge does: the loser is cancelled, but was worked on. */
-static void hedge(struct actor *actor, struct plain_call *call)
+static void hedge(struct errand *at, struct plain_call *call)
 {
     struct plain_attempt second;
     struct error e = {0}, lost = {0};
-    struct plain_result result = {.estimated_output = world_between(actor->world, 0, 3),
+    struct plain_result result = {.estimated_output = world_between(at->world, 0, 3),
                                   .failure = &lost};
     error_set(&lost, REASON_CANCELLED, "the hedge lost");
-    if (!plain_attempt_begin(actor->world->o, &actor->ctx, call, NULL, &second, &e))
+    if (!plain_attempt_begin(at->o, &at->ctx, call, NULL, &second, &e))
         return;
-    doze(actor, 1, 50);
-    plain_attempt_end(actor->world->o, &second, &result);
+    call_doze(at, 1, 50);
+    plain_attempt_end(at->o, &second, &result);
 }
 
-static void call_once(struct actor *actor, struct plain_call *call)
+static void try_call(struct errand *at, struct plain_call *call)
 {
-    struct world *world = actor->world;
+    struct world *world = at->world;
     struct error failure = {0}, e = {0};
     const struct error *last = NULL;
     bool ok = false;
     for (int i = 0; i < 3 && !ok; i++) {
         struct plain_attempt attempt;
         e = (struct error){0};
-        if (!plain_attempt_begin(world->o, &actor->ctx, call, last, &attempt, &e))
+        if (!plain_attempt_begin(at->o, &at->ctx, call, last, &attempt, &e))
             break;
         if (world_chance(world, 100))
-            hedge(actor, call);
-        ok = attempt_once(actor, &attempt, &failure);
+            hedge(at, call);
+        ok = attempt_once(at, &attempt, &failure);
         last = &failure;
     }
-    plain_call_end(world->o, call, PLAIN_CACHE_NONE, ok ? NULL : last ? last : &e);
+    plain_call_end(at->o, call, PLAIN_CACHE_NONE, ok ? NULL : last ? last : &e);
 }
 
-static void plain_caller(void *argument)
+static void ask_plain(struct errand *at, void *argument)
 {
-    struct actor *actor = argument;
-    struct world *world = actor->world;
-    struct principal alice = actor_principal(world, S("alice"), ROLE_LEVEL_USER);
+    struct world *world = at->world;
+    struct principal alice = alice_of(at);
+    struct plain_request request = {.model = S("sim"),
+                                    .session_id = world->session_ids[at->index],
+                                    .input_tokens_bound = world_between(world, 10, 900)};
+    struct plain_call *call = calloc(1, sizeof *call);
+    struct error e = {0};
+    (void) argument;
+    ensure(call != NULL);
+    if (!uuid_is_none(request.session_id) &&
+        plain_call_begin(at->o, &at->ctx, &alice, &request, call, &e))
+        try_call(at, call);
+    free(call);
+}
+
+static void plain_caller(struct person *person)
+{
     for (int i = 0; i < 12; i++) {
-        struct plain_request request = {.model = S("sim"),
-                                        .session_id = world->session_ids[actor->index],
-                                        .input_tokens_bound = world_between(world, 10, 900)};
-        struct plain_call *call = calloc(1, sizeof *call);
-        struct error e = {0};
-        ensure(call != NULL);
-        if (!uuid_is_none(request.session_id) &&
-            plain_call_begin(world->o, &actor->ctx, &alice, &request, call, &e))
-            call_once(actor, call);
-        free(call);
-        doze(actor, 1, 300);
+        (void) person_ask(person, ask_plain, NULL);
+        person_doze(person, 1, 300);
     }
-    end_actor(actor);
 }
 
-/* The user's own limit binds all sessions together: tight enough that calls are refused. */
-static void set_limit(void *argument)
+/* ---- all of them ---- */
+
+static void ask_limit(struct errand *call, void *argument)
 {
-    struct actor *actor = argument;
-    struct world *world = actor->world;
     struct error e = {0};
     cost limit = COST_LIMITLESS;
     limit.tokens = 45000;
-    while (!ledger_set_limit(orchestrator_ledger(world->o), &actor->ctx, world->tenant_id,
-                             ACCOUNT_USER, S("alice"), limit, &e))
-        doze(actor, 1, 10);
-    for (int i = 0; i < SESSIONS; i++) {
-        world->live_actors++;
-        start_actor(world, "user", user, i);
-        start_actor(world, "plain", plain_caller, i);
+    bool *is_set = argument;
+    *is_set = ledger_set_limit(orchestrator_ledger(call->o), &call->ctx, call->world->tenant_id,
+                               ACCOUNT_USER, S("alice"), limit, &e);
+}
+
+/* The user's own limit binds all sessions together: tight enough that calls are refused. */
+static void beginner(struct person *person)
+{
+    struct world *world = person->world;
+    bool is_set = !world_has_limits(world);
+    while (!is_set) {
+        (void) person_ask(person, ask_limit, &is_set);
+        person_doze(person, 1, 10);
     }
-    start_actor(world, "approver", approver, 0);
-    end_actor(actor);
+    for (int i = 0; i < SESSIONS; i++) {
+        person_start(world, "user", user, i);
+        person_start(world, "plain", plain_caller, i);
+    }
+    person_start(world, "approver", approver, 0);
 }
 
 void actors_start(struct world *world)
 {
-    start_actor(world, "limit", set_limit, 0);
+    person_start(world, "beginner", beginner, 0);
 }

@@ -1,108 +1,72 @@
 /*
- * sim --seeds N [--seed-base K] [--plant NAME] [--verbose]
+ * sim --seeds N [--seed-base K] [--sqlite PER_MILLE] [--shares] [--jobs N] [--plant NAME] [--twice] [--verbose]
  *
  * Plays N seeds.  The last line tells seeds, steps, crashes and violations; exit 0 only when there was none.  A violation prints its seed,
- * which alone replays it.  Each batch of seeds is played in a child process, since a crash leaks its incarnation on purpose.
+ * which alone replays it.  --twice plays each seed twice, in two processes, and compares the histories.
+ * Seeds are played in child processes, many in each, since a crash leaks its incarnation on purpose; --jobs of them at once.
  */
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "disk.h"
+#include "tools.h"
 #include "world.h"
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SEEDS_PER_PROCESS = 100 };
+enum { SEEDS_PER_PROCESS = 50, JOBS_MAX = 64, SQLITE_PER_MILLE = 125 };
 
 struct options {
-    uint64_t seeds, seed_base;
+    uint64_t seeds, seed_base, sqlite_per_mille, jobs;
     const char *plant;
-    bool is_verbose;
+    bool is_verbose, is_twice, shows_history, has_shares;
 };
 struct tally {
-    uint64_t seeds, violations;
+    uint64_t seeds, violations, sqlite_seeds, shared_seeds;
     int64_t steps, crashes;
+    uint64_t history;
 };
 
-static const struct {
-    const char *name, *category, *flags;
-} tools[] = {
-    {"lookup", "data_analysis", "pure: true\nidempotent: true\n"},
-    {"pay", "http", "pure: false\nidempotent: false\n"},
-    {"notify", "http", "pure: false\nidempotent: true\n"},
-    {"wipe", "system", "pure: false\nidempotent: false\n"},
-};
+/* ---- one child: a range of seeds ---- */
 
-static void write_file(const char *path, const char *text)
+static void tell_violation(const struct options *options, const struct world *world)
 {
-    FILE *file = fopen(path, "we");
-    ensure(file != NULL);
-    ensure(fputs(text, file) >= 0 && fclose(file) == 0);
-}
-
-/* The registry reads manifests from a folder; nothing of the module is ever run. */
-static struct registry *make_registry(void)
-{
-    char dir[] = "/tmp/nexus-sim-XXXXXX", path[256], text[1024];
-    ensure(mkdtemp(dir) != NULL);
-    for (size_t i = 0; i < ARRAY_COUNT(tools); i++) {
-        snprintf(path, sizeof path, "%s/%s", dir, tools[i].name);
-        ensure(mkdir(path, 0700) == 0);
-        snprintf(path, sizeof path, "%s/%s/tool.wasm", dir, tools[i].name);
-        write_file(path, "not run");
-        snprintf(path, sizeof path, "%s/%s/manifest.yaml", dir, tools[i].name);
-        snprintf(text, sizeof text,
-                 "name: %s\nversion: 1.0.0\ncategory: %s\nauthor: sim\nabi: nexus-export\nmodule: "
-                 "tool.wasm\n%s"
-                 "limits: {fuel: 1000000, memory: 1MB, time: 10s, output: 64KB}\npermissions: "
-                 "{}\ndescription: simulated\n"
-                 "input: {type: object}\noutput: {type: object}\n",
-                 tools[i].name, tools[i].category, tools[i].flags);
-        write_file(path, text);
-    }
-    struct registry_options options = {.tool_dir = str_from_cstr(dir)};
-    struct registry *registry = NULL;
-    struct error e = {0};
-    if (!registry_create(&options, &registry, &e)) {
-        fprintf(stderr, "sim: %s\n", e.message);
-        exit(2);
-    }
-    const struct registry_snapshot *snapshot = registry_acquire(registry);
-    for (size_t i = 0; i < registry_error_count(snapshot); i++)
-        fprintf(stderr, "sim: " STR_FMT "\n", STR_ARG(registry_error_at(snapshot, i)));
-    ensure(registry_count(snapshot) == ARRAY_COUNT(tools));
-    registry_release(snapshot);
-    for (size_t i = 0; i < ARRAY_COUNT(tools); i++) {
-        snprintf(path, sizeof path, "%s/%s/tool.wasm", dir, tools[i].name);
-        unlink(path);
-        snprintf(path, sizeof path, "%s/%s/manifest.yaml", dir, tools[i].name);
-        unlink(path);
-        snprintf(path, sizeof path, "%s/%s", dir, tools[i].name);
-        rmdir(path);
-    }
-    rmdir(dir);
-    return registry;
+    printf(
+        "seed %llu: %s\n  replay: build/dev/sim --seeds 1 --seed-base %llu --sqlite %llu%s%s%s\n",
+        (unsigned long long) world->seed, world->violation, (unsigned long long) world->seed,
+        (unsigned long long) options->sqlite_per_mille, options->has_shares ? " --shares" : "",
+        options->plant ? " --plant " : "", options->plant ? options->plant : "");
+    fflush(stdout);
 }
 
 static void play(const struct options *options, struct registry *registry, uint64_t first,
                  uint64_t count, struct tally *tally)
 {
     struct world *world = calloc(1, sizeof *world);
+    struct world_options how = {.registry = registry,
+                                .is_verbose = options->is_verbose,
+                                .has_shares = options->has_shares,
+                                .sqlite_per_mille = (int) options->sqlite_per_mille};
     ensure(world != NULL);
     for (uint64_t seed = first; seed < first + count; seed++) {
-        bool ok = world_play(world, seed, registry, options->is_verbose);
+        bool ok = world_play(world, seed, &how);
         tally->seeds++;
         tally->steps += world->steps;
         tally->crashes += world->crashes;
+        tally->sqlite_seeds += world->database != NULL;
+        tally->shared_seeds += world_is_shared(world);
+        tally->history = (tally->history ^ world->history) * 0x9e3779b97f4a7c15u;
+        if (options->shows_history)
+            printf("seed %llu: history %016llx\n", (unsigned long long) seed,
+                   (unsigned long long) world->history);
         if (ok)
             continue;
         tally->violations++;
-        printf("seed %llu: %s\n  replay: build/dev/sim --seeds 1 --seed-base %llu%s%s\n",
-               (unsigned long long) seed, world->violation, (unsigned long long) seed,
-               options->plant ? " --plant " : "", options->plant ? options->plant : "");
+        tell_violation(options, world);
         if (options->plant)
             break; /* found: that is what it was planted for */
     }
@@ -110,63 +74,135 @@ static void play(const struct options *options, struct registry *registry, uint6
     fflush(stdout);
 }
 
-static bool play_in_child(const struct options *options, struct registry *registry, uint64_t first,
-                          uint64_t count, struct tally *total)
+/* ---- the children ---- */
+
+struct worker {
+    pid_t pid;
+    int end; /* of its pipe; -1: none */
+    uint64_t first, count;
+};
+
+static void worker_start(struct worker *worker, const struct options *options,
+                         struct registry *registry, uint64_t first, uint64_t count)
 {
     int ends[2];
     ensure(pipe(ends) == 0);
-    pid_t child = fork();
-    ensure(child >= 0);
-    if (child == 0) {
+    fflush(stdout);
+    *worker = (struct worker){.pid = fork(), .end = ends[0], .first = first, .count = count};
+    ensure(worker->pid >= 0);
+    if (worker->pid == 0) {
         struct tally tally = {0};
         play(options, registry, first, count, &tally);
         ensure(write(ends[1], &tally, sizeof tally) == (ssize_t) sizeof tally);
         _exit(0);
     }
     close(ends[1]);
-    struct tally tally;
+}
+
+static void worker_end(struct worker *worker, struct tally *total)
+{
+    struct tally tally = {0};
     int status;
-    bool ok = read(ends[0], &tally, sizeof tally) == (ssize_t) sizeof tally;
-    close(ends[0]);
-    ensure(waitpid(child, &status, 0) == child);
+    bool ok = read(worker->end, &tally, sizeof tally) == (ssize_t) sizeof tally;
+    close(worker->end);
+    worker->end = -1;
+    ensure(waitpid(worker->pid, &status, 0) == worker->pid);
     if (!ok || status != 0) {
         printf("seeds %llu to %llu: the simulation itself died (status %d)\n",
-               (unsigned long long) first, (unsigned long long) (first + count - 1), status);
+               (unsigned long long) worker->first,
+               (unsigned long long) (worker->first + worker->count - 1), status);
         total->violations++;
-        return false;
     }
     total->seeds += tally.seeds;
     total->steps += tally.steps;
     total->crashes += tally.crashes;
     total->violations += tally.violations;
-    return tally.violations == 0;
+    total->sqlite_seeds += tally.sqlite_seeds;
+    total->shared_seeds += tally.shared_seeds;
+    total->history += tally.history; /* children end in any order */
 }
+
+/* Waits for one of them. */
+static struct worker *worker_wait(struct worker *workers, size_t count, struct tally *total)
+{
+    struct pollfd polls[JOBS_MAX];
+    for (size_t i = 0; i < count; i++)
+        polls[i] = (struct pollfd){.fd = workers[i].end, .events = POLLIN};
+    ensure(poll(polls, (nfds_t) count, -1) > 0);
+    for (size_t i = 0; i < count; i++)
+        if (polls[i].revents) {
+            worker_end(&workers[i], total);
+            return &workers[i];
+        }
+    return NULL;
+}
+
+static void play_all(const struct options *options, struct registry *registry, struct tally *total)
+{
+    struct worker workers[JOBS_MAX];
+    size_t busy = 0;
+    uint64_t done = 0;
+    for (size_t i = 0; i < options->jobs; i++)
+        workers[i].end = -1;
+    while (busy > 0 || done < options->seeds) {
+        bool is_enough = options->plant && total->violations > 0;
+        uint64_t left = is_enough ? 0 : options->seeds - done;
+        uint64_t count = left < SEEDS_PER_PROCESS ? left : SEEDS_PER_PROCESS;
+        if (left == 0 && busy == 0)
+            return;
+        for (size_t i = 0; i < options->jobs && count > 0; i++)
+            if (workers[i].end < 0) {
+                worker_start(&workers[i], options, registry, options->seed_base + done, count);
+                done += count;
+                busy++;
+                count = 0;
+            }
+        if (busy == options->jobs || done >= options->seeds || is_enough)
+            busy -= worker_wait(workers, options->jobs, total) != NULL;
+    }
+}
+
+/* ---- options ---- */
 
 static bool read_number(const char *text, uint64_t *out)
 {
     return text && str_to_u64(str_from_cstr(text), out);
 }
 
+static uint64_t *number_of(struct options *options, str name)
+{
+    return str_equal(name, S("--seeds"))       ? &options->seeds
+           : str_equal(name, S("--seed-base")) ? &options->seed_base
+           : str_equal(name, S("--sqlite"))    ? &options->sqlite_per_mille
+           : str_equal(name, S("--jobs"))      ? &options->jobs
+                                               : NULL;
+}
+
 static bool read_options(int argc, char **argv, struct options *out)
 {
-    *out = (struct options){.seeds = 1000, .seed_base = 1};
+    *out = (struct options){
+        .seeds = 1000, .seed_base = 1, .sqlite_per_mille = SQLITE_PER_MILLE, .jobs = 1};
     for (int i = 1; i < argc; i++) {
         str option = str_from_cstr(argv[i]);
-        bool has_value = i + 1 < argc;
+        uint64_t *number = number_of(out, option);
+        if (number && (++i >= argc || !read_number(argv[i], number)))
+            return false;
+        if (number)
+            continue;
         if (str_equal(option, S("--verbose")))
             out->is_verbose = true;
-        else if (str_equal(option, S("--seeds")) && has_value &&
-                 read_number(argv[i + 1], &out->seeds))
-            i++;
-        else if (str_equal(option, S("--seed-base")) && has_value &&
-                 read_number(argv[i + 1], &out->seed_base))
-            i++;
-        else if (str_equal(option, S("--plant")) && has_value)
+        else if (str_equal(option, S("--shares")))
+            out->has_shares = true;
+        else if (str_equal(option, S("--history")))
+            out->shows_history = true;
+        else if (str_equal(option, S("--twice")))
+            out->is_twice = true;
+        else if (str_equal(option, S("--plant")) && i + 1 < argc)
             out->plant = argv[++i];
         else
             return false;
     }
-    return true;
+    return out->jobs >= 1 && out->jobs <= JOBS_MAX && out->sqlite_per_mille <= 1000;
 }
 
 /* Runs end with errors on purpose: only what the simulation itself says is wanted. */
@@ -177,30 +213,62 @@ static void drop_line(void *context, enum log_level level, str line)
     (void) line;
 }
 
+/* The same seeds once more, in other processes and another grouping: the histories must be the same. */
+static void compare(const struct options *options, struct registry *registry, struct tally *total)
+{
+    struct options one = *options;
+    struct tally again = {0}, first = {0};
+    for (uint64_t seed = 0; seed < options->seeds; seed++) {
+        struct tally alone[2] = {{0}, {0}};
+        one.seeds = 1;
+        one.seed_base = options->seed_base + seed;
+        one.shows_history = false;
+        for (int i = 0; i < 2; i++)
+            play_all(&one, registry, &alone[i]);
+        if (alone[0].history != alone[1].history || alone[0].steps != alone[1].steps) {
+            printf("seed %llu: played again it has another history: %016llx, %016llx\n",
+                   (unsigned long long) one.seed_base, (unsigned long long) alone[0].history,
+                   (unsigned long long) alone[1].history);
+            total->violations++;
+        }
+        first.steps += alone[0].steps;
+        again.steps += alone[1].steps;
+    }
+    if (first.steps != total->steps) {
+        printf("played one by one the seeds take %lld steps, together %lld\n",
+               (long long) first.steps, (long long) total->steps);
+        total->violations++;
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct options options;
     if (!read_options(argc, argv, &options)) {
-        fputs("usage: sim [--seeds N] [--seed-base K] [--plant overspend|double-effect] "
-              "[--verbose]\n",
+        fputs("usage: sim [--seeds N] [--seed-base K] [--sqlite PER_MILLE] [--shares] [--jobs N] "
+              "[--plant "
+              "NAME] [--twice] [--history] [--verbose]\n",
               stderr);
         return 2;
     }
+    char folder[] = "/tmp/nexus-sim-XXXXXX";
+    ensure(mkdtemp(folder) != NULL);
     log_set_sink(drop_line, NULL);
+    struct registry *registry = tools_registry(folder);
+    disk_prepare(folder);
     if (options.plant) {
         OWNED(arena) arena = arena_create(0);
         fault_arm(str_printf(arena, "plant.%s:*", options.plant));
     }
-    struct registry *registry = make_registry();
     struct tally total = {0};
-    for (uint64_t done = 0; done < options.seeds; done += SEEDS_PER_PROCESS) {
-        uint64_t count =
-            options.seeds - done < SEEDS_PER_PROCESS ? options.seeds - done : SEEDS_PER_PROCESS;
-        if (!play_in_child(&options, registry, options.seed_base + done, count, &total) &&
-            options.plant)
-            break;
-    }
+    play_all(&options, registry, &total);
+    if (options.is_twice)
+        compare(&options, registry, &total);
     registry_destroy(registry);
+    if (rmdir(folder) != 0)
+        fprintf(stderr, "sim: %s was not empty\n", folder);
+    printf("%llu of them with several nodes, %llu with SQLite on a faulty disk\n",
+           (unsigned long long) total.shared_seeds, (unsigned long long) total.sqlite_seeds);
     printf("%llu seeds, %lld steps, %lld crashes, %llu violations\n",
            (unsigned long long) total.seeds, (long long) total.steps, (long long) total.crashes,
            (unsigned long long) total.violations);

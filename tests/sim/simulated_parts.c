@@ -32,7 +32,8 @@ static void destroy_policy(struct policy *policy)
     (void) policy;
 }
 
-static const struct policy_ops policy_ops = {"sim", decide, reload, destroy_policy};
+static const struct policy_ops policy_ops = {"sim", decide, policy_demands_nothing, reload,
+                                             destroy_policy};
 
 /* ---- executor: effects really happen, in the world outside ---- */
 
@@ -51,7 +52,7 @@ static void happen(struct world *world, uuid call_id)
 static bool execute(struct executor *base, struct context *ctx, const struct tool_request *request,
                     struct tool_result *out, struct error *e)
 {
-    struct world *world = ((struct sim_executor *) base)->world;
+    struct world *world = ((struct sim_executor *) base)->node->world;
     int64_t started_ns = context_now_ns(ctx);
     bool ok = context_sleep_ms(ctx, world_between(world, 0, 200), e);
     if (ok)
@@ -125,7 +126,7 @@ static bool stream(struct provider *base, struct context *ctx, const struct prov
                    const struct prompt *prompt, struct reply_stream **out, struct error *e)
 {
     (void) how;
-    struct world *world = ((struct sim_provider *) base)->world;
+    struct world *world = ((struct sim_provider *) base)->node->world;
     if (!context_sleep_ms(ctx, world_between(world, 1, 300), e))
         return false;
     if (world_chance(world, 40))
@@ -197,15 +198,15 @@ static const struct provider_ops provider_ops = {
     .destroy = destroy_provider,
 };
 
-void parts_init(struct world *world)
+void parts_init(struct node *node)
 {
-    world->policy.base.ops = &policy_ops;
-    world->executor = (struct sim_executor){.base = {.ops = &executor_ops}, .world = world};
-    world->provider =
-        (struct sim_provider){.base = {.ops = &provider_ops, .name = S("sim")}, .world = world};
+    node->policy.base.ops = &policy_ops;
+    node->executor = (struct sim_executor){.base = {.ops = &executor_ops}, .node = node};
+    node->provider =
+        (struct sim_provider){.base = {.ops = &provider_ops, .name = S("sim")}, .node = node};
 }
 
-struct catalog *parts_catalog(struct world *world)
+struct catalog *parts_catalog(struct node *node)
 {
     struct catalog *catalog = catalog_create();
     struct error e = {0};
@@ -214,8 +215,8 @@ struct catalog *parts_catalog(struct world *world)
     struct model_price dear = {
         .is_known = true, .input_picousd_per_token = 500000, .output_picousd_per_token = 4000000};
     struct model_target targets[] = {
-        {.provider = &world->provider.base, .model = S("sim"), .weight = 1, .price = cheap},
-        {.provider = &world->provider.base, .model = S("sim-large"), .weight = 1, .price = dear},
+        {.provider = &node->provider.base, .model = S("sim"), .weight = 1, .price = cheap},
+        {.provider = &node->provider.base, .model = S("sim-large"), .weight = 1, .price = dear},
     };
     struct model model = {.name = S("sim"),
                           .targets = targets,
@@ -226,4 +227,24 @@ struct catalog *parts_catalog(struct world *world)
         abort();
     }
     return catalog;
+}
+
+struct settings *parts_settings(struct node *node)
+{
+    struct settings *settings = calloc(1, sizeof *settings);
+    ensure(settings != NULL);
+    *settings = (struct settings){
+        .catalog = parts_catalog(node),
+        .agents = agent_set_create(),
+        .session_budget = {.tokens = 30000,
+                           .time_ms = 3600000,
+                           .cost_nanousd = COST_UNLIMITED,
+                           .tool_calls = 40},
+        .approval_expiry_ms = 600000,
+        .call_timeout_ms = 60000,
+        .session_files_bytes_max = 1 << 20,
+    };
+    if (!world_has_limits(node->world))
+        settings->session_budget = COST_LIMITLESS;
+    return settings;
 }

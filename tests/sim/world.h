@@ -1,6 +1,14 @@
 /*
- * World: everything one seed needs.  What crashes is thrown away whole (scheduler, orchestrator, coroutines); what is durable (the
- * store's committed state) and what is outside (effects that really happened) goes on.
+ * World: everything one seed needs: some nodes, the store they share, the network between, and what is outside.
+ *
+ * There is one true time.  Each node has a clock of its own on top of it (another origin, a wall time that jumps), schedulers of its own
+ * (one for each lane) and a link to the store that delays, loses and cuts.  One choice at a time decides which scheduler of which node
+ * moves next.  What dies is thrown away whole (schedulers, orchestrator, coroutines); what is durable and what is outside (effects that
+ * really happened, people) goes on.
+ *
+ *      node:   DOWN --> STARTING --> UP --> DOWN (restarts) | GONE (for ever)
+ *
+ * People are coroutines of the scheduler `outside`, which never dies; they ask a node by a request (people.h), which ends or breaks.
  */
 #ifndef NEXUS_TESTS_SIM_WORLD_H
 #define NEXUS_TESTS_SIM_WORLD_H
@@ -8,74 +16,151 @@
 #include "base/map.h"
 #include "llm/router.h"
 #include "orchestrator/orchestrator.h"
+#include "orchestrator/sweep.h"
 #include "runtime/simulated.h"
 #include "store/memory.h"
 
-enum { SESSIONS = 5, RUNS_PER_SESSION = 3, CRASHES_MAX = 3 };
+enum {
+    NODES = 3,
+    LANES = 2,
+    SESSIONS = 5,
+    RUNS_PER_SESSION = 3,
+    DISASTERS = 8,
+};
+
+struct world;
+struct link;
+struct disk;
+struct sqlite_database;
+struct request;
 
 struct sim_provider {
     struct provider base;
-    struct world *world;
+    struct node *node;
 };
 struct sim_executor {
     struct executor base;
-    struct world *world;
+    struct node *node;
 };
 struct sim_policy {
     struct policy base;
+};
+struct sim_clock {
+    struct clock base;
+    struct clock *truth;
+    int64_t origin_ns; /* of the monotonic time */
+    int64_t wall_us;   /* how far the wall time is off */
+};
+
+enum node_state { NODE_DOWN, NODE_STARTING, NODE_UP, NODE_GONE };
+
+struct node {
+    struct world *world;
+    int index, incarnation;
+    char name[24];
+    enum node_state state;
+    struct sim_clock clock;
+    int64_t up_at_ns;     /* DOWN: when it starts again, true time */
+    int64_t asleep_until; /* nothing of it moves before */
+    int64_t cut_until;    /* nothing reaches the store before */
+    bool must_end;        /* it did not come up, or the others took it for dead */
+
+    /* one incarnation */
+    struct random *random;
+    struct lane lanes[LANES];
+    size_t lane_count;
+    struct link *link;
+    struct orchestrator *o;
+    struct metrics *metrics;
+    struct router *router;
+    struct sweeper *sweeper;
+    struct sim_provider provider;
+    struct sim_executor executor;
+    struct sim_policy policy;
+    struct ledger_path watch[SESSIONS]; /* held, to look at the accounts after each step */
+    bool has_watch[SESSIONS];
+};
+
+enum disaster_kind { DISASTER_CRASH, DISASTER_SLEEP, DISASTER_CUT, DISASTER_CLOCK };
+struct disaster {
+    enum disaster_kind kind;
+    int64_t step;
 };
 
 struct world {
     uint64_t seed;
     bool is_verbose;
-    struct random *random; /* of faults and actors: outlives crashes */
-    struct clock *clock;
-    struct registry *registry; /* shared by all worlds */
-    struct store *store;
-    struct map *effects; /* call id -> how often it happened (int *) */
-    struct arena *arena;
+    bool has_shares;       /* accounts are limited where nodes share a store, too */
+    struct random *random; /* of faults, people and choices */
+    struct clock *clock;   /* the true time */
+    struct registry *registry;
+    struct store *store;             /* the shared one itself: no link, no faults */
+    struct map *effects;             /* call id -> how often it happened (int *) */
+    struct arena *arena;             /* lives as long as the world */
+    struct map *sessions, *journals; /* witness.c: what was seen of each */
+    struct map *promised;            /* witness.c: rows that were acknowledged; NULL: not kept */
+    uint64_t history;                /* digest of all that happened */
     int64_t steps, crashes;
     bool has_lost_acknowledgement; /* then a lease may stay stranded until the next start */
+    bool is_calm;                  /* the disasters are over */
+    bool is_over;
     char violation[512];
 
-    /* one incarnation */
-    struct scheduler *scheduler;
-    struct lane lane;
-    struct orchestrator *o;
-    struct metrics *metrics;
-    struct router *router;
-    struct sim_provider provider;
-    struct sim_executor executor;
-    struct sim_policy policy;
-    char node[16];
-    int live_actors;
-    bool is_over;
-    struct ledger_path watch[SESSIONS]; /* held, to look at the accounts after each step */
-    bool has_watch[SESSIONS];
+    struct scheduler *outside;
+    struct lane outside_lane;
+    struct list requests; /* of people, in work */
+    int people;           /* who have not finished */
+
+    struct node nodes[NODES];
+    int node_count;
+    struct disaster disasters[DISASTERS];
+    int disaster_count;
+
+    /* a store on a disk: one node; NULL in memory */
+    struct disk *disk;
+    struct sqlite_database *database;
 
     uuid tenant_id, session_ids[SESSIONS];
     int runs_started[SESSIONS];
-    uuid run_ids[SESSIONS * RUNS_PER_SESSION * 4];
-    size_t run_count;
 };
 
 bool world_chance(struct world *world, unsigned per_mille);
 int64_t world_between(struct world *world, int64_t low, int64_t high);
+int64_t world_now_ns(const struct world *world);
+bool world_is_shared(const struct world *world);  /* several nodes */
+bool world_has_limits(const struct world *world); /* accounts are limited */
 void world_violation(struct world *world, const char *format, ...) format_like(2, 3);
+void world_note(struct world *world, uint64_t what); /* into the history */
+void world_tell(const struct world *world, const char *format, ...) format_like(2, 3); /* verbose */
 
+struct world_options {
+    struct registry *registry;
+    bool is_verbose;
+    bool has_shares;
+    int sqlite_per_mille; /* of seeds that have a store on a disk */
+};
 /* Plays one seed.  False: a violation, told in world->violation. */
-bool world_play(struct world *world, uint64_t seed, struct registry *registry, bool is_verbose);
+bool world_play(struct world *world, uint64_t seed, const struct world_options *options);
+
+/* node.c */
+void node_boot(struct node *node);
+void node_crash(struct node *node);
+struct scheduler *node_ready(struct node *node, size_t index); /* NULL: that lane cannot move */
+int64_t node_wakes_ns(struct node *node); /* true time of its next timer; INT64_MAX: none */
+void node_run_timers(struct node *node);
+struct lane lane_make(struct clock *clock, struct world *world);
 
 /* simulated_parts.c */
-void parts_init(struct world *world);
-struct catalog *parts_catalog(struct world *world);
+void parts_init(struct node *node);
+struct catalog *parts_catalog(struct node *node);
+struct settings *parts_settings(struct node *node);
 
-/* actors.c: coroutines that end by themselves */
+/* actors.c: people; they end by themselves */
 void actors_start(struct world *world);
 struct principal actor_principal(const struct world *world, str user, enum role_level level);
 
 /* invariants.c */
-void check_accounts(struct world *world); /* after each step */
+void check_accounts(struct node *node); /* after each of its steps */
 may_suspend_void void check_durable(struct world *world, struct context *ctx, bool is_end);
 
 #endif

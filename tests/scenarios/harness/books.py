@@ -44,6 +44,29 @@ class Books:
             sums[row["subject"]] = plus(sums[row["subject"]], tuple(row[name] for name in FIELDS))
         return dict(sums)
 
+    def by_run(self) -> dict[str, Cost]:
+        """What each run took, with all that the runs below it took."""
+        sums: dict[str, Cost] = defaultdict(lambda: NOTHING)
+        sql = f"SELECT run_id, run_path, {', '.join(FIELDS)} FROM ledger WHERE run_id IS NOT NULL"
+        for row in self.rows(sql):
+            for run in [row["run_id"], *(row["run_path"] or "").split("/")]:
+                sums[run] = plus(sums[run], tuple(row[name] for name in FIELDS))
+        return dict(sums)
+
+    def check_periods(self) -> None:
+        """The newest period of each account that has them is the sum of its entries since it began."""
+        columns = {"key": "key_id", "user": "user_id", "tenant": "tenant_id"}
+        for row in self.rows("SELECT p.* FROM budget_periods p JOIN budgets b USING (tenant_id, level, subject) "
+                             "WHERE b.period IS NOT NULL AND p.started_at >= b.period_start"):
+            if len(row["period"]) > 10:            # it began in the middle of a day or month, and ends with it
+                continue
+            sql = (f"SELECT {', '.join(f'COALESCE(SUM({name}), 0)' for name in FIELDS)} FROM ledger WHERE {columns[row['level']]} = ? "
+                   "AND strftime(?, at / 1000000, 'unixepoch') = ? AND (basis <> 'forfeited' OR kind = ?)")
+            form = "%Y-%m-%d" if len(row["period"]) == 10 else "%Y-%m"
+            entries = tuple(self.rows(sql, row["subject"], form, row["period"], row["level"])[0])
+            spent = tuple(row["spent_" + name] for name in FIELDS)
+            assert spent == entries, f"{row['level']} {row['subject']} in {row['period']}: account {spent}, ledger {entries}"
+
     def check(self) -> None:
         """Everything that must add up in a store where nothing runs any more."""
         settled: dict[str, Cost] = {}
@@ -64,10 +87,12 @@ class Books:
         self.check_accounts()
 
     def check_accounts(self) -> None:
-        by_level = {level: self.ledger_by(f"{level}_id", level) for level in ("run", "session", "user", "tenant")}
+        by_level = {level: self.ledger_by(f"{level}_id", level) for level in ("session", "key", "user", "tenant")}
+        by_level["run"] = self.by_run()
         for row in self.rows("SELECT * FROM budgets"):
             spent = tuple(row["spent_" + name] for name in FIELDS)
             leased = tuple(row["leased_" + name] for name in FIELDS)
             ledger = by_level[row["level"]].get(row["subject"], NOTHING)
             assert spent == ledger, f"{row['level']} {row['subject']}: account {spent}, ledger {ledger}"
             assert leased == NOTHING, f"{row['level']} {row['subject']}: a lease was left over: {leased}"
+        self.check_periods()
