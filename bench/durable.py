@@ -259,7 +259,7 @@ def begin_runs(node: Node, count: int, steps: tuple, key: str | None = None) -> 
 
 def recovery(given, folder: Path) -> None:
     say(f"\n== {given.interrupted} runs in flight, SIGKILL, start")
-    node = Node(given.binary, folder / "recovery", {})
+    node = Node(given.binary, folder / "recovery", {"resilience": {"active_runs": 20000}})     # all of them at once
     node.start()
     begin_runs(node, given.interrupted, ({"sleep_ms": 60000, "text": "late"},))
     node.stop(signal.SIGKILL)
