@@ -536,14 +536,12 @@ static bool read_workflows(const struct config *config, struct workflow_set **ou
     OWNED(workflow_set) workflows = workflow_set_create();
     struct error broken = {0};
     str shipped = STR_NONE;
-    if (!shipped_find(arena, "workflows", "workflows.dir", &shipped, &broken))
-        shipped = STR_NONE;
-    broken = (struct error){0};
-    if (!workflow_set_add_folder(workflows, shipped, &broken))
-        LOG_WARN("nexus", S("a shipped workflow cannot be read"),
+    if (!shipped_find(arena, "workflows", "workflows.dir", &shipped, &broken) ||
+        !workflow_set_add_folder(workflows, shipped, "shipped", &broken))
+        LOG_WARN("nexus", S("the shipped workflows are not there, or not all of them"),
                  LOG_STR("error.message", str_from_cstr(broken.message)));
     if (!str_is_empty(config->workflow_dir) &&
-        !workflow_set_add_folder(workflows, config->workflow_dir, e))
+        !workflow_set_add_folder(workflows, config->workflow_dir, "configured", e))
         return error_wrap(e, "workflows.dir");
     *out = GIVE(workflows);
     return true;

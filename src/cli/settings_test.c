@@ -144,6 +144,27 @@ static void test_rules_of_a_model_reach_the_catalog(void **state)
     drop(&made);
 }
 
+static void test_a_folder_of_workflows_that_cannot_be_read_is_named(void **state)
+{
+    struct error e = {0};
+    struct settings *settings = NULL;
+    struct settings_sources sources = {.types = types, .type_count = ARRAY_COUNT(types)};
+    struct provider_set *set = NULL;
+    struct config *config = NULL;
+    (void) state;
+    if (!config_parse(S("nexus.yaml"), S("workflows: {dir: /there/is/no/such/folder}\n"),
+                      &(struct config_sources){0}, &config, &e))
+        fail_msg("%s", e.message);
+    sources.config = config;
+    if (!provider_set_create(&sources, &set, &e))
+        fail_msg("%s", e.message);
+    assert_false(settings_create(&sources, set, &settings, &e));
+    assert_non_null(strstr(e.message, "/there/is/no/such/folder"));
+    assert_non_null(strstr(e.message, "workflows.dir"));
+    provider_set_destroy(set);
+    config_destroy(config);
+}
+
 static void test_a_broken_price_list_is_named(void **state)
 {
     (void) state;
@@ -164,6 +185,7 @@ int main(void)
         cmocka_unit_test(test_a_targets_own_price_goes_before_the_lists_and_no_price_is_unknown),
         cmocka_unit_test(test_an_own_list_names_a_provider_as_the_configuration_does),
         cmocka_unit_test(test_rules_of_a_model_reach_the_catalog),
+        cmocka_unit_test(test_a_folder_of_workflows_that_cannot_be_read_is_named),
         cmocka_unit_test(test_a_broken_price_list_is_named),
     };
     return cmocka_run_group_tests_name("settings", tests, NULL, NULL);

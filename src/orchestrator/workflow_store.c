@@ -7,6 +7,7 @@
 #include "orchestrator/orchestrator_internal.h"
 #include "runtime/loop.h"
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -57,7 +58,7 @@ void workflow_entry_release(struct workflow_entry *entry)
 struct workflow_set {
     struct workflow_entry *items[WORKFLOW_SET_MAX];
     size_t count;
-    int folders;
+    const char *origin; /* of the folder that is being read */
 };
 
 struct workflow_set *workflow_set_create(void)
@@ -111,8 +112,7 @@ static bool read_file(struct arena *arena, str path, str *out, struct error *e)
 
 static bool set_add(struct workflow_set *set, struct definition *give_definition, struct error *e)
 {
-    struct workflow_entry *entry =
-        entry_create(give_definition, set->folders > 1 ? "configured" : "shipped");
+    struct workflow_entry *entry = entry_create(give_definition, set->origin);
     for (size_t i = 0; i < set->count; i++) {
         const struct definition *other = set->items[i]->definition;
         if (!str_equal(other->name, give_definition->name) ||
@@ -148,13 +148,17 @@ static bool is_definition_file(str name)
             str_ends_with(name, S(".json")));
 }
 
-bool workflow_set_add_folder(struct workflow_set *set, str folder, struct error *e)
+bool workflow_set_add_folder(struct workflow_set *set, str folder, const char *origin,
+                             struct error *e)
 {
     OWNED(arena) arena = arena_create(0);
     struct dirent **names = NULL;
     bool ok = true;
-    set->folders++;
+    set->origin = origin;
     int count = scandir(str_to_cstr(arena, folder), &names, NULL, alphasort);
+    if (count < 0)
+        return error_set(e, REASON_CONFIG, "folder " STR_FMT " cannot be read: %s", STR_ARG(folder),
+                         strerror(errno));
     for (int i = 0; i < count; i++) {
         str name = str_from_cstr(names[i]->d_name);
         if (ok && is_definition_file(name))

@@ -28,9 +28,10 @@ struct workflow_set;
 struct workflow_set *workflow_set_create(void);
 void workflow_set_destroy(struct workflow_set *set);
 OWNED_DEFINE(workflow_set)
-/* Every *.yaml, *.yml and *.json of the folder; what is broken is an error that names file and line.  A folder that is not there holds
-   nothing.  A later folder's goes before an earlier one's of the same name and version. */
-must_check bool workflow_set_add_folder(struct workflow_set *set, str folder, struct error *e);
+/* Every *.yaml, *.yml and *.json of the folder; what is broken is an error that names file and line, a folder that cannot
+   be read one that names it.  `origin` is static text ("shipped", "configured").  A later folder's goes before an earlier one's of the same name and version. */
+must_check bool workflow_set_add_folder(struct workflow_set *set, str folder, const char *origin,
+                                        struct error *e);
 size_t workflow_set_count(const struct workflow_set *set);
 
 struct workflow_cache; /* of an orchestrator */
