@@ -6,11 +6,11 @@
  *
  * CPU of the calling thread, and of all threads together (the store's writer included).
  */
-#include "orchestrator/plain_call.h"
+#include "orchestrator/usage/plain_call.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/log.h"
-#include "orchestrator/usage_log.h"
+#include "orchestrator/usage/usage_log.h"
 #include "runtime/loop.h"
 #include "store/sqlite.h"
 

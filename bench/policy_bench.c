@@ -7,7 +7,7 @@
  * "interpreted": each question is new (the memo is off); "remembered": asked before, as on the hot
  * path.  The callers' names, sessions and budgets change from question to question, as in life.
  */
-#include "orchestrator/policy.h"
+#include "orchestrator/policy/policy.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/log.h"

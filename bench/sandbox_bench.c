@@ -7,8 +7,8 @@
  *     bench_sandbox_bench TOOLBOX_DIR        (default: toolbox beside the program)
  */
 #include "agent/executor_monitor.h"
-#include "agent/host_clock.h"
-#include "agent/registry.h"
+#include "agent/sandbox/host_clock.h"
+#include "agent/tool/registry.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "runtime/loop.h"

@@ -6,10 +6,10 @@
  *
  * CPU counts both processes; the other one's comes from /proc in ticks of 10 ms.
  */
-#include "agent/executor_remote.h"
-#include "agent/remote_process.h"
-#include "agent/remote_server.h"
-#include "agent/wall.h"
+#include "agent/sandbox/remote/executor_remote.h"
+#include "agent/sandbox/remote/remote_process.h"
+#include "agent/sandbox/remote/remote_server.h"
+#include "agent/sandbox/remote/wall.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "runtime/loop.h"

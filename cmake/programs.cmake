@@ -20,10 +20,13 @@ function(nexus_main_program)
     endif()
 endfunction()
 
-# src/store/sqlite/journal_test.c -> store_sqlite_journal
+# src/orchestrator/ledger/budget_test.c -> orchestrator_ledger_budget; src/orchestrator/ledger/ledger_share_test.c -> orchestrator_ledger_share
 function(nexus_program_name out file suffix)
     file(RELATIVE_PATH name "${CMAKE_SOURCE_DIR}/src" "${file}")
     string(REGEX REPLACE "_${suffix}\\.c$" "" name "${name}")
+    get_filename_component(folder "${name}" DIRECTORY)
+    get_filename_component(last "${folder}" NAME)
+    string(REGEX REPLACE "^(.*/)${last}/(${last}(_.*)?)$" "\\1\\2" name "${name}")
     string(REPLACE "/" "_" name "${name}")
     set(${out} "${name}" PARENT_SCOPE)
 endfunction()

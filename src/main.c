@@ -2,14 +2,14 @@
  * nexus: the root of the program.  The parts of a node are built here in order and stopped in reverse, and this is the only file that
  * names concrete back ends; what the commands do with them is in cli/.
  */
-#include "agent/host_clock.h"
+#include "agent/sandbox/host_clock.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/fault.h"
 #include "base/limits.h"
 #include "build_info.h"
 #include "cli/command.h"
-#include "cli/config_changes.h"
+#include "cli/config/config_changes.h"
 #include "cli/models.h"
 #include "cli/node_loops.h"
 #include "cli/node_memory.h"

@@ -12,8 +12,8 @@
 #ifndef NEXUS_AGENT_EXECUTOR_H
 #define NEXUS_AGENT_EXECUTOR_H
 
-#include "agent/labels.h"
-#include "agent/tool.h"
+#include "agent/tool/labels.h"
+#include "agent/tool/tool.h"
 #include "runtime/context.h"
 
 /* Files of the session, as the guest may see them: paths are resolved here, never by the guest. */

@@ -1,6 +1,6 @@
 /* What the monitor keeps of calls that a scripted executor answers. */
 #include "agent/executor_monitor.h"
-#include "agent/sandbox_testkit.h"
+#include "agent/sandbox/sandbox_testkit.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/limits.h"

@@ -1,9 +1,9 @@
 #include "cli/agent_process.h"
 
-#include "agent/executor_remote.h"
-#include "agent/remote_process.h"
-#include "agent/remote_server.h"
-#include "agent/wall.h"
+#include "agent/sandbox/remote/executor_remote.h"
+#include "agent/sandbox/remote/remote_process.h"
+#include "agent/sandbox/remote/remote_server.h"
+#include "agent/sandbox/remote/wall.h"
 #include "base/arena.h"
 #include "base/log.h"
 #include "store/store.h"

@@ -1,6 +1,6 @@
 /*
  * Agent process: where a node runs its guests: in this process, or in one of its own behind a wall
- * (agent/executor_remote.h).  docs/second-wall.md says what each costs and keeps out.
+ * (agent/sandbox/remote/executor_remote.h).  docs/second-wall.md says what each costs and keeps out.
  *
  *      sandbox.process    auto: its own as soon as there is more than one tenant at the start
  *                         on, off

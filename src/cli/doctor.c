@@ -1,12 +1,12 @@
 /* nexus doctor: what is not right with this machine, this configuration, this data folder, and how to mend it */
 #include "cli/agent_process.h"
 #include "cli/api.h"
-#include "cli/config.h"
+#include "cli/config/config.h"
 #include "cli/doctor_circuits.h"
 #include "cli/settings.h"
 #include "cli/shipped.h"
 
-#include "agent/registry.h"
+#include "agent/tool/registry.h"
 #include "base/arena.h"
 #include "net/tls.h"
 

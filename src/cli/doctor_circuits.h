@@ -5,7 +5,7 @@
 #define NEXUS_CLI_DOCTOR_CIRCUITS_H
 
 #include "cli/command.h"
-#include "cli/config.h"
+#include "cli/config/config.h"
 
 struct circuits_view {
     bool is_running; /* false: no server answers there, or none of this data folder */

@@ -8,7 +8,7 @@
 #ifndef NEXUS_CLI_FILTER_BANK_H
 #define NEXUS_CLI_FILTER_BANK_H
 
-#include "cli/config.h"
+#include "cli/config/config.h"
 #include "llm/guard.h"
 
 struct filter_bank;

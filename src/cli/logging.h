@@ -5,7 +5,7 @@
 #ifndef NEXUS_CLI_LOGGING_H
 #define NEXUS_CLI_LOGGING_H
 
-#include "cli/config.h"
+#include "cli/config/config.h"
 
 void logging_set(const struct config *config, bool is_terminal, bool has_colours);
 /* For commands that run a platform inside: nothing below `level`. */

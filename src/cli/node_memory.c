@@ -1,7 +1,7 @@
 #include "cli/node_memory.h"
 
 #include "cli/on_loop.h"
-#include "orchestrator/memory.h"
+#include "orchestrator/memory/memory.h"
 
 enum { CHECK_TIMEOUT_MS = 60 * 1000 };
 

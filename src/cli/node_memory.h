@@ -7,7 +7,7 @@
 #define NEXUS_CLI_NODE_MEMORY_H
 
 #include "cli/node_tools.h"
-#include "orchestrator/host_memory.h"
+#include "orchestrator/memory/host_memory.h"
 
 struct node_memory {
     struct memory *memory; /* NULL until started */

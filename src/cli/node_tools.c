@@ -1,16 +1,16 @@
 #include "cli/node_tools.h"
 
 #include "agent/executor_split.h"
-#include "agent/host_clock.h"
-#include "agent/host_tool_call.h"
-#include "agent/mcp_login.h"
+#include "agent/mcp/mcp_login.h"
+#include "agent/sandbox/host_clock.h"
+#include "agent/sandbox/host_tool_call.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/log.h"
-#include "cli/mcp_servers.h"
+#include "cli/config/mcp_servers.h"
 #include "cli/on_loop.h"
 #include "cli/shipped.h"
-#include "orchestrator/audit.h"
+#include "orchestrator/policy/audit.h"
 #include <string.h>
 #include <sys/stat.h>
 

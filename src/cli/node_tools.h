@@ -12,9 +12,9 @@
 
 #include "agent/executor_guard.h"
 #include "agent/executor_monitor.h"
-#include "agent/host_files.h"
-#include "agent/host_http.h"
-#include "agent/mcp_client.h"
+#include "agent/mcp/mcp_client.h"
+#include "agent/sandbox/host_files.h"
+#include "agent/sandbox/host_http.h"
 #include "cli/agent_process.h"
 #include "cli/node_loops.h"
 #include "cli/platform.h"

@@ -10,8 +10,8 @@
 #define NEXUS_CLI_PLATFORM_H
 
 #include "agent/executor.h"
-#include "cli/config.h"
-#include "orchestrator/policy.h"
+#include "cli/config/config.h"
+#include "orchestrator/policy/policy.h"
 #include "store/store.h"
 
 struct platform;

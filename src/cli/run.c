@@ -4,7 +4,7 @@
 #include "cli/output.h"
 #include "cli/run_view.h"
 #include "cli/signals.h"
-#include "cli/upload.h"
+#include "cli/tool/upload.h"
 
 #include "base/arena.h"
 #include "base/limits.h"

@@ -5,10 +5,10 @@
 #include "base/limits.h"
 #include "base/uuid.h"
 #include "cli/api.h"
-#include "orchestrator/run_case.h"
-#include "orchestrator/run_diff.h"
-#include "orchestrator/run_export.h"
-#include "orchestrator/run_replay.h"
+#include "orchestrator/replay/run_case.h"
+#include "orchestrator/replay/run_diff.h"
+#include "orchestrator/replay/run_export.h"
+#include "orchestrator/replay/run_replay.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 #include "base/arena.h"
 #include "base/limits.h"
 #include "cli/api.h"
-#include "cli/tool_pack.h"
+#include "cli/tool/tool_pack.h"
 
 static const struct column columns[] = {
     {"NAME", "/name", 20},

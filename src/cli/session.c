@@ -1,6 +1,6 @@
 /* nexus session ... */
 #include "cli/api.h"
-#include "cli/upload.h"
+#include "cli/tool/upload.h"
 
 #include "base/arena.h"
 

@@ -8,7 +8,7 @@
 #include "base/limits.h"
 #include "cli/shipped.h"
 #include "net/http.h"
-#include "orchestrator/workflow_store.h"
+#include "orchestrator/workflow/workflow_store.h"
 
 #include <stdlib.h>
 

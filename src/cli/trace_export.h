@@ -9,7 +9,7 @@
 #define NEXUS_CLI_TRACE_EXPORT_H
 
 #include "base/secret.h"
-#include "cli/config.h"
+#include "cli/config/config.h"
 #include "cli/node_loops.h"
 #include "cli/on_loop.h"
 #include "net/http_client.h"

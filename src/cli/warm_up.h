@@ -6,7 +6,7 @@
 #define NEXUS_CLI_WARM_UP_H
 
 #include "agent/executor.h"
-#include "agent/registry.h"
+#include "agent/tool/registry.h"
 
 /* Interpreters as components take ten times as long to compile as all the rest. */
 enum warm_up_part { WARM_UP_QUICK, WARM_UP_COMPONENTS };

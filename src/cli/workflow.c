@@ -4,7 +4,7 @@
 #include "base/limits.h"
 #include "cli/output.h"
 #include "cli/shipped.h"
-#include "cli/tool_pack.h"
+#include "cli/tool/tool_pack.h"
 #include "cli/workflow_files.h"
 
 #include <stdio.h>

@@ -2,7 +2,7 @@
 #include "cli/api.h"
 #include "cli/follow.h"
 #include "cli/run_view.h"
-#include "cli/tool_pack.h"
+#include "cli/tool/tool_pack.h"
 #include "cli/workflow_files.h"
 
 #include "base/arena.h"

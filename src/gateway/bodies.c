@@ -2,10 +2,10 @@
 #include "base/arena.h"
 #include "base/limits.h"
 #include "base/timefmt.h"
-#include "gateway/key_limits.h"
+#include "gateway/keys/key_limits.h"
 #include "gateway/keys_internal.h"
 #include "llm/openai_format.h"
-#include "orchestrator/approval.h"
+#include "orchestrator/approval/approval.h"
 
 /* ---- sessions ---- */
 

@@ -5,8 +5,8 @@
 #ifndef NEXUS_GATEWAY_BODIES_H
 #define NEXUS_GATEWAY_BODIES_H
 
-#include "gateway/keys.h"
-#include "orchestrator/memory.h"
+#include "gateway/keys/keys.h"
+#include "orchestrator/memory/memory.h"
 #include "orchestrator/orchestrator.h"
 
 must_check bool body_read_session(struct arena *arena, const struct json *json,

@@ -1,6 +1,6 @@
 /* Every body reader on any tree: an answer or a named error, and texts that are valid where the layers below rely on it. */
 #include "gateway/bodies.h"
-#include "orchestrator/approval.h"
+#include "orchestrator/approval/approval.h"
 
 #include "base/arena.h"
 #include "base/ensure.h"

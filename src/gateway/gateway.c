@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "gateway/gateway_internal.h"
 #include "llm/embed_batch.h"
-#include "orchestrator/memory.h"
+#include "orchestrator/memory/memory.h"
 #include <stdatomic.h>
 #include <stdlib.h>
 

@@ -9,8 +9,8 @@
 #ifndef NEXUS_GATEWAY_GATEWAY_H
 #define NEXUS_GATEWAY_GATEWAY_H
 
-#include "gateway/keys.h"
-#include "gateway/mcp_server.h"
+#include "gateway/keys/keys.h"
+#include "gateway/mcp/mcp_server.h"
 #include "net/http_server.h"
 #include "orchestrator/orchestrator.h"
 

@@ -7,9 +7,9 @@
 #ifndef NEXUS_GATEWAY_GATEWAY_INTERNAL_H
 #define NEXUS_GATEWAY_GATEWAY_INTERNAL_H
 
-#include "gateway/call_watch.h"
+#include "gateway/call/call_watch.h"
 #include "gateway/gateway.h"
-#include "gateway/rate.h"
+#include "gateway/keys/rate.h"
 #include "gateway/routes.h"
 
 struct route_metrics {

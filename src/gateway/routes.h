@@ -7,7 +7,7 @@
 #define NEXUS_GATEWAY_ROUTES_H
 
 #include "net/http.h"
-#include "orchestrator/principal.h"
+#include "orchestrator/policy/principal.h"
 
 struct api_call;
 /* Replies and returns true, or returns false with an error and nothing sent. */

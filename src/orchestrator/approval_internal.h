@@ -6,7 +6,7 @@
 #define NEXUS_ORCHESTRATOR_APPROVAL_INTERNAL_H
 
 #include "base/limits.h"
-#include "orchestrator/approval.h"
+#include "orchestrator/approval/approval.h"
 #include "orchestrator/orchestrator_internal.h"
 
 /* A set of names; on an arena, it is large. */

@@ -7,9 +7,9 @@
 #include "llm/router.h"
 #include "orchestrator/node_watch.h"
 #include "orchestrator/orchestrator_internal.h"
-#include "orchestrator/run_environment.h"
-#include "orchestrator/tool_admin.h"
-#include "orchestrator/workflow_store.h"
+#include "orchestrator/replay/run_environment.h"
+#include "orchestrator/tools/tool_admin.h"
+#include "orchestrator/workflow/workflow_store.h"
 #include <stdatomic.h>
 #include <stdlib.h>
 

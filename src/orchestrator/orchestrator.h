@@ -13,15 +13,15 @@
 #define NEXUS_ORCHESTRATOR_ORCHESTRATOR_H
 
 #include "agent/executor.h"
-#include "agent/registry.h"
+#include "agent/tool/registry.h"
 #include "llm/catalog.h"
 #include "observe/trace.h"
-#include "orchestrator/agent_definition.h"
-#include "orchestrator/audit.h"
-#include "orchestrator/containment.h"
-#include "orchestrator/journal.h"
-#include "orchestrator/ledger.h"
-#include "orchestrator/policy.h"
+#include "orchestrator/journal/journal.h"
+#include "orchestrator/ledger/ledger.h"
+#include "orchestrator/policy/audit.h"
+#include "orchestrator/policy/containment.h"
+#include "orchestrator/policy/policy.h"
+#include "orchestrator/run/agent_definition.h"
 
 /* Where a session's work runs.  post: from any thread, soon, on that lane (not on a coroutine). */
 struct lane {

@@ -7,7 +7,7 @@
 #include "orchestrator/admission.h"
 #include "orchestrator/orchestrator.h"
 #include "orchestrator/overload.h"
-#include "orchestrator/usage_log.h"
+#include "orchestrator/usage/usage_log.h"
 #include <pthread.h>
 
 /* Touched on its lane only. */
@@ -76,9 +76,6 @@ void restored_runs_destroy(struct orchestrator *o); /* before the ledger */
 /* At a start: every open reservation of an interrupted run stands again, then the runs go on; of those that wait, only whoever has news. */
 may_suspend bool runs_recover(struct orchestrator *o, struct context *ctx, size_t *resumed,
                               struct error *e);
-
-/* Is the principal allowed to see what this user owns? */
-bool principal_sees_user(const struct principal *principal, str user_id);
 
 bool session_is_paused(const struct record *session);
 /* SESSION_CLOSED unless the session is active and has not expired. */

@@ -12,7 +12,7 @@
 #define NEXUS_ORCHESTRATOR_OVERLOAD_H
 
 #include "orchestrator/admission.h"
-#include "orchestrator/principal.h"
+#include "orchestrator/policy/principal.h"
 
 struct lane;
 struct clock;

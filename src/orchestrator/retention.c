@@ -1,8 +1,8 @@
 #include "orchestrator/retention.h"
 #include "base/arena.h"
 #include "base/limits.h"
+#include "orchestrator/journal/run_state.h"
 #include "orchestrator/orchestrator_internal.h"
-#include "orchestrator/run_state.h"
 
 struct sweep {
     struct orchestrator *o;

@@ -21,7 +21,7 @@
 #include "llm/guard_tally.h"
 #include "llm/router.h"
 #include "orchestrator/orchestrator_internal.h"
-#include "orchestrator/run_oracle.h"
+#include "orchestrator/run/run_oracle.h"
 
 struct held_reservation {
     uuid id;

@@ -7,7 +7,7 @@
 #ifndef NEXUS_ORCHESTRATOR_RUN_TOOLS_INTERNAL_H
 #define NEXUS_ORCHESTRATOR_RUN_TOOLS_INTERNAL_H
 
-#include "agent/payload.h"
+#include "agent/tool/payload.h"
 #include "orchestrator/run_internal.h"
 
 struct tool_step;

@@ -3,13 +3,13 @@
 #include "base/ensure.h"
 #include "base/limits.h"
 #include "base/log.h"
-#include "orchestrator/approval.h"
+#include "orchestrator/approval/approval.h"
 #include "orchestrator/budget_sweep.h"
 #include "orchestrator/node_watch.h"
 #include "orchestrator/orchestrator_internal.h"
 #include "orchestrator/retention.h"
-#include "orchestrator/schedule.h"
-#include "orchestrator/workflow_run.h"
+#include "orchestrator/workflow/schedule.h"
+#include "orchestrator/workflow/workflow_run.h"
 #include <stdlib.h>
 
 struct sweeper {

@@ -1,6 +1,6 @@
 /*
  * A guest for the sandbox's tests: does what the member "do" of its input says, most of it badly.
- * Compiled by src/agent/sandbox_testkit.c, as nexus-export and (with -DCOMMAND) as wasi-command.
+ * Compiled by src/agent/sandbox/sandbox_testkit.c, as nexus-export and (with -DCOMMAND) as wasi-command.
  */
 #include <stdint.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
  */
 #include "base/arena.h"
 #include "base/ensure.h"
-#include "orchestrator/plain_call.h"
+#include "orchestrator/usage/plain_call.h"
 #include "people.h"
 #include <stdlib.h>
 

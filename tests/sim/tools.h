@@ -2,7 +2,7 @@
 #ifndef NEXUS_TESTS_SIM_TOOLS_H
 #define NEXUS_TESTS_SIM_TOOLS_H
 
-#include "agent/registry.h"
+#include "agent/tool/registry.h"
 
 /* Shared by all worlds.  What it writes below `folder` is gone when it returns. */
 struct registry *tools_registry(const char *folder);

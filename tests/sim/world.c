@@ -2,7 +2,7 @@
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "disk.h"
-#include "orchestrator/usage_log.h"
+#include "orchestrator/usage/usage_log.h"
 #include "people.h"
 #include "witness.h"
 #include <stdarg.h>

@@ -1,0 +1,719 @@
+#include "orchestrator/replay/run_replay.h"
+#include "base/arena.h"
+#include "base/ensure.h"
+#include "base/limits.h"
+#include "orchestrator/replay/run_replay_internal.h"
+#include "orchestrator/row_json.h"
+#include "runtime/simulated.h"
+#include "store/memory.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* ---- rows of the scratch store ---- */
+
+static void put(struct replay *r, const struct record *row)
+{
+    struct batch batch;
+    struct error e = {0};
+    batch_init(&batch, r->arena, r->record->tenant_id);
+    bool is_event = row->table == TABLE_RUN_EVENTS; /* only appended to */
+    *batch_add(&batch, is_event ? WRITE_INSERT : WRITE_UPSERT, row->table) = *row;
+    if (!store_submit(r->store, &batch, &e))
+        replay_differs(r, 0, S("scratch store"), STR_NONE, str_from_cstr(e.message));
+}
+
+#define UNLIMITED_BUDGET                                                                           \
+    S("{\"tokens\":null,\"time_ms\":null,\"cost_nanousd\":null,\"tool_calls\":null}")
+
+/* The newest summary that was there before the run's question. */
+static uuid summary_before(struct replay *r)
+{
+    const struct run_recording *record = r->record;
+    uuid question, newest = UUID_NONE;
+    if (record->solid_count == 0 ||
+        !uuid_parse(json_str_or(record->solid[0].data, S("message_id"), STR_NONE), &question))
+        return UUID_NONE;
+    for (size_t i = 0; i < record->messages.count; i++) {
+        const struct record *row = &record->messages.items[i];
+        const struct json *metadata;
+        uuid id = record_uuid(row, MESSAGES_ID);
+        bool is_summary = record_has(row, MESSAGES_METADATA) &&
+                          json_parse(r->arena, record_text(row, MESSAGES_METADATA),
+                                     (struct json_limits){0}, &metadata, NULL) &&
+                          json_get(metadata, S("summary"));
+        if (is_summary && uuid_compare(id, question) < 0 && uuid_compare(id, newest) > 0)
+            newest = id;
+    }
+    return newest;
+}
+
+static void put_session(struct replay *r, str node, int64_t epoch)
+{
+    struct record row = r->record->session;
+    record_set_null(&row, SESSIONS_INBOX_COUNT);
+    record_set_null(&row, SESSIONS_SUMMARY_ID);
+    if (!uuid_is_none(summary_before(r)))
+        record_set_uuid(&row, SESSIONS_SUMMARY_ID, summary_before(r));
+    record_set_text(&row, SESSIONS_STATUS, S("active"));
+    record_set_text(&row, SESSIONS_BUDGET, UNLIMITED_BUDGET);
+    record_set_uuid(&row, SESSIONS_LIVE_RUN_ID, r->record->run_id);
+    record_set_text(&row, SESSIONS_OWNER_NODE, node);
+    record_set_integer(&row, SESSIONS_OWNER_EPOCH, epoch);
+    static const int gone[] = {SESSIONS_EXPIRES_AT, SESSIONS_PARENT_RUN_ID,
+                               SESSIONS_ROOT_SESSION_ID, SESSIONS_FORKED_FROM, SESSIONS_FORKED_AT};
+    for (size_t i = 0; i < ARRAY_COUNT(gone); i++)
+        record_set_null(&row, gone[i]);
+    put(r, &row);
+}
+
+static void put_run(struct replay *r, uuid id, bool is_it)
+{
+    struct record row = r->record->run;
+    record_set_uuid(&row, AGENT_RUNS_ID, id);
+    record_set_text(&row, AGENT_RUNS_STATUS, is_it ? S("running") : S("completed"));
+    record_set_integer(&row, AGENT_RUNS_LAST_SEQ,
+                       is_it ? (int64_t) (r->record->begun + r->record->deltas_begun) : 1);
+    static const int gone[] = {
+        AGENT_RUNS_COMPLETED_AT, AGENT_RUNS_ERROR,       AGENT_RUNS_ERROR_MESSAGE,
+        AGENT_RUNS_WAITS_UNTIL,  AGENT_RUNS_WAKES_AT,    AGENT_RUNS_PARENT_RUN_ID,
+        AGENT_RUNS_BUDGET,       AGENT_RUNS_FORKED_FROM, AGENT_RUNS_FORKED_AT};
+    for (size_t i = 0; i < ARRAY_COUNT(gone); i++)
+        record_set_null(&row, gone[i]);
+    put(r, &row);
+}
+
+/* Did the run itself make this row, after it had begun? */
+static bool is_made(const struct replay *r, uuid id)
+{
+    const struct run_recording *record = r->record;
+    char text[UUID_TEXT_BYTES + 1];
+    uuid_format(id, text);
+    for (size_t i = record->begun; i < record->solid_count; i++)
+        if (recording_is(&record->solid[i], "message_id", str_of(text, UUID_TEXT_BYTES)) ||
+            recording_is(&record->solid[i], "tool_call_id", str_of(text, UUID_TEXT_BYTES)))
+            return true;
+    return false;
+}
+
+static void put_event(struct replay *r, const struct event *event)
+{
+    struct record row = record_of(TABLE_RUN_EVENTS);
+    record_set_uuid(&row, RUN_EVENTS_RUN_ID, r->record->run_id);
+    record_set_integer(&row, RUN_EVENTS_SEQ, event->seq);
+    record_set_text(&row, RUN_EVENTS_TYPE, str_from_cstr(event_type_name(event->type)));
+    record_set_integer(&row, RUN_EVENTS_VERSION, event_type_version(event->type));
+    record_set_integer(&row, RUN_EVENTS_AT, event->at_us);
+    record_set_text(&row, RUN_EVENTS_DATA, json_print(r->arena, event->data));
+    put(r, &row);
+}
+
+/* What was there when the run began. */
+static void seed(struct replay *r)
+{
+    const struct run_recording *record = r->record;
+    int64_t begun_us = record_integer(&record->run, AGENT_RUNS_STARTED_AT);
+    put_session(r, S("replay"), 0);
+    put_run(r, record->run_id, true);
+    for (size_t i = 0; i < record->begun + record->deltas_begun; i++)
+        put_event(r, &record->events[i]);
+    for (size_t i = 0; i < record->messages.count; i++) {
+        struct record row = record->messages.items[i];
+        uuid of = record_uuid(&row, MESSAGES_RUN_ID);
+        if (uuid_equal(of, record->run_id) && is_made(r, record_uuid(&row, MESSAGES_ID)))
+            continue;
+        if (!uuid_is_none(of) && !uuid_equal(of, record->run_id))
+            put_run(r, of, false);
+        record_set_uuid(&row, MESSAGES_SESSION_ID, record->session_id);
+        put(r, &row);
+    }
+    for (size_t i = 0; i < record->tool_calls.count; i++) {
+        const struct record *row = &record->tool_calls.items[i];
+        uuid of = record_uuid(row, TOOL_CALLS_RUN_ID);
+        if (uuid_equal(of, record->run_id) && is_made(r, record_uuid(row, TOOL_CALLS_ID)))
+            continue;
+        if (!uuid_equal(of, record->run_id))
+            put_run(r, of, false);
+        put(r, row);
+    }
+    for (size_t i = 0; i < record->files.count; i++)
+        if (record_integer(&record->files.items[i], SESSION_FILES_CREATED_AT) < begun_us)
+            put(r, &record->files.items[i]);
+}
+
+/* ---- the world ---- */
+
+struct posted {
+    void (*fn)(void *argument);
+    void *argument;
+};
+
+static void run_posted(void *argument)
+{
+    struct posted posted = *(struct posted *) argument;
+    free(argument);
+    posted.fn(posted.argument);
+}
+
+static void post(struct lane *lane, void (*fn)(void *argument), void *argument)
+{
+    struct posted *posted = malloc(sizeof *posted);
+    struct error e = {0};
+    ensure(posted != NULL);
+    *posted = (struct posted){fn, argument};
+    bool is_started = coroutine_start(lane->scheduler, "post", run_posted, posted, &e);
+    ensure(is_started);
+}
+
+/* What the node never stored is held until it is gone. */
+static enum commit_outcome before_commit(void *owner, struct context *ctx,
+                                         const struct batch *batch)
+{
+    struct replay *r = owner;
+    struct error never = {0};
+    (void) batch;
+    if (r->is_dead)
+        return COMMIT_FAIL;
+    if (!r->is_crash_due)
+        return COMMIT_OK;
+    while (!r->is_dead)
+        if (!condition_wait(&r->released, ctx, &never))
+            break;
+    return COMMIT_FAIL;
+}
+
+static bool make_registry(struct replay *r, struct error *e)
+{
+    char dir[] = "/tmp/nexus-replay-XXXXXX";
+    if (!mkdtemp(dir))
+        return error_set(e, REASON_INTERNAL, "no folder for the replay could be made in /tmp");
+    struct registry_options options = {.tool_dir = str_from_cstr(dir)};
+    bool ok = registry_create(&options, &r->registry, e);
+    (void) rmdir(dir);
+    return ok && registry_set_source(r->registry, S("recording"), r->environment.tools,
+                                     r->environment.tool_count, e);
+}
+
+/* The agent, and those that it may call: their runs are recorded, so their names and what the model was told of them are enough. */
+static bool add_agents(struct agent_set *agents, const struct run_environment *from,
+                       struct error *e)
+{
+    for (size_t i = 0; i < from->agent.agent_count; i++)
+        if (!str_equal(from->others[i].name, from->agent.name) &&
+            !agent_set_add(agents, &from->others[i], e))
+            return false;
+    return agent_set_add(agents, &from->agent, e);
+}
+
+static bool make_settings(struct replay *r, struct settings **out, struct error *e)
+{
+    const struct run_environment *from = &r->environment;
+    struct model model = from->model;
+    struct settings *settings = calloc(1, sizeof *settings);
+    ensure(settings != NULL);
+    *settings = (struct settings){
+        .catalog = catalog_create(),
+        .agents = agent_set_create(),
+        .session_budget = COST_LIMITLESS,
+        .call_timeout_ms = from->call_timeout_ms,
+        .approval_expiry_ms = from->approval_expiry_ms,
+        .containment = from->containment,
+    };
+    *out = settings;
+    for (size_t i = 0; i < model.target_count; i++) {
+        model.targets[i].provider =
+            replay_provider(r, from->targets[i].provider, from->targets[i].is_stand_in);
+        if (!model.targets[i].provider)
+            return error_set(e, REASON_LIMIT, "the recording has too many providers");
+    }
+    if (!catalog_add(settings->catalog, &model, e))
+        return false;
+    for (size_t i = 0; i < from->agent.agent_count;
+         i++) { /* what they run with is recorded elsewhere */
+        struct model other = model;
+        other.name = from->others[i].model;
+        if (!str_is_empty(other.name) && !catalog_find(settings->catalog, other.name) &&
+            !catalog_add(settings->catalog, &other, e))
+            return false;
+    }
+    return add_agents(settings->agents, from, e);
+}
+
+/* Node and epoch of the writer that goes on at the next event. */
+static void find_writer(const struct replay *r, str *node, int64_t *epoch)
+{
+    const struct run_recording *record = r->record;
+    size_t at = r->next < record->solid_count && record->solid[r->next].type == EVENT_RUN_RESUMED
+                    ? r->next + 1
+                    : r->next;
+    *node = S("replay");
+    *epoch = 0;
+    for (size_t i = 0; i < at && i < record->solid_count; i++) {
+        if (!json_get(record->solid[i].data, S("epoch")) ||
+            !json_get(record->solid[i].data, S("node")))
+            continue;
+        *epoch = json_i64_or(record->solid[i].data, S("epoch"), *epoch);
+        *node = json_str_or(record->solid[i].data, S("node"), *node);
+    }
+}
+
+static bool boot(struct replay *r, struct error *e)
+{
+    struct settings *settings = NULL;
+    str node;
+    int64_t epoch;
+    if (!recording_environment(r->record, r->next, &r->environment, e) || !make_registry(r, e))
+        return false;
+    if (!make_settings(r, &settings, e)) {
+        settings_destroy(settings);
+        return false;
+    }
+    find_writer(r, &node, &epoch);
+    put_session(r, node, epoch);
+    memory_store_set_hooks(r->store,
+                           (struct memory_store_hooks){.owner = r, .before_commit = before_commit});
+    condition_init(&r->never);
+    condition_init(&r->released);
+    r->is_crash_due = r->is_dead = false;
+    r->blocked = r->emitting = 0;
+    r->scheduler = scheduler_create(&r->clock.base, r->random, (struct scheduler_hooks){0});
+    r->lane = (struct lane){.scheduler = r->scheduler, .post = post, .owner = r};
+    r->metrics = metrics_create();
+    r->router = router_create(&r->clock.base, r->random, NULL);
+    struct orchestrator_parts parts = {
+        .store = r->store,
+        .router = r->router,
+        .policy = &r->policy.base,
+        .registry = r->registry,
+        .executor = &r->executor.base,
+        .metrics = r->metrics,
+        .clock = &r->clock.base,
+        .random = r->random,
+        .lanes = &r->lane,
+        .lane_count = 1,
+        .node = node,
+        .data_dir = S("/nonexistent"),
+        .settings = settings,
+    };
+    if (!orchestrator_create(&parts, &r->o, e)) {
+        settings_destroy(settings);
+        return false;
+    }
+    r->o->oracle = &r->oracle;
+    return true;
+}
+
+struct body {
+    struct replay *r;
+    void (*fn)(struct replay *r, struct context *ctx);
+};
+
+static void run_body(void *argument)
+{
+    struct body *body = argument;
+    struct context ctx;
+    context_init(&ctx, body->r->scheduler, body->r->arena, DEADLINE_NONE);
+    body->fn(body->r, &ctx);
+    context_deinit(&ctx);
+}
+
+/* Runs fn on a coroutine until nothing moves any more. */
+static void do_now(struct replay *r, void (*fn)(struct replay *r, struct context *ctx))
+{
+    struct body body = {r, fn};
+    struct error e = {0};
+    bool is_started = coroutine_start(r->scheduler, "replay", run_body, &body, &e);
+    ensure(is_started);
+    for (size_t i = 0; i < RUN_REPLAY_SWITCHES_MAX; i++) {
+        while (scheduler_run_ready(r->scheduler, 1000))
+            continue;
+        int64_t next_ns = scheduler_next_deadline_ns(r->scheduler);
+        if (next_ns == INT64_MAX)
+            return;
+        if (next_ns > r->mono_ns)
+            r->mono_ns = next_ns;
+        scheduler_run_timers(r->scheduler);
+    }
+}
+
+static void drain(struct replay *r, struct context *ctx)
+{
+    struct context now;
+    struct error e = {0};
+    context_init(&now, ctx->scheduler, ctx->arena, context_now_ns(ctx));
+    (void) !orchestrator_drain(r->o, &now, &e);
+    context_deinit(&now);
+}
+
+/* The node stops: what the store has is what is left. */
+static void stop(struct replay *r)
+{
+    if (r->o) {
+        r->is_dead = true;
+        condition_broadcast(&r->released);
+        int64_t mono_ns = r->mono_ns;
+        do_now(r, drain);
+        r->mono_ns = mono_ns;
+        orchestrator_destroy(r->o);
+    }
+    if (r->scheduler)
+        scheduler_destroy(r->scheduler);
+    router_destroy(r->router);
+    metrics_destroy(r->metrics);
+    registry_destroy(r->registry);
+    r->o = NULL;
+    r->scheduler = NULL;
+    r->router = NULL;
+    r->metrics = NULL;
+    r->registry = NULL;
+    r->provider_count = 0;
+}
+
+static bool restart(struct replay *r, struct error *e)
+{
+    struct store *survivor = memory_store_clone(r->store);
+    stop(r);
+    store_destroy(r->store);
+    r->store = survivor;
+    r->report->resumes++;
+    return boot(r, e);
+}
+
+/* ---- what comes from outside ---- */
+
+static void spawn(struct replay *r)
+{
+    run_spawn(r->o, r->record->tenant_id, r->record->session_id, r->record->run_id);
+}
+
+bool replay_cancel(struct replay *r)
+{
+    const struct run_recording *record = r->record;
+    size_t at = recording_find(record, r->next, EVENT_RUN_CANCELLING);
+    if (at == record->solid_count || list_is_empty(&r->o->lanes[0].runs))
+        return false;
+    struct run *run = LIST_ITEM(r->o->lanes[0].runs.next, struct run, link);
+    if (run->is_cancel_asked)
+        return false;
+    run->cancelled_by = str_copy(run->keep, json_str_or(record->solid[at].data, S("by"), STR_NONE));
+    run->is_cancel_asked = true;
+    context_cancel(&run->ctx);
+    return true;
+}
+
+static void deliver_approval(struct replay *r, const struct json *data)
+{
+    uuid id;
+    if (!uuid_parse(json_str_or(data, S("approval_id"), STR_NONE), &id))
+        return;
+    const struct record *row = recording_row(&r->record->approvals, APPROVALS_ID, id);
+    if (!row)
+        return;
+    struct record decided = *row;
+    record_set_text(&decided, APPROVALS_STATUS, json_str_or(data, S("decision"), STR_NONE));
+    put(r, &decided);
+}
+
+static void deliver_vote(struct replay *r, const struct json *data)
+{
+    uuid id;
+    if (!uuid_parse(json_str_or(data, S("approval_id"), STR_NONE), &id))
+        return;
+    const struct record *approval = recording_row(&r->record->approvals, APPROVALS_ID, id);
+    for (size_t i = 0; i < r->record->votes.count; i++) {
+        const struct record *vote = &r->record->votes.items[i];
+        if (uuid_equal(record_uuid(vote, APPROVAL_VOTES_APPROVAL_ID), id) &&
+            record_integer(vote, APPROVAL_VOTES_NUMBER) == json_i64_or(data, S("number"), 0))
+            put(r, vote);
+    }
+    if (!approval)
+        return;
+    struct record row = *approval;
+    record_set_text(&row, APPROVALS_STATUS, S("pending"));
+    record_set_integer(&row, APPROVALS_VOTES, json_i64_or(data, S("votes"), 0));
+    put(r, &row);
+}
+
+static void deliver_result(struct replay *r, const struct event *event)
+{
+    uuid id;
+    if (!uuid_parse(json_str_or(event->data, S("tool_call_id"), STR_NONE), &id))
+        return;
+    const struct record *row = recording_row(&r->record->tool_calls, TOOL_CALLS_ID, id);
+    if (!row || !str_equal(record_text(row, TOOL_CALLS_TOOL_VERSION), CLIENT_TOOL_VERSION))
+        return;
+    struct record result = *row;
+    record_set_text(&result, TOOL_CALLS_STATUS, S("pending"));
+    record_set_integer(&result, TOOL_CALLS_CREATED_AT,
+                       event->at_us - json_i64_or(event->data, S("latency_ms"), 0) * 1000);
+    record_set_null(&result, TOOL_CALLS_LATENCY_MS);
+    put(r, &result);
+}
+
+static void put_rows(struct replay *r, const struct json *list, enum table table)
+{
+    struct json_iter it = json_iter(list);
+    const struct json *item;
+    struct record row;
+    struct error e = {0};
+    while (json_next(&it, NULL, &item))
+        if (row_read_json(r->arena, table, item, &row, &e))
+            put(r, &row);
+}
+
+/* A run that this one started, as it ended. */
+static void deliver_child(struct replay *r, const struct json *data)
+{
+    str id = json_str_or(data, S("child_run_id"), STR_NONE);
+    struct json_iter it = json_iter(r->record->children);
+    const struct json *child;
+    while (json_next(&it, NULL, &child)) {
+        struct record *row = ARENA_NEW(r->arena, struct record);
+        struct error e = {0};
+        if (!str_equal(json_str_or(json_get(child, S("run")), S("id"), STR_NONE), id) ||
+            !row_read_json(r->arena, TABLE_AGENT_RUNS, json_get(child, S("run")), row, &e))
+            continue;
+        put(r, row);
+        put_rows(r, json_get(child, S("messages")), TABLE_MESSAGES);
+        const struct json *event = json_at(json_get(child, S("events")), 0);
+        if (!event)
+            continue;
+        struct record written = record_of(TABLE_RUN_EVENTS);
+        record_set_uuid(&written, RUN_EVENTS_RUN_ID, record_uuid(row, AGENT_RUNS_ID));
+        record_set_integer(&written, RUN_EVENTS_SEQ, json_i64_or(event, S("seq"), 1));
+        record_set_text(&written, RUN_EVENTS_TYPE, json_str_or(event, S("type"), STR_NONE));
+        record_set_integer(&written, RUN_EVENTS_VERSION, json_i64_or(event, S("v"), 1));
+        record_set_integer(&written, RUN_EVENTS_AT, json_i64_or(event, S("at"), 0));
+        record_set_text(&written, RUN_EVENTS_DATA,
+                        json_print(r->arena, json_get(event, S("data"))));
+        put(r, &written);
+    }
+}
+
+static void deliver_event(struct replay *r, const struct event *event)
+{
+    if (event->type == EVENT_APPROVAL_VOTED)
+        deliver_vote(r, event->data);
+    if (event->type == EVENT_APPROVAL_DECIDED)
+        deliver_approval(r, event->data);
+    if (event->type == EVENT_TOOL_COMPLETED)
+        deliver_result(r, event);
+    if (event->type == EVENT_RUN_CHILD_COMPLETED)
+        deliver_child(r, event->data);
+}
+
+/* Everything that the run hears of when it goes on, up to its next rest. */
+static void deliver(struct replay *r)
+{
+    const struct run_recording *record = r->record;
+    for (size_t i = r->next + 1; i < record->solid_count; i++) {
+        const struct event *event = &record->solid[i];
+        if (event->type == EVENT_RUN_WAITING || event->type == EVENT_RUN_RESUMED)
+            return;
+        deliver_event(r, event);
+    }
+}
+
+void replay_deliver_next(struct replay *r)
+{
+    const struct run_recording *record = r->record;
+    for (size_t i = r->next; i < record->solid_count; i++) {
+        const struct event *event = &record->solid[i];
+        if (event->type != EVENT_RUN_CHILD_COMPLETED && event->type != EVENT_APPROVAL_VOTED &&
+            event->type != EVENT_APPROVAL_DECIDED)
+            return;
+        deliver_event(r, event);
+    }
+}
+
+static bool goes_on_elsewhere(const struct replay *r)
+{
+    str node;
+    int64_t epoch;
+    find_writer(r, &node, &epoch);
+    return !str_equal(node, r->o->parts.node);
+}
+
+static bool resume(struct replay *r, struct error *e)
+{
+    const struct run_recording *record = r->record;
+    bool is_cancelled = r->next + 1 < record->solid_count &&
+                        record->solid[r->next + 1].type == EVENT_RUN_CANCELLING;
+    str node;
+    int64_t epoch;
+    int64_t then_ns = replay_ns(r, record->solid[r->next].at_us); /* what it waited for took time */
+    if (then_ns > r->mono_ns)
+        r->mono_ns = then_ns;
+    if (record->is_crash[r->next] || goes_on_elsewhere(r)) {
+        if (!restart(r, e))
+            return false;
+    } else {
+        find_writer(r, &node, &epoch);
+        put_session(r, node, epoch);
+    }
+    deliver(r);
+    if (is_cancelled)
+        run_spawn_cancelled(r->o, r->record->tenant_id, record->session_id, record->run_id,
+                            json_str_or(record->solid[r->next + 1].data, S("by"), STR_NONE));
+    else
+        spawn(r);
+    return true;
+}
+
+/* Nothing can run: does the record say that something comes now?  *has_acted: it did. */
+static bool act(struct replay *r, bool *has_acted, struct error *e)
+{
+    const struct run_recording *record = r->record;
+    *has_acted = false;
+    if (r->next >= record->solid_count)
+        return true;
+    const struct event *next = &record->solid[r->next];
+    bool is_parked = orchestrator_active_runs(r->o) == 0;
+    if (next->type == EVENT_RUN_RESUMED) {
+        bool is_due = record->is_crash[r->next] ? r->is_crash_due || r->emitting == 0 : is_parked;
+        *has_acted = is_due;
+        return !is_due || resume(r, e);
+    }
+    bool is_ended_by_cancel =
+        (next->type == EVENT_MODEL_FAILED || next->type == EVENT_TOOL_COMPLETED) &&
+        recording_is(next, "error", S("cancelled"));
+    if (next->type == EVENT_RUN_CANCELLING || (is_ended_by_cancel && r->blocked > 0))
+        *has_acted = replay_cancel(r);
+    return true;
+}
+
+/* ---- the run ---- */
+
+static bool is_over(const struct replay *r)
+{
+    return r->is_lost ||
+           (r->next >= r->record->solid_count &&
+            (r->blocked > 0 || orchestrator_active_runs(r->o) == 0) && r->emitting == 0);
+}
+
+static bool play(struct replay *r, struct error *e)
+{
+    spawn(r);
+    for (size_t i = 0; i < RUN_REPLAY_SWITCHES_MAX; i++) {
+        if (scheduler_run_ready(r->scheduler, 1) || scheduler_ready_count(r->scheduler) > 0)
+            continue;
+        bool has_acted = false;
+        if (is_over(r))
+            return true;
+        if (!act(r, &has_acted, e))
+            return false;
+        if (has_acted)
+            continue;
+        int64_t next_ns = scheduler_next_deadline_ns(r->scheduler);
+        if (next_ns == INT64_MAX || (r->blocked > 0 && r->is_crash_due))
+            return true;
+        if (next_ns > r->mono_ns)
+            r->mono_ns = next_ns;
+        scheduler_run_timers(r->scheduler);
+    }
+    return true;
+}
+
+static void check_end(struct replay *r)
+{
+    const struct run_recording *record = r->record;
+    if (r->is_lost || r->next >= record->solid_count)
+        return;
+    const struct event *missing = &record->solid[r->next];
+    replay_differs(r, missing->seq, str_from_cstr(event_type_name(missing->type)),
+                   json_print(r->arena, missing->data), STR_NONE);
+}
+
+static bool is_workflow(const struct run_recording *record)
+{
+    return record_has(&record->run, AGENT_RUNS_WORKFLOW);
+}
+
+bool run_replay(struct arena *arena, str text, struct replay_report *out, struct error *e)
+{
+    struct run_recording *record = ARENA_NEW(arena, struct run_recording);
+    *out = (struct replay_report){0};
+    if (!run_recording_read(arena, text, record, e))
+        return false;
+    if (is_workflow(record))
+        return error_set(e, REASON_UNSUPPORTED,
+                         "an instance of a workflow is replayed step by step: replay the runs "
+                         "that it started");
+    out->events = record->event_count;
+    struct replay *r = ARENA_NEW(arena, struct replay);
+    r->arena = arena;
+    r->record = record;
+    r->report = out;
+    r->next = record->begun;
+    r->mono_ns = 1000000000ll;
+    r->remaining = COST_LIMITLESS;
+    r->delta_next = record->begun + record->deltas_begun;
+    replay_parts_init(r);
+    r->random = random_seeded_create(str_hash(str_of((const char *) &record->run_id, 16), 0));
+    r->store =
+        memory_store_create(&r->clock.base, r->random, (struct memory_store_hooks){0}, S("replay"));
+    seed(r);
+    bool is_begun_only = record->begun == record->solid_count; /* nothing of its own yet */
+    bool ok = is_begun_only || (boot(r, e) && play(r, e));
+    if (ok && !is_begun_only) {
+        check_end(r);
+        memory_store_set_hooks(r->store, (struct memory_store_hooks){0});
+        r->is_dead = true;
+        do_now(r, replay_compare_rows);
+    }
+    stop(r);
+    store_destroy(r->store);
+    random_seeded_destroy(r->random);
+    out->is_same = ok && out->difference_count == 0;
+    return ok;
+}
+
+/* ---- the report ---- */
+
+static void put_side(struct json_writer *w, str member, str text)
+{
+    if (str_is_empty(text))
+        return;
+    json_put_str(w, member, str_cut_utf8(text, 4096));
+}
+
+void replay_report_write(struct json_writer *w, const struct replay_report *report)
+{
+    json_object_begin(w);
+    json_put_bool(w, S("same"), report->is_same);
+    json_put_i64(w, S("events"), (int64_t) report->events);
+    json_put_i64(w, S("compared"), (int64_t) report->compared);
+    json_put_i64(w, S("model_calls"), (int64_t) report->model_calls);
+    json_put_i64(w, S("tool_calls"), (int64_t) report->tool_calls);
+    json_put_i64(w, S("restarts"), (int64_t) report->resumes);
+    json_put_i64(w, S("difference_count"), (int64_t) report->difference_count);
+    json_key(w, S("differences"));
+    json_array_begin(w);
+    for (size_t i = 0; i < report->difference_count && i < RUN_REPLAY_DIFFERENCES_MAX; i++) {
+        const struct replay_difference *difference = &report->differences[i];
+        json_object_begin(w);
+        if (difference->seq > 0)
+            json_put_i64(w, S("seq"), difference->seq);
+        json_put_str(w, S("what"), difference->what);
+        put_side(w, S("recorded"), difference->recorded);
+        put_side(w, S("replayed"), difference->replayed);
+        json_object_end(w);
+    }
+    json_array_end(w);
+    json_object_end(w);
+}
+
+bool run_replay_json(struct arena *arena, str text, str *out, bool *is_same, struct error *e)
+{
+    struct replay_report *report = ARENA_NEW(arena, struct replay_report);
+    struct strbuf buffer;
+    struct json_writer w;
+    if (!run_replay(arena, text, report, e))
+        return false;
+    strbuf_init(&buffer, arena, 4u << 20);
+    json_writer_init(&w, &buffer);
+    replay_report_write(&w, report);
+    *out = strbuf_str(&buffer);
+    *is_same = report->is_same;
+    return true;
+}

@@ -1,0 +1,599 @@
+#include "orchestrator/replay/run_replay.h"
+#include "orchestrator/replay/run_diff.h"
+#include "orchestrator/replay/run_export.h"
+#include "orchestrator/replay/run_fork.h"
+#include "orchestrator/retention.h"
+#include "orchestrator/run_testkit.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/arena.h"
+
+/* ---- a run, exported and replayed ---- */
+
+static str exported;
+
+static void export_run(struct context *ctx, void *unused)
+{
+    struct error e = {0};
+    struct principal admin = testkit_principal(scene.kit, "root", ROLE_LEVEL_ADMIN);
+    (void) unused;
+    if (!run_export(scene.kit->o, ctx, &admin, scene.run_id, &exported, &e))
+        fail_msg("%s", e.message);
+    exported = str_copy(scene.kit->arena, exported);
+}
+
+static struct replay_report *replay(str text)
+{
+    struct arena *arena = scene.kit->arena;
+    struct replay_report *report = ARENA_NEW(arena, struct replay_report);
+    struct error e = {0};
+    if (!run_replay(arena, text, report, &e))
+        fail_msg("%s", e.message);
+    return report;
+}
+
+/* NEXUS_JOURNALS=FOLDER keeps what was recorded: how tests/data/journals is made (scripts/record-journals). */
+static void keep_recording(void)
+{
+    const char *folder = getenv("NEXUS_JOURNALS");
+    static int number;
+    if (!folder)
+        return;
+    str path = str_printf(scene.kit->arena, "%s/v1-%02d.json", folder, ++number);
+    FILE *file = fopen(str_to_cstr(scene.kit->arena, path), "we");
+    assert_non_null(file);
+    assert_int_equal(fwrite(exported.ptr, 1, exported.len, file), exported.len);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void assert_same(void)
+{
+    testkit_do(scene.kit, export_run, NULL);
+    keep_recording();
+    struct replay_report *report = replay(exported);
+    for (size_t i = 0; i < report->difference_count && i < 5; i++)
+        print_message("event %lld " STR_FMT "\n  recorded " STR_FMT "\n  replayed " STR_FMT "\n",
+                      (long long) report->differences[i].seq, STR_ARG(report->differences[i].what),
+                      STR_ARG(report->differences[i].recorded),
+                      STR_ARG(report->differences[i].replayed));
+    if (report->difference_count > 0)
+        print_message(STR_FMT "\n", STR_ARG(str_slice(exported, 0, 20000)));
+    assert_int_equal(report->difference_count, 0);
+    assert_true(report->is_same);
+    assert_true(report->compared > 3);
+}
+
+static void test_a_run_without_tools_replays_to_the_same_bytes(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.text = "warm", .delay_ms = 120, .pause_ms = 7});
+    testkit_do(kit, scene_begin, NULL);
+    assert_same();
+}
+
+static void test_tool_calls_beside_each_other_replay_in_their_order(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_tool(kit, "lookup")->delay_ms = 50;
+    testkit_tool(kit, "notify")->delay_ms = 20;
+    testkit_reply(kit, (struct fake_reply){
+                           .calls = {{"lookup", "{\"q\":1}"}, {"notify", "{}"}, {"nothing", "{}"}},
+                           .call_count = 3});
+    testkit_do(kit, scene_begin, NULL);
+    assert_same();
+}
+
+static void test_a_tool_that_fails_and_one_that_is_denied_replay(struct testkit *kit)
+{
+    scene_start(kit);
+    kit->denied[0] = S("pay");
+    testkit_tool(kit, "lookup")->failure = REASON_TRAP;
+    testkit_reply(kit,
+                  (struct fake_reply){.calls = {{"lookup", "{}"}, {"pay", "{}"}}, .call_count = 2});
+    testkit_do(kit, scene_begin, NULL);
+    assert_same();
+}
+
+static void test_calls_that_a_guest_makes_replay(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_tool(kit, "notify")->calls[0] = "lookup";
+    testkit_tool(kit, "notify")->calls[1] = "lookup";
+    testkit_tool(kit, "lookup")->delay_ms = 5;
+    testkit_reply(kit, (struct fake_reply){.calls = {{"notify", "{}"}}, .call_count = 1});
+    testkit_do(kit, scene_begin, NULL);
+    assert_same();
+}
+
+static void test_a_call_that_is_refused_to_a_guest_replays(struct testkit *kit)
+{
+    scene_start(kit);
+    kit->denied[0] = S("pay");
+    testkit_tool(kit, "notify")->calls[0] = "pay";
+    testkit_reply(kit, (struct fake_reply){.calls = {{"notify", "{}"}}, .call_count = 1});
+    testkit_do(kit, scene_begin, NULL);
+    assert_same();
+}
+
+static void test_a_provider_that_fails_is_replayed_with_its_failures(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.refusal = REASON_PROVIDER_OVERLOADED});
+    testkit_reply(kit, (struct fake_reply){.cut = REASON_PROVIDER_NETWORK, .text = "half"});
+    testkit_do(kit, scene_begin, NULL);
+    assert_same();
+}
+
+static void begin_poor(struct context *ctx, void *unused)
+{
+    (void) unused;
+    cost budget = COST_LIMITLESS;
+    budget.tokens = 100;
+    scene_begin_with(ctx, budget);
+}
+
+static void test_a_run_that_had_no_budget_fails_the_same_way(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_do(kit, begin_poor, NULL);
+    testkit_do(kit, export_run, NULL);
+    struct replay_report report;
+    struct error e = {0};
+    /* It made no model call: nothing says what it would have run with. */
+    assert_false(run_replay(kit->arena, exported, &report, &e));
+    assert_int_equal(e.reason, REASON_INVALID);
+}
+
+static void find_approval(struct context *ctx, void *unused)
+{
+    struct error e = {0};
+    struct records rows;
+    struct principal boss = testkit_principal(scene.kit, "boss", ROLE_LEVEL_ADMIN);
+    (void) unused;
+    assert_true(approval_list(scene.kit->o, ctx, &boss, S("pending"), STR_NONE, 10, &rows, &e));
+    assert_int_equal(rows.count, 1);
+    struct approval_decision decision = {
+        .approval_id = record_uuid(&rows.items[0], APPROVALS_ID),
+        .is_approve = true,
+        .digest = record_text(&rows.items[0], APPROVALS_DIGEST),
+    };
+    if (!approval_decide(scene.kit->o, ctx, &boss, &decision, &e))
+        fail_msg("%s", e.message);
+}
+
+static void test_an_approval_replays_and_so_does_the_wait_for_it(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.calls = {{"wipe", "{\"all\":true}"}}, .call_count = 1});
+    testkit_do(kit, scene_begin, NULL);
+    assert_same(); /* as far as it is */
+    testkit_do(kit, find_approval, NULL);
+    assert_same();
+}
+
+static void test_a_run_goes_on_after_its_node_stopped_and_replays(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_tool(kit, "lookup")->delay_ms = 1000;
+    testkit_reply(kit, (struct fake_reply){.calls = {{"lookup", "{}"}}, .call_count = 1});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 500);
+    testkit_crash(kit);
+    testkit_run_ms(kit, 100000);
+    assert_same();
+    assert_int_equal(replay(exported)->resumes, 1);
+}
+
+static void test_a_model_call_that_a_crash_cut_replays(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.text = "slow", .delay_ms = 1000});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 500);
+    testkit_crash(kit);
+    testkit_run_ms(kit, 100000);
+    assert_same();
+}
+
+static void cancel(struct context *ctx, void *unused)
+{
+    struct error e = {0};
+    (void) unused;
+    assert_true(run_cancel(scene.kit->o, ctx, &scene.user, scene.run_id, &e));
+}
+
+static void test_a_cancel_in_the_middle_of_an_answer_replays(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.text = "slow", .delay_ms = 1000});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 500);
+    testkit_do(kit, cancel, NULL);
+    assert_same();
+}
+
+static void test_a_cancel_in_the_middle_of_a_tool_call_replays(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_tool(kit, "pay")->delay_ms = 1000;
+    testkit_reply(kit, (struct fake_reply){.calls = {{"pay", "{}"}}, .call_count = 1});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 500);
+    testkit_do(kit, cancel, NULL);
+    assert_same();
+}
+
+static void second_turn(struct context *ctx, void *unused)
+{
+    (void) unused;
+    scene.run_id = testkit_start(scene.kit, ctx, &scene.user, scene.session_id, "and yesterday?");
+}
+
+static void test_a_second_turn_replays_with_its_history(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.calls = {{"lookup", "{}"}}, .call_count = 1});
+    testkit_do(kit, scene_begin, NULL);
+    testkit_do(kit, second_turn, NULL);
+    assert_same();
+}
+
+/* ---- what a client runs itself ---- */
+
+static void begin_with_client_tool(struct context *ctx, void *unused)
+{
+    static struct tool_spec tool = {.name = S_INIT("open_door"),
+                                    .description = S_INIT("Opens a door."),
+                                    .parameters = S_INIT("{\"type\":\"object\"}")};
+    struct error e = {0};
+    (void) unused;
+    scene.user = testkit_principal(scene.kit, "ada", ROLE_LEVEL_USER);
+    scene.session_id = testkit_session(scene.kit, ctx, &scene.user, COST_LIMITLESS);
+    struct run_request request = {.session_id = scene.session_id,
+                                  .content = S("open up"),
+                                  .client_tools = &tool,
+                                  .client_tool_count = 1};
+    if (!run_start(scene.kit->o, ctx, &scene.user, &request, &scene.run_id, &e))
+        fail_msg("%s", e.message);
+}
+
+static void give_result(struct context *ctx, void *unused)
+{
+    struct query query = query_of(TABLE_TOOL_CALLS);
+    struct records rows;
+    struct error e = {0};
+    uuid run_id, session_id;
+    int64_t last_seq;
+    (void) unused;
+    query_where_uuid(&query, TOOL_CALLS_RUN_ID, scene.run_id);
+    assert_true(store_list(scene.kit->store, ctx, scene.kit->tenant_id, &query, &rows, &e));
+    assert_int_equal(rows.count, 1);
+    struct client_result result = {.tool_call_id = record_uuid(&rows.items[0], TOOL_CALLS_ID),
+                                   .content = S("it is open")};
+    if (!run_give_results(scene.kit->o, ctx, &scene.user, &result, 1, &run_id, &session_id,
+                          &last_seq, &e))
+        fail_msg("%s", e.message);
+}
+
+static void test_the_result_of_a_client_comes_where_the_record_has_it(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit,
+                  (struct fake_reply){.calls = {{"open_door", "{\"door\":1}"}}, .call_count = 1});
+    testkit_do(kit, begin_with_client_tool, NULL);
+    assert_same();
+    testkit_run_ms(kit, 1234);
+    testkit_do(kit, give_result, NULL);
+    assert_same();
+}
+
+/* ---- linear space ---- */
+
+enum { TURNS = 200 };
+
+static void another_turn(struct context *ctx, void *number)
+{
+    int *turn = number;
+    scene.run_id = testkit_start(scene.kit, ctx, &scene.user, scene.session_id,
+                                 *turn % 2 ? "and the day before?" : "and on that day?");
+}
+
+static size_t bytes_of_run(struct context *ctx, uuid run_id)
+{
+    struct query query = query_of(TABLE_RUN_EVENTS);
+    size_t bytes = 0;
+    query_where_uuid(&query, RUN_EVENTS_RUN_ID, run_id);
+    for (;;) {
+        struct records rows;
+        struct error e = {0};
+        assert_true(store_list(scene.kit->store, ctx, scene.kit->tenant_id, &query, &rows, &e));
+        for (size_t i = 0; i < rows.count; i++)
+            bytes += record_text(&rows.items[i], RUN_EVENTS_DATA).len;
+        if (str_is_empty(rows.next_cursor))
+            return bytes;
+        query.cursor = rows.next_cursor;
+    }
+}
+
+static size_t measured;
+
+static void measure(struct context *ctx, void *unused)
+{
+    (void) unused;
+    measured = bytes_of_run(ctx, scene.run_id);
+}
+
+static void test_a_turn_of_a_long_session_takes_the_bytes_of_the_first(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_do(kit, scene_begin, NULL);
+    size_t first = 0, last = 0;
+    for (int turn = 0; turn < TURNS; turn++) {
+        testkit_do(kit, another_turn, &turn);
+        testkit_do(kit, measure, NULL);
+        if (turn == 2)
+            first = measured;
+        last = measured;
+    }
+    print_message("note: bytes of events: turn 3 %zu, turn %d %zu\n", first, TURNS, last);
+    assert_true(last < first + first / 10);
+}
+
+static void test_a_run_of_many_tool_calls_takes_the_same_bytes_for_each(struct testkit *kit)
+{
+    static char arguments[12][32];
+    size_t bytes[3];
+    int calls[3] = {2, 5, 11};
+    for (int i = 0; i < 3; i++) {
+        scene_start(kit);
+        kit->reply_count = kit->reply_next = 0;
+        for (int k = 0; k < calls[i]; k++) {
+            snprintf(arguments[k], sizeof arguments[k], "{\"n\":%d}", k + 100);
+            testkit_reply(
+                kit, (struct fake_reply){.calls = {{"lookup", arguments[k]}}, .call_count = 1});
+        }
+        testkit_do(kit, scene_begin, NULL);
+        testkit_do(kit, measure, NULL);
+        bytes[i] = measured;
+    }
+    double early = (double) (bytes[1] - bytes[0]) / 3, late = (double) (bytes[2] - bytes[1]) / 6;
+    print_message("note: bytes of events for each tool call: %.0f at first, %.0f later\n", early,
+                  late);
+    assert_true(late > 500 && late < early * 1.1);
+}
+
+/* ---- forks ---- */
+
+static struct forked_run forked;
+static struct error refused;
+static int64_t fork_at;
+
+static void fork_now(struct context *ctx, void *message)
+{
+    struct fork_request request = {
+        .run_id = scene.run_id, .at = fork_at, .message = str_from_cstr(message)};
+    refused = (struct error){0};
+    (void) !run_fork(scene.kit->o, ctx, &scene.user, &request, &forked, &refused);
+}
+
+static void assert_forked_history(struct context *ctx, void *wanted)
+{
+    assert_str(testkit_history(scene.kit, ctx, forked.run_id), wanted);
+    assert_str(testkit_status(scene.kit, ctx, forked.run_id), "completed");
+}
+
+#define WORDS(text) ((char[]){text})
+#define TOOL_TURN INTENT ANSWERED TOOL TOOL_ENDED
+
+static void test_a_fork_shares_the_first_events_and_goes_on_by_itself(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.calls = {{"pay", "{}"}}, .call_count = 1});
+    testkit_reply(kit, (struct fake_reply){.text = "first"});
+    testkit_reply(kit, (struct fake_reply){.text = "second"});
+    testkit_do(kit, scene_begin, NULL);
+    fork_at = 13; /* the tool's settlement */
+    testkit_do(kit, fork_now, WORDS("and now?"));
+    assert_str(str_from_cstr(refused.message), "");
+    testkit_do(kit, assert_forked_history,
+               WORDS(BEGUN TOOL_TURN " run.forked message.added policy.decided" INTENT ANSWERED
+                                     " run.completed"));
+    assert_int_equal(testkit_tool(kit, "pay")->effects, 1); /* not made again */
+    assert_str(kit->prompt_last, "and now?");
+    assert_int_equal(kit->prompt_messages, 5); /* instructions, question, call, result, question */
+    scene.run_id = forked.run_id;
+    scene.session_id = forked.session_id;
+    assert_same();
+}
+
+static void test_a_fork_in_the_middle_of_something_names_the_nearest_place(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.calls = {{"lookup", "{}"}}, .call_count = 1});
+    testkit_do(kit, scene_begin, NULL);
+    fork_at = 6;
+    testkit_do(kit, fork_now, NULL);
+    assert_int_equal(refused.reason, REASON_CONFLICT);
+    assert_true(str_find(str_from_cstr(refused.message), S("is 4")) != STR_NOT_FOUND);
+    fork_at = 1000;
+    testkit_do(kit, fork_now, NULL);
+    assert_int_equal(refused.reason, REASON_CONFLICT);
+    assert_true(str_find(str_from_cstr(refused.message), S("no such event")) != STR_NOT_FOUND);
+}
+
+static void test_a_fork_of_a_fork_reads_through_both(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_do(kit, scene_begin, NULL);
+    fork_at = 3;
+    testkit_do(kit, fork_now, WORDS("second question"));
+    assert_str(str_from_cstr(refused.message), "");
+    scene.run_id = forked.run_id;
+    fork_at = 6;
+    testkit_do(kit, fork_now, WORDS("third question"));
+    assert_str(str_from_cstr(refused.message), "");
+    testkit_do(kit, assert_forked_history,
+               WORDS(BEGUN " run.forked message.added policy.decided run.forked message.added "
+                           "policy.decided" INTENT ANSWERED " run.completed"));
+    assert_int_equal(kit->prompt_messages, 4);
+    scene.run_id = forked.run_id;
+    assert_same();
+}
+
+/* ---- retention ---- */
+
+static struct retention_progress progress;
+static struct retention_counts counts;
+static struct retention_rules rules;
+
+static void sweep_once(struct context *ctx, void *unused)
+{
+    struct error e = {0};
+    (void) unused;
+    progress.keep = scene.kit->arena;
+    struct arena *keep = arena_create(0);
+    progress.keep = keep;
+    if (!retention_sweep(scene.kit->o, ctx, &rules, &progress, &counts, &e))
+        fail_msg("%s", e.message);
+    arena_destroy(keep);
+    progress = (struct retention_progress){0};
+}
+
+static void test_deltas_of_a_stored_answer_become_one_row_and_no_reader_sees_it(struct testkit *kit)
+{
+    static const struct delta pieces[] = {
+        {.kind = DELTA_TEXT, .text = S_INIT("one ")},
+        {.kind = DELTA_TEXT, .text = S_INIT("two ")},
+        {.kind = DELTA_TEXT, .text = S_INIT("\303\274 three")},
+    };
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.deltas = pieces, .delta_count = 3, .pause_ms = 100});
+    testkit_do(kit, scene_begin, NULL);
+    testkit_do(kit, export_run, NULL);
+    str before = exported;
+    rules = (struct retention_rules){.deltas_ms = 1000};
+    testkit_do(kit, sweep_once, NULL);
+    assert_int_equal(counts.deltas, 0); /* too young */
+    testkit_run_ms(kit, 5000);
+    testkit_do(kit, sweep_once, NULL);
+    assert_int_equal(counts.deltas, 2);
+    testkit_do(kit, export_run, NULL);
+    assert_true(str_equal(before, exported));
+    testkit_do(kit, sweep_once, NULL);
+    assert_int_equal(counts.deltas, 0);
+    assert_same();
+}
+
+static void test_an_old_run_is_removed_whole_unless_it_is_held(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_do(kit, scene_begin, NULL);
+    rules = (struct retention_rules){.runs_ms = 1000, .deltas_ms = -1};
+    testkit_do(kit, sweep_once, NULL);
+    assert_int_equal(counts.runs, 0);
+    testkit_run_ms(kit, 5000);
+    testkit_do(kit, sweep_once, NULL);
+    assert_int_equal(counts.runs, 1);
+    testkit_do(kit, sweep_once, NULL);
+    assert_int_equal(counts.runs, 0);
+}
+
+static void test_a_run_that_another_one_was_forked_from_stays(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_do(kit, scene_begin, NULL);
+    fork_at = 3;
+    testkit_do(kit, fork_now, WORDS("again"));
+    rules = (struct retention_rules){.runs_ms = 1000, .deltas_ms = -1};
+    testkit_run_ms(kit, 5000);
+    testkit_do(kit, sweep_once, NULL);
+    assert_int_equal(counts.runs, 1); /* the fork alone */
+}
+
+/* ---- what does not fit is found ---- */
+
+static str replaced(str text, str from, str to)
+{
+    size_t at = str_find(text, from);
+    assert_true(at != STR_NOT_FOUND);
+    str parts[] = {str_slice(text, 0, at), to, str_from(text, at + from.len)};
+    return str_join(scene.kit->arena, parts, 3);
+}
+
+static void test_a_changed_answer_is_told_with_both_sides(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.calls = {{"lookup", "{}"}}, .call_count = 1});
+    testkit_do(kit, scene_begin, NULL);
+    testkit_do(kit, export_run, NULL);
+    str changed =
+        replaced(exported, S("\"latency_ms\":0,\"fuel\""), S("\"latency_ms\":0,\"fuelx\""));
+    struct replay_report *report = replay(changed);
+    assert_false(report->is_same);
+    assert_true(report->difference_count >= 1);
+    assert_true(report->differences[0].seq > 0);
+    assert_true(report->differences[0].recorded.len > 0);
+    assert_true(report->differences[0].replayed.len > 0);
+}
+
+static void test_a_policy_that_said_no_in_the_record_changes_the_run(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.calls = {{"lookup", "{}"}}, .call_count = 1});
+    testkit_do(kit, scene_begin, NULL);
+    testkit_do(kit, export_run, NULL);
+    str changed = replaced(
+        exported, S("\"action\":\"tool.call\",\"resource\":\"lookup\",\"verdict\":\"allow\""),
+        S("\"action\":\"tool.call\",\"resource\":\"lookup\",\"verdict\":\"deny\""));
+    assert_false(replay(changed)->is_same);
+}
+
+static void test_what_is_no_export_is_refused(struct testkit *kit)
+{
+    struct replay_report report;
+    struct error e = {0};
+    scene_start(kit);
+    assert_false(run_replay(kit->arena, S("{}"), &report, &e));
+    assert_int_equal(e.reason, REASON_INVALID);
+    e = (struct error){0};
+    assert_false(run_replay(kit->arena, S("nothing"), &report, &e));
+    assert_int_equal(e.reason, REASON_JSON);
+}
+
+int main(void)
+{
+    static const struct testkit_case cases[] = {
+        TESTKIT_SCRIPT(test_a_run_without_tools_replays_to_the_same_bytes),
+        TESTKIT_SCRIPT(test_tool_calls_beside_each_other_replay_in_their_order),
+        TESTKIT_SCRIPT(test_a_tool_that_fails_and_one_that_is_denied_replay),
+        TESTKIT_SCRIPT(test_calls_that_a_guest_makes_replay),
+        TESTKIT_SCRIPT(test_a_call_that_is_refused_to_a_guest_replays),
+        TESTKIT_SCRIPT(test_a_provider_that_fails_is_replayed_with_its_failures),
+        TESTKIT_SCRIPT(test_a_run_that_had_no_budget_fails_the_same_way),
+        TESTKIT_SCRIPT(test_an_approval_replays_and_so_does_the_wait_for_it),
+        TESTKIT_SCRIPT(test_a_run_goes_on_after_its_node_stopped_and_replays),
+        TESTKIT_SCRIPT(test_a_model_call_that_a_crash_cut_replays),
+        TESTKIT_SCRIPT(test_a_cancel_in_the_middle_of_an_answer_replays),
+        TESTKIT_SCRIPT(test_a_cancel_in_the_middle_of_a_tool_call_replays),
+        TESTKIT_SCRIPT(test_a_second_turn_replays_with_its_history),
+        TESTKIT_SCRIPT(test_the_result_of_a_client_comes_where_the_record_has_it),
+        TESTKIT_SCRIPT(test_a_turn_of_a_long_session_takes_the_bytes_of_the_first),
+        TESTKIT_SCRIPT(test_a_run_of_many_tool_calls_takes_the_same_bytes_for_each),
+        TESTKIT_SCRIPT(test_a_fork_shares_the_first_events_and_goes_on_by_itself),
+        TESTKIT_SCRIPT(test_a_fork_in_the_middle_of_something_names_the_nearest_place),
+        TESTKIT_SCRIPT(test_a_fork_of_a_fork_reads_through_both),
+        TESTKIT_SCRIPT(test_deltas_of_a_stored_answer_become_one_row_and_no_reader_sees_it),
+        TESTKIT_SCRIPT(test_an_old_run_is_removed_whole_unless_it_is_held),
+        TESTKIT_SCRIPT(test_a_run_that_another_one_was_forked_from_stays),
+        TESTKIT_SCRIPT(test_a_changed_answer_is_told_with_both_sides),
+        TESTKIT_SCRIPT(test_a_policy_that_said_no_in_the_record_changes_the_run),
+        TESTKIT_SCRIPT(test_what_is_no_export_is_refused),
+    };
+    return testkit_main(cases, ARRAY_COUNT(cases));
+}

@@ -1,0 +1,44 @@
+/*
+ * Run oracle: what a replay puts in place of chance.
+ *
+ * A run is determined by its journal but for a few things that come from outside: ids, what the accounts have left, which target the router
+ * takes.  Live, they come from the random source, the ledger and the router; in a replay (run_replay.h) from the recording.  An
+ * orchestrator has no oracle, or one, and then it lives for one run alone.
+ * Thread: the run's loop.  Suspends: never.
+ */
+#ifndef NEXUS_ORCHESTRATOR_RUN_ORACLE_H
+#define NEXUS_ORCHESTRATOR_RUN_ORACLE_H
+
+#include "base/cost.h"
+#include "base/error.h"
+#include "base/uuid.h"
+#include "orchestrator/journal/journal.h"
+
+enum run_id_kind {
+    RUN_ID_RESERVATION,
+    RUN_ID_MESSAGE,   /* of the answer that ends now */
+    RUN_ID_TOOL_CALL, /* `index` of its calls */
+    RUN_ID_APPROVAL,
+    RUN_ID_NESTED_CALL, /* of a guest, to the tool `name` */
+    RUN_ID_STOPPED,     /* what a run that went in circles ends with */
+    RUN_ID_SUMMARY,     /* message of a summary */
+    RUN_ID_STEERING,    /* message that steers the run */
+};
+
+struct run_oracle {
+    void *owner;
+    uuid run_id; /* no other run comes to life */
+    struct journal_tap tap;
+    uuid (*new_id)(void *owner, enum run_id_kind kind, size_t index, str name);
+    /* What the accounts have left before the reservation or decision that comes next. */
+    cost (*remaining)(void *owner);
+    /* May the next reservation be made?  REASON_BUDGET as it was recorded. */
+    bool (*reserve)(void *owner, struct error *e);
+    /* The target of the next attempt: provider and the provider's name of the model. */
+    bool (*target)(void *owner, str *provider, str *model, struct error *e);
+    str (*environment)(void *owner); /* that the next model call names; empty: none */
+    bool (*may_go_on)(
+        void *owner); /* is another attempt made after the failure that is told now? */
+};
+
+#endif

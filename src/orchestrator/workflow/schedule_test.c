@@ -1,0 +1,367 @@
+/* Schedules over simulated parts: what starts, when, how often. */
+#include "orchestrator/workflow/schedule.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/arena.h"
+#include "base/ensure.h"
+#include "base/limits.h"
+#include "base/timefmt.h"
+#include "orchestrator/orchestrator_testkit.h"
+#include "orchestrator/workflow/workflow_store.h"
+
+#define MINUTE_MS INT64_C(60000)
+#define HOUR_MS (60 * MINUTE_MS)
+
+static struct principal ada(struct testkit *kit)
+{
+    return testkit_principal(kit, "ada", ROLE_LEVEL_USER);
+}
+
+static void put_workflow(struct testkit *kit, struct context *ctx, const char *text)
+{
+    struct principal user = ada(kit);
+    struct workflow_entry *entry;
+    struct definition_problems problems = {0};
+    struct error e = {0};
+    bool is_new;
+    if (!workflow_put(kit->o, ctx, &user, str_from_cstr(text), &problems, &entry, &is_new, &e))
+        fail_msg("%s", e.message);
+    workflow_entry_release(entry);
+}
+
+#define QUICK "name: quick\nversion: 1.0.0\nsteps: [{id: a, sleep: 0s}]\noutput: done\n"
+#define SLOW "name: slow\nversion: 1.0.0\nsteps: [{id: a, sleep: 30d}]\n"
+
+static struct record put(struct testkit *kit, struct context *ctx,
+                         const struct schedule_request *request)
+{
+    struct principal user = ada(kit);
+    struct record row;
+    struct error e = {0};
+    bool is_new;
+    if (!schedule_put(kit->o, ctx, &user, request, &row, &is_new, &e))
+        fail_msg("%s", e.message);
+    return row;
+}
+
+static struct error refuse(struct testkit *kit, struct context *ctx,
+                           const struct schedule_request *request)
+{
+    struct principal user = ada(kit);
+    struct record row;
+    struct error e = {0};
+    bool is_new;
+    assert_false(schedule_put(kit->o, ctx, &user, request, &row, &is_new, &e));
+    return e;
+}
+
+static struct record get(struct testkit *kit, struct context *ctx, const char *name)
+{
+    struct principal user = ada(kit);
+    struct record row;
+    struct error e = {0};
+    if (!schedule_get(kit->o, ctx, &user, str_from_cstr(name), &row, &e))
+        fail_msg("%s", e.message);
+    return row;
+}
+
+static size_t sweep(struct testkit *kit, struct context *ctx)
+{
+    size_t started = 0;
+    struct error e = {0};
+    if (!schedules_sweep(kit->o, ctx, &started, &e))
+        fail_msg("%s", e.message);
+    return started;
+}
+
+static void wait_ms(struct context *ctx, int64_t ms)
+{
+    struct error e = {0};
+    assert_true(context_sleep_ms(ctx, ms, &e));
+}
+
+/* To 5 seconds past the next full hour, so that what follows does not depend on when the simulated world began. */
+static void to_the_hour(struct testkit *kit, struct context *ctx)
+{
+    int64_t past_ms = clock_unix_us(kit->clock) / 1000 % HOUR_MS;
+    wait_ms(ctx, HOUR_MS - past_ms + 5000);
+}
+
+static size_t run_count(struct testkit *kit, struct context *ctx)
+{
+    struct query query = query_of(TABLE_AGENT_RUNS);
+    struct records rows;
+    struct error e = {0};
+    assert_true(store_list(kit->store, ctx, kit->tenant_id, &query, &rows, &e));
+    return rows.count;
+}
+
+static void test_an_instance_starts_at_each_time_and_once(struct testkit *kit, struct context *ctx)
+{
+    put_workflow(kit, ctx, QUICK);
+    to_the_hour(kit, ctx);
+    struct record row = put(kit, ctx,
+                            &(struct schedule_request){.name = S("s"),
+                                                       .workflow = S("quick@^1"),
+                                                       .cron = S("*/10 * * * *"),
+                                                       .input = S("{\"a\":1}")});
+    assert_true(str_equal(record_text(&row, SCHEDULES_MISSED), S("one")) &&
+                str_equal(record_text(&row, SCHEDULES_OVERLAP), S("skip")) &&
+                str_equal(record_text(&row, SCHEDULES_TIME_ZONE), S("UTC")) &&
+                str_equal(record_text(&row, SCHEDULES_ROLE), S("user")));
+    assert_int_equal(sweep(kit, ctx), 0);
+    for (int64_t i = 1; i <= 3; i++) {
+        int64_t due = record_integer(&row, SCHEDULES_NEXT_AT);
+        wait_ms(ctx, 10 * MINUTE_MS);
+        assert_int_equal(sweep(kit, ctx), 1);
+        assert_int_equal(sweep(kit, ctx), 0);
+        row = get(kit, ctx, "s");
+        assert_int_equal(record_integer(&row, SCHEDULES_LAST_AT), due);
+        assert_int_equal(record_integer(&row, SCHEDULES_NEXT_AT), due + 600000000);
+        assert_int_equal(run_count(kit, ctx), i);
+        wait_ms(ctx, 1);
+        struct record run = testkit_run(kit, ctx, record_uuid(&row, SCHEDULES_LAST_RUN_ID));
+        assert_true(str_equal(record_text(&run, AGENT_RUNS_USER_ID), S("ada")));
+        assert_true(str_equal(record_text(&run, AGENT_RUNS_STATUS), S("completed")));
+    }
+}
+
+static size_t missed_after(struct testkit *kit, struct context *ctx, const char *missed,
+                           int64_t hours)
+{
+    size_t started = 0, now;
+    to_the_hour(kit, ctx);
+    (void) put(kit, ctx,
+               &(struct schedule_request){.name = str_from_cstr(missed),
+                                          .workflow = S("quick"),
+                                          .cron = S("0 * * * *"),
+                                          .overlap = S("allow"),
+                                          .missed = str_from_cstr(missed)});
+    wait_ms(ctx, hours * HOUR_MS + 10 * MINUTE_MS);
+    do {
+        now = sweep(kit, ctx);
+        started += now;
+    } while (now > 0);
+    struct record row = get(kit, ctx, missed);
+    struct principal user = ada(kit);
+    struct error e = {0};
+    assert_true(record_integer(&row, SCHEDULES_NEXT_AT) > clock_unix_us(kit->clock));
+    assert_true(record_integer(&row, SCHEDULES_NEXT_AT) <
+                clock_unix_us(kit->clock) + HOUR_MS * 1000);
+    if (started == 0)
+        assert_non_null(
+            strstr(str_to_cstr(ctx->arena, record_text(&row, SCHEDULES_LAST_ERROR)), "missed"));
+    assert_true(schedule_remove(kit->o, ctx, &user, str_from_cstr(missed), &e));
+    return started;
+}
+
+static void test_what_was_missed_is_made_up_for_as_the_schedule_says(struct testkit *kit,
+                                                                     struct context *ctx)
+{
+    put_workflow(kit, ctx, QUICK);
+    assert_int_equal(missed_after(kit, ctx, "skip", 5), 0);
+    assert_int_equal(missed_after(kit, ctx, "one", 5), 1);
+    assert_int_equal(missed_after(kit, ctx, "all", 5), 5);
+}
+
+static void test_a_long_time_of_missed_ones_is_bounded(struct testkit *kit, struct context *ctx)
+{
+    put_workflow(kit, ctx, QUICK);
+    assert_int_equal(missed_after(kit, ctx, "all", 24 * 20), SCHEDULE_MISSED_MAX);
+}
+
+static void test_an_overlap_is_skipped_allowed_or_ends_the_one_before(struct testkit *kit,
+                                                                      struct context *ctx)
+{
+    static const char *const overlaps[] = {"skip", "allow", "cancel"};
+    put_workflow(kit, ctx, SLOW);
+    for (size_t i = 0; i < ARRAY_COUNT(overlaps); i++) {
+        struct record row;
+        str name = str_from_cstr(overlaps[i]);
+        to_the_hour(kit, ctx);
+        (void) put(
+            kit, ctx,
+            &(struct schedule_request){
+                .name = name, .workflow = S("slow"), .cron = S("0 * * * *"), .overlap = name});
+        wait_ms(ctx, HOUR_MS);
+        assert_int_equal(sweep(kit, ctx), 1);
+        row = get(kit, ctx, overlaps[i]);
+        uuid first = record_uuid(&row, SCHEDULES_LAST_RUN_ID);
+        wait_ms(ctx, HOUR_MS);
+        assert_int_equal(sweep(kit, ctx), i == 0 ? 0 : 1);
+        wait_ms(ctx, 1000);
+        row = get(kit, ctx, overlaps[i]);
+        struct record run = testkit_run(kit, ctx, first);
+        bool is_ended = str_equal(record_text(&run, AGENT_RUNS_STATUS), S("cancelled"));
+        assert_int_equal(is_ended, i == 2);
+        assert_int_equal(uuid_equal(first, record_uuid(&row, SCHEDULES_LAST_RUN_ID)), i == 0);
+        struct principal user = ada(kit);
+        struct error e = {0};
+        assert_true(schedule_remove(kit->o, ctx, &user, name, &e));
+    }
+}
+
+static void test_a_pause_holds_it_and_what_fell_into_it_is_not_missed(struct testkit *kit,
+                                                                      struct context *ctx)
+{
+    struct principal user = ada(kit), other = testkit_principal(kit, "bob", ROLE_LEVEL_USER);
+    struct record row;
+    struct error e = {0};
+    put_workflow(kit, ctx, QUICK);
+    to_the_hour(kit, ctx);
+    (void) put(
+        kit, ctx,
+        &(struct schedule_request){.name = S("s"), .workflow = S("quick"), .cron = S("0 * * * *")});
+    assert_false(schedule_pause(kit->o, ctx, &other, S("s"), true, &row, &e));
+    assert_int_equal(e.reason, REASON_NOT_FOUND);
+    assert_true(schedule_pause(kit->o, ctx, &user, S("s"), true, &row, &e));
+    assert_false(record_has(&row, SCHEDULES_NEXT_AT));
+    wait_ms(ctx, 5 * HOUR_MS);
+    assert_int_equal(sweep(kit, ctx), 0);
+    assert_true(schedule_pause(kit->o, ctx, &user, S("s"), false, &row, &e));
+    assert_int_equal(sweep(kit, ctx), 0);
+    wait_ms(ctx, HOUR_MS);
+    assert_int_equal(sweep(kit, ctx), 1);
+    assert_false(schedule_remove(kit->o, ctx, &other, S("s"), &e));
+    assert_true(schedule_remove(kit->o, ctx, &user, S("s"), &e));
+    assert_false(schedule_get(kit->o, ctx, &user, S("s"), &row, &e));
+}
+
+static void test_what_cannot_start_is_noted_and_passed_over(struct testkit *kit,
+                                                            struct context *ctx)
+{
+    put_workflow(kit, ctx, QUICK);
+    to_the_hour(kit, ctx);
+    (void) put(
+        kit, ctx,
+        &(struct schedule_request){.name = S("s"), .workflow = S("quick"), .cron = S("0 * * * *")});
+    kit->denied[0] = S("run.start");
+    wait_ms(ctx, HOUR_MS);
+    assert_int_equal(sweep(kit, ctx), 0);
+    struct record row = get(kit, ctx, "s");
+    assert_non_null(strstr(str_to_cstr(ctx->arena, record_text(&row, SCHEDULES_LAST_ERROR)),
+                           "policy does not allow"));
+    assert_true(record_integer(&row, SCHEDULES_NEXT_AT) > clock_unix_us(kit->clock));
+    kit->denied[0] = STR_NONE;
+    wait_ms(ctx, HOUR_MS);
+    assert_int_equal(sweep(kit, ctx), 1);
+    row = get(kit, ctx, "s");
+    assert_false(record_has(&row, SCHEDULES_LAST_ERROR));
+}
+
+static void test_what_is_no_schedule_is_refused(struct testkit *kit, struct context *ctx)
+{
+    static const struct {
+        struct schedule_request request;
+        const char *message;
+    } cases[] = {
+        {{.name = S_INIT("a b"), .workflow = S_INIT("quick"), .cron = S_INIT("@daily")}, "name"},
+        {{.name = S_INIT("s"), .workflow = S_INIT("nope"), .cron = S_INIT("@daily")}, "nope"},
+        {{.name = S_INIT("s"), .workflow = S_INIT("quick"), .cron = S_INIT("61 * * * *")},
+         "cron: \"61\" is no minute"},
+        {{.name = S_INIT("s"), .workflow = S_INIT("quick"), .cron = S_INIT("0 0 31 2 *")},
+         "no such day ever comes"},
+        {{.name = S_INIT("s"),
+          .workflow = S_INIT("quick"),
+          .cron = S_INIT("@daily"),
+          .time_zone = S_INIT("../../etc/passwd")},
+         "time_zone must be a name"},
+        {{.name = S_INIT("s"),
+          .workflow = S_INIT("quick"),
+          .cron = S_INIT("@daily"),
+          .time_zone = S_INIT("Mars/Olympus")},
+         "is not known to this system"},
+        {{.name = S_INIT("s"),
+          .workflow = S_INIT("quick"),
+          .cron = S_INIT("@daily"),
+          .missed = S_INIT("none")},
+         "missed must be one, skip or all"},
+        {{.name = S_INIT("s"),
+          .workflow = S_INIT("quick"),
+          .cron = S_INIT("@daily"),
+          .overlap = S_INIT("both")},
+         "overlap must be skip, allow or cancel"},
+    };
+    put_workflow(kit, ctx, QUICK);
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct error e = refuse(kit, ctx, &cases[i].request);
+        if (!strstr(e.message, cases[i].message))
+            fail_msg("%s", e.message);
+    }
+}
+
+static void test_a_put_again_replaces_it_and_counts_from_now(struct testkit *kit,
+                                                             struct context *ctx)
+{
+    put_workflow(kit, ctx, QUICK);
+    to_the_hour(kit, ctx);
+    struct schedule_request request = {
+        .name = S("s"), .workflow = S("quick"), .cron = S("0 * * * *")};
+    (void) put(kit, ctx, &request);
+    wait_ms(ctx, 3 * HOUR_MS);
+    request.cron = S("30 * * * *");
+    struct record row = put(kit, ctx, &request);
+    assert_int_equal(record_integer(&row, SCHEDULES_REVISION), 2);
+    assert_int_equal(sweep(kit, ctx), 0);
+    wait_ms(ctx, 30 * MINUTE_MS);
+    assert_int_equal(sweep(kit, ctx), 1);
+}
+
+static void test_one_may_be_run_at_once(struct testkit *kit, struct context *ctx)
+{
+    struct principal user = ada(kit);
+    struct error e = {0};
+    uuid run_id, session_id;
+    put_workflow(kit, ctx, QUICK);
+    (void) put(
+        kit, ctx,
+        &(struct schedule_request){.name = S("s"), .workflow = S("quick"), .cron = S("@yearly")});
+    assert_true(schedule_run_now(kit->o, ctx, &user, S("s"), &run_id, &session_id, &e));
+    wait_ms(ctx, 1);
+    assert_true(str_equal(testkit_status(kit, ctx, run_id), S("completed")));
+}
+
+/* Two nodes, or one that died between starting and telling: the second finds that it was done. */
+static void test_an_occurrence_that_two_start_is_started_once(struct testkit *kit,
+                                                              struct context *ctx)
+{
+    put_workflow(kit, ctx, QUICK);
+    to_the_hour(kit, ctx);
+    struct record before = put(
+        kit, ctx,
+        &(struct schedule_request){
+            .name = S("s"), .workflow = S("quick"), .overlap = S("allow"), .cron = S("0 * * * *")});
+    wait_ms(ctx, HOUR_MS);
+    assert_int_equal(sweep(kit, ctx), 1);
+    struct batch batch; /* as the other node had read it */
+    struct error e = {0};
+    batch_init(&batch, ctx->arena, kit->tenant_id);
+    struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_SCHEDULES);
+    record_set_text(row, SCHEDULES_NAME, S("s"));
+    record_set_integer(row, SCHEDULES_NEXT_AT, record_integer(&before, SCHEDULES_NEXT_AT));
+    assert_true(store_commit(kit->store, ctx, &batch, &e));
+    assert_int_equal(sweep(kit, ctx), 0);
+    assert_int_equal(run_count(kit, ctx), 1);
+}
+
+int main(void)
+{
+    static const struct testkit_case cases[] = {
+        TESTKIT_BODY(test_an_instance_starts_at_each_time_and_once),
+        TESTKIT_BODY(test_what_was_missed_is_made_up_for_as_the_schedule_says),
+        TESTKIT_BODY(test_a_long_time_of_missed_ones_is_bounded),
+        TESTKIT_BODY(test_an_overlap_is_skipped_allowed_or_ends_the_one_before),
+        TESTKIT_BODY(test_a_pause_holds_it_and_what_fell_into_it_is_not_missed),
+        TESTKIT_BODY(test_what_cannot_start_is_noted_and_passed_over),
+        TESTKIT_BODY(test_what_is_no_schedule_is_refused),
+        TESTKIT_BODY(test_a_put_again_replaces_it_and_counts_from_now),
+        TESTKIT_BODY(test_one_may_be_run_at_once),
+        TESTKIT_BODY(test_an_occurrence_that_two_start_is_started_once),
+    };
+    return testkit_main(cases, ARRAY_COUNT(cases));
+}
