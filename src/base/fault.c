@@ -21,6 +21,7 @@ struct point {
 static struct point points[FAULT_POINTS_MAX];
 static _Atomic size_t
     point_count; /* read without the lock: with nothing armed a point costs one load */
+static _Atomic bool is_traced;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /*
@@ -60,10 +61,15 @@ void fault_arm(str specification)
     str entry;
     pthread_mutex_lock(&lock);
     size_t count = 0;
+    is_traced = false;
     while (str_next(&specification, ',', &entry)) {
         entry = str_trim(entry);
         if (str_is_empty(entry))
             continue;
+        if (str_equal(entry, S("trace"))) {
+            is_traced = true;
+            continue;
+        }
         ensure(count < FAULT_POINTS_MAX);
         points[count++] = parse_point(entry);
     }
@@ -85,6 +91,8 @@ static bool pass(struct point *point)
 bool fault_fires(const char *name)
 {
     bool fires = false;
+    if (is_traced)
+        fprintf(stderr, "fault point %s\n", name);
     if (likely(point_count == 0))
         return false;
     pthread_mutex_lock(&lock);

@@ -4,7 +4,8 @@
  *   if (FAULT("store.commit")) return error_set(e, REASON_DISK_FULL, ...);
  *
  * NEXUS_FAULT="store.commit:3,journal.after_intent:1:kill" arms points: at the n-th pass the point fires once
- * (":kill" ends the process with SIGKILL there instead; a count of "*" fires each time).  Thread: any.
+ * (":kill" ends the process with SIGKILL there instead; a count of "*" fires each time).  "trace" fires nothing and writes a line
+ * "fault point NAME" to stderr at each pass of any point: so a test learns which there are.  Thread: any.
  */
 #ifndef NEXUS_BASE_FAULT_H
 #define NEXUS_BASE_FAULT_H

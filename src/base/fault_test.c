@@ -45,6 +45,26 @@ static void test_several_points_are_armed_by_one_text(void **state)
     assert_true(FAULT("b"));
 }
 
+static void test_a_trace_tells_each_pass_and_fires_nothing(void **state)
+{
+    (void) state;
+    int pipes[2], kept = dup(STDERR_FILENO);
+    char told[128] = "";
+    assert_int_equal(pipe(pipes), 0);
+    dup2(pipes[1], STDERR_FILENO);
+    fault_arm(S("trace,b:2"));
+    bool has_fired = FAULT("a") || FAULT("b") || !FAULT("b");
+    fault_arm(STR_NONE);
+    has_fired = FAULT("c") || has_fired;
+    dup2(kept, STDERR_FILENO);
+    assert_true(read(pipes[0], told, sizeof told - 1) > 0);
+    assert_string_equal(told, "fault point a\nfault point b\nfault point b\n");
+    assert_false(has_fired);
+    close(kept);
+    close(pipes[0]);
+    close(pipes[1]);
+}
+
 static int signal_of_child(const char *specification, const char *point)
 {
     int status;
@@ -84,6 +104,7 @@ int main(void)
         cmocka_unit_test(test_a_point_fires_once_at_the_named_pass),
         cmocka_unit_test(test_a_star_fires_each_time),
         cmocka_unit_test(test_several_points_are_armed_by_one_text),
+        cmocka_unit_test(test_a_trace_tells_each_pass_and_fires_nothing),
         cmocka_unit_test(test_kill_ends_the_process_at_the_point),
         cmocka_unit_test(test_a_specification_that_cannot_be_read_ends_the_process),
     };

@@ -197,9 +197,13 @@
 
 /* store */
 #define STORE_BATCH_ROWS_MAX 500
+#define LEDGER_MERGE_ROWS_MAX 256u /* of a batch: how far a settlement looks for one to join */
+#define STORE_GROUP_ROWS_MAX 2000  /* of several batches that become one transaction */
 #define STORE_QUEUE_MAX 20000
 #define STORE_SUBMIT_DELAY_MS                                                                      \
     20 /* what nobody waits for is stored together with what comes in that time */
+#define STORE_REST_MS 10000  /* a connection with at most so many jobs ... */
+#define STORE_REST_JOBS 300u /* ... within this time gives the memory of its cache back */
 #define STORE_PAGE_MAX 200
 #define STORE_CHECKPOINT_PAGES 4000 /* of the WAL, before they go into the database */
 #define STORE_QUEUE_BYTES_MAX (256u << 20)
@@ -327,22 +331,26 @@
 #define BUDGET_ALERTS_MAX 8       /* thresholds of one account */
 #define BUDGET_GAUGES_MAX 32u     /* accounts of one level that have gauges of their own */
 #define BUDGET_SWEEP_MS 1000
+#define BUDGET_SWEEP_PAGES_MAX 50 /* of accounts that nobody needs, in one sweep */
 #define BUDGET_BURY_MS 30000
 #define BUDGET_SHARE_STILL_MS 60000 /* a dead node's share is left alone for so long */
 #define USAGE_FLUSH_MS 50           /* what calls came to waits this long in memory at most */
 #define USAGE_CHUNK_RECORDS 1000    /* one tenant's; then it is written at once */
 #define USAGE_CHUNK_RECORDS_MAX                                                                    \
-    20000 /* while the store takes nothing; sums go on, lines are dropped */
-#define USAGE_WRITE_TRIES_MAX 10
-#define USAGE_RETRY_MS 500
-#define USAGE_NAME_BYTES_MAX 512u  /* of a model, provider or user in a record */
-#define USAGE_SCAN_CHUNKS_MAX 200  /* read for one page of calls */
+    20000                         /* while the store takes nothing; sums go on, lines are dropped */
+#define USAGE_WRITE_TRIES_MAX 10  /* of a batch that the store refuses for what is in it */
+#define USAGE_RETRY_MS 500        /* times the tries so far ... */
+#define USAGE_RETRY_MAX_MS 10000  /* ... and no longer */
+#define USAGE_NAME_BYTES_MAX 512u /* of a model, provider or user in a record */
+#define USAGE_SCAN_CHUNKS_MAX 200 /* read for one page of calls */
 #define USAGE_FIND_CHUNKS_MAX 2000 /* read to find one call */
 #define USAGE_PAGE_CHUNKS 8
 #define USAGE_GROUPS_MAX 10000 /* of one report */
 #define USAGE_COMMENT_BYTES_MAX 2000u
 #define CONTENT_AUDIT_BYTES_MAX (32u << 10) /* details of one entry about the content filter */
 #define RUN_STEPS_MAX 64
+#define RUN_ROOM_FACTOR 8    /* so many times what is pending: it makes no difference */
+#define RUN_TOOLS_HOLD_MS 25 /* pure calls within it are stored with their intents */
 #define RUN_TOOL_CALLS_PARALLEL_MAX 16
 #define RUN_TOOLS_OFFERED_MAX 20u /* of an agent's tools; of more a model gets those that fit */
 #define RUN_TOOLS_FOUND_MAX 10u   /* by the newest message, and by one tool_search */
@@ -357,6 +365,7 @@
 #define RUN_MODEL_BACKOFF_MAX_MS 20000
 #define RUN_STORE_RETRY_MS 200
 #define RUN_STORE_RETRY_MAX_MS 10000
+#define RUN_REFUSALS_MAX 5 /* not even its failure can be appended: then it is damaged */
 #define RUN_DELTA_BYTES_MAX 2048
 #define RUN_DELTA_DELAY_MS 25
 #define RUN_HISTORY_MESSAGES_MAX 400
@@ -504,6 +513,7 @@
 #define GATEWAY_KEEP_ALIVE_MS 15000
 #define GATEWAY_REAUTHORISE_MS                                                                     \
     3000 /* an open stream; with KEY_CACHE_MS under the 5 s that a revoked key may live */
+#define GATEWAY_RUN_SLEEP_MS 600000 /* a run that sleeps no longer is waited for by who asked it */
 #define GATEWAY_USAGE_ROWS_MAX 200000u /* ledger rows one usage report reads */
 #define CALL_HELD_BYTES_MAX                                                                        \
     (32u << 10) /* of a stream before its first content: past it no other attempt can step in */
@@ -595,6 +605,10 @@
 #define EXPRESSION_STEPS_MAX 1000000u  /* of one evaluation; 64 bytes built are one too */
 #define EXPRESSION_VALUE_DEPTH_MAX 48u /* of what is built: events put some levels around it */
 #define EXPRESSION_VALUE_BYTES_MAX (4u << 20)
+#define REGEX_BYTES_MAX 1000u /* of a pattern of matches() */
+#define REGEX_DEPTH_MAX 32u   /* groups inside each other */
+#define REGEX_REPEAT_MAX 1000 /* x{1000} */
+#define REGEX_CODE_MAX 4096u  /* instructions of its program */
 #define WORKFLOW_BYTES_MAX (1u << 20)
 #define WORKFLOW_STEPS_MAX 1000u /* in one definition */
 #define WORKFLOW_DEPTH_MAX 16u
@@ -618,6 +632,8 @@
     100000u /* steps that one instance has begun, all attempts of all items and rounds */
 #define WORKFLOW_TURN_BYTES                                                                        \
     (16u << 20) /* an instance lets its steps at work end before its memory passes this */
+#define WORKFLOW_HOLD_MS 100 /* outcomes of pure steps wait so long for those after them ... */
+#define WORKFLOW_HOLD_FOLLOWED_MS 25   /* ... or so long when somebody follows the instance */
 #define WORKFLOW_LINGER_MS 2000        /* what comes within this time is waited for in memory */
 #define WORKFLOW_CHILD_LINGER_MS 30000 /* ... and the end of a child run within this */
 #define WORKFLOW_CACHE_MAX 256u        /* compiled definitions kept by a process */
@@ -629,6 +645,46 @@
 #define RUN_SIGNALS_MAX 10000u         /* taken by one run */
 #define RUN_SIGNALS_WAITING_MAX 1000u  /* of one run, not taken */
 #define RUN_SIGNAL_BYTES_MAX (64u << 10)
+
+/* orchestrator: webhooks */
+#define WEBHOOKS_MAX 1000 /* of a tenant */
+#define WEBHOOK_NAME_BYTES_MAX 64
+#define WEBHOOK_WINDOW_S 300              /* how far a signed time may be from ours */
+#define WEBHOOK_SIGNATURES_MAX 8u         /* in one header field */
+#define WEBHOOK_SIGNATURE_BYTES_MAX 2048u /* of that field */
+#define WEBHOOK_ID_BYTES_MAX 256u
+#define WEBHOOK_BODY_BYTES_MAX (256u << 10) /* of a request */
+#define WEBHOOK_BODY_DEPTH_MAX 40u
+#define WEBHOOK_RECEIPTS_MS (30ll * 86400000) /* a delivery that comes again is known that long */
+#define WEBHOOK_OVERLAP_MS (86400000ll)       /* the secret before a change is good that long ... */
+#define WEBHOOK_WEEK_MS                                                                            \
+    (7ll * 86400000)              /* the longest overlap, the longest wait between attempts */
+#define WEBHOOK_REFUSALS_MAX 256u /* webhooks whose refused requests are counted for one note */
+#define WEBHOOK_NOTE_MS                                                                            \
+    10000 /* between two notes of them, and between two counts of a full endpoint */
+#define WEBHOOK_ENDPOINTS_MAX 20u /* of a tenant */
+#define WEBHOOK_URL_BYTES_MAX 2048u
+#define WEBHOOK_PENDING_MAX 10000 /* deliveries that wait for one endpoint */
+#define WEBHOOK_EVENT_BYTES_MAX (16u << 10)
+#define WEBHOOK_ANSWER_BYTES_MAX (256u << 10) /* of an answer that an endpoint asked for */
+#define WEBHOOK_RETRIES_MAX 20
+#define WEBHOOK_RETRY_AFTER_MS_MAX (86400000ll) /* a longer one is taken as this */
+#define WEBHOOK_TIMEOUT_MS 15000
+#define WEBHOOK_KEEP_MS WEBHOOK_WEEK_MS /* of deliveries that are over */
+#define WEBHOOK_ROUND_MAX 32u           /* deliveries that one round looks at */
+#define WEBHOOK_SENDS_MAX 4             /* to one endpoint at once */
+#define WEBHOOK_ROUNDS_MAX 32u          /* endpoints at once, of a node ... */
+#define WEBHOOK_TENANT_ROUNDS_MAX 8u    /* ... and of one tenant */
+#define WEBHOOK_CLAIM_MS                                                                           \
+    60000 /* beside the timeout: a node that claimed a delivery has lost it then */
+#define WEBHOOK_LOOK_MS                                                                            \
+    60000 /* without a reason an endpoint, and what is old, is looked at that often ... */
+#define WEBHOOK_LOOK_SHARED_MS                                                                     \
+    5000 /* ... where other nodes write deliveries too; and endpoints are loaded anew */
+#define WEBHOOK_AWAITED_MS 10000  /* for the commit that an event is in */
+#define WEBHOOK_LOOK_MANY_MS 1000 /* one with more than a page of deliveries that wait */
+#define WEBHOOK_CLEAN_MAX 1000u   /* rows that one turn removes */
+#define WEBHOOK_REDELIVER_MAX 1000
 
 /* orchestrator: sessions */
 #define SESSION_INBOX_MAX 32                         /* messages that wait in one session */
@@ -654,8 +710,10 @@
 
 /* orchestrator: child runs */
 #define RUN_CHILD_DEPTH_MAX 4
-#define RUN_CHILDREN_MAX 256     /* of one run */
-#define RUN_CHILD_LOOK_MS 1000   /* a run that ends looks at its children again */
+#define RUN_CHILDREN_LIVE_MAX 256  /* of one run, alive at once */
+#define RUN_CHILDREN_MAX 100000    /* of one workflow instance in all its life */
+#define RUN_AGENT_CHILDREN_MAX 256 /* the same of an agent's run: its model has lost its way */
+#define RUN_CHILD_LOOK_MS 1000     /* a run that ends looks at its children again */
 #define RUN_CHILD_LINGER_MS 1000 /* a run waits so long for its children before it leaves memory */
 #define RUN_LOADS_MAX 256        /* of one lane at once; more wait for their turn */
 #define RUN_RECOVERY_PARALLEL 16 /* runs that a start looks at at once */
@@ -666,6 +724,7 @@
 #define POLICY_ARGUMENTS_BYTES_MAX (16u << 10) /* of a guest's refused call, in its event */
 #define RUN_EXPORT_BYTES_MAX (64u << 20)
 #define RUN_EXPORT_EVENTS_MAX 200000u
+#define RUN_EXPORT_MESSAGES_MAX 20000u    /* of the session, the newest ones */
 #define RUN_REPLAY_SWITCHES_MAX 50000000u /* of coroutines: a replay that does not end is stopped */
 #define RUN_REPLAY_RESUMES_MAX 1000u
 #define RUN_REPLAY_DIFFERENCES_MAX 50u
@@ -680,6 +739,9 @@
 #define BACKTEST_EXAMPLES_MAX 20u
 #define BACKTEST_GROUPS_MAX 2000u
 #define BACKTEST_DAYS_MAX 366
+#define SCRATCH_FILES_MAX 64 /* of a scratch folder */
+#define SCRATCH_NAME_BYTES_MAX 100
+#define SCRATCH_BYTES_MAX (8u << 20)
 
 /* resilience */
 #define GUARD_ENTRIES_MAX 512u /* tools and MCP servers with places of their own */
@@ -698,6 +760,12 @@
 #define DEGRADE_CACHED_MS (24ll * 3600 * 1000)
 #define DEGRADE_CACHED_RUNS 50u /* earlier runs looked at for an answer */
 #define OVERLOAD_RETRY_MS 1000  /* the least urgent come back last */
+#define STORE_LOAD_IDLE_MS 2000 /* without a commit for so long: the store has no load */
+#define STORE_FAULT_SLOW_MS 300 /* what the fault point store.slow adds to a commit */
+#define PROVIDER_PLACES_MAX 1000000
+#define PROVIDER_QUEUE_MAX 1024    /* calls that wait for a place of one provider */
+#define PROVIDER_QUEUE_MOST 100000 /* as it may be configured */
+#define PROVIDER_WAIT_MS 30000
 
 /* approvals */
 #define APPROVAL_QUORUM_MAX 16
@@ -713,7 +781,8 @@
 #define APPROVAL_DELEGATIONS_MAX 64u /* to one person, looked at for one vote */
 #define APPROVAL_DELEGATION_MS_MAX (90ll * 24 * 3600 * 1000)
 #define APPROVAL_REASON_BYTES_MAX 4096u
-#define APPROVAL_REMINDERS_MAX 10 /* of one approval */
+#define APPROVALS_LOOK_MS 600000LL /* all that wait are looked at, known due or not */
+#define APPROVAL_REMINDERS_MAX 10  /* of one approval */
 #define APPROVAL_REMIND_SWEEP_MAX 1000u
 #define APPROVAL_TIME_MS_MIN 1000
 #define APPROVAL_EXPIRES_MS_MAX (3660ll * 24 * 3600 * 1000)

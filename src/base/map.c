@@ -27,7 +27,11 @@ struct map {
     uint64_t seed;
 };
 
-enum { SLOTS_FIRST = 16 };
+enum {
+    SLOTS_FIRST = 16,
+    SLOTS_KEPT = 1024, /* a map this small never shrinks */
+    SPARSE = 8         /* it does when fewer than this part of its slots are taken */
+};
 
 static _Atomic uint64_t process_seed; /* 0: not chosen yet */
 
@@ -104,9 +108,8 @@ static size_t slot_of_entry(const struct map *map, size_t index)
     return slot;
 }
 
-static void grow(struct map *map)
+static void resize(struct map *map, size_t slot_count)
 {
-    size_t slot_count = map->slot_count ? map->slot_count * 2 : SLOTS_FIRST;
     size_t room = slot_count / 4 * 3;
     ensure(slot_count <= UINT32_MAX / 2);
     map->entries = realloc(map->entries, room * sizeof(*map->entries));
@@ -134,7 +137,7 @@ void *map_put(struct map *map, str key, void *value)
 {
     ensure(value != NULL);
     if (map->count >= map->slot_count / 4 * 3)
-        grow(map);
+        resize(map, map->slot_count ? map->slot_count * 2 : SLOTS_FIRST);
     uint64_t hash = str_hash(key, map->seed);
     size_t slot = find_slot(map, key, hash);
     if (map->slots[slot]) {
@@ -186,12 +189,19 @@ void *map_remove(struct map *map, str key)
         map->entries[index] = map->entries[last];
     }
     map->count = last;
+    if (map->slot_count > SLOTS_KEPT && map->count < map->slot_count / SPARSE)
+        resize(map, map->slot_count / 2); /* what was many once does not stay large */
     return value;
 }
 
 size_t map_count(const struct map *map)
 {
     return map->count;
+}
+
+size_t map_bytes(const struct map *map)
+{
+    return map->slot_count / 4 * 3 * sizeof(*map->entries) + map->slot_count * sizeof(*map->slots);
 }
 
 bool map_next(const struct map *map, size_t *position, str *key, void **value)

@@ -18,6 +18,8 @@ void *map_put(struct map *map, str key,
               void *value);                 /* value not NULL; gives the old value or NULL */
 void *map_remove(struct map *map, str key); /* gives the old value or NULL */
 size_t map_count(const struct map *map);
+size_t map_bytes(
+    const struct map *map); /* of its tables, keys not counted; it shrinks when most were removed */
 /* position starts at 0; false at the end.  The map must not change meanwhile.  key and value may be NULL. */
 bool map_next(const struct map *map, size_t *position, str *key, void **value);
 

@@ -105,6 +105,26 @@ static void test_removal_leaves_every_other_key_in_place(void **state)
     assert_null(map_remove(map, S("none")));
 }
 
+static void test_what_was_many_once_does_not_stay_large(void **state)
+{
+    (void) state;
+    OWNED(map) map = map_create();
+    enum { MANY = 20000, FEW = 100 };
+    char text[24];
+    for (size_t i = 0; i < MANY; i++)
+        map_put(map, key_of(i, text), &values[i % KEY_COUNT]);
+    size_t large = map_bytes(map);
+    for (size_t i = FEW; i < MANY; i++)
+        assert_ptr_equal(map_remove(map, key_of(i, text)), &values[i % KEY_COUNT]);
+    assert_true(map_bytes(map) < large / 10);
+    for (size_t i = 0; i < MANY; i++)
+        assert_ptr_equal(map_find(map, key_of(i, text)), i < FEW ? &values[i] : NULL);
+    for (size_t i = FEW; i < MANY; i++) /* and grows again */
+        map_put(map, key_of(i, text), &values[i % KEY_COUNT]);
+    assert_int_equal(map_count(map), MANY);
+    assert_ptr_equal(map_find(map, S("key-19999")), &values[19999 % KEY_COUNT]);
+}
+
 static void test_the_seed_can_be_fixed_for_a_simulation(void **state)
 {
     (void) state;
@@ -126,6 +146,7 @@ int main(void)
         cmocka_unit_test(test_put_replaces_and_gives_the_old_value),
         cmocka_unit_test(test_iteration_is_in_insertion_order),
         cmocka_unit_test(test_removal_leaves_every_other_key_in_place),
+        cmocka_unit_test(test_what_was_many_once_does_not_stay_large),
         cmocka_unit_test(test_the_seed_can_be_fixed_for_a_simulation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

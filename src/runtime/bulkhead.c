@@ -88,24 +88,51 @@ static void wake(void *argument)
     release(wait);
 }
 
-void bulkhead_leave(struct bulkhead *bulkhead)
+/* Whose turn it is, if a place is free for it; the lock is held. */
+static struct place_wait *admit_next(struct bulkhead *bulkhead)
 {
-    struct place_wait *next = NULL;
-    pthread_mutex_lock(&bulkhead->lock);
-    ensure(bulkhead->in_use > 0);
-    if (list_is_empty(&bulkhead->turns)) {
-        bulkhead->in_use--;
-    } else { /* the place changes hands */
-        next = take_next(bulkhead);
-        next->is_given = true;
-    }
-    pthread_mutex_unlock(&bulkhead->lock);
-    if (!next)
-        return;
+    if (bulkhead->in_use >= bulkhead->places || list_is_empty(&bulkhead->turns))
+        return NULL;
+    struct place_wait *next = take_next(bulkhead);
+    next->is_given = true;
+    bulkhead->in_use++;
+    return next;
+}
+
+static void tell(struct place_wait *next)
+{
     if (next->loop)
         loop_post(next->loop, wake, next);
     else
         wake(next);
+}
+
+void bulkhead_leave(struct bulkhead *bulkhead)
+{
+    pthread_mutex_lock(&bulkhead->lock);
+    ensure(bulkhead->in_use > 0);
+    bulkhead->in_use--;
+    struct place_wait *next = admit_next(bulkhead);
+    pthread_mutex_unlock(&bulkhead->lock);
+    if (next)
+        tell(next);
+}
+
+void bulkhead_resize(struct bulkhead *bulkhead, int32_t places, int32_t queue_max)
+{
+    struct place_wait *next;
+    ensure(places > 0 && queue_max >= 0);
+    pthread_mutex_lock(&bulkhead->lock);
+    bulkhead->places = places;
+    bulkhead->queue_max = queue_max;
+    pthread_mutex_unlock(&bulkhead->lock);
+    do {
+        pthread_mutex_lock(&bulkhead->lock);
+        next = admit_next(bulkhead);
+        pthread_mutex_unlock(&bulkhead->lock);
+        if (next)
+            tell(next);
+    } while (next);
 }
 
 /* ---- waiting for one ---- */
@@ -147,6 +174,15 @@ static struct place_wait *join_queue(struct bulkhead *bulkhead, struct waiter *w
     list_push_back(&wait->turn->queue, &wait->link);
     bulkhead->queued++;
     return wait;
+}
+
+bool bulkhead_try(struct bulkhead *bulkhead)
+{
+    pthread_mutex_lock(&bulkhead->lock);
+    bool is_free = bulkhead->in_use < bulkhead->places;
+    bulkhead->in_use += is_free;
+    pthread_mutex_unlock(&bulkhead->lock);
+    return is_free;
 }
 
 bool bulkhead_enter(struct bulkhead *bulkhead, struct context *ctx,

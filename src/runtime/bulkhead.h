@@ -7,6 +7,7 @@
  * another one's call by one call.  No owner takes more than three quarters of the queue.
  * Who finds the queue full, or waits longer than wait_ms, is told so (OVERLOADED_HERE with a time to come back): one slow thing behind a
  * door holds no more than its own places and queue.
+ * Places can become more or fewer at any time: who is inside stays, and who waits is let in as soon as there is room.
  * Thread: any loop; one short lock.  Suspends: enter, when there is no place.
  */
 #ifndef NEXUS_RUNTIME_BULKHEAD_H
@@ -39,7 +40,11 @@ struct bulkhead_entry {
 /* Also CANCELLED, and TIMEOUT at ctx's deadline. */
 may_suspend bool bulkhead_enter(struct bulkhead *bulkhead, struct context *ctx,
                                 const struct bulkhead_entry *entry, struct error *e);
+/* Only if it need not wait: nobody is passed by, for who waits has found no place either. */
+bool bulkhead_try(struct bulkhead *bulkhead);
 void bulkhead_leave(struct bulkhead *bulkhead);
+/* places at least 1; INT32_MAX: no bound. */
+void bulkhead_resize(struct bulkhead *bulkhead, int32_t places, int32_t queue_max);
 struct bulkhead_counts bulkhead_look(struct bulkhead *bulkhead);
 
 #endif

@@ -15,8 +15,15 @@
 #include "store/store.h"
 #include "store/vector.h"
 
-/* FAIL: nothing was written, and the caller knows (REASON_STORE).  The last two look the same to the caller (REASON_OUTCOME_UNKNOWN). */
-enum commit_outcome { COMMIT_OK, COMMIT_FAIL, COMMIT_APPLIED_BUT_FAIL, COMMIT_LOST };
+/* FAIL: nothing was written, and the caller knows (REASON_STORE).  DAMAGED: the same, and it never will be (REASON_CORRUPT).  The other two
+   look the same to the caller (REASON_OUTCOME_UNKNOWN). */
+enum commit_outcome {
+    COMMIT_OK,
+    COMMIT_FAIL,
+    COMMIT_APPLIED_BUT_FAIL,
+    COMMIT_LOST,
+    COMMIT_DAMAGED
+};
 struct memory_store_hooks {
     void *owner;
     enum commit_outcome (*before_commit)(void *owner, struct context *ctx,

@@ -63,7 +63,7 @@ struct table_def {
 };
 const struct table_def *table_def(enum table table);
 
-enum { RECORD_COLUMNS_MAX = 24 };
+enum { RECORD_COLUMNS_MAX = 28 };
 
 struct value {
     bool is_null;

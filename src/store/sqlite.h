@@ -2,7 +2,7 @@
  * SQLite back end: one file `nexus.db` in the data folder, WAL, synchronous=FULL.
  *
  * One writer thread: no commit timer, it takes what queued during the last commit (at most
- * STORE_BATCH_ROWS_MAX rows) as the next transaction and acknowledges after the commit.  A batch
+ * STORE_GROUP_ROWS_MAX rows) as the next transaction and acknowledges after the commit.  A batch
  * that fails (conflict, fence) is undone alone, and its neighbours share the fsync all the same.
  * When the disk or the file fails, the transaction is rolled back and its batches are retried one
  * by one.  So a bad batch never harms its neighbours, and after a failure the store goes on

@@ -141,3 +141,8 @@ void store_destroy(struct store *store)
     if (store)
         store->ops->destroy(store);
 }
+
+struct store_load store_load(struct store *store)
+{
+    return store->ops->load ? store->ops->load(store) : (struct store_load){0};
+}

@@ -104,6 +104,13 @@ struct records {
     str next_cursor; /* empty: no more */
 };
 
+/* How busy a back end is: what overload looks at (orchestrator/overload.h). */
+struct store_load {
+    int64_t queued, queue_max; /* batches that wait for the writer; queue_max 0: it has no queue */
+    int64_t
+        commit_us; /* what the newest commits took, or the age of the one at work (commit_meter.h) */
+};
+
 struct audit_report {
     bool ok;
     int64_t entries;
@@ -132,6 +139,8 @@ struct store_ops {
     may_suspend bool (*audit_verify)(struct store *store, struct context *ctx, uuid tenant_id,
                                      struct audit_report *out, struct error *e);
     void (*destroy)(struct store *store);
+    struct store_load (*load)(
+        struct store *store); /* any thread, waits for nothing; NULL: not known */
 };
 struct store {
     const struct store_ops *ops;
@@ -152,6 +161,7 @@ may_suspend bool store_list_any_tenant(struct store *store, struct context *ctx,
 may_suspend bool store_audit_verify(struct store *store, struct context *ctx, uuid tenant_id,
                                     struct audit_report *out, struct error *e);
 void store_destroy(struct store *store);
+struct store_load store_load(struct store *store); /* any thread, waits for nothing */
 
 struct query query_of(enum table table); /* by key, ascending, STORE_PAGE_MAX, no filter */
 void query_where_text(struct query *query, int column, str value);

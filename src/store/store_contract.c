@@ -547,6 +547,7 @@ static void many_coroutines_write_at_once(struct context *ctx, void *argument)
     record_set_text(&key, BUDGETS_SUBJECT, crowd.subject);
     OK(store_get(store, ctx, tenant_a, &key, &out, &e));
     assert_int_equal(record_integer(&out, BUDGETS_SPENT_TOKENS), WRITERS * ROUNDS);
+    assert_int_equal(store_load(store).queued, 0); /* all were served */
 }
 
 static void a_cancelled_caller_is_refused_before_anything_happens(struct context *ctx,

@@ -23,15 +23,27 @@ static bool apply_locked(struct memory_store *store, const struct batch *batch, 
     return is_ok;
 }
 
+static enum commit_outcome ask_hook(struct memory_store *store, struct context *ctx,
+                                    const struct batch *batch)
+{
+    if (!store->hooks.before_commit)
+        return COMMIT_OK;
+    int64_t began_ns = clock_monotonic_ns(store->clock);
+    commit_meter_begin(&store->meter, began_ns);
+    enum commit_outcome outcome = store->hooks.before_commit(store->hooks.owner, ctx, batch);
+    commit_meter_end(&store->meter, began_ns, clock_monotonic_ns(store->clock));
+    return outcome;
+}
+
 static bool commit(struct store *base, struct context *ctx, const struct batch *batch,
                    struct error *e)
 {
     struct memory_store *store = memory_of(base);
-    enum commit_outcome outcome = store->hooks.before_commit
-                                      ? store->hooks.before_commit(store->hooks.owner, ctx, batch)
-                                      : COMMIT_OK;
+    enum commit_outcome outcome = ask_hook(store, ctx, batch);
     if (outcome == COMMIT_FAIL)
         return error_set(e, REASON_STORE, "the commit failed");
+    if (outcome == COMMIT_DAMAGED)
+        return error_set(e, REASON_CORRUPT, "the stored data is damaged");
     if (outcome == COMMIT_LOST)
         return error_set(e, REASON_OUTCOME_UNKNOWN, "the acknowledgement of a commit was lost");
     if (FAULT("store.commit"))
@@ -127,6 +139,14 @@ static void destroy(struct store *base)
     free(store);
 }
 
+/* It has no queue: what waits, waits in the hook. */
+static struct store_load load(struct store *base)
+{
+    struct memory_store *store = memory_of(base);
+    return (struct store_load){
+        .commit_us = commit_meter_us(&store->meter, clock_monotonic_ns(store->clock))};
+}
+
 static const struct store_ops memory_ops = {
     .name = "memory",
     .commit = commit,
@@ -137,6 +157,7 @@ static const struct store_ops memory_ops = {
     .list_any_tenant = list_any_tenant,
     .audit_verify = audit_verify,
     .destroy = destroy,
+    .load = load,
 };
 
 struct store *memory_store_create(struct clock *clock, struct random *random,

@@ -4,6 +4,8 @@
  */
 #include "store/memory.h"
 #include "base/arena.h"
+#include "base/limits.h"
+#include "runtime/simulated.h"
 #include "store/store_contract.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -98,6 +100,30 @@ static void test_a_clone_goes_its_own_way(void **state)
     assert_true(exists(world, world->store, before));
 }
 
+static enum commit_outcome take_long(void *owner, struct context *ctx, const struct batch *batch)
+{
+    (void) ctx;
+    (void) batch;
+    clock_manual_advance_ns(owner, 700 * 1000000ll);
+    return COMMIT_OK;
+}
+
+static void test_what_the_hook_takes_is_the_load(void **state)
+{
+    struct world *world = *state;
+    struct clock *manual = clock_manual_create(1700000000000000, 1000000000);
+    struct memory_store_hooks hooks = {.owner = manual, .before_commit = take_long};
+    struct store *slow = memory_store_create(manual, random_system(), hooks, S("n1"));
+    uuid session;
+    assert_int_equal(store_load(slow).commit_us, 0);
+    assert_true(commit_session(world, slow, &session));
+    assert_int_equal(store_load(slow).commit_us, 700000);
+    clock_manual_advance_ns(manual, (STORE_LOAD_IDLE_MS + 1) * 1000000ll);
+    assert_int_equal(store_load(slow).commit_us, 0); /* long ago */
+    store_destroy(slow);
+    clock_manual_destroy(manual);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, world_make, world_end)
 
 int main(void)
@@ -105,6 +131,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(the_hook_decides_what_becomes_of_a_commit),
         TEST(a_clone_goes_its_own_way),
+        TEST(what_the_hook_takes_is_the_load),
     };
     return cmocka_run_group_tests_name("memory", tests, NULL, NULL);
 }

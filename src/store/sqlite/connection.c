@@ -89,11 +89,32 @@ void connection_start_job(struct connection *connection)
         statements_forget(connection);
 }
 
+bool connection_rest(struct connection *connection, int64_t now_ns, bool had_job)
+{
+    connection->job_count += had_job;
+    connection->is_warm = connection->is_warm || had_job;
+    if (now_ns - connection->counted_ns < STORE_REST_MS * INT64_C(1000000))
+        return false;
+    bool is_quiet = connection->is_warm && connection->job_count <= STORE_REST_JOBS;
+    connection->counted_ns = now_ns;
+    connection->job_count = 0;
+    if (!is_quiet)
+        return false;
+    connection->is_warm = false;
+    sqlite3_db_release_memory(connection->db);
+    return true;
+}
+
+int connection_rest_ms(const struct connection *connection)
+{
+    return connection->is_warm ? STORE_REST_MS : -1;
+}
+
 static bool is_disk_full(struct connection *connection, int code)
 {
+    int failure = sqlite3_system_errno(connection->db);
     return code == SQLITE_FULL ||
-           (code == SQLITE_IOERR && (sqlite3_system_errno(connection->db) == ENOSPC ||
-                                     sqlite3_system_errno(connection->db) == EDQUOT));
+           (code == SQLITE_IOERR && (failure == ENOSPC || failure == EDQUOT || failure == EFBIG));
 }
 
 bool connection_fail(struct connection *connection, struct error *e)

@@ -70,6 +70,10 @@ struct connection {
     /* Open addressing: STORE_STATEMENTS_MAX and what one job may add. */
     struct statement_slot slots[2048];
     int slot_count;
+    /* How much there was to do since then, and whether anything was read since the cache was emptied. */
+    int64_t counted_ns;
+    size_t job_count;
+    bool is_warm;
     /* The last failure was the disk's or the file's, not the caller's: the transaction is lost. */
     bool is_broken;
 };
@@ -90,6 +94,14 @@ void connection_close(struct connection *connection); /* harmless on a zeroed on
  * forgotten.
  */
 void connection_start_job(struct connection *connection);
+
+/*
+ * After each job, and from time to time without one: a connection that has little to do gives the memory of its page cache back (the
+ * kernel has the pages still).  True: it did.
+ */
+bool connection_rest(struct connection *connection, int64_t now_ns, bool had_job);
+/* How long to wait for the next job before that is looked at again; -1: as long as it takes. */
+int connection_rest_ms(const struct connection *connection);
 
 /* The prepared statement, reset and ready to bind; NULL with e set.  It stays the connection's. */
 sqlite3_stmt *connection_statement(struct connection *connection, const struct statement_key *key,

@@ -39,7 +39,7 @@ static bool is_urgent(const struct job *job)
 /* Worth a transaction now: somebody waits, or it is full. */
 static bool is_due(const struct job_queue *queue)
 {
-    return queue->urgent_count > 0 || queue->rows >= STORE_BATCH_ROWS_MAX || queue->is_closed;
+    return queue->urgent_count > 0 || queue->rows >= STORE_GROUP_ROWS_MAX || queue->is_closed;
 }
 
 bool job_queue_put(struct job_queue *queue, struct job *job, struct error *e)

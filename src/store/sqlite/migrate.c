@@ -1,4 +1,5 @@
 #include "base/digest.h"
+#include "base/fault.h"
 #include "store/sqlite/schema_internal.h"
 #include "store_migrations.h" /* made from migrations/ by the build */
 
@@ -74,11 +75,19 @@ static bool remember(struct connection *connection, const struct migration *migr
     return is_ok;
 }
 
+static bool commit(struct connection *connection, struct error *e)
+{
+    (void) FAULT("migration.before");
+    bool is_ok = run_sql(connection, S("COMMIT"), e);
+    (void) FAULT("migration.after");
+    return is_ok;
+}
+
 static bool apply(struct connection *connection, const struct migration *migration, int64_t now_us,
                   struct error *e)
 {
     if (run_sql(connection, S("BEGIN IMMEDIATE"), e) && run_sql(connection, migration->sql, e) &&
-        remember(connection, migration, now_us, e) && run_sql(connection, S("COMMIT"), e))
+        remember(connection, migration, now_us, e) && commit(connection, e))
         return true;
     sqlite3_exec(connection->db, "ROLLBACK", NULL, NULL, NULL);
     return error_wrap(e, "migration %04d_%s", migration->version, migration->name);

@@ -16,10 +16,17 @@ static void serve(struct job_thread *reader, struct job *job)
 static void *reader_run(void *argument)
 {
     struct job_thread *reader = argument;
-    struct job *job;
-    while (job_queue_take(reader->queue, 1, -1, &job) == TAKE_JOBS)
-        serve(reader, job);
-    return NULL;
+    for (;;) {
+        struct job *job;
+        enum take taken =
+            job_queue_take(reader->queue, 1, connection_rest_ms(&reader->connection), &job);
+        if (taken == TAKE_CLOSED)
+            return NULL;
+        if (taken == TAKE_JOBS)
+            serve(reader, job);
+        (void) connection_rest(&reader->connection, clock_monotonic_ns(reader->database->clock),
+                               taken == TAKE_JOBS);
+    }
 }
 
 void readers_work(struct sqlite_database *database)

@@ -9,6 +9,11 @@
 static const char *const further_sql[] = {
     "CREATE UNIQUE INDEX audit_logs_chain ON audit_logs (tenant_id, writer, seq)",
     "CREATE UNIQUE INDEX audit_checkpoints_chain ON audit_checkpoints (tenant_id, writer, seq)",
+    "CREATE INDEX webhook_deliveries_due ON webhook_deliveries (tenant_id, endpoint, id, next_at) "
+    "WHERE next_at IS NOT NULL",
+    "CREATE INDEX webhook_deliveries_age ON webhook_deliveries (created_at, tenant_id, id)",
+    "CREATE INDEX webhook_receipts_age ON webhook_receipts (received_at, tenant_id, webhook, "
+    "delivery)",
     "CREATE TABLE kv (\n"
     "    tenant_id TEXT NOT NULL,\n"
     "    key TEXT NOT NULL,\n"

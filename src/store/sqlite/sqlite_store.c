@@ -369,6 +369,15 @@ static void destroy(struct store *store)
     (void) store;
 }
 
+static struct store_load load(struct store *base)
+{
+    struct sqlite_database *database = CONTAINER_OF(base, struct sqlite_store, base)->database;
+    return (struct store_load){
+        .queued = (int64_t) sqlite_database_statistics(database).write_queue,
+        .queue_max = STORE_QUEUE_MAX,
+        .commit_us = commit_meter_us(&database->meter, clock_monotonic_ns(database->clock))};
+}
+
 static const struct store_ops sqlite_ops = {
     .name = "sqlite",
     .commit = commit,
@@ -379,6 +388,7 @@ static const struct store_ops sqlite_ops = {
     .list_any_tenant = list_any_tenant,
     .audit_verify = audit_verify,
     .destroy = destroy,
+    .load = load,
 };
 
 void sqlite_store_init(struct sqlite_database *database)

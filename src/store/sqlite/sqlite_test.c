@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/fault.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/strbuf.h"
 #include "store/sqlite/schema_internal.h"
@@ -513,6 +514,113 @@ static void test_it_works_on_a_plain_thread(void **state)
     scheduler_destroy(scheduler);
 }
 
+/* ---- the sweeps' questions ---- */
+
+static bool plan_names(struct connection *connection, const char *sql, const char *index)
+{
+    char explain[8192];
+    bool found = false;
+    sqlite3_stmt *statement = NULL;
+    snprintf(explain, sizeof explain, "EXPLAIN QUERY PLAN %s", sql);
+    if (sqlite3_prepare_v2(connection->db, explain, -1, &statement, NULL) != SQLITE_OK)
+        fail_msg("%s: %s", sqlite3_errmsg(connection->db), sql);
+    while (sqlite3_step(statement) == SQLITE_ROW)
+        found = found || strstr((const char *) sqlite3_column_text(statement, 3), index);
+    sqlite3_finalize(statement);
+    return found;
+}
+
+/* What is asked over all tenants every second must not walk over every row there ever was. */
+static void test_what_is_due_is_found_by_its_own_index(void **state)
+{
+    (void) state;
+    struct connection *connection = malloc(sizeof *connection);
+    struct arena *arena = arena_create(0);
+    struct error e;
+    int count = 0;
+    ensure(connection);
+    must_open();
+    struct connection_options options = {.path = str_from_cstr(path_of("nexus.db")),
+                                         .cache_bytes = 1 << 20,
+                                         .checkpoint_pages = 1000,
+                                         .is_reader = true};
+    assert_true(connection_open(connection, &options, &e));
+    for (int table = 0; table < TABLE_COUNT; table++)
+        for (int column = 0; column < table_def((enum table) table)->column_count; column++) {
+            const struct column_def *def = &table_def((enum table) table)->columns[column];
+            struct statement_key key;
+            struct strbuf sql;
+            char index[128];
+            if (!(def->flags & COLUMN_INDEXED) || (def->flags & (COLUMN_KEY | COLUMN_REQUIRED)))
+                continue;
+            memset(&key, 0, sizeof key);
+            key.kind = STATEMENT_LIST;
+            key.table = (uint8_t) table;
+            key.order_column = -1;
+            key.is_any_tenant = true;
+            key.filter_count = 1;
+            key.filters[0].column = (int8_t) column;
+            key.filters[0].op = FILTER_LESS;
+            strbuf_init(&sql, arena, 8192);
+            statement_sql(&key, &sql);
+            snprintf(index, sizeof index, "%s_%s", table_def((enum table) table)->name, def->name);
+            if (!plan_names(connection, str_to_cstr(arena, strbuf_str(&sql)), index))
+                fail_msg("%s is not used", index);
+            count++;
+        }
+    assert_true(count >= 5);
+    connection_close(connection);
+    free(connection);
+    arena_destroy(arena);
+}
+
+/* ---- memory ---- */
+
+static int cache_bytes(const struct connection *connection)
+{
+    int used = 0, highest = 0;
+    sqlite3_db_status(connection->db, SQLITE_DBSTATUS_CACHE_USED, &used, &highest, 0);
+    return used;
+}
+
+static void test_a_connection_with_little_to_do_gives_its_cache_back(void **state)
+{
+    (void) state;
+    const int64_t second_ns = 1000000000;
+    struct connection *connection = malloc(sizeof *connection);
+    ensure(connection);
+    struct error e;
+    struct connection_options options = {.path = str_from_cstr(path_of("cache.db")),
+                                         .cache_bytes = 8 << 20,
+                                         .checkpoint_pages = 1000};
+    assert_true(connection_open(connection, &options, &e));
+    assert_int_equal(
+        sqlite3_exec(
+            connection->db,
+            "CREATE TABLE t AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+            "LIMIT 2000) SELECT i, hex(zeroblob(500)) AS x FROM n",
+            NULL, NULL, NULL),
+        SQLITE_OK);
+    int full = cache_bytes(connection);
+    assert_true(full > 1 << 20);
+    assert_int_equal(connection_rest_ms(connection), -1); /* nothing was done yet */
+    int64_t now_ns = 100 * second_ns;
+    for (unsigned i = 0; i <= STORE_REST_JOBS; i++) /* there is much to do: it stays */
+        assert_false(connection_rest(connection, now_ns, true) && i > 0);
+    assert_int_equal(sqlite3_exec(connection->db, "SELECT sum(length(x)) FROM t", NULL, NULL, NULL),
+                     SQLITE_OK);
+    now_ns += STORE_REST_MS * second_ns / 1000;
+    assert_false(connection_rest(connection, now_ns, true));
+    assert_true(cache_bytes(connection) > 1 << 20);
+    assert_int_equal(connection_rest_ms(connection), STORE_REST_MS);
+    now_ns += STORE_REST_MS * second_ns / 1000;
+    assert_true(connection_rest(connection, now_ns, false));
+    assert_true(cache_bytes(connection) < full / 10);
+    assert_int_equal(connection_rest_ms(connection), -1);
+    connection_close(connection);
+    free(connection);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, folder_make, folder_remove)
 
 int main(void)
@@ -529,6 +637,8 @@ int main(void)
         TEST(a_rewritten_chain_is_found),
         TEST(what_was_acknowledged_survives_a_kill_and_is_whole),
         TEST(it_works_on_a_plain_thread),
+        TEST(what_is_due_is_found_by_its_own_index),
+        TEST(a_connection_with_little_to_do_gives_its_cache_back),
     };
     return cmocka_run_group_tests_name("sqlite", tests, NULL, NULL);
 }

@@ -96,12 +96,34 @@ static void add_filter(const struct statement_key *key, int index, struct strbuf
         strbuf_printf(out, " ?%d", PARAMETER_FILTER + index);
 }
 
+/*
+ * Over all tenants the planner, which knows nothing of how rows are spread, walks the whole table in the order that is asked for.  What is
+ * looked for by a column that few rows have a value in stands in the small index of that column: it is named.
+ */
+static int sparse_column(const struct statement_key *key)
+{
+    const struct table_def *def = table_def((enum table) key->table);
+    for (int i = 0; key->is_any_tenant && i < key->filter_count; i++) {
+        int column = key->filters[i].column;
+        unsigned flags = column >= 0 ? def->columns[column].flags : 0;
+        bool is_sparse = (flags & COLUMN_INDEXED) && !(flags & (COLUMN_KEY | COLUMN_REQUIRED));
+        if (is_sparse && key->filters[i].op != FILTER_IS_NULL &&
+            key->filters[i].op != FILTER_NOT_EQUAL)
+            return column;
+    }
+    return -1;
+}
+
 static void add_list(const struct statement_key *key, struct strbuf *out)
 {
     struct query query = {.table = (enum table) key->table, .order_column = key->order_column};
     struct cursor order;
     cursor_columns(&order, &query, key->is_any_tenant);
     add_select(key, out);
+    int sparse = sparse_column(key);
+    if (sparse >= 0)
+        strbuf_printf(out, " INDEXED BY %s_%s", table_def((enum table) key->table)->name,
+                      column_name(key, sparse));
     strbuf_printf(out, key->is_any_tenant ? " WHERE 1" : " WHERE tenant_id = ?%d",
                   PARAMETER_TENANT);
     for (int i = 0; i < key->filter_count; i++)

@@ -10,9 +10,11 @@
  */
 #include "base/ensure.h"
 #include "base/fault.h"
+#include "base/heap.h"
 #include "base/log.h"
 #include "store/check.h"
 #include "store/sqlite/database_internal.h"
+#include <unistd.h>
 
 /*
  * How long the writer idles before it signs what the audit chains got since their last checkpoint.
@@ -80,6 +82,8 @@ static bool commit_group(struct job_thread *writer, struct job *jobs, struct err
     for (struct job *job = jobs; job; job = job->next)
         if (job->is_ok && batch_fault(job->fault, "before"))
             return error_set(e, REASON_STORE, "fault point %s.before", job->fault);
+    if (FAULT("store.slow"))
+        usleep(STORE_FAULT_SLOW_MS * 1000);
     if (FAULT("store.before_commit"))
         return error_set(e, REASON_STORE, "fault point store.before_commit");
     if (!connection_run_fixed(&writer->connection, FIXED_COMMIT, e))
@@ -133,7 +137,7 @@ static void finish_group(struct job *jobs)
     }
 }
 
-static void serve(struct job_thread *writer, struct job *jobs)
+static void store_jobs(struct job_thread *writer, struct job *jobs)
 {
     struct error failure;
     bool is_alone = jobs->next == NULL;
@@ -150,6 +154,15 @@ static void serve(struct job_thread *writer, struct job *jobs)
         }
         finish_group(job);
     }
+}
+
+static void serve(struct job_thread *writer, struct job *jobs)
+{
+    struct sqlite_database *database = writer->database;
+    int64_t began_ns = clock_monotonic_ns(database->clock);
+    commit_meter_begin(&database->meter, began_ns);
+    store_jobs(writer, jobs);
+    commit_meter_end(&database->meter, began_ns, clock_monotonic_ns(database->clock));
 }
 
 static void sign_audit(struct job_thread *writer)
@@ -171,7 +184,7 @@ void writer_work(struct sqlite_database *database)
 {
     struct job *jobs;
     struct job_thread *writer = &database->writer;
-    if (job_queue_take(writer->queue, STORE_BATCH_ROWS_MAX, 0, &jobs) == TAKE_JOBS)
+    if (job_queue_take(writer->queue, STORE_GROUP_ROWS_MAX, 0, &jobs) == TAKE_JOBS)
         serve(writer, jobs);
 }
 
@@ -191,14 +204,18 @@ static void *writer_run(void *argument)
     struct job_thread *writer = argument;
     for (;;) {
         struct job *jobs;
-        int idle_ms = audit_has_unsigned(writer) ? AUDIT_SIGN_AFTER_IDLE_MS : -1;
-        enum take taken = job_queue_take(writer->queue, STORE_BATCH_ROWS_MAX, idle_ms, &jobs);
+        int idle_ms = audit_has_unsigned(writer) ? AUDIT_SIGN_AFTER_IDLE_MS
+                                                 : connection_rest_ms(&writer->connection);
+        enum take taken = job_queue_take(writer->queue, STORE_GROUP_ROWS_MAX, idle_ms, &jobs);
         if (taken == TAKE_JOBS)
             serve(writer, jobs);
         else if (audit_has_unsigned(writer))
             sign_audit(writer);
         if (taken == TAKE_CLOSED)
             return NULL;
+        if (connection_rest(&writer->connection, clock_monotonic_ns(writer->database->clock),
+                            taken == TAKE_JOBS))
+            heap_give_back(); /* here it holds nobody up, and the node has little to do */
     }
 }
 
