@@ -101,11 +101,19 @@ struct provider_ops {
                                struct error *);
     void (*destroy)(struct provider *);
 };
+/* How many calls it may have at once; the router (llm/router.h) keeps to it.  0: no bound. */
+struct provider_places {
+    int32_t calls, run_calls; /* of everybody; of runs alone */
+    int32_t calls_per_key;    /* of its pool of keys: that many times its keys */
+    int32_t queue_max;        /* calls that wait for one */
+    int64_t wait_ms;          /* at most */
+};
 struct provider {
     const struct provider_ops *ops;
-    str name;         /* of the configuration: "local" */
-    size_t key_count; /* 0: none needed */
-    unsigned speaks;  /* mask of 1u << dialect_id: what forward takes */
+    str name;                      /* of the configuration: "local" */
+    size_t key_count;              /* 0: none needed */
+    unsigned speaks;               /* mask of 1u << dialect_id: what forward takes */
+    struct provider_places places; /* set before it is used */
 };
 static inline bool provider_speaks(const struct provider *provider, enum dialect_id dialect)
 {
@@ -140,7 +148,8 @@ struct provider_options {
     struct http_client *(*client_of_loop)(void *owner);
     void *client_owner;
     int64_t connect_timeout_ms, first_byte_timeout_ms, idle_timeout_ms; /* 0: limits.h */
-    bool speaks_responses; /* openai: the server has the Responses API as well */
+    bool speaks_responses;         /* openai: the server has the Responses API as well */
+    struct provider_places places; /* for whoever makes it to pass on */
 };
 must_check bool provider_openai_create(const struct provider_options *options,
                                        struct provider **out, struct error *e);

@@ -35,6 +35,8 @@ void router_destroy(struct router *router)
         free(health);
         health = next;
     }
+    for (struct provider_health *owner = router->providers; owner; owner = owner->next)
+        places_deinit(owner);
     for (struct key_pool *pool = router->pools; pool;) {
         struct key_pool *next = pool->next;
         free(pool);
@@ -73,12 +75,14 @@ static struct provider_health *provider_of(struct router *router, const struct p
     if (!owner) {
         owner = ARENA_NEW(router->arena, struct provider_health);
         owner->name = str_copy(router->arena, provider->name);
+        places_init(owner, router->metrics);
         owner->next = router->providers;
         router->providers = owner;
     }
     if (owner->provider != provider) {
         owner->provider = provider;
         renew_keys(router, owner, provider->key_count);
+        places_bound(owner, provider);
     }
     return owner;
 }
@@ -107,6 +111,10 @@ static struct target_health *add_target(struct router *router, struct provider_h
                           memory_order_relaxed);
     health->passed_series = series_of(router, METRIC_MODEL_ATTEMPTS, owner->name, S("ok"));
     health->state_series = series_of(router, METRIC_TARGET_STATE, owner->name, target->model);
+    health->name = str_printf(router->arena, STR_FMT "/" STR_FMT, STR_ARG(owner->name),
+                              STR_ARG(target->model));
+    health->circuit_series =
+        series_of(router, METRIC_CIRCUIT_STATE, S("model_target"), health->name);
     health->next = router->targets;
     router->targets = health;
     return health;
@@ -176,7 +184,7 @@ void route_begin(struct route *route, struct router *router, const struct route_
         str_is_empty(request->sticky) ? 0 : str_hash(request->sticky, HASH_SEED) | 1;
     route->preferred = preferred_of(request);
     route->exhausted = too_small(request);
-    route->backed_off = route->open_targets = 0;
+    route->backed_off = route->open_targets = route->full = 0;
     route->attempts = route->waits = 0;
     route->last_target = route->told_target = ROUTE_NO_TARGET;
     route->told = REASON_NONE;
@@ -207,6 +215,7 @@ static enum failure_class class_of(const struct error *failure)
     case REASON_PROVIDER_PROTOCOL: return FAILURE_TARGET;
     case REASON_UNSUPPORTED:
     case REASON_EGRESS_BLOCKED:
+    case REASON_OVERLOADED_HERE: /* no place at this provider */
     case REASON_BUDGET: return FAILURE_PASS_OVER;
     case REASON_TIMEOUT: return FAILURE_TARGET;
     default: return failure->code == ERROR_CANCELLED ? FAILURE_CANCELLED : FAILURE_FINAL;
@@ -227,6 +236,7 @@ static int rank_of(enum error_reason reason)
     case REASON_PROVIDER_NETWORK: return 6;
     case REASON_PROVIDER_TIMEOUT:
     case REASON_TIMEOUT: return 7;
+    case REASON_OVERLOADED_HERE:
     case REASON_PROVIDER_OVERLOADED: return 8;
     case REASON_PROVIDER_RATE_LIMITED: return 9;
     default: return 10;
@@ -273,10 +283,16 @@ static int64_t ms_until(int64_t at_ns, int64_t now_ns)
     return at_ns > now_ns ? (at_ns - now_ns + 999999) / 1000000 : 0;
 }
 
+static bool is_waited_for(enum error_reason reason)
+{
+    return reason == REASON_PROVIDER_RATE_LIMITED || reason == REASON_PROVIDER_OVERLOADED ||
+           reason == REASON_OVERLOADED_HERE;
+}
+
 static void tell(struct route *route, enum error_reason reason, size_t target,
                  int64_t retry_after_ms)
 {
-    bool may_wait = reason == REASON_PROVIDER_RATE_LIMITED || reason == REASON_PROVIDER_OVERLOADED;
+    bool may_wait = is_waited_for(reason);
     if (may_wait && retry_after_ms > 0 &&
         (route->told_retry_after_ms == 0 || retry_after_ms < route->told_retry_after_ms))
         route->told_retry_after_ms = retry_after_ms;
@@ -303,9 +319,7 @@ static void tell_of_those_out(struct route *route, int64_t now_ns)
 static bool fail(struct route *route, const struct error *last, int64_t now_ns, struct error *e)
 {
     tell_of_those_out(route, now_ns);
-    bool may_wait =
-        route->told == REASON_PROVIDER_RATE_LIMITED || route->told == REASON_PROVIDER_OVERLOADED;
-    int64_t retry_after_ms = may_wait ? route->told_retry_after_ms : 0;
+    int64_t retry_after_ms = is_waited_for(route->told) ? route->told_retry_after_ms : 0;
     if (last && rank_of(last->reason) >= rank_of(route->told)) {
         error_copy(e, last);
     } else if (route->told == REASON_NONE) { /* passed over by the caller */
@@ -367,6 +381,9 @@ static void start(struct route *route, const struct choice *choice, bool is_hedg
         .is_probe = choice->is_probe,
         .is_hedge = is_hedge,
         .is_retry = choice->is_retry,
+        .must_wait = choice->must_wait,
+        .places_wanted = (uint8_t) choice->places_wanted,
+        .places_held = (uint8_t) choice->places_held,
     };
     out->how = (struct provider_call){
         .key = target->provider->key_count > 0 ? choice->key : PROVIDER_KEY_ANY,
@@ -407,6 +424,39 @@ static struct target_health *open_target(const struct route *route)
     return route->request.model->targets[index].health;
 }
 
+/* Takes the places too.  Who finds them gone since it looked takes another target, or waits if there is none. */
+static bool choose_with_places(struct route *route, int64_t now_ns, bool is_hedge,
+                               struct choice *choice)
+{
+    route->full = 0;
+    while (choose_target(route, now_ns, is_hedge, choice)) {
+        struct target_health *health = route->request.model->targets[choice->target].health;
+        unsigned wanted = choice->places_wanted = choose_places(route, health);
+        if (choice->must_wait || wanted == 0)
+            return true;
+        if (places_try(health->owner, wanted)) {
+            choice->places_held = wanted;
+            return true;
+        }
+        if (choice->is_retry) { /* no other one was left already */
+            choice->must_wait = !is_hedge;
+            return !is_hedge;
+        }
+        if (choice->is_probe)
+            breaker_release_probe(&health->breaker);
+        route->full |= (uint64_t) 1 << choice->target;
+    }
+    return false;
+}
+
+static void give_choice_back(struct route *route, const struct choice *choice)
+{
+    struct target_health *health = route->request.model->targets[choice->target].health;
+    if (choice->is_probe)
+        breaker_release_probe(&health->breaker);
+    places_leave(health->owner, choice->places_held);
+}
+
 bool route_next(struct route *route, const struct error *last, struct attempt *out,
                 int64_t *wait_ms, struct error *e)
 {
@@ -418,16 +468,15 @@ bool route_next(struct route *route, const struct error *last, struct attempt *o
         if (class == FAILURE_FINAL || class == FAILURE_CANCELLED)
             return error_copy(e, last);
     }
-    bool is_found =
-        route->attempts < ROUTER_ATTEMPTS_MAX && choose_target(route, now_ns, is_hedge, &choice);
+    bool is_found = route->attempts < ROUTER_ATTEMPTS_MAX &&
+                    choose_with_places(route, now_ns, is_hedge, &choice);
     if (!is_found && is_hedge)
         return error_set(e, REASON_UNAVAILABLE, "model \"" STR_FMT "\" has no other target free",
                          STR_ARG(route->request.model->name));
     if (!is_found)
         return fail(route, last, now_ns, e);
     if (is_hedge && !hedge_budget_take(open_target(route))) {
-        if (choice.is_probe)
-            breaker_release_probe(&route->request.model->targets[choice.target].health->breaker);
+        give_choice_back(route, &choice);
         return error_set(e, REASON_UNAVAILABLE, "second attempts are a large share of calls");
     }
     route->waits = (uint8_t) (route->waits + (choice.is_retry && choice.wait_ms > 0));
@@ -439,9 +488,11 @@ bool route_next(struct route *route, const struct error *last, struct attempt *o
 
 static void show_state(struct router *router, struct target_health *health)
 {
-    if (router->metrics)
-        metric_set(health->state_series,
-                   (double) atomic_load_explicit(&health->breaker.state, memory_order_relaxed));
+    double state = (double) atomic_load_explicit(&health->breaker.state, memory_order_relaxed);
+    if (!router->metrics)
+        return;
+    metric_set(health->state_series, state);
+    metric_set(health->circuit_series, state);
 }
 
 void attempt_first_token(struct attempt *attempt)
@@ -575,6 +626,8 @@ void attempt_end(struct attempt *attempt, const struct error *failure)
     int64_t now_ns = clock_monotonic_ns(attempt->route->router->clock);
     attempt->route->open_targets &= ~((uint64_t) 1 << attempt->target_index);
     atomic_fetch_sub_explicit(&attempt->target->health->in_flight, 1, memory_order_relaxed);
+    if (unlikely(attempt->places_held != 0))
+        places_leave(attempt->target->health->owner, attempt->places_held);
     if (failure)
         failed(attempt, failure, now_ns);
     else
@@ -640,6 +693,15 @@ static void write_target(struct json_writer *w, struct target_health *health, in
     struct key_pool *shared = atomic_load_explicit(&health->owner->keys, memory_order_acquire);
     enum breaker_state state = breaker_look(&health->breaker, now_ns);
     int64_t opens_ns = breaker_opens_again_ns(&health->breaker);
+    int64_t passed, failed;
+    breaker_counts(&health->breaker, now_ns, &passed, &failed);
+    json_put_str(w, S("kind"), S("model_target"));
+    json_put_str(w, S("name"), health->name);
+    json_put_str(w, S("circuit"), str_from_cstr(breaker_state_name(state)));
+    json_put_i64(w, S("retry_after_ms"), ms_until(opens_ns, now_ns));
+    json_put_i64(w, S("passed"), passed);
+    json_put_i64(w, S("failed"), failed);
+    json_put_i64(w, S("in_use"), load(&health->in_flight));
     json_put_str(w, S("provider"), health->provider);
     json_put_str(w, S("provider_model"), health->model);
     json_put_str(w, S("state"), str_from_cstr(breaker_state_name(state)));
@@ -657,6 +719,14 @@ static void write_target(struct json_writer *w, struct target_health *health, in
     json_array_end(w);
 }
 
+static int64_t in_flight_of(const struct router *router, const struct provider_health *owner)
+{
+    int64_t sum = 0;
+    for (struct target_health *health = router->targets; health; health = health->next)
+        sum += health->owner == owner ? load(&health->in_flight) : 0;
+    return sum;
+}
+
 void router_write_json(struct router *router, struct json_writer *w)
 {
     int64_t now_ns = clock_monotonic_ns(router->clock);
@@ -669,6 +739,24 @@ void router_write_json(struct router *router, struct json_writer *w)
     }
     pthread_mutex_unlock(&router->lock);
     json_array_end(w);
+}
+
+void router_write_places_json(struct router *router, struct json_writer *w)
+{
+    json_array_begin(w);
+    pthread_mutex_lock(&router->lock);
+    for (struct provider_health *owner = router->providers; owner; owner = owner->next)
+        places_write_json(owner, in_flight_of(router, owner), w);
+    pthread_mutex_unlock(&router->lock);
+    json_array_end(w);
+}
+
+void router_show(struct router *router)
+{
+    pthread_mutex_lock(&router->lock);
+    for (struct provider_health *owner = router->providers; owner; owner = owner->next)
+        places_show(owner);
+    pthread_mutex_unlock(&router->lock);
 }
 
 void router_write_model_json(struct router *router, const struct model *model,

@@ -1,7 +1,7 @@
 /*
  * Router: which target and which key a call takes next, and what becomes known of them.
  *
- *      route_begin --> route_next --> (sleep wait_ms) --> send with attempt.how
+ *      route_begin --> route_next --> (sleep wait_ms) --> (attempt_enter) --> send with attempt.how
  *                          ^              --> attempt_first_token --> attempt_end
  *                          |                                              |
  *                          +------ on a failure that may be retried ------+
@@ -21,6 +21,10 @@
  *   once, else back off with full jitter on one that failed.  What says nothing of the target (a
  *   budget that refuses its price, a dialect it does not speak) passes it over.
  *   A retry budget per target (a share of its calls) keeps retries from making an outage worse.
+ * - Places per provider (provider.h: places), where they are bounded: a provider without a free one is
+ *   passed over while anything else is left; else the attempt waits in a queue that is fair between
+ *   tenants (runtime/bulkhead.h), for as long as the provider says.  Calls of runs have places of
+ *   their own besides, so that a slow provider does not hold all of a node's runs.
  * - Circuit breaker per target: opens on a share of failures within a window or on a row of them,
  *   half-open lets single probes through, then ramps up.
  * - Everything known is per (provider, model) and lives across reloads, but what is known of keys
@@ -28,7 +32,7 @@
  *   are the caller's memory, do not move while in use and need no clean-up but attempt_end for each
  *   attempt that was given.
  * Given the same clock and random, the same choices.
- * Thread: any; short locks and atomics.  One route: one thread at a time.  Suspends: never.
+ * Thread: any; short locks and atomics.  One route: one thread at a time.  Suspends: attempt_enter.
  */
 #ifndef NEXUS_LLM_ROUTER_H
 #define NEXUS_LLM_ROUTER_H
@@ -37,6 +41,7 @@
 #include "llm/catalog.h"
 #include "observe/metrics.h"
 #include "runtime/clock.h"
+#include "runtime/context.h"
 
 struct router;
 struct router *router_create(struct clock *clock, struct random *random,
@@ -55,6 +60,8 @@ struct route_request {
     str prefer;
     /* Targets with a smaller context are passed over while another fits. */
     int64_t input_tokens_bound, output_tokens_max;
+    uuid tenant_id; /* whose turn it uses where calls wait for a place */
+    bool is_run;    /* a run's call: see places */
 };
 /* One key of one target that this call has asked. */
 struct route_step {
@@ -69,6 +76,7 @@ struct route {
     uint64_t exhausted;                  /* a bit per target: not to be asked again */
     uint64_t backed_off;                 /* failed for the target's own reasons */
     uint64_t open_targets;               /* with an attempt in flight (two when hedging) */
+    uint64_t full;                       /* found without a free place by the last route_next */
     struct route_step steps[ROUTER_ATTEMPTS_MAX];
     uint8_t attempts, waits;
     uint8_t last_target;    /* ROUTE_NO_TARGET: none */
@@ -92,6 +100,8 @@ struct attempt {
     int status; /* as on_head saw it; 0: no head yet */
     int number; /* 1.. of this call */
     bool is_open, is_probe, is_hedge, is_retry;
+    bool must_wait; /* no place is free: attempt_enter before it is sent */
+    uint8_t places_wanted, places_held;
 };
 
 void route_begin(struct route *route, struct router *router, const struct route_request *request);
@@ -101,6 +111,10 @@ void route_begin(struct route *route, struct router *router, const struct route_
    (never a mere "no target left"), with retry_after_ms when waiting would help. */
 must_check bool route_next(struct route *route, const struct error *last, struct attempt *out,
                            int64_t *wait_ms, struct error *e);
+/* For an attempt that must_wait, after wait_ms: waits for its places.  OVERLOADED_HERE when none came in
+   time or too many wait: attempt_end it with that error, and route_next takes another target if one is
+   left.  Also CANCELLED, TIMEOUT. */
+may_suspend bool attempt_enter(struct attempt *attempt, struct context *ctx, struct error *e);
 /* The first piece of a streamed answer.  Not for whole answers: their time says how long they are. */
 void attempt_first_token(struct attempt *attempt);
 /* failure NULL: it went well.  A cancelled attempt (client left, hedge lost) says nothing about the
@@ -113,9 +127,15 @@ bool route_may_go_on(const struct route *route, const struct error *last);
    or hedges are a large share of calls already). */
 int64_t route_hedge_after_ms(const struct route *route, const struct attempt *first);
 
-/* What is known, for API and doctor: an array of {provider, provider_model, state, in_flight,
-   ewma_first_token_ms, failures, keys: [...]}; of a model its targets, with their weights. */
+/* Shows places to the metrics: whoever is about to read these calls it. */
+void router_show(struct router *router);
+/* What is known, for API and doctor: an array of {kind: "model_target", name, circuit, retry_after_ms,
+   passed, failed, in_use, provider, provider_model, state, in_flight, ewma_first_token_ms, failures,
+   keys: [...]}; of a model its targets, with their weights. */
 void router_write_json(struct router *router, struct json_writer *w);
+/* An array of {kind: "provider" | "provider_runs", name, in_use, places (null: no bound), queued,
+   queue_max, refused}. */
+void router_write_places_json(struct router *router, struct json_writer *w);
 void router_write_model_json(struct router *router, const struct model *model,
                              struct json_writer *w);
 

@@ -156,8 +156,17 @@ static bool has_fresh_key(const struct route *route, size_t target, int64_t now_
     return key_pool_has(&q);
 }
 
+/* Without a free place now?  Where nothing is bounded that is one reading. */
+static bool is_full(const struct route *route, size_t target)
+{
+    struct target_health *health = route->request.model->targets[target].health;
+    unsigned wanted = choose_places(route, health);
+    return unlikely(wanted != 0) &&
+           ((route->full & bit(target)) || !places_are_left(health->owner, wanted));
+}
+
 /* Those a fresh attempt may go to.  A half-open one takes the call as its probe: true, *probe says which. */
-static bool collect(const struct route *route, int64_t level, int64_t now_ns,
+static bool collect(const struct route *route, int64_t level, int64_t now_ns, bool may_be_full,
                     struct candidates *out, struct candidates *ramping, size_t *probe)
 {
     const struct model *model = route->request.model;
@@ -165,13 +174,14 @@ static bool collect(const struct route *route, int64_t level, int64_t now_ns,
     for (size_t i = 0; i < model->target_count; i++) {
         const struct model_target *target = &model->targets[i];
         if (((route->exhausted | route->backed_off | route->open_targets) & bit(i)) ||
-            level_of(route, target) != level || !has_fresh_key(route, i, now_ns))
+            level_of(route, target) != level || !has_fresh_key(route, i, now_ns) ||
+            (!may_be_full && is_full(route, i)))
             continue;
         struct breaker *breaker = &target->health->breaker;
         switch (breaker_look(breaker, now_ns)) {
         case BREAKER_OPEN: break;
         case BREAKER_HALF_OPEN:
-            if (!breaker_take_probe(breaker))
+            if (may_be_full || !breaker_take_probe(breaker)) /* a probe does not wait */
                 break;
             *probe = i;
             return true;
@@ -264,13 +274,13 @@ static bool holds(const struct candidates *candidates, size_t target)
     return false;
 }
 
-static bool choose_fresh(const struct route *route, int64_t level, int64_t now_ns,
+static bool choose_fresh(const struct route *route, int64_t level, int64_t now_ns, bool may_be_full,
                          struct choice *out)
 {
     struct candidates ready, ramping;
     size_t probe = 0, preferred = 0;
-    *out = (struct choice){0};
-    if (collect(route, level, now_ns, &ready, &ramping, &probe)) {
+    *out = (struct choice){.must_wait = may_be_full};
+    if (collect(route, level, now_ns, may_be_full, &ready, &ramping, &probe)) {
         out->target = probe;
         out->is_probe = true;
         if (pick_key(route, probe, false, now_ns, &out->key))
@@ -393,6 +403,17 @@ static bool choose_to_wait(const struct route *route, int64_t now_ns, struct cho
     return pick_key(route, out->target, true, at_ns, &out->key);
 }
 
+/* Fresh but for its places: the attempt waits for one. */
+static bool choose_full(const struct route *route, int64_t now_ns, struct choice *out)
+{
+    for (int64_t level = next_level(route, -1); level != LEVEL_NONE;
+         level = next_level(route, level)) {
+        if (choose_fresh(route, level, now_ns, true, out))
+            return true;
+    }
+    return false;
+}
+
 /* ---- */
 
 bool choose_target(struct route *route, int64_t now_ns, bool is_hedge, struct choice *out)
@@ -401,11 +422,11 @@ bool choose_target(struct route *route, int64_t now_ns, bool is_hedge, struct ch
          level = next_level(route, level)) {
         if (is_hedge && level >= FOREIGN_VARIANT) /* a split is left to answer, not to be quicker */
             return false;
-        if (choose_fresh(route, level, now_ns, out) ||
+        if (choose_fresh(route, level, now_ns, false, out) ||
             (!is_hedge && choose_again(route, level, now_ns, out)))
             return true;
     }
-    return !is_hedge && choose_to_wait(route, now_ns, out);
+    return !is_hedge && (choose_full(route, now_ns, out) || choose_to_wait(route, now_ns, out));
 }
 
 bool choose_would_find(const struct route *route, int64_t now_ns)

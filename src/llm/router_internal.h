@@ -10,6 +10,7 @@
 #include "llm/router.h"
 #include "net/http.h"
 #include "runtime/breaker.h"
+#include "runtime/bulkhead.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -62,11 +63,31 @@ void quota_read(const struct http_headers *headers, int64_t now_unix_us, struct 
 /* "1s", "6m0s", "120ms", "2m59.56s", "17" (seconds), RFC 3339; false: none of them. */
 bool quota_parse_reset(str text, int64_t now_unix_us, int64_t *out_ms);
 
+/* ---- places of a provider (router_places.c) ---- */
+
+enum places_kind { PLACES_CALLS, PLACES_RUNS, PLACES_KINDS }; /* of everybody; of runs alone */
+struct places {
+    struct bulkhead bulkhead;
+    struct metric_series *in_use_series, *queued_series, *refused_series; /* NULL: no metrics */
+};
+struct provider_health;
+void places_init(struct provider_health *owner, struct metrics *metrics);
+void places_deinit(struct provider_health *owner);
+/* As the provider's configuration says now; who is inside stays. */
+void places_bound(struct provider_health *owner, const struct provider *provider);
+/* `wanted`, `held`: a bit per kind.  All of them or none; never waits. */
+bool places_try(struct provider_health *owner, unsigned wanted);
+void places_leave(struct provider_health *owner, unsigned held);
+bool places_are_left(struct provider_health *owner, unsigned wanted); /* now */
+void places_show(struct provider_health *owner);                      /* to the metrics */
+void places_write_json(struct provider_health *owner, int64_t in_flight, struct json_writer *w);
+
 /* ---- targets ---- */
 
 struct target_health {
     struct target_health *next;
     str provider, model;
+    str name;          /* of both */
     uint64_t identity; /* hash of both, the same in every process */
     struct provider_health *owner;
     _Atomic(struct key_pool *) keys;
@@ -79,13 +100,16 @@ struct target_health {
     _Atomic uint32_t
         first_tokens[ROUTER_LATENCY_BUCKETS]; /* histogram: eighths of an octave from 1 ms */
     _Atomic uint32_t first_token_count;
-    struct metric_series *passed_series, *state_series;
+    struct metric_series *passed_series, *state_series, *circuit_series;
 };
 struct provider_health {
     struct provider_health *next;
     str name;
     const struct provider *provider; /* whose keys they are */
     _Atomic(struct key_pool *) keys;
+    _Atomic unsigned bounded_places; /* a bit per kind; 0: a call looks no further */
+    _Atomic int64_t places_wait_ms;
+    struct places places[PLACES_KINDS];
 };
 struct router {
     struct clock *clock;
@@ -116,10 +140,17 @@ struct choice {
     size_t target;
     int key;
     int64_t wait_ms;
-    bool is_probe, is_retry;
+    unsigned places_wanted, places_held; /* bits of enum places_kind */
+    bool is_probe, is_retry, must_wait;
 };
 void choose_variant(struct route *route);
-/* False: nothing is left for this call now. */
+/* Which of its provider's bounded places a call of this route takes; 0: none. */
+static inline unsigned choose_places(const struct route *route, const struct target_health *health)
+{
+    unsigned bounded = atomic_load_explicit(&health->owner->bounded_places, memory_order_relaxed);
+    return route->request.is_run ? bounded : bounded & ~(1u << PLACES_RUNS);
+}
+/* False: nothing is left for this call now.  must_wait: its provider has no place for it now, and nothing else is left. */
 bool choose_target(struct route *route, int64_t now_ns, bool is_hedge, struct choice *out);
 /* The same question without taking anything. */
 bool choose_would_find(const struct route *route, int64_t now_ns);

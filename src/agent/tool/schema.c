@@ -55,6 +55,19 @@ static bool tell(const struct check *check, const char *what, enum error_reason 
     return error_set(e, reason, "%s does not fit its schema: " STR_FMT, what, STR_ARG(all));
 }
 
+bool schema_check_here(str schema, str value, const char *what, enum error_reason reason,
+                       struct error *e)
+{
+    struct check check = {.schema = schema, .value = value, .created = NATIVE_INVALID};
+    run_check(&check);
+    bool is_fine = check.created == NATIVE_OK && check.validated == NATIVE_OK;
+    if (!is_fine)
+        tell(&check, what, reason, e);
+    native_string_free(check.errors);
+    native_string_free(check.why);
+    return is_fine;
+}
+
 may_suspend bool schema_check(struct context *ctx, str schema, str value, const char *what,
                               enum error_reason reason, struct error *e)
 {

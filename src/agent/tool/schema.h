@@ -14,4 +14,8 @@
 may_suspend bool schema_check(struct context *ctx, str schema, str value, const char *what,
                               enum error_reason reason, struct error *e);
 
+/* The same on this thread, which may block and has a stack of its own. */
+must_check bool schema_check_here(str schema, str value, const char *what, enum error_reason reason,
+                                  struct error *e);
+
 #endif
