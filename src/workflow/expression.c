@@ -8,9 +8,10 @@
 const char *value_kind_name(enum value_kind kind)
 {
     static const char *const names[] = {
-        [VALUE_NONE] = "nothing", [VALUE_NULL] = "null_type", [VALUE_BOOL] = "bool",
-        [VALUE_INTEGER] = "int",  [VALUE_DOUBLE] = "double",  [VALUE_STRING] = "string",
-        [VALUE_LIST] = "list",    [VALUE_MAP] = "map",        [VALUE_WIDE] = "uint",
+        [VALUE_NONE] = "nothing",        [VALUE_NULL] = "null_type",    [VALUE_BOOL] = "bool",
+        [VALUE_INTEGER] = "int",         [VALUE_DOUBLE] = "double",     [VALUE_STRING] = "string",
+        [VALUE_LIST] = "list",           [VALUE_MAP] = "map",           [VALUE_WIDE] = "uint",
+        [VALUE_TIMESTAMP] = "timestamp", [VALUE_DURATION] = "duration",
     };
     return names[kind];
 }
@@ -53,6 +54,8 @@ void value_build(struct json_builder *b, const struct value *value)
     case VALUE_INTEGER: json_build_i64(b, value->integer); break;
     case VALUE_DOUBLE: json_build_double(b, value->real); break;
     case VALUE_STRING: json_build_str(b, value->text); break;
+    case VALUE_TIMESTAMP:
+    case VALUE_DURATION: json_build_str(b, value_time_text(b->arena, value)); break;
     case VALUE_NONE:
     case VALUE_NULL:
     case VALUE_LIST:

@@ -8,7 +8,8 @@
  * Values are JSON's: null, booleans, 64-bit integers, doubles, strings, lists, maps.  No implicit conversions; integers that overflow,
  * a missing member (guard with has(a.b)), a wrong type: an error that names the column.  `&&` and `||` do not look at what cannot matter.
  * Differences from CEL: steps are named (steps.ID), not computed; a result that is no finite number is an error (JSON has none); no
- * unsigned integers, bytes, timestamps and regular expressions; `&&` and `||` go from left to right, an error on their left stays one.
+ * unsigned integers and bytes; times and durations go to the microsecond, are texts in JSON (so in lists and maps too), and know zones by
+ * their offset only; `&&` and `||` go from left to right, an error on their left stays one.
  * More than CEL: to_json(x), from_json(text), range(n), list.flatten(); the functions are listed in docs/workflows.md.
  * No I/O, no clock, no randomness: the same scope gives the same value, so a resumed run computes what it computed before.
  * Bounds (base/limits.h): EXPRESSION_BYTES_MAX of source, EXPRESSION_DEPTH_MAX of nesting, EXPRESSION_STEPS_MAX of one evaluation (LIMIT;
@@ -50,6 +51,9 @@ must_check bool expression_evaluate(const struct expression *expression,
 must_check bool expression_test(const struct expression *expression,
                                 const struct expression_scope *scope, struct arena *arena,
                                 bool *out, struct error *e);
+
+/* "90s", "1h30m", "1.5h", "-7d": what duration() takes, in microseconds. */
+must_check bool expression_duration(str text, int64_t *us);
 
 /* A tree whose strings may hold ${...}; "$${" is a literal "${". */
 struct template;

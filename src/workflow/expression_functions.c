@@ -1,6 +1,7 @@
 /* The functions of expressions.  To add one: a row in the table at the end, and a line in docs/workflows.md. */
 #include "base/arena.h"
 #include "workflow/expression_internal.h"
+#include "workflow/regex.h"
 
 #include <math.h>
 
@@ -49,6 +50,8 @@ static bool call_size(struct work *work, const struct value *arguments, size_t c
     case VALUE_BOOL:
     case VALUE_INTEGER:
     case VALUE_DOUBLE:
+    case VALUE_TIMESTAMP:
+    case VALUE_DURATION:
     case VALUE_WIDE: break;
     }
     return refuse(e, "a string, list or map", arguments);
@@ -87,8 +90,13 @@ static bool call_int(struct work *work, const struct value *arguments, size_t co
     }
     if (arguments->kind == VALUE_STRING)
         return text_to_integer(arguments->text, out, e);
+    if (arguments->kind == VALUE_TIMESTAMP) {
+        int64_t us = arguments->integer, rest = us % 1000000;
+        *out = value_of_integer((us - rest) / 1000000 - (rest < 0));
+        return true;
+    }
     if (arguments->kind != VALUE_DOUBLE)
-        return refuse(e, "an int, a double or a string", arguments);
+        return refuse(e, "an int, a double, a string or a timestamp", arguments);
     if (!(arguments->real > -0x1p63 && arguments->real < 0x1p63))
         return error_set(e, REASON_EXPRESSION, "the number does not fit a 64-bit integer");
     *out = value_of_integer((int64_t) arguments->real);
@@ -154,10 +162,11 @@ static bool print_value(struct work *work, const struct value *value, str *out, 
 
 bool value_text(struct work *work, const struct value *value, str *out, struct error *e)
 {
-    if (value->kind != VALUE_STRING)
+    bool is_time = value->kind == VALUE_TIMESTAMP || value->kind == VALUE_DURATION;
+    if (value->kind != VALUE_STRING && !is_time)
         return print_value(work, value, out, e);
-    *out = value->text;
-    return true;
+    *out = is_time ? value_time_text(work->arena, value) : value->text;
+    return work_take(work, 0, is_time ? out->len : 0, e);
 }
 
 /* Whole doubles without their ".0", as in CEL. */
@@ -247,6 +256,41 @@ static bool call_index_of(struct work *work, const struct value *arguments, size
         index = (int64_t) character_count(str_slice(arguments[0].text, 0, at));
     *out = value_of_integer(index);
     return work_take(work, arguments[0].text.len / 64, 0, e);
+}
+
+static bool check_pattern(str source, struct arena *arena, struct error *e)
+{
+    struct regex *regex;
+    return regex_compile(arena, source, &regex, e);
+}
+
+static bool compile_pattern(struct work *work, str source, struct error *e)
+{
+    enum { BYTES_OF_PART = 160 }; /* of a tree's node and its instruction */
+    if (work->regex && str_equal(work->regex_source, source))
+        return true;
+    work->regex = NULL;
+    if (!work_take(work, source.len, source.len * BYTES_OF_PART, e) ||
+        !regex_compile(work->arena, source, &work->regex, e))
+        return false;
+    work->regex_source = source;
+    return work_take(work, regex_size(work->regex), 0, e);
+}
+
+/* text.matches(pattern): anywhere in it, as RE2 searches. */
+static bool call_matches(struct work *work, const struct value *arguments, size_t count,
+                         struct value *out, struct error *e)
+{
+    bool is_match = false;
+    if (!need_texts(arguments, count, e) || !compile_pattern(work, arguments[1].text, e) ||
+        !work_take(work, 0, regex_size(work->regex) * 6 * sizeof(uint32_t), e))
+        return false;
+    arena_mark mark = arena_save(work->arena);
+    bool ok =
+        regex_matches(work->regex, arguments[0].text, work->arena, &work->steps_left, &is_match, e);
+    arena_rewind(work->arena, mark);
+    *out = value_of_bool(is_match);
+    return ok;
 }
 
 /* ---- making strings ---- */
@@ -493,27 +537,40 @@ static bool call_fail(struct work *work, const struct value *arguments, size_t c
 }
 
 const struct function expression_functions[] = {
-    {"size", 1, 1, true, true, call_size},
-    {"type", 1, 1, false, true, call_type},
-    {"int", 1, 1, false, true, call_int},
-    {"double", 1, 1, false, true, call_double},
-    {"bool", 1, 1, false, true, call_bool},
-    {"string", 1, 1, false, true, call_string},
-    {"to_json", 1, 1, false, true, call_to_json},
-    {"from_json", 1, 1, false, true, call_from_json},
-    {"contains", 2, 2, true, false, call_contains},
-    {"startsWith", 2, 2, true, false, call_starts_with},
-    {"endsWith", 2, 2, true, false, call_ends_with},
-    {"indexOf", 2, 2, true, false, call_index_of},
-    {"lowerAscii", 1, 1, true, false, call_lower},
-    {"upperAscii", 1, 1, true, false, call_upper},
-    {"trim", 1, 1, true, false, call_trim},
-    {"substring", 2, 3, true, false, call_substring},
-    {"replace", 3, 4, true, false, call_replace},
-    {"split", 2, 3, true, false, call_split},
-    {"join", 1, 2, true, false, call_join},
-    {"fail", 1, 1, false, true, call_fail},
-    {"range", 1, 2, false, true, call_range},
-    {"flatten", 1, 1, true, false, call_flatten},
+    {"size", 1, 1, true, true, call_size, NULL},
+    {"type", 1, 1, false, true, call_type, NULL},
+    {"int", 1, 1, false, true, call_int, NULL},
+    {"double", 1, 1, false, true, call_double, NULL},
+    {"bool", 1, 1, false, true, call_bool, NULL},
+    {"string", 1, 1, false, true, call_string, NULL},
+    {"to_json", 1, 1, false, true, call_to_json, NULL},
+    {"from_json", 1, 1, false, true, call_from_json, NULL},
+    {"contains", 2, 2, true, false, call_contains, NULL},
+    {"startsWith", 2, 2, true, false, call_starts_with, NULL},
+    {"endsWith", 2, 2, true, false, call_ends_with, NULL},
+    {"indexOf", 2, 2, true, false, call_index_of, NULL},
+    {"matches", 2, 2, true, true, call_matches, check_pattern},
+    {"lowerAscii", 1, 1, true, false, call_lower, NULL},
+    {"upperAscii", 1, 1, true, false, call_upper, NULL},
+    {"trim", 1, 1, true, false, call_trim, NULL},
+    {"substring", 2, 3, true, false, call_substring, NULL},
+    {"replace", 3, 4, true, false, call_replace, NULL},
+    {"split", 2, 3, true, false, call_split, NULL},
+    {"join", 1, 2, true, false, call_join, NULL},
+    {"fail", 1, 1, false, true, call_fail, NULL},
+    {"range", 1, 2, false, true, call_range, NULL},
+    {"flatten", 1, 1, true, false, call_flatten, NULL},
+    {"timestamp", 1, 1, false, true, call_timestamp, expression_check_time},
+    {"duration", 1, 1, false, true, call_duration, expression_check_duration},
+    {"getFullYear", 1, 2, true, false, call_get_full_year, NULL},
+    {"getMonth", 1, 2, true, false, call_get_month, NULL},
+    {"getDate", 1, 2, true, false, call_get_date, NULL},
+    {"getDayOfMonth", 1, 2, true, false, call_get_day_of_month, NULL},
+    {"getDayOfWeek", 1, 2, true, false, call_get_day_of_week, NULL},
+    {"getDayOfYear", 1, 2, true, false, call_get_day_of_year, NULL},
+    {"getHours", 1, 2, true, false, call_get_hours, NULL},
+    {"getMinutes", 1, 2, true, false, call_get_minutes, NULL},
+    {"getSeconds", 1, 2, true, false, call_get_seconds, NULL},
+    {"getMilliseconds", 1, 2, true, false, call_get_milliseconds, NULL},
 };
 const size_t expression_function_count = ARRAY_COUNT(expression_functions);

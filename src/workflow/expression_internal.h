@@ -46,7 +46,9 @@ enum value_kind {
     VALUE_INTEGER,
     VALUE_DOUBLE,
     VALUE_STRING,
-    VALUE_LIST, /* lists and maps always are trees */
+    VALUE_TIMESTAMP, /* `integer`: microseconds since 1970 */
+    VALUE_DURATION,  /* `integer`: microseconds */
+    VALUE_LIST,      /* lists and maps always are trees */
     VALUE_MAP,
     VALUE_WIDE, /* an integer past 64 bits with sign: it is passed on, nothing else */
 };
@@ -74,14 +76,18 @@ static inline struct value value_of_text(str text)
 {
     return (struct value){.kind = VALUE_STRING, .text = text};
 }
+/* Times and durations become texts, which go on b's arena. */
 void value_build(struct json_builder *b, const struct value *value);
 
 /* ---- one evaluation ---- */
 
 /* What is left of the work and memory of an evaluation; a template's expressions share one. */
+struct regex;
 struct work {
     struct arena *arena;
     size_t steps_left;
+    str regex_source; /* of the pattern that was compiled last: lists are asked one item after the other */
+    struct regex *regex;
 };
 /* Counts work; `bytes` are about to be put on the arena.  False: LIMIT. */
 enum { BYTES_PER_STEP = 64 };
@@ -108,11 +114,25 @@ struct function {
     bool is_method, is_global; /* x.f(y), f(x, y) */
     bool (*call)(struct work *work, const struct value *arguments, size_t count, struct value *out,
                  struct error *e);
+    /* Of a last argument that is written down: what is wrong with it is told before anything runs.  NULL: nothing can be. */
+    bool (*check)(str argument, struct arena *arena, struct error *e);
 };
 extern const struct function expression_functions[];
 extern const size_t expression_function_count;
 /* The text of a value inside a template's text: strings as they are, all else as JSON. */
 must_check bool value_text(struct work *work, const struct value *value, str *out, struct error *e);
+
+/* ---- expression_time.c ---- */
+
+typedef bool expression_call(struct work *work, const struct value *arguments, size_t count,
+                             struct value *out, struct error *e);
+expression_call call_timestamp, call_duration, call_get_full_year, call_get_month, call_get_date,
+    call_get_day_of_month, call_get_day_of_week, call_get_day_of_year, call_get_hours,
+    call_get_minutes, call_get_seconds, call_get_milliseconds;
+bool expression_check_time(str text, struct arena *arena, struct error *e);
+bool expression_check_duration(str text, struct arena *arena, struct error *e);
+/* "2026-12-24T18:00:00Z", "5400s" */
+str value_time_text(struct arena *arena, const struct value *value);
 
 /* ---- compiled ---- */
 
@@ -169,6 +189,9 @@ struct expression {
     uint32_t step_count;
 };
 
+/* expression_time.c: *is_done false when there is no such operation between the two. */
+must_check bool expression_time_arithmetic(enum op op, const struct value *a, const struct value *b,
+                                           struct value *out, bool *is_done, struct error *e);
 /* Both may give their result into one of the two. */
 must_check bool expression_arithmetic(struct work *work, enum op op, const struct value *a,
                                       const struct value *b, struct value *out, struct error *e);

@@ -117,7 +117,8 @@ bool expression_arithmetic(struct work *work, enum op op, const struct value *a,
         return join_texts(work, a->text, b->text, out, e);
     if (op == OP_ADD && a->kind == VALUE_LIST && b->kind == VALUE_LIST)
         return join_lists(work, a, b, out, e);
-    return no_overload(op, a, b, e);
+    bool is_done, ok = expression_time_arithmetic(op, a, b, out, &is_done, e);
+    return is_done ? ok : no_overload(op, a, b, e);
 }
 
 /* Exactly: -1, 0, 1 as the integer lies below, at or above the double. */
@@ -136,7 +137,8 @@ static int compare_mixed(int64_t integer, double real)
 
 static bool compare(const struct value *a, const struct value *b, int *out)
 {
-    if (a->kind == VALUE_INTEGER && b->kind == VALUE_INTEGER)
+    bool is_time = a->kind == VALUE_TIMESTAMP || a->kind == VALUE_DURATION;
+    if (a->kind == b->kind && (a->kind == VALUE_INTEGER || is_time))
         *out = (a->integer > b->integer) - (a->integer < b->integer);
     else if (a->kind == VALUE_DOUBLE && b->kind == VALUE_DOUBLE)
         *out = (a->real > b->real) - (a->real < b->real);

@@ -149,8 +149,9 @@ static bool is_local(const struct parser *p, str name, uint32_t *slot)
 /* type(x) gives such a name as a string, so type(x) == int reads as in CEL. */
 static bool is_type_name(str name)
 {
-    static const enum value_kind kinds[] = {VALUE_NULL,   VALUE_BOOL, VALUE_INTEGER, VALUE_DOUBLE,
-                                            VALUE_STRING, VALUE_LIST, VALUE_MAP};
+    static const enum value_kind kinds[] = {VALUE_NULL,   VALUE_BOOL,      VALUE_INTEGER,
+                                            VALUE_DOUBLE, VALUE_STRING,    VALUE_LIST,
+                                            VALUE_MAP,    VALUE_TIMESTAMP, VALUE_DURATION};
     for (size_t i = 0; i < ARRAY_COUNT(kinds); i++) {
         if (str_equal(name, str_from_cstr(value_kind_name(kinds[i]))))
             return true;
@@ -200,6 +201,18 @@ static bool parse_arguments(struct parser *p, uint32_t *count)
     return expect(p, ")", "expected , or )");
 }
 
+/* A last argument that stands there as a text. */
+static bool check_written(struct parser *p, const struct function *function)
+{
+    const struct instruction *last = p->code + p->code_count - 1;
+    struct error why = {0};
+    if (!function->check || last->op != OP_CONSTANT ||
+        p->constants[last->operand].kind != VALUE_STRING ||
+        function->check(p->constants[last->operand].text, p->arena, &why))
+        return true;
+    return expression_fail(p->e, REASON_INVALID, last->at, "%s(): %s", function->name, why.message);
+}
+
 static bool parse_call(struct parser *p, str name, uint32_t count, bool is_method, uint32_t at)
 {
     const struct function *found = NULL;
@@ -221,6 +234,8 @@ static bool parse_call(struct parser *p, str name, uint32_t count, bool is_metho
                                "%s takes %d to %d arguments%s, %u are given", found->name,
                                found->arguments_min - is_method, found->arguments_max - is_method,
                                is_method ? " in its parentheses" : "", count - is_method);
+    if (!check_written(p, found))
+        return false;
     emit_counted(p, OP_CALL, (uint32_t) (found - expression_functions), count, 1 - (int) count, at);
     return true;
 }

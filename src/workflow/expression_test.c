@@ -427,7 +427,7 @@ static void test_functions_work_on_characters(void **state)
         {"int('1.5')", "no integer"},
         {"int('x')", "no integer"},
         {"int(1e19)", "does not fit"},
-        {"int(true)", "takes an int, a double or a string"},
+        {"int(true)", "takes an int, a double, a string or a timestamp"},
         {"double('nope')", "no number"},
         {"string([1])", "to_json() takes all"},
         {"bool(1)", "bool()"},
@@ -447,6 +447,99 @@ static void test_functions_work_on_characters(void **state)
     (void) state;
     ASSERT_ALL(cases);
     ASSERT_ALL_FAIL(failures);
+}
+
+static void test_texts_are_searched_by_patterns(void **state)
+{
+    static const struct expected cases[] = {
+        {"'order-2026'.matches('^[a-z]+-[0-9]{4}$')", "true"},
+        {"matches('an order', 'order$')", "true"},
+        {"'grüße'.matches(r'^\\w+.\\S+$')", "true"},
+        {"input.items.filter(i, i.id.matches('[xy]')).size()", "2"},
+        {"['a', 'b', 'a1'].map(w, w.matches(w == 'b' ? 'b' : '^a$'))", "[true,true,false]"},
+    };
+    static const struct expected failing[] = {
+        {"'a'.matches('(')",
+         "column 13: matches(): the pattern, at its character 2: the group has no"},
+        {"'a'.matches('(a)\\\\1')", "back references are not supported"},
+        {"'a'.matches(input.name + '(')", "matches(): the pattern, at its character 5"},
+        {"'a'.matches(1)", "takes strings, not int"},
+        {"range(1000).map(i, 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa').all(t, "
+         "!t.matches('(a?){30}a{60}'))",
+         "more than 1000000 steps of work"},
+    };
+    (void) state;
+    ASSERT_ALL(cases);
+    ASSERT_ALL_FAIL(failing);
+}
+
+static void test_times_and_durations_are_computed_with(void **state)
+{
+    static const struct expected cases[] = {
+        {"timestamp('2026-11-23T04:05:06Z')", "\"2026-11-23T04:05:06Z\""},
+        {"timestamp('2026-11-23T04:05:06.250+02:00')", "\"2026-11-23T02:05:06.25Z\""},
+        {"timestamp(1700000000)", "\"2023-11-14T22:13:20Z\""},
+        {"int(timestamp('1969-12-31T23:59:59.5Z'))", "-1"},
+        {"duration('1h30m')", "\"5400s\""},
+        {"duration('-1.5s')", "\"-1.5s\""},
+        {"duration('1d2h3m4s5ms6us7ns')", "\"93784.005006s\""},
+        {"duration('0')", "\"0s\""},
+        {"string(duration('250ms')) + string(timestamp(0))", "\"0.25s1970-01-01T00:00:00Z\""},
+        {"timestamp('2026-02-28T23:00:00Z') + duration('2h')", "\"2026-03-01T01:00:00Z\""},
+        {"duration('2h') + timestamp('2026-02-28T23:00:00Z')", "\"2026-03-01T01:00:00Z\""},
+        {"timestamp('2026-03-01T00:00:00Z') - duration('1s')", "\"2026-02-28T23:59:59Z\""},
+        {"timestamp('2026-03-01T00:00:00Z') - timestamp('2026-02-01T00:00:00Z')", "\"2419200s\""},
+        {"duration('1h') - duration('90m')", "\"-1800s\""},
+        {"duration('60s') == duration('1m')", "true"},
+        {"timestamp('2026-01-01T00:00:00Z') == timestamp('2026-01-01T02:00:00+02:00')", "true"},
+        {"timestamp(0) < timestamp(1) && duration('1s') >= duration('999ms')", "true"},
+        {"timestamp(0) == 0", "false"},
+        {"timestamp('2026-01-02T00:00:00Z') - timestamp('2026-01-01T00:00:00Z') > duration('23h')",
+         "true"},
+        {"type(timestamp(0)) == timestamp && type(duration('1s')) == duration", "true"},
+        {"[timestamp(0), duration('1m')]", "[\"1970-01-01T00:00:00Z\",\"60s\"]"},
+        {"{'at': timestamp(0)}.at", "\"1970-01-01T00:00:00Z\""},
+        {"timestamp('2026-12-24T18:30:15.123456Z').getFullYear()", "2026"},
+        {"timestamp('2026-12-24T18:30:15.123456Z').getMonth()", "11"},
+        {"timestamp('2026-12-24T18:30:15.123456Z').getDate()", "24"},
+        {"timestamp('2026-12-24T18:30:15.123456Z').getDayOfMonth()", "23"},
+        {"timestamp('2026-12-24T18:30:15.123456Z').getDayOfWeek()", "4"},
+        {"timestamp('2026-12-24T18:30:15.123456Z').getDayOfYear()", "357"},
+        {"timestamp('2028-12-31T00:00:00Z').getDayOfYear()", "365"},
+        {"timestamp('2026-12-24T18:30:15.123456Z').getHours()", "18"},
+        {"timestamp('2026-12-24T18:30:15.123456Z').getMinutes()", "30"},
+        {"timestamp('2026-12-24T18:30:15.123456Z').getSeconds()", "15"},
+        {"timestamp('2026-12-24T18:30:15.123456Z').getMilliseconds()", "123"},
+        {"timestamp('2026-12-31T23:30:00Z').getFullYear('+01:00')", "2027"},
+        {"timestamp('2026-01-01T00:30:00Z').getDate('-00:45')", "31"},
+        {"timestamp('1969-12-31T23:00:00Z').getDayOfWeek('UTC')", "3"},
+        {"duration('90m').getHours()", "1"},
+        {"duration('90m').getMinutes()", "90"},
+        {"duration('90m').getSeconds()", "5400"},
+        {"duration('1234ms').getMilliseconds()", "234"},
+    };
+    static const struct expected failing[] = {
+        {"timestamp('yesterday')", "column 11: timestamp(): \"yesterday\" is no time such as"},
+        {"timestamp(input.name)", "timestamp(): \"Ada\" is no time"},
+        {"timestamp(9223372036854775807)", "not of the years 1 to 9999"},
+        {"timestamp('9999-12-31T23:59:59Z') + duration('1s')", "not of the years 1 to 9999"},
+        {"duration('5 minutes')", "is no duration such as 90s"},
+        {"duration('')", "is no duration"},
+        {"duration('1')", "is no duration"},
+        {"duration('99999999999999999999h')", "is no duration"},
+        {"duration('87660000h') + duration('1h')", "over 10,000 years"},
+        {"timestamp(0) + timestamp(0)", "+ between timestamp and timestamp"},
+        {"duration('1s') - timestamp(0)", "- between duration and timestamp"},
+        {"duration('1s') * 2", "* between duration and int"},
+        {"duration('1s') < 2", "< between duration and int"},
+        {"timestamp(0).getHours('Europe/Berlin')", "a zone is UTC or an offset"},
+        {"timestamp(0).getHours('+15:00')", "a zone is UTC or an offset"},
+        {"duration('1s').getFullYear()", "takes a timestamp, not duration"},
+        {"'x'.getHours()", "takes a timestamp, not string"},
+    };
+    (void) state;
+    ASSERT_ALL(cases);
+    ASSERT_ALL_FAIL(failing);
 }
 
 static void test_what_cannot_be_read_says_where(void **state)
@@ -652,6 +745,8 @@ int main(void)
         cmocka_unit_test(test_members_are_read_and_asked_for),
         cmocka_unit_test(test_macros_go_over_lists_and_maps),
         cmocka_unit_test(test_functions_work_on_characters),
+        cmocka_unit_test(test_texts_are_searched_by_patterns),
+        cmocka_unit_test(test_times_and_durations_are_computed_with),
         cmocka_unit_test(test_what_cannot_be_read_says_where),
         cmocka_unit_test(test_nesting_and_length_are_bounded),
         cmocka_unit_test(test_work_and_memory_are_bounded),

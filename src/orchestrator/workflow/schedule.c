@@ -127,15 +127,18 @@ static bool check_workflow(struct orchestrator *o, struct context *ctx,
     schedule_cut_workflow(request->workflow, &name, &range);
     if (!workflow_resolve(o, ctx, principal->tenant_id, name, range, &entry, e))
         return false;
-    bool ok = workflow_check_input(ctx, workflow_entry_definition(entry), request->input, e);
+    const struct definition *definition = workflow_entry_definition(entry);
+    str agent = str_printf(ctx->arena, "workflow:" STR_FMT, STR_ARG(definition->name));
+    bool ok = principal_check_model(principal, agent, e) &&
+              workflow_check_input(ctx, definition, request->input, e);
     workflow_entry_release(entry);
     return ok;
 }
 
 /* ---- rows ---- */
 
-static bool find(struct orchestrator *o, struct context *ctx, uuid tenant_id, str name,
-                 struct record *out, struct error *e)
+static never_inline bool find(struct orchestrator *o, struct context *ctx, uuid tenant_id, str name,
+                              struct record *out, struct error *e)
 {
     struct record key = record_of(TABLE_SCHEDULES);
     record_set_text(&key, SCHEDULES_NAME, name);
@@ -190,6 +193,10 @@ static void fill_row(struct record *row, const struct principal *principal,
     record_set_integer(row, SCHEDULES_IS_PAUSED, request->is_paused);
     record_set_text(row, SCHEDULES_USER_ID, principal->user_id);
     record_set_text(row, SCHEDULES_ROLE, principal->role);
+    if (uuid_is_none(principal->key_id))
+        record_set_null(row, SCHEDULES_KEY_ID);
+    else
+        record_set_uuid(row, SCHEDULES_KEY_ID, principal->key_id);
     record_set_null(row, SCHEDULES_LAST_ERROR);
     record_set_integer(row, SCHEDULES_UPDATED_AT, now_us);
 }
@@ -225,9 +232,10 @@ static bool set_next(struct record *row, const struct schedule_times *times, boo
     return true;
 }
 
-static bool write_row(struct orchestrator *o, struct context *ctx,
-                      const struct principal *principal, const struct schedule_request *request,
-                      const struct record *old, const struct schedule_times *times, struct error *e)
+static never_inline bool write_row(struct orchestrator *o, struct context *ctx,
+                                   const struct principal *principal,
+                                   const struct schedule_request *request, const struct record *old,
+                                   const struct schedule_times *times, struct error *e)
 {
     struct batch batch;
     int64_t now_us = clock_unix_us(o->parts.clock);

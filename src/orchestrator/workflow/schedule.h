@@ -11,7 +11,8 @@
  *          SCHEDULE_GRACE_MS: `skip` none of it, `one` the newest, `all` each in order, at most the SCHEDULE_MISSED_MAX newest
  * overlap  an occurrence comes while the instance before is not final: `skip` it, `allow` both, `cancel` the one before
  *
- * The instance runs for who put the schedule, with the role they had; the schedule's name stands as its caller.
+ * The instance runs for who put the schedule, with the role they had and as long as the key is good that they had (policy/standing.h); the
+ * schedule's name stands as its caller.
  * Thread: any coroutine; the sweep's is one.
  */
 #ifndef NEXUS_ORCHESTRATOR_SCHEDULE_H

@@ -1,8 +1,11 @@
 #include "base/arena.h"
+#include "base/fault.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/timefmt.h"
 #include "orchestrator/journal/run_state.h"
+#include "orchestrator/policy/standing.h"
+#include "orchestrator/run/run_child.h"
 #include "orchestrator/workflow/schedule_internal.h"
 #include "orchestrator/workflow/workflow_store.h"
 
@@ -20,6 +23,7 @@ struct due {
     int64_t next_us; /* where next_at moves; 0: it never comes again */
     str problem;     /* why nothing is started; empty: nothing stands against it */
     uuid run_id;
+    bool is_there; /* the occurrence has its instance from before */
 };
 
 /* ---- which occurrence ---- */
@@ -119,15 +123,17 @@ static void write_move(void *owner, struct batch *batch)
     struct due *d = owner;
     struct record *row = batch_add(batch, WRITE_UPDATE, TABLE_SCHEDULES);
     record_set_text(row, SCHEDULES_NAME, record_text(d->row, SCHEDULES_NAME));
-    if (d->next_us != 0)
+    if (FAULT("plant.double-schedule")) /* a bug put in on purpose: its time stays due */
+        record_set_integer(row, SCHEDULES_NEXT_AT, d->due_us);
+    else if (d->next_us != 0)
         record_set_integer(row, SCHEDULES_NEXT_AT, d->next_us);
     else
         record_set_null(row, SCHEDULES_NEXT_AT);
-    if (str_is_empty(d->problem)) {
+    if (!d->is_there && str_is_empty(d->problem)) {
         record_set_integer(row, SCHEDULES_LAST_AT, d->for_us);
         record_set_uuid(row, SCHEDULES_LAST_RUN_ID, d->run_id);
         record_set_null(row, SCHEDULES_LAST_ERROR);
-    } else {
+    } else if (!d->is_there) { /* else nothing happened now: the row says what did */
         record_set_text(row, SCHEDULES_LAST_ERROR, d->problem);
     }
     batch_where_integer(batch, SCHEDULES_NEXT_AT, d->due_us);
@@ -151,6 +157,8 @@ static uuid run_id_of(const struct due *d)
     memcpy(salt, d->tenant_id.bytes + 6, sizeof salt);
     str what = str_printf(d->ctx->arena, "schedule " STR_FMT " %lld",
                           STR_ARG(record_text(d->row, SCHEDULES_NAME)), (long long) d->for_us);
+    if (FAULT("plant.double-schedule"))
+        return uuid_new(d->o->parts.clock, d->o->parts.random);
     return uuid_derive(uuid_make(d->for_us / 1000, salt), what);
 }
 
@@ -159,6 +167,21 @@ static bool is_passing(const struct error *failure)
 {
     return failure->code == ERROR_UNAVAILABLE || failure->code == ERROR_TIMEOUT ||
            failure->code == ERROR_CANCELLED || failure->reason == REASON_RATE_LIMIT;
+}
+
+/*
+ * Somebody was first.  Another node moved the time with what it started; but when the wall time goes back, a schedule that is put or
+ * resumed comes by times whose instances are there (the run may have been removed since, its session stays): those are passed over.
+ */
+static never_inline bool pass_if_started(struct due *d, struct error *e)
+{
+    struct record key = record_of(TABLE_SESSIONS), session;
+    struct error failure = {0};
+    record_set_uuid(&key, SESSIONS_ID, run_child_session(d->run_id));
+    d->is_there = store_get(d->o->parts.store, d->ctx, d->tenant_id, &key, &session, &failure);
+    if (!d->is_there)
+        return failure.code == ERROR_NOT_FOUND || error_copy(e, &failure);
+    return pass_over(d, e);
 }
 
 static never_inline bool start(struct due *d, bool *is_started, struct error *e)
@@ -176,8 +199,10 @@ static never_inline bool start(struct due *d, bool *is_started, struct error *e)
     schedule_cut_workflow(record_text(d->row, SCHEDULES_WORKFLOW), &request.name, &request.range);
     *is_started =
         workflow_start(d->o, d->ctx, &d->principal, &request, &d->run_id, &session_id, &failure);
-    if (*is_started || failure.code == ERROR_CONFLICT) /* another node was first */
+    if (*is_started)
         return true;
+    if (failure.code == ERROR_CONFLICT)
+        return pass_if_started(d, e);
     if (is_passing(&failure))
         return error_copy(e, &failure);
     d->problem = str_copy(d->ctx->arena, str_from_cstr(failure.message));
@@ -189,17 +214,19 @@ static bool read_due(struct due *d, struct error *e)
     const struct record *row = d->row;
     str name = record_text(row, SCHEDULES_NAME);
     d->due_us = record_integer(row, SCHEDULES_NEXT_AT);
-    d->principal = (struct principal){
+    struct standing standing = {
         .tenant_id = d->tenant_id,
+        .key_id =
+            record_has(row, SCHEDULES_KEY_ID) ? record_uuid(row, SCHEDULES_KEY_ID) : UUID_NONE,
         .user_id = record_text(row, SCHEDULES_USER_ID),
-        .caller_id = str_printf(d->ctx->arena, "schedule:" STR_FMT, STR_ARG(name)),
         .role = record_text(row, SCHEDULES_ROLE),
+        .caller_id = str_printf(d->ctx->arena, "schedule:" STR_FMT, STR_ARG(name)),
     };
-    if (!role_level_parse(d->principal.role, &d->principal.level))
-        return error_set(e, REASON_CORRUPT, "the schedule \"" STR_FMT "\" has an unknown role",
-                         STR_ARG(name));
-    return schedule_times_read(d->ctx, record_text(row, SCHEDULES_CRON),
-                               record_text(row, SCHEDULES_TIME_ZONE), &d->times, e);
+    bool is_known = principal_standing(d->o->parts.store, d->o->parts.clock, d->ctx, &standing,
+                                       &d->principal, e);
+    d->principal.priority = PRIORITY_BATCH + 1; /* nobody waits for what the clock starts */
+    return is_known && schedule_times_read(d->ctx, record_text(row, SCHEDULES_CRON),
+                                           record_text(row, SCHEDULES_TIME_ZONE), &d->times, e);
 }
 
 /* Its time zone may have gone, its row may be damaged: told in the row, and not tried again until somebody puts it anew. */

@@ -349,6 +349,162 @@ static void test_an_occurrence_that_two_start_is_started_once(struct testkit *ki
     assert_int_equal(run_count(kit, ctx), 1);
 }
 
+/* The wall time went back, and somebody put the schedule anew: times come again whose instances are there. */
+static void test_a_time_whose_instance_is_there_is_passed_and_does_not_stop_the_schedule(
+    struct testkit *kit, struct context *ctx)
+{
+    put_workflow(kit, ctx, QUICK);
+    to_the_hour(kit, ctx);
+    struct record before = put(kit, ctx,
+                               &(struct schedule_request){.name = S("s"),
+                                                          .workflow = S("quick"),
+                                                          .overlap = S("allow"),
+                                                          .missed = S("all"),
+                                                          .cron = S("0 * * * *")});
+    int64_t first_us = record_integer(&before, SCHEDULES_NEXT_AT);
+    wait_ms(ctx, HOUR_MS);
+    assert_int_equal(sweep(kit, ctx), 1);
+    struct record done = get(kit, ctx, "s");
+    struct batch batch;
+    struct error e = {0};
+    batch_init(&batch, ctx->arena, kit->tenant_id);
+    struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_SCHEDULES);
+    record_set_text(row, SCHEDULES_NAME, S("s"));
+    record_set_integer(row, SCHEDULES_NEXT_AT, first_us);
+    assert_true(store_commit(kit->store, ctx, &batch, &e));
+    wait_ms(ctx, HOUR_MS);
+    assert_int_equal(sweep(kit, ctx), 0);
+    struct record passed = get(kit, ctx, "s");
+    assert_int_equal(record_integer(&passed, SCHEDULES_NEXT_AT), first_us + HOUR_MS * 1000);
+    assert_int_equal(record_integer(&passed, SCHEDULES_LAST_AT), first_us);
+    assert_true(uuid_equal(record_uuid(&passed, SCHEDULES_LAST_RUN_ID),
+                           record_uuid(&done, SCHEDULES_LAST_RUN_ID)));
+    assert_false(record_has(&passed, SCHEDULES_LAST_ERROR));
+    assert_int_equal(sweep(kit, ctx), 1);
+    assert_int_equal(run_count(kit, ctx), 2);
+}
+
+/* ---- the key that put it ---- */
+
+static struct principal with_key(struct testkit *kit, struct context *ctx, const char *limits)
+{
+    struct principal user = ada(kit);
+    struct batch batch;
+    struct error e = {0};
+    user.key_id = uuid_new(kit->clock, kit->random);
+    batch_init(&batch, ctx->arena, kit->tenant_id);
+    struct record *row = batch_add(&batch, WRITE_INSERT, TABLE_API_KEYS);
+    record_set_uuid(row, API_KEYS_ID, user.key_id);
+    record_set_text(row, API_KEYS_NAME, S("k"));
+    record_set_text(row, API_KEYS_PREFIX, S("nxk_"));
+    record_set_text(row, API_KEYS_HASH, uuid_str(ctx->arena, user.key_id));
+    record_set_text(row, API_KEYS_USER_ID, S("ada"));
+    record_set_text(row, API_KEYS_CREATED_BY, S("root"));
+    record_set_text(row, API_KEYS_ROLE, S("user"));
+    record_set_text(row, API_KEYS_SCOPES, S("[]"));
+    record_set_integer(row, API_KEYS_CREATED_AT, clock_unix_us(kit->clock));
+    if (limits)
+        record_set_text(row, API_KEYS_LIMITS, str_from_cstr(limits));
+    assert_true(store_commit(kit->store, ctx, &batch, &e));
+    return user;
+}
+
+static void change_key(struct testkit *kit, struct context *ctx, uuid id, int column, int64_t at_us,
+                       const char *text)
+{
+    struct batch batch;
+    struct error e = {0};
+    batch_init(&batch, ctx->arena, kit->tenant_id);
+    struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_API_KEYS);
+    record_set_uuid(row, API_KEYS_ID, id);
+    if (text)
+        record_set_text(row, column, str_from_cstr(text));
+    else
+        record_set_integer(row, column, at_us);
+    assert_true(store_commit(kit->store, ctx, &batch, &e));
+}
+
+static const struct schedule_request hourly = {
+    .name = S_INIT("s"), .workflow = S_INIT("quick"), .cron = S_INIT("0 * * * *")};
+
+static struct principal put_with_key(struct testkit *kit, struct context *ctx)
+{
+    struct principal user = with_key(kit, ctx, NULL);
+    struct record row;
+    struct error e = {0};
+    bool is_new;
+    put_workflow(kit, ctx, QUICK);
+    to_the_hour(kit, ctx);
+    if (!schedule_put(kit->o, ctx, &user, &hourly, &row, &is_new, &e))
+        fail_msg("%s", e.message);
+    wait_ms(ctx, HOUR_MS);
+    assert_int_equal(sweep(kit, ctx), 1);
+    wait_ms(ctx, HOUR_MS);
+    return user;
+}
+
+static void expect_refused(struct testkit *kit, struct context *ctx, const char *why)
+{
+    assert_int_equal(sweep(kit, ctx), 0);
+    struct record row = get(kit, ctx, "s");
+    const char *told = str_to_cstr(ctx->arena, record_text(&row, SCHEDULES_LAST_ERROR));
+    if (!strstr(told, why))
+        fail_msg("%s", told);
+}
+
+static void test_it_ends_with_the_key_that_put_it(struct testkit *kit, struct context *ctx)
+{
+    struct principal user = put_with_key(kit, ctx);
+    change_key(kit, ctx, user.key_id, API_KEYS_REVOKED_AT, clock_unix_us(kit->clock), NULL);
+    expect_refused(kit, ctx, "expired, revoked or gone");
+    wait_ms(ctx, HOUR_MS);
+    assert_int_equal(sweep(kit, ctx), 0); /* until somebody puts it again */
+    (void) put(kit, ctx, &hourly);
+    wait_ms(ctx, HOUR_MS);
+    assert_int_equal(sweep(kit, ctx), 1);
+}
+
+static void test_an_expired_key_starts_nothing(struct testkit *kit, struct context *ctx)
+{
+    struct principal user = put_with_key(kit, ctx);
+    change_key(kit, ctx, user.key_id, API_KEYS_EXPIRES_AT, clock_unix_us(kit->clock) - 1, NULL);
+    expect_refused(kit, ctx, "expired, revoked or gone");
+}
+
+static void test_a_key_that_was_lowered_lowers_what_it_put(struct testkit *kit, struct context *ctx)
+{
+    struct principal user = put_with_key(kit, ctx);
+    change_key(kit, ctx, user.key_id, API_KEYS_ROLE, 0, "viewer");
+    expect_refused(kit, ctx, "viewer");
+    wait_ms(ctx, HOUR_MS);
+    change_key(kit, ctx, user.key_id, API_KEYS_ROLE, 0, "admin"); /* never above what it had */
+    assert_int_equal(sweep(kit, ctx), 1);
+    struct record row = get(kit, ctx, "s");
+    struct record run = testkit_run(kit, ctx, record_uuid(&row, SCHEDULES_LAST_RUN_ID));
+    struct record wanted = record_of(TABLE_SESSIONS), session;
+    struct error e = {0};
+    record_set_uuid(&wanted, SESSIONS_ID, record_uuid(&run, AGENT_RUNS_SESSION_ID));
+    assert_true(store_get(kit->store, ctx, kit->tenant_id, &wanted, &session, &e));
+    assert_true(str_equal(record_text(&session, SESSIONS_ROLE), S("user")));
+}
+
+static void test_the_models_of_a_key_hold_for_its_schedules(struct testkit *kit,
+                                                            struct context *ctx)
+{
+    struct principal user = put_with_key(kit, ctx);
+    struct principal narrow = with_key(kit, ctx, NULL);
+    struct record row;
+    struct error e = {0};
+    bool is_new;
+    narrow.limits.models = S("fast");
+    struct schedule_request other = hourly;
+    other.name = S("other");
+    assert_false(schedule_put(kit->o, ctx, &narrow, &other, &row, &is_new, &e));
+    assert_int_equal(e.code, ERROR_DENIED);
+    change_key(kit, ctx, user.key_id, API_KEYS_LIMITS, 0, "{\"models\":[\"fast\"]}");
+    expect_refused(kit, ctx, "workflow:quick");
+}
+
 int main(void)
 {
     static const struct testkit_case cases[] = {
@@ -362,6 +518,11 @@ int main(void)
         TESTKIT_BODY(test_a_put_again_replaces_it_and_counts_from_now),
         TESTKIT_BODY(test_one_may_be_run_at_once),
         TESTKIT_BODY(test_an_occurrence_that_two_start_is_started_once),
+        TESTKIT_BODY(test_a_time_whose_instance_is_there_is_passed_and_does_not_stop_the_schedule),
+        TESTKIT_BODY(test_it_ends_with_the_key_that_put_it),
+        TESTKIT_BODY(test_an_expired_key_starts_nothing),
+        TESTKIT_BODY(test_a_key_that_was_lowered_lowers_what_it_put),
+        TESTKIT_BODY(test_the_models_of_a_key_hold_for_its_schedules),
     };
     return testkit_main(cases, ARRAY_COUNT(cases));
 }

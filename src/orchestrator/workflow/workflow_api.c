@@ -151,7 +151,9 @@ static bool commit(struct start *s, struct error *e)
         .agent = s->agent,
         .agent_version = definition->version,
         .model = catalog_default(s->settings->catalog)->name,
-        .workflow = {definition->name, definition->version, definition->digest},
+        .workflow = {.name = definition->name,
+                     .version = definition->version,
+                     .digest = definition->digest},
         .content = s->input,
         .label = s->request->label,
         .budget = s->is_new_session ? COST_LIMITLESS : s->budget,
@@ -199,7 +201,9 @@ bool workflow_start(struct orchestrator *o, struct context *ctx, const struct pr
 {
     if (atomic_load(&o->is_draining))
         return error_set(e, REASON_DRAINING, "this node is shutting down; try again");
-    if (!admission_check(o->admission, principal->tenant_id, e))
+    enum priority priority = principal_priority(principal, PRIORITY_UNSAID, PRIORITY_UNSAID);
+    if (!overload_admits(o->overload, priority, e) ||
+        !admission_check(o->admission, principal->tenant_id, priority, e))
         return false;
     if (principal->level < ROLE_LEVEL_USER)
         return error_set(e, REASON_DENIED, "a viewer may not start workflows");
@@ -213,7 +217,11 @@ bool workflow_start(struct orchestrator *o, struct context *ctx, const struct pr
     workflow_entry_release(s->entry);
     orchestrator_release(s->settings);
     if (ok || e->reason == REASON_OUTCOME_UNKNOWN)
-        run_spawn_for(o, principal->tenant_id, principal->user_id, s->session_id, s->run_id);
+        run_spawn_as(o, &(struct run_turn){.tenant_id = principal->tenant_id,
+                                           .session_id = s->session_id,
+                                           .run_id = s->run_id,
+                                           .user_id = principal->user_id,
+                                           .priority = priority});
     if (!ok)
         return false;
     *run_id = s->run_id;
@@ -257,9 +265,12 @@ static bool has_room(struct orchestrator *o, struct context *ctx, uuid tenant_id
     }
 }
 
-bool workflow_signal(struct orchestrator *o, struct context *ctx, const struct principal *principal,
-                     uuid run_id, str name, str data, uuid *signal_id, struct error *e)
+bool workflow_signal_as(struct orchestrator *o, struct context *ctx,
+                        const struct principal *principal, const struct workflow_signalling *signal,
+                        uuid *signal_id, struct error *e)
 {
+    str name = signal->name, data = signal->data;
+    uuid run_id = signal->run_id;
     struct record *run = ARENA_NEW(ctx->arena, struct record);
     const struct json *tree;
     enum run_status status;
@@ -296,6 +307,10 @@ bool workflow_signal(struct orchestrator *o, struct context *ctx, const struct p
     record_set_text(row, RUN_SIGNALS_DATA, data);
     record_set_text(row, RUN_SIGNALS_SENT_BY, principal->user_id);
     record_set_integer(row, RUN_SIGNALS_CREATED_AT, clock_unix_us(o->parts.clock));
+    if (signal->label.origins != 0)
+        record_set_text(row, RUN_SIGNALS_LABEL, run_label_text(ctx->arena, signal->label));
+    if (signal->also)
+        signal->also(signal->also_owner, &batch, *signal_id);
     audit_add(&batch, o->parts.clock, o->parts.random, principal,
               &(struct audit_entry){
                   .action = S("run.signal"),
@@ -306,6 +321,13 @@ bool workflow_signal(struct orchestrator *o, struct context *ctx, const struct p
     if (ok || e->reason == REASON_OUTCOME_UNKNOWN)
         run_spawn(o, principal->tenant_id, record_uuid(run, AGENT_RUNS_SESSION_ID), run_id);
     return ok;
+}
+
+bool workflow_signal(struct orchestrator *o, struct context *ctx, const struct principal *principal,
+                     uuid run_id, str name, str data, uuid *signal_id, struct error *e)
+{
+    struct workflow_signalling signal = {.run_id = run_id, .name = name, .data = data};
+    return workflow_signal_as(o, ctx, principal, &signal, signal_id, e);
 }
 
 /* ---- looking ---- */

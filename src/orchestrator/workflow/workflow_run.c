@@ -3,16 +3,16 @@
 #include "base/ensure.h"
 #include "base/limits.h"
 #include "base/timefmt.h"
-#include "orchestrator/workflow/workflow_internal.h"
+#include "orchestrator/replay/run_environment.h"
+#include "orchestrator/workflow/workflow_agent.h"
+#include "orchestrator/workflow_internal.h"
 
-enum {
-    BATCH_ROWS = 300,      /* of one append: one more command never passes STORE_BATCH_ROWS_MAX */
-    SHIELDED_LOOK_MS = 200 /* between two looks for a drain while nothing can be cancelled */
-};
+enum { SHIELDED_LOOK_MS = 200 }; /* between two looks for a drain while nothing can be cancelled */
 
-static int64_t now_us(const struct workflow_instance *w)
+int64_t workflow_now_us(const struct workflow_instance *w)
 {
-    return clock_unix_us(w->run->o->parts.clock);
+    const struct run *run = w->run;
+    return run->journal.held_us > 0 ? run->journal.held_us : clock_unix_us(run->o->parts.clock);
 }
 
 /* ---- preparing ---- */
@@ -50,8 +50,10 @@ static bool load_input(struct workflow_instance *w, struct error *e)
         json_get(metadata, S("label")))
         w->input_label = label_read_json(json_get(metadata, S("label")));
     bad = (struct error){0};
-    if (!json_parse(run->arena, record_text(row, MESSAGES_CONTENT), (struct json_limits){0},
-                    &w->input, &bad)) {
+    str input = record_text(row, MESSAGES_CONTENT);
+    if (w->state->takes_message)
+        input = agent_workflow_input(run->turn, input);
+    if (!json_parse(run->arena, input, (struct json_limits){0}, &w->input, &bad)) {
         error_wrap(&bad, "input of the workflow");
         end_with(w, &bad);
     }
@@ -87,6 +89,25 @@ static bool load_definition(struct workflow_instance *w, struct error *e)
     return true;
 }
 
+/* What the steps may call: all that the policy allows, unless it is an agent's run and the agent names tools. */
+static void narrow_tools(struct workflow_instance *w)
+{
+    const struct agent_definition *own;
+    struct error gone = {0};
+    if (!w->state->takes_message)
+        return;
+    own = agent_set_find(w->run->settings->agents, w->run->state.agent);
+    if (!own) {
+        error_set(&gone, REASON_NOT_FOUND, "agent \"" STR_FMT "\" is not configured any more",
+                  STR_ARG(w->run->state.agent));
+        end_with(w, &gone);
+    } else if (own->tool_count > 0) {
+        w->agent.tools = own->tools;
+        w->agent.tool_details = own->tool_details;
+        w->agent.tool_count = own->tool_count;
+    }
+}
+
 bool workflow_prepare(struct run *run, struct error *e)
 {
     struct workflow_instance *w = ARENA_NEW(run->arena, struct workflow_instance);
@@ -99,6 +120,7 @@ bool workflow_prepare(struct run *run, struct error *e)
         .tool_count = 1,
         .steps_max = 1,
     };
+    narrow_tools(w);
     run->workflow = w;
     run->agent = &w->agent;
     run->model = catalog_find(run->settings->catalog, run->state.model);
@@ -142,9 +164,13 @@ static bool add_answer(struct workflow_instance *w, const struct json *output, u
     if (text.len > WORKFLOW_OUTPUT_BYTES_MAX)
         return error_set(e, REASON_TOO_LARGE, "the output of the workflow is over %u bytes",
                          WORKFLOW_OUTPUT_BYTES_MAX);
-    if (!json_to_str(output, &content))
+    if (w->state->takes_message)
+        content = agent_workflow_answer(output, text);
+    else if (!json_to_str(output, &content))
         content = text;
-    *message_id = uuid_new(run->o->parts.clock, run->o->parts.random);
+    if (w->state->takes_message)
+        run_journal_text(run, content);
+    *message_id = run_new_id(run, RUN_ID_OUTPUT, 0, STR_NONE);
     struct record *row = journal_row(&run->journal, WRITE_INSERT, TABLE_MESSAGES);
     run_message_row(row, run, *message_id, ROLE_ASSISTANT, content, (int64_t) (content.len + 3) / 4,
                     str_printf(run->turn, "{\"output\":" STR_FMT "}", STR_ARG(text)));
@@ -287,7 +313,7 @@ static bool stop(struct workflow_instance *w, struct workflow_node *node, bool *
 
 static bool wait_for(struct workflow_instance *w, struct workflow_node *node, bool *did)
 {
-    if (node->kind == STEP_SLEEP && node->wakes_us <= now_us(w)) {
+    if (node->kind == STEP_SLEEP && node->wakes_us <= workflow_now_us(w)) {
         workflow_node_completed(w, node, STR_NONE);
         *did = true;
         return true;
@@ -300,7 +326,7 @@ static bool wait_for(struct workflow_instance *w, struct workflow_node *node, bo
 static bool retry(struct workflow_instance *w, struct workflow_node *node, bool *did,
                   struct error *e)
 {
-    *did = node->wakes_us <= now_us(w);
+    *did = node->wakes_us <= workflow_now_us(w);
     due_at(w, node->wakes_us);
     return !*did || workflow_again(w, node, e);
 }
@@ -343,7 +369,7 @@ static bool advance(struct workflow_instance *w, bool *is_full, struct error *e)
             return false;
         for (size_t i = 0; i < w->commands.count && !w->has_closed && !w->has_turned; i++) {
             bool one = false;
-            *is_full = run->journal.batch.count >= BATCH_ROWS ||
+            *is_full = run->journal.batch.count >= WORKFLOW_BATCH_ROWS ||
                        arena_bytes(run->journal.arena) > WORKFLOW_TURN_BYTES;
             if (*is_full)
                 return true;
@@ -388,7 +414,7 @@ static void note_limits(struct workflow_instance *w)
     int64_t end_us = deadline_us(w);
     if (run->fatal.code != ERROR_OK)
         end_with(w, &run->fatal);
-    if (end_us > 0 && end_us <= now_us(w)) {
+    if (end_us > 0 && end_us <= workflow_now_us(w)) {
         error_set(&why, REASON_TIMEOUT, "the workflow did not end within its timeout");
         end_with(w, &why);
     }
@@ -402,7 +428,7 @@ static void note_limits(struct workflow_instance *w)
 /* Steps whose time is over, and what they stand in.  A tool call at work has its own deadline. */
 static void note_timeouts(struct workflow_instance *w)
 {
-    int64_t now = now_us(w);
+    int64_t now = workflow_now_us(w);
     for (size_t i = 0; i < w->state->open_count; i++) {
         struct workflow_node *node = w->state->open[i];
         if (node->timeout_us > 0 && node->timeout_us <= now && !node->work)
@@ -415,7 +441,8 @@ static void note_timeouts(struct workflow_instance *w)
 
 static void due_of_holders(struct workflow_instance *w)
 {
-    due_at(w, deadline_us(w));
+    if (w->ending.code == ERROR_OK) /* else it is over, and what must end is waited for */
+        due_at(w, deadline_us(w));
     for (size_t i = 0; i < w->state->open_count; i++)
         for (struct workflow_node *node = w->state->open[i]->lane->owner; node;
              node = node->lane->owner)
@@ -446,7 +473,7 @@ static int64_t ns_of(struct workflow_instance *w, int64_t at_us)
 {
     if (at_us == INT64_MAX)
         return DEADLINE_NONE;
-    int64_t ahead_us = at_us - now_us(w);
+    int64_t ahead_us = at_us - workflow_now_us(w);
     return context_now_ns(&w->run->shield) + (ahead_us > 0 ? ahead_us * 1000 : 0);
 }
 
@@ -507,30 +534,34 @@ static bool park(struct workflow_instance *w, bool *is_parked, struct error *e)
 {
     struct run *run = w->run;
     bool is_family = has_children(w);
+    journal_hold_time(&run->journal);
     int64_t linger_ms = is_family ? WORKFLOW_CHILD_LINGER_MS : WORKFLOW_LINGER_MS;
-    int64_t linger_us = now_us(w) + linger_ms * 1000;
+    int64_t linger_us = workflow_now_us(w) + linger_ms * 1000;
     due_of_holders(w);
     bool is_soon = w->due_us < linger_us;
     if (is_soon || is_family) {
         int64_t until_us = w->due_us < linger_us ? w->due_us : linger_us;
+        journal_free_time(&run->journal);
         wait_for_news(w, ns_of(w, until_us));
         if (is_soon || has_news(w) || context_is_cancelled(&run->ctx))
             return true;
     }
-    if (has_news(w))
+    if (!has_news(w)) {
+        write_parked(w, !is_family);
+        w->is_leaving = true;
+    }
+    journal_free_time(&run->journal);
+    if (!w->is_leaving)
         return true;
-    write_parked(w, !is_family);
     if (!run_flush(run, is_family ? "run_parked" : "run_waiting", e))
         return false;
     *is_parked = !has_news(w);
-    w->is_leaving = true;
     return true;
 }
 
 /* ---- the loop ---- */
 
-/* Calls that were in flight when the run left memory. */
-static bool recover(struct workflow_instance *w, struct error *e)
+static bool recover_all(struct workflow_instance *w, struct error *e)
 {
     struct workflow_state *state = w->state;
     struct workflow_node **open =
@@ -547,6 +578,15 @@ static bool recover(struct workflow_instance *w, struct error *e)
     return true;
 }
 
+/* Calls that were in flight when the run left memory. */
+static bool recover(struct workflow_instance *w, struct error *e)
+{
+    journal_hold_time(&w->run->journal);
+    bool ok = recover_all(w, e);
+    journal_free_time(&w->run->journal);
+    return ok;
+}
+
 static bool look(struct workflow_instance *w, struct error *e)
 {
     if (!w->run->is_woken)
@@ -555,8 +595,40 @@ static bool look(struct workflow_instance *w, struct error *e)
     return workflow_look(w, e);
 }
 
-/* One turn: what came, what can be done, ONE append, and off they go. */
-static bool turn(struct workflow_instance *w, bool *is_full, struct error *e)
+/*
+ * May what is pending wait for what comes next?  Only while nothing but pure steps is at work or about to be: then their intents,
+ * outcomes and successors are one append.  Whoever follows the instance does not wait long.
+ */
+static bool may_hold(struct workflow_instance *w, bool is_full)
+{
+    struct run *run = w->run;
+    int64_t now_ns = context_now_ns(&run->shield);
+    if (w->has_closed || w->has_turned || is_full || w->child_count > 0 || run->is_draining ||
+        !workflow_tools_may_precede(w) || !run_has_room(run))
+        return false;
+    if (w->held_ns == 0) {
+        bool is_followed = journal_is_followed(run->o->hub, run->run_id);
+        int64_t ms = is_followed ? WORKFLOW_HOLD_FOLLOWED_MS : WORKFLOW_HOLD_MS;
+        w->held_ns = now_ns + ms * 1000000;
+    }
+    return now_ns < w->held_ns;
+}
+
+static bool append(struct workflow_instance *w, bool is_full, struct error *e)
+{
+    if (may_hold(w, is_full))
+        return true;
+    w->held_ns = 0;
+    if (!run_flush(w->run, w->has_closed ? "workflow_end" : "workflow_step", e))
+        return false;
+    if (w->has_noted && !w->is_note_stored)
+        run_environment_stored(w->run);
+    w->is_note_stored = w->has_noted;
+    return true;
+}
+
+/* What came, and what can be done: all of it in one moment. */
+static bool gather(struct workflow_instance *w, bool *is_full, struct error *e)
 {
     struct run *run = w->run;
     note_cancel(w);
@@ -566,14 +638,29 @@ static bool turn(struct workflow_instance *w, bool *is_full, struct error *e)
     note_timeouts(w);
     if (run->journal.failure.code != ERROR_OK)
         return error_copy(e, &run->journal.failure);
-    if (!advance(w, is_full, e) ||
-        !run_flush(run, w->has_closed ? "workflow_end" : "workflow_step", e))
+    return advance(w, is_full, e);
+}
+
+/* One turn: ONE append, of it or of several, and off they go. */
+static bool turn(struct workflow_instance *w, bool *is_full, struct error *e)
+{
+    struct run *run = w->run;
+    journal_hold_time(&run->journal);
+    bool ok = gather(w, is_full, e);
+    journal_free_time(&run->journal);
+    if (!ok || !append(w, *is_full, e))
         return false;
     if (w->has_closed)
         return true;
     workflow_spawn_children(w);
     workflow_tools_start(w);
     return true;
+}
+
+/* `held_ns` 0: nothing is held. */
+static int64_t earlier(int64_t due_ns, int64_t held_ns)
+{
+    return held_ns > 0 && held_ns < due_ns ? held_ns : due_ns;
 }
 
 static bool drive(struct workflow_instance *w, bool *is_parked, struct error *e)
@@ -597,7 +684,7 @@ static bool drive(struct workflow_instance *w, bool *is_parked, struct error *e)
             return true;
         due_of_holders(w);
         if (w->work_count > 0)
-            wait_for_news(w, ns_of(w, w->due_us));
+            wait_for_news(w, earlier(ns_of(w, w->due_us), w->held_ns));
     }
     return true;
 }
@@ -611,6 +698,7 @@ bool workflow_step(struct run *run, bool *is_parked, struct error *e)
     w->children = NULL;
     w->child_count = w->child_capacity = 0;
     w->has_closed = w->has_turned = w->is_letting_go = w->is_leaving = false;
+    w->held_ns = 0;
     /* What undoes goes on although the run was cancelled. */
     group_init(&w->group, w->state->is_undoing ? &run->shield : &run->ctx);
     bool ok = drive(w, is_parked, e);

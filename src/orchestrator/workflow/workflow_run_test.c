@@ -9,6 +9,7 @@
 
 #include "base/arena.h"
 #include "base/ensure.h"
+#include "base/fault.h"
 #include "base/limits.h"
 #include "orchestrator/workflow/workflow_run.h"
 #include "orchestrator/workflow/workflow_store.h"
@@ -111,7 +112,7 @@ static void check_sequence(struct context *ctx, void *unused)
     assert_history(ctx, BEGUN STEP_TOOL_BEGUN STEP_TOOL_ENDED STEP_TOOL_BEGUN STEP_TOOL_ENDED
                    " run.completed");
     assert_output(ctx, "{\"first\":{\"ok\":true},\"who\":\"ada\"}");
-    assert_str(scene.kit->tool_input, "{\"found\":true,\"for\":\"ada\"}");
+    assert_str(scene.kit->tool_input, "{\"for\":\"ada\",\"found\":true}");
     assert_int_equal(testkit_tool(scene.kit, "lookup")->effects, 1);
     assert_int_equal(testkit_tool(scene.kit, "pay")->effects, 1);
 }
@@ -134,8 +135,8 @@ static void test_steps_go_one_after_the_other_and_see_what_came_before(struct te
 static void check_control(struct context *ctx, void *unused)
 {
     (void) unused;
-    assert_output(ctx, "{\"list\":[10,20,30],\"both\":{\"left\":{\"ok\":true},\"right\":{\"ok\":"
-                       "true}},\"status\":\"skipped\",\"rounds\":\"completed\"}");
+    assert_output(ctx, "{\"both\":{\"left\":{\"ok\":true},\"right\":{\"ok\":true}},"
+                       "\"list\":[10,20,30],\"rounds\":\"completed\",\"status\":\"skipped\"}");
     assert_holds(ctx, "\"step\":\"which[1].b\",\"kind\":\"tool\",\"status\":\"completed\"");
     assert_holds(ctx, "\"step\":\"again[2].x\"");
     assert_int_equal(testkit_tool(scene.kit, "lookup")->effects, 1 + 3 + 1 + 3);
@@ -488,7 +489,177 @@ static void test_a_model_step_is_a_child_run(struct testkit *kit)
     testkit_do(kit, check_model, NULL);
 }
 
+static void test_an_instance_whose_time_is_over_lets_its_children_end(struct testkit *kit)
+{
+    set_play(kit,
+             "name: w\nversion: 1.0.0\ntimeout: 1s\nsteps:\n  - {id: m, model: {prompt: hello}}\n",
+             NULL);
+    testkit_reply(kit, (struct fake_reply){.text = "hello", .delay_ms = 10000});
+    testkit_do(kit, begin, NULL);
+    testkit_do(kit, check_timeout, NULL);
+}
+
+static void test_a_child_whose_beginning_was_not_acknowledged_is_brought_to_life(
+    struct testkit *kit)
+{
+    set_play(kit,
+             "name: w\nversion: 1.0.0\nsteps:\n"
+             "  - {id: m, model: {prompt: 'say hello to ${input.name}'}}\n",
+             "{\"name\":\"ada\"}");
+    testkit_reply(kit, (struct fake_reply){.text = "hello"});
+    fault_arm(S("workflow_step.after:1"));
+    testkit_do(kit, begin, NULL);
+    fault_arm(S(""));
+    testkit_do(kit, check_model, NULL);
+}
+
+/* ---- pure steps: stored together ---- */
+
+static size_t count_rows(struct context *ctx, enum table table, int column, const char *kind)
+{
+    struct query query = query_of(table);
+    struct records page;
+    struct error e = {0};
+    size_t count = 0;
+    query_where_uuid(&query, column, scene.run_id);
+    do {
+        assert_true(store_list(scene.kit->store, ctx, scene.kit->tenant_id, &query, &page, &e));
+        for (size_t i = 0; i < page.count; i++)
+            count +=
+                !kind || str_equal(record_text(&page.items[i], LEDGER_KIND), str_from_cstr(kind));
+        query.cursor = page.next_cursor;
+    } while (!str_is_empty(page.next_cursor));
+    return count;
+}
+
+static void check_together(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_at_rest(ctx, "completed");
+    assert_int_equal(count_rows(ctx, TABLE_TOOL_CALLS, TOOL_CALLS_RUN_ID, NULL), 40);
+    assert_in_range(count_rows(ctx, TABLE_LEDGER, LEDGER_RUN_ID, "tool"), 1, 4);
+    assert_int_equal(testkit_tool(scene.kit, "lookup")->effects, 40);
+    struct record key = record_of(TABLE_TOOL_CALLS), row;
+    struct error e = {0};
+    uuid id;
+    assert_true(uuid_parse(
+        json_str_or(event(ctx, EVENT_TOOL_COMPLETED), S("tool_call_id"), STR_NONE), &id));
+    record_set_uuid(&key, TOOL_CALLS_ID, id);
+    assert_true(store_get(scene.kit->store, ctx, scene.kit->tenant_id, &key, &row, &e));
+    assert_str(record_text(&row, TOOL_CALLS_STATUS), "succeeded");
+    assert_str(record_text(&row, TOOL_CALLS_OUTPUT), "{\"ok\":true}");
+}
+
+/* Every event of every step is there; what they share is the append and the entry in the ledger. */
+static void test_pure_steps_are_stored_together(struct testkit *kit)
+{
+    start(kit,
+          "name: w\nversion: 1.0.0\nsteps:\n"
+          "  - {id: each, loop: {max: 40, steps: [{id: x, tool: lookup, input: {n: 1}}]}}\n",
+          NULL);
+    testkit_do(kit, check_together, NULL);
+}
+
+static void check_done_anew(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_at_rest(ctx, "completed");
+    assert_int_equal(count_rows(ctx, TABLE_TOOL_CALLS, TOOL_CALLS_RUN_ID, NULL), 40);
+}
+
+/* What a crash takes along of them is done again: no step is missing, none is there twice, and the books add up. */
+static void test_pure_steps_that_a_crash_took_are_done_again(struct testkit *kit)
+{
+    for (int after_ms = 5; after_ms < 500; after_ms += 45) {
+        set_play(kit,
+                 "name: w\nversion: 1.0.0\nsteps:\n"
+                 "  - {id: each, loop: {max: 40, steps: [{id: x, tool: lookup, input: {n: 1}}]}}\n",
+                 NULL);
+        testkit_tool(kit, "lookup")->delay_ms = 10;
+        int before = testkit_tool(kit, "lookup")->effects;
+        testkit_begin(kit, begin, NULL);
+        testkit_run_ms(kit, after_ms);
+        testkit_crash(kit);
+        testkit_run_ms(kit, 20);
+        testkit_crash(kit);
+        testkit_run_ms(kit, 20000);
+        testkit_do(kit, check_done_anew, NULL);
+        assert_in_range(testkit_tool(kit, "lookup")->effects - before, 40, 40 + 2 * 12);
+    }
+}
+
+static void check_known_before_effect(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_history(ctx, BEGUN STEP_TOOL_BEGUN STEP_TOOL_ENDED STEP_TOOL_BEGUN);
+}
+
+/* What an effect was made from stands in the journal before the effect happens. */
+static void test_an_effect_waits_for_the_outcomes_before_it(struct testkit *kit)
+{
+    set_play(kit,
+             "name: w\nversion: 1.0.0\nsteps:\n"
+             "  - {id: look, tool: lookup, input: {q: 1}}\n"
+             "  - {id: pay, tool: notify, input: {found: '${steps.look.output.ok}'}}\n",
+             NULL);
+    testkit_tool(kit, "notify")->delay_ms = 60000;
+    testkit_begin(kit, begin, NULL);
+    testkit_run_ms(kit, 1);
+    testkit_do(kit, check_known_before_effect, NULL);
+}
+
+static void check_intended(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_history(ctx, BEGUN STEP_TOOL_BEGUN);
+}
+
+static void check_ended(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_history(ctx, BEGUN STEP_TOOL_BEGUN STEP_TOOL_ENDED " run.completed");
+    assert_at_rest(ctx, "completed");
+}
+
+static void test_a_pure_step_that_takes_long_is_told_while_it_runs(struct testkit *kit)
+{
+    set_play(kit, "name: w\nversion: 1.0.0\nsteps:\n  - {id: look, tool: lookup}\n", NULL);
+    testkit_tool(kit, "lookup")->delay_ms = 5000;
+    testkit_begin(kit, begin, NULL);
+    testkit_run_ms(kit, 2 * WORKFLOW_HOLD_MS);
+    testkit_begin(kit, check_intended, NULL);
+    testkit_run_ms(kit, 20000);
+    testkit_do(kit, check_ended, NULL);
+}
+
+/* ---- many children, a few at a time ---- */
+
+static void check_children(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_str(testkit_status(scene.kit, ctx, scene.run_id), "completed");
+    assert_int_equal(scene.kit->model_calls, 2000);
+    assert_int_equal(count_rows(ctx, TABLE_AGENT_RUNS, AGENT_RUNS_PARENT_RUN_ID, NULL), 2000);
+}
+
+static void test_a_map_begins_more_runs_than_may_live_at_once(struct testkit *kit)
+{
+    set_play(kit,
+             "name: w\nversion: 1.0.0\noutput: '${size(steps.each.output)}'\nsteps:\n"
+             "  - id: each\n"
+             "    map: {over: 'range(2000)', parallel: 8, output: '1', steps: [{id: m, model: "
+             "{prompt: 'say ${item}'}}]}\n",
+             NULL);
+    testkit_do(kit, begin, NULL);
+    testkit_do(kit, check_children, NULL);
+}
+
 static const struct testkit_case cases[] = {
+    TESTKIT_SCRIPT(test_pure_steps_are_stored_together),
+    TESTKIT_SCRIPT(test_pure_steps_that_a_crash_took_are_done_again),
+    TESTKIT_SCRIPT(test_an_effect_waits_for_the_outcomes_before_it),
+    TESTKIT_SCRIPT(test_a_pure_step_that_takes_long_is_told_while_it_runs),
+    TESTKIT_SCRIPT(test_a_map_begins_more_runs_than_may_live_at_once),
     TESTKIT_SCRIPT(test_steps_go_one_after_the_other_and_see_what_came_before),
     TESTKIT_SCRIPT(test_branches_maps_loops_and_arms_give_what_their_steps_give),
     TESTKIT_SCRIPT(test_a_step_is_tried_again_as_often_as_it_says),
@@ -504,6 +675,8 @@ static const struct testkit_case cases[] = {
     TESTKIT_SCRIPT(test_a_sleep_holds_no_memory_and_ends_in_time),
     TESTKIT_SCRIPT(test_signals_are_taken_once_whether_they_came_before_or_after),
     TESTKIT_SCRIPT(test_a_model_step_is_a_child_run),
+    TESTKIT_SCRIPT(test_an_instance_whose_time_is_over_lets_its_children_end),
+    TESTKIT_SCRIPT(test_a_child_whose_beginning_was_not_acknowledged_is_brought_to_life),
 };
 
 int main(void)

@@ -3,7 +3,7 @@
 #include "base/ensure.h"
 #include "base/limits.h"
 #include "base/timefmt.h"
-#include "orchestrator/workflow/workflow_internal.h"
+#include "orchestrator/workflow_internal.h"
 
 enum { SCOPE_VALUES_MAX = 1 << 20 };
 
@@ -235,7 +235,9 @@ bool workflow_value(struct workflow_instance *w, struct workflow_node *node,
     else if (!node->value && !uuid_is_none(node->child_message))
         ok = value_of_child(w, node, e);
     else if (!node->value && !str_is_empty(node->output)) {
-        node->label = (struct label){.origins = LABEL_USER};
+        node->label = str_is_empty(node->output_label)
+                          ? (struct label){.origins = LABEL_USER}
+                          : label_read_text(w->run->turn, node->output_label, LABEL_WEB);
         ok = workflow_keep(w, node->output, &node->value, e);
     } else if (!node->value)
         node->value = make_null(w);

@@ -3,16 +3,12 @@
 #include "base/ensure.h"
 #include "base/limits.h"
 #include "base/timefmt.h"
-#include "orchestrator/workflow/workflow_internal.h"
+#include "orchestrator/replay/run_environment.h"
+#include "orchestrator/workflow_internal.h"
 
 str workflow_attempt_place(struct arena *arena, str path, int attempt)
 {
     return str_printf(arena, STR_FMT "#%d", STR_ARG(path), attempt);
-}
-
-static int64_t now_us(const struct workflow_instance *w)
-{
-    return clock_unix_us(w->run->o->parts.clock);
 }
 
 struct json_writer *workflow_event(struct workflow_instance *w, enum event_type type,
@@ -23,26 +19,47 @@ struct json_writer *workflow_event(struct workflow_instance *w, enum event_type 
     return out;
 }
 
+struct json_writer *workflow_started(struct workflow_instance *w, enum step_kind kind, str path,
+                                     int attempt, int64_t timeout_ms)
+{
+    str environment = STR_NONE;
+    if (!w->has_noted || w->run->o->oracle) { /* a replay may be in memory for longer */
+        w->has_noted = true;
+        environment = run_environment_note(w->run);
+    }
+    struct json_writer *out = journal_event(&w->run->journal, EVENT_RUN_STEP_STARTED);
+    json_put_str(out, S("step"), path);
+    json_put_str(out, S("kind"), str_from_cstr(step_kind_name(kind)));
+    json_put_i64(out, S("attempt"), attempt);
+    if (timeout_ms > 0)
+        json_put_i64(out, S("timeout_at"), workflow_now_us(w) + timeout_ms * 1000);
+    if (!str_is_empty(environment))
+        json_put_str(out, S("environment"), environment);
+    return out;
+}
+
 static struct json_writer *started_event(struct workflow_instance *w, const struct step *step,
                                          str path, int attempt)
 {
-    struct json_writer *out = journal_event(&w->run->journal, EVENT_RUN_STEP_STARTED);
-    json_put_str(out, S("step"), path);
-    json_put_str(out, S("kind"), str_from_cstr(step_kind_name(step->kind)));
-    json_put_i64(out, S("attempt"), attempt);
-    if (step->timeout_ms > 0)
-        json_put_i64(out, S("timeout_at"), now_us(w) + step->timeout_ms * 1000);
-    return out;
+    return workflow_started(w, step->kind, path, attempt, step->timeout_ms);
 }
 
 /* ---- ending ---- */
 
-void workflow_node_completed(struct workflow_instance *w, struct workflow_node *node, str output)
+void workflow_node_completed_as(struct workflow_instance *w, struct workflow_node *node, str output,
+                                str label)
 {
     struct json_writer *out = workflow_event(w, EVENT_RUN_STEP_COMPLETED, node);
     if (!str_is_empty(output))
         json_put_raw(out, S("output"), output);
+    if (!str_is_empty(label))
+        json_put_raw(out, S("label"), label);
     journal_close_event(&w->run->journal);
+}
+
+void workflow_node_completed(struct workflow_instance *w, struct workflow_node *node, str output)
+{
+    workflow_node_completed_as(w, node, output, STR_NONE);
 }
 
 static bool is_listed(const str *names, size_t count, const char *problem)
@@ -61,11 +78,6 @@ static bool is_retryable(const struct retry *retry, const struct error *why)
     return retry->only_count == 0 || is_listed(retry->only, retry->only_count, problem);
 }
 
-static int64_t draw_below(struct workflow_instance *w, int64_t bound)
-{
-    return bound > 0 ? (int64_t) random_below(w->run->o->parts.random, (uint64_t) bound) : 0;
-}
-
 /* Grows by the factor up to its maximum; the random part is taken off, so that many that failed together do not come back together. */
 static int64_t backoff_ms(struct workflow_instance *w, const struct retry *retry, int attempt,
                           const struct error *why)
@@ -76,7 +88,7 @@ static int64_t backoff_ms(struct workflow_instance *w, const struct retry *retry
         wait *= retry->factor > 1 ? retry->factor : 1;
     wait = wait < most ? wait : most;
     int64_t part = (int64_t) (wait * retry->jitter);
-    int64_t ms = (int64_t) wait - draw_below(w, part + 1);
+    int64_t ms = run_new_wait(w->run, (int64_t) wait - part, (int64_t) wait);
     return ms > why->retry_after_ms ? ms : why->retry_after_ms;
 }
 
@@ -96,10 +108,10 @@ static void end_attempt(struct workflow_instance *w, struct workflow_node *node,
                     is_retryable(&step->retry, why) && (w->ending.code == ERROR_OK || node->undoes);
     int64_t retry_us = 0;
     if (is_crowded)
-        retry_us = now_us(w) + backoff_ms(w, &crowded, node->overloads + 1, why) * 1000;
+        retry_us = workflow_now_us(w) + backoff_ms(w, &crowded, node->overloads + 1, why) * 1000;
     else if (is_again)
-        retry_us =
-            now_us(w) + backoff_ms(w, &step->retry, node->attempt - node->overloads, why) * 1000;
+        retry_us = workflow_now_us(w) +
+                   backoff_ms(w, &step->retry, node->attempt - node->overloads, why) * 1000;
     struct json_writer *out = workflow_event(w, EVENT_RUN_STEP_FAILED, node);
     json_put_i64(out, S("attempt"), node->attempt);
     json_put_str(out, S("error"), str_from_cstr(error_problem(why->reason)));
@@ -221,23 +233,25 @@ static bool read_until(struct workflow_instance *w, const struct json *value, in
                        struct error *e)
 {
     double seconds;
-    str text;
-    if (json_to_double(value, &seconds)) {
-        if (!(seconds >= 0) || seconds > 366.0 * 100 * 86400)
-            return error_set(e, REASON_SCHEMA, "a sleep lasts 0 seconds or more");
-        *wakes_us = now_us(w) + (int64_t) (seconds * 1e6);
-        return true;
-    }
-    if (json_to_str(value, &text) && time_parse(text, wakes_us))
-        return true;
-    return error_set(e, REASON_SCHEMA,
-                     "a sleep is a number of seconds or a time such as 2026-01-31T08:00:00Z");
+    int64_t us;
+    str text = STR_NONE;
+    if (json_to_str(value, &text) && expression_duration(text, &us))
+        seconds = (double) us / 1e6;
+    else if (!json_to_double(value, &seconds))
+        return time_parse(text, wakes_us) ||
+               error_set(e, REASON_SCHEMA,
+                         "a sleep is a number of seconds, a duration such as 90s or a time such as "
+                         "2026-01-31T08:00:00Z");
+    if (!(seconds >= 0) || seconds > 366.0 * 100 * 86400)
+        return error_set(e, REASON_SCHEMA, "a sleep lasts 0 seconds or more");
+    *wakes_us = workflow_now_us(w) + (int64_t) (seconds * 1e6);
+    return true;
 }
 
 static bool begin_sleep(struct workflow_instance *w, struct workflow_lane *lane,
                         const struct step *step, str path, int attempt, struct error *e)
 {
-    int64_t wakes_us = now_us(w) + step->sleep.ms * 1000;
+    int64_t wakes_us = workflow_now_us(w) + step->sleep.ms * 1000;
     const struct json *until;
     if (step->sleep.until && (!workflow_evaluate(w, lane, step->sleep.until, NULL, &until, e) ||
                               !read_until(w, until, &wakes_us, e)))
@@ -252,7 +266,7 @@ static bool begin_signal(struct workflow_instance *w, const struct step *step, s
     struct json_writer *out = started_event(w, step, path, attempt);
     int64_t ms = step->signal.timeout_ms;
     if (ms > 0 && step->timeout_ms == 0)
-        json_put_i64(out, S("timeout_at"), now_us(w) + ms * 1000);
+        json_put_i64(out, S("timeout_at"), workflow_now_us(w) + ms * 1000);
     json_put_str(out, S("name"), step->signal.name);
     journal_close_event(&w->run->journal);
     struct workflow_node *node = workflow_state_find(w->state, path);

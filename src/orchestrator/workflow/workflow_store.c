@@ -130,6 +130,23 @@ static bool set_add(struct workflow_set *set, struct definition *give_definition
     return true;
 }
 
+/* What it computes depends on its digest alone: not on the order in which its members were written. */
+static bool parse(struct arena *arena, str file, str text, struct definition **out,
+                  struct definition_problems *problems, struct error *e)
+{
+    struct definition *written;
+    struct definition_problems none = {0};
+    if (!definition_parse(arena, file, text, &written, problems, e))
+        return false;
+    if (str_equal(written->canonical, text)) {
+        *out = written;
+        return true;
+    }
+    bool ok = definition_parse(arena, file, written->canonical, out, &none, e);
+    definition_destroy(written);
+    return ok;
+}
+
 static bool add_file(struct workflow_set *set, str folder, str name, struct error *e)
 {
     OWNED(arena) arena = arena_create(0);
@@ -137,8 +154,7 @@ static bool add_file(struct workflow_set *set, str folder, str name, struct erro
     struct definition *definition;
     str text, path = str_printf(arena, STR_FMT "/" STR_FMT, STR_ARG(folder), STR_ARG(name));
     return read_file(arena, path, &text, e) &&
-           definition_parse(arena, path, text, &definition, &problems, e) &&
-           set_add(set, definition, e);
+           parse(arena, path, text, &definition, &problems, e) && set_add(set, definition, e);
 }
 
 static bool is_definition_file(str name)
@@ -259,8 +275,7 @@ struct reading {
 static void read_definition(void *argument)
 {
     struct reading *r = argument;
-    r->is_read = definition_parse(r->arena, S("workflow"), r->text, &r->definition, &r->problems,
-                                  &r->failure);
+    r->is_read = parse(r->arena, S("workflow"), r->text, &r->definition, &r->problems, &r->failure);
 }
 
 static bool compile(struct orchestrator *o, struct context *ctx, str text,
@@ -323,6 +338,13 @@ static void offer_folders(struct choice *best, const struct workflow_set *set, s
     for (size_t i = 0; set && i < set->count; i++)
         if (str_equal(set->items[i]->definition->name, name))
             offer(best, set->items[i]->definition->version, false, NULL, set->items[i]);
+}
+
+const struct definition *workflow_set_find(const struct workflow_set *set, str name, str range)
+{
+    struct choice best = {.range = range};
+    offer_folders(&best, set, name);
+    return best.entry ? best.entry->definition : NULL;
 }
 
 bool workflow_resolve(struct orchestrator *o, struct context *ctx, uuid tenant_id, str name,

@@ -33,6 +33,8 @@ OWNED_DEFINE(workflow_set)
 must_check bool workflow_set_add_folder(struct workflow_set *set, str folder, const char *origin,
                                         struct error *e);
 size_t workflow_set_count(const struct workflow_set *set);
+/* The newest of that name that fits the range (empty: any); NULL: none.  The set's own. */
+const struct definition *workflow_set_find(const struct workflow_set *set, str name, str range);
 
 struct workflow_cache; /* of an orchestrator */
 struct workflow_cache *workflow_cache_create(void);
@@ -94,6 +96,18 @@ may_suspend bool workflow_start(struct orchestrator *o, struct context *ctx,
 may_suspend bool workflow_signal(struct orchestrator *o, struct context *ctx,
                                  const struct principal *principal, uuid run_id, str name, str data,
                                  uuid *signal_id, struct error *e);
+/* The same for what comes from outside: `label` of its data, and more writes for the commit. */
+struct workflow_signalling {
+    uuid run_id;
+    str name, data;
+    struct label label; /* all zero: a user's own words */
+    void (*also)(void *owner, struct batch *batch, uuid signal_id); /* NULL: none */
+    void *also_owner;
+};
+may_suspend bool workflow_signal_as(struct orchestrator *o, struct context *ctx,
+                                    const struct principal *principal,
+                                    const struct workflow_signalling *signal, uuid *signal_id,
+                                    struct error *e);
 /* The tree of an instance as JSON: {run_id, workflow, status, steps: [...]}, outputs joined. */
 may_suspend bool workflow_write_steps(struct orchestrator *o, struct context *ctx,
                                       const struct principal *principal, uuid run_id,

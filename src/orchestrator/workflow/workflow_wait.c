@@ -1,15 +1,12 @@
 /* Steps that somebody else ends: approvals, signals, child runs. */
 #include "base/arena.h"
 #include "base/ensure.h"
+#include "base/fault.h"
 #include "base/limits.h"
 #include "orchestrator/approval/approval.h"
 #include "orchestrator/run/run_child.h"
-#include "orchestrator/workflow/workflow_internal.h"
-
-static int64_t now_us(const struct workflow_instance *w)
-{
-    return clock_unix_us(w->run->o->parts.clock);
-}
+#include "orchestrator/webhook/webhook_tell.h"
+#include "orchestrator/workflow_internal.h"
 
 static str id_text(struct workflow_instance *w, uuid id)
 {
@@ -81,20 +78,17 @@ bool workflow_approval_begin(struct workflow_instance *w, struct workflow_lane *
         (step->input && !workflow_fill(w, lane, step->input, NULL, &show, e)) ||
         !seal_subject(w, step, path, attempt, title, show, request, e))
         return false;
-    struct json_writer *out = journal_event(&run->journal, EVENT_RUN_STEP_STARTED);
-    json_put_str(out, S("step"), path);
-    json_put_str(out, S("kind"), S("approval"));
-    json_put_i64(out, S("attempt"), attempt);
+    struct json_writer *out = workflow_started(w, STEP_APPROVAL, path, attempt, step->timeout_ms);
     json_put_str(out, S("approval_id"), id_text(w, request->id));
-    if (step->timeout_ms > 0)
-        json_put_i64(out, S("timeout_at"), now_us(w) + step->timeout_ms * 1000);
     struct record *row = journal_row(&run->journal, WRITE_INSERT, TABLE_APPROVALS);
-    int64_t expires_us = approval_write(run->settings, now_us(w), row, request);
+    int64_t expires_us = approval_write(run->settings, workflow_now_us(w), row, request);
+    approval_note_expiry(run->o, expires_us);
     out = journal_event(&run->journal, EVENT_APPROVAL_REQUESTED);
     json_put_str(out, S("approval_id"), id_text(w, request->id));
     json_put_str(out, S("step"), path);
     json_put_str(out, S("digest"), request->digest);
     json_put_i64(out, S("expires_at"), expires_us);
+    webhook_tell_approval(run, request, expires_us, STR_NONE);
     journal_close_event(&run->journal);
     return true;
 }
@@ -172,6 +166,8 @@ static bool model_request(struct workflow_instance *w, struct workflow_lane *lan
 {
     const struct json *system;
     request->model = step->model.model;
+    if (str_is_empty(request->model) && w->state->takes_message) /* the agent's, or its caller's */
+        request->model = w->run->model->name;
     request->response_format = step->model.response_format;
     request->max_output_tokens = step->model.max_output_tokens;
     if (!step->model.system)
@@ -195,9 +191,11 @@ static bool workflow_request_of(struct workflow_instance *w, const struct step *
     const struct definition *definition = workflow_entry_definition(entry);
     bool fits = workflow_check_input(&run->shield, definition, request->content, e);
     if (fits) {
-        request->workflow = (struct run_workflow){str_copy(run->turn, definition->name),
-                                                  str_copy(run->turn, definition->version),
-                                                  str_copy(run->turn, definition->digest)};
+        request->workflow = (struct run_workflow){
+            .name = str_copy(run->turn, definition->name),
+            .version = str_copy(run->turn, definition->version),
+            .digest = str_copy(run->turn, definition->digest),
+        };
         request->budget = cost_min(step->workflow.budget, definition->budget);
         journal_close_event(&run->journal);
         workflow_pin(run->o, run->turn, &run->journal.batch, entry);
@@ -242,13 +240,8 @@ bool workflow_child_begin(struct workflow_instance *w, struct workflow_lane *lan
     request->label = evaluation.label;
     if (!run_child_add(run, request, &child_id, e))
         return false;
-    struct json_writer *out = journal_event(&run->journal, EVENT_RUN_STEP_STARTED);
-    json_put_str(out, S("step"), path);
-    json_put_str(out, S("kind"), str_from_cstr(step_kind_name(step->kind)));
-    json_put_i64(out, S("attempt"), attempt);
+    struct json_writer *out = workflow_started(w, step->kind, path, attempt, step->timeout_ms);
     json_put_str(out, S("child_run_id"), id_text(w, child_id));
-    if (step->timeout_ms > 0)
-        json_put_i64(out, S("timeout_at"), now_us(w) + step->timeout_ms * 1000);
     journal_close_event(&run->journal);
     remember_child(w, child_id);
     return true;
@@ -282,8 +275,11 @@ static bool look_at_child(struct workflow_instance *w, struct workflow_node *nod
     struct child_outcome *outcome = ARENA_NEW(w->run->turn, struct child_outcome);
     if (!run_child_look(w->run, node->child_run_id, outcome, e))
         return false;
-    if (!outcome->is_final)
+    if (!outcome->is_final) {
+        if (w->run->has_lost_sight) /* begun, and the answer to the append was lost */
+            run_child_spawn(w->run, node->child_run_id);
         return true;
+    }
     run_child_journal_end(w->run, node->child_run_id, outcome);
     if (outcome->status == RUN_COMPLETED) {
         struct error why = {0};
@@ -340,7 +336,10 @@ bool workflow_signal_take(struct workflow_instance *w, struct workflow_node *nod
     json_put_str(out, S("name"), record_text(row, RUN_SIGNALS_NAME));
     json_put_str(out, S("step"), node->path);
     journal_close_event(&w->run->journal);
-    workflow_node_completed(w, node, record_text(row, RUN_SIGNALS_DATA));
+    if (FAULT("plant.lost-signal")) /* a bug put in on purpose: it is taken, and nobody gets it */
+        return true;
+    workflow_node_completed_as(w, node, record_text(row, RUN_SIGNALS_DATA),
+                               record_text(row, RUN_SIGNALS_LABEL));
     return true;
 }
 
@@ -390,6 +389,7 @@ bool workflow_look(struct workflow_instance *w, struct error *e)
     for (size_t i = 0; i < count; i++)
         if (!look_at(w, open[i], e))
             return false;
+    w->run->has_lost_sight = false;
     return true;
 }
 
@@ -404,7 +404,7 @@ bool workflow_wait_stop(struct workflow_instance *w, struct workflow_node *node,
         return run_approval_withdraw(run, node->approval_id, e);
     if (uuid_is_none(node->child_run_id) || node->is_child_ended)
         return true;
-    *is_closed = false;
+    *is_closed = FAULT("plant.orphan-child"); /* a bug put in on purpose: it does not wait for it */
     if (node->has_cancelled_child)
         return true;
     node->has_cancelled_child = true;
