@@ -33,16 +33,27 @@ static void sweep_gauges(struct orchestrator *o, struct arena *arena)
     }
 }
 
+/* A little at a time: others run in between. */
+static bool forget_accounts(struct orchestrator *o, struct context *ctx, struct error *e)
+{
+    for (int i = 0; i < BUDGET_SWEEP_PAGES_MAX && ledger_sweep_idle(o->ledger); i++)
+        if (!context_sleep_ms(ctx, 1, e))
+            return false;
+    return true;
+}
+
 bool budgets_sweep(struct orchestrator *o, struct context *ctx, struct error *e)
 {
     sweep_gauges(o, ctx->arena);
+    if (!forget_accounts(o, ctx, e))
+        return false;
     return ledger_share_look(o->ledger, ctx, e) && ledger_share_return(o->ledger, ctx, false, e);
 }
 
 /* ---- dead nodes ---- */
 
-static bool is_alive(struct orchestrator *o, struct context *ctx, str node, bool *alive,
-                     struct error *e)
+static never_inline bool is_alive(struct orchestrator *o, struct context *ctx, str node,
+                                  bool *alive, struct error *e)
 {
     struct record key = record_of(TABLE_NODES), row;
     struct error missing = {0};
@@ -51,29 +62,11 @@ static bool is_alive(struct orchestrator *o, struct context *ctx, str node, bool
     return *alive || missing.code == ERROR_NOT_FOUND || error_copy(e, &missing);
 }
 
-static bool has_sessions(struct orchestrator *o, struct context *ctx, str node, bool *has,
-                         struct error *e)
-{
-    struct query query = query_of(TABLE_SESSIONS);
-    struct records page;
-    uuid *tenants;
-    query_where_text(&query, SESSIONS_OWNER_NODE, node);
-    query_where_null(&query, SESSIONS_LIVE_RUN_ID, false);
-    query.limit = 1;
-    if (!store_list_any_tenant(o->parts.store, ctx, &query, &page, &tenants, e))
-        return false;
-    *has = page.count > 0;
-    return true;
-}
-
 static bool bury(struct orchestrator *o, struct context *ctx, str node, struct error *e)
 {
-    bool is_needed;
-    if (!is_alive(o, ctx, node, &is_needed, e))
-        return false;
-    if (!is_needed && !has_sessions(o, ctx, node, &is_needed, e))
-        return false;
-    return is_needed || ledger_share_bury(o->ledger, ctx, node, e);
+    bool alive;
+    return is_alive(o, ctx, node, &alive, e) &&
+           (alive || ledger_share_bury(o->ledger, ctx, node, e));
 }
 
 bool budgets_bury(struct orchestrator *o, struct context *ctx, struct error *e)

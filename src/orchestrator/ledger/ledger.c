@@ -14,6 +14,17 @@ const char *account_level_name(enum account_level level)
     return level_names[level];
 }
 
+bool account_level_parse(str text, enum account_level *out)
+{
+    for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++) {
+        if (!str_equal(text, str_from_cstr(level_names[i])))
+            continue;
+        *out = (enum account_level) i;
+        return true;
+    }
+    return false;
+}
+
 void cost_write_json(struct json_writer *w, cost amount)
 {
     json_object_begin(w);
@@ -247,21 +258,24 @@ bool ledger_rate_fits(struct ledger *ledger, const struct ledger_path *path, cos
     return cost_fits(worst_case, left) || refuse_rate(path, left, worst_case, e);
 }
 
-static void path_reserve(const struct ledger_path *path, cost worst_case)
+static void path_reserve(const struct ledger_path *path, cost worst_case,
+                         struct ledger_cover *cover)
 {
+    if (cover)
+        ledger_share_cover(path, cover);
     for (int i = 0; i < path_length(path); i++)
         if (path_account(path, i))
             budget_reserve(&path_account(path, i)->budget, worst_case);
 }
 
 static bool try_reserve(struct ledger *ledger, const struct ledger_path *path, cost worst_case,
-                        bool *has_free, struct error *e)
+                        struct ledger_cover *cover, bool *has_free, struct error *e)
 {
     pthread_mutex_lock(&ledger->lock);
     bool ok = path_fits(ledger, path, worst_case, e);
     if (ok)
-        path_reserve(path, worst_case);
-    *has_free = !ok && ledger->hooks.flush && ledger_path_has_free(path);
+        path_reserve(path, worst_case, cover);
+    *has_free = !ok && ledger->hooks.settle && ledger_path_has_free(path);
     pthread_mutex_unlock(&ledger->lock);
     return ok;
 }
@@ -270,26 +284,36 @@ bool ledger_reserve(struct ledger *ledger, const struct ledger_path *path, cost 
                     struct error *e)
 {
     bool has_free;
+    return try_reserve(ledger, path, worst_case, NULL, &has_free, e);
+}
+
+/* When it does not fit, free leases of the path are given back and it is tried again. */
+static bool reserve_or_make_room(struct ledger *ledger, struct context *ctx,
+                                 const struct ledger_path *path, cost worst_case,
+                                 struct ledger_cover *cover, struct error *e)
+{
+    bool has_free;
     struct error refusal = {0};
-    if (try_reserve(ledger, path, worst_case, &has_free, &refusal))
+    if (try_reserve(ledger, path, worst_case, cover, &has_free, &refusal))
         return true;
-    if (has_free) {
-        ledger->hooks.flush(ledger->hooks.owner);
-        return try_reserve(ledger, path, worst_case, &has_free, e);
-    }
-    return error_copy(e, &refusal);
+    if (!has_free)
+        return error_copy(e, &refusal);
+    ledger->hooks.settle(ledger->hooks.owner, ctx);
+    return try_reserve(ledger, path, worst_case, cover, &has_free, e);
 }
 
 bool ledger_reserve_in(struct ledger *ledger, struct context *ctx, const struct ledger_path *path,
-                       cost worst_case, struct error *e)
+                       cost worst_case, struct ledger_cover *cover, struct error *e)
 {
     struct error refusal = {0};
-    if (ledger_reserve(ledger, path, worst_case, &refusal))
+    *cover = (struct ledger_cover){0};
+    struct ledger_cover *wanted = ledger->options.is_shared ? cover : NULL;
+    if (reserve_or_make_room(ledger, ctx, path, worst_case, wanted, &refusal))
         return true;
     if (!ledger->options.is_shared || refusal.reason != REASON_BUDGET)
         return error_copy(e, &refusal);
     return ledger_share_grow(ledger, ctx, path, worst_case, e) &&
-           ledger_reserve(ledger, path, worst_case, e);
+           reserve_or_make_room(ledger, ctx, path, worst_case, wanted, e);
 }
 
 void ledger_release(struct ledger *ledger, const struct ledger_path *path, cost worst_case)
@@ -306,8 +330,25 @@ void ledger_restore(struct ledger *ledger, const struct ledger_path *path, cost 
     pthread_mutex_lock(&ledger->lock);
     for (int i = 0; i < path_length(path); i++) {
         struct account *account = path_account(path, i);
-        if (account)
-            account->budget.reserved = cost_add(account->budget.reserved, worst_case);
+        if (!account)
+            continue;
+        account->budget.reserved = cost_add(account->budget.reserved, worst_case);
+        if (ledger->options.is_shared) /* its room is in nobody's share */
+            account->budget.limit = cost_add(account->budget.limit, worst_case);
+    }
+    pthread_mutex_unlock(&ledger->lock);
+}
+
+void ledger_forget(struct ledger *ledger, const struct ledger_path *path, cost worst_case)
+{
+    pthread_mutex_lock(&ledger->lock);
+    for (int i = 0; i < path_length(path); i++) {
+        struct account *account = path_account(path, i);
+        if (!account)
+            continue;
+        budget_release(&account->budget, worst_case);
+        if (ledger->options.is_shared)
+            account->budget.limit = cost_subtract(account->budget.limit, worst_case);
     }
     pthread_mutex_unlock(&ledger->lock);
 }
@@ -358,7 +399,7 @@ bool ledger_hold_back(struct ledger *ledger, struct ledger_path *path, cost amou
 
 /* The rate does not hold for the last call: it is the last. */
 bool ledger_reserve_last(struct ledger *ledger, struct ledger_path *path, cost worst_case,
-                         struct error *e)
+                         struct ledger_cover *cover, struct error *e)
 {
     int field;
     bool ok = true;
@@ -374,9 +415,10 @@ bool ledger_reserve_last(struct ledger *ledger, struct ledger_path *path, cost w
         if (!budget_fits(&without, worst_case, &field))
             ok = refuse(account, field, worst_case, e);
     }
+    *cover = (struct ledger_cover){0};
     if (ok) {
         let_back(path);
-        path_reserve(path, worst_case);
+        path_reserve(path, worst_case, ledger->options.is_shared ? cover : NULL);
     }
     pthread_mutex_unlock(&ledger->lock);
     return ok;
@@ -385,52 +427,10 @@ bool ledger_reserve_last(struct ledger *ledger, struct ledger_path *path, cost w
 /* ---- entries ---- */
 
 /* "id/id" of the runs above, outermost first. */
-static str run_path_text(struct arena *arena, const struct ledger_extra *extra)
-{
-    struct strbuf text;
-    strbuf_init(&text, arena, (UUID_TEXT_BYTES + 1) * RUN_CHILD_DEPTH_MAX);
-    for (int i = extra->above_count; i > 0; i--) {
-        char id[UUID_TEXT_BYTES + 1];
-        uuid_format(extra->above_ids[i - 1], id);
-        if (text.len > 0)
-            strbuf_add(&text, S("/"));
-        strbuf_add(&text, str_of(id, UUID_TEXT_BYTES));
-    }
-    return strbuf_str(&text);
-}
-
-void ledger_add_entry(struct ledger *ledger, struct batch *batch, const struct ledger_path *path,
-                      const struct settlement *settlement)
-{
-    struct record *row = batch_add(batch, WRITE_INSERT, TABLE_LEDGER);
-    record_set_uuid(row, LEDGER_ID, uuid_new(ledger->clock, ledger->random));
-    record_set_integer(row, LEDGER_AT, settlement->at_us);
-    record_set_text(row, LEDGER_USER_ID, path->user_id);
-    if (!uuid_is_none(path->key_id))
-        record_set_uuid(row, LEDGER_KEY_ID, path->key_id);
-    if (!uuid_is_none(path->session_id))
-        record_set_uuid(row, LEDGER_SESSION_ID, path->session_id);
-    if (!uuid_is_none(path->run_id))
-        record_set_uuid(row, LEDGER_RUN_ID, path->run_id);
-    if (path->extra && path->extra->above_count > 0)
-        record_set_text(row, LEDGER_RUN_PATH, run_path_text(batch->arena, path->extra));
-    record_set_text(row, LEDGER_KIND, str_from_cstr(settlement->kind));
-    bool is_beyond = !cost_fits(settlement->used, settlement->reserved);
-    record_set_text(row, LEDGER_BASIS,
-                    is_beyond ? S("overdraft") : str_from_cstr(settlement->basis));
-    if (!str_is_empty(settlement->model))
-        record_set_text(row, LEDGER_MODEL, settlement->model);
-    record_set_integer(row, LEDGER_TOKENS, settlement->used.tokens);
-    record_set_integer(row, LEDGER_TIME_MS, settlement->used.time_ms);
-    record_set_integer(row, LEDGER_NANOUSD, settlement->used.cost_nanousd);
-    record_set_integer(row, LEDGER_TOOL_CALLS, settlement->used.tool_calls);
-    if (!str_is_empty(settlement->details))
-        record_set_text(row, LEDGER_DETAILS, settlement->details);
-}
-
 /* Under the lock what the rows say is decided; they are written after it. */
 struct settling {
     struct account_period periods[ACCOUNT_LEVEL_COUNT + RUN_CHILD_DEPTH_MAX];
+    bool has_periods;
     struct ledger_alerts alerts;
 };
 
@@ -440,17 +440,31 @@ static void decide_settlement(struct ledger *ledger, const struct ledger_path *p
     pthread_mutex_lock(&ledger->lock);
     settlement->at_us = ledger_now_us(ledger);
     out->alerts.count = 0;
+    out->has_periods = false;
     for (int i = 0; i < path_length(path); i++) {
         struct account *account = path_account(path, i);
         if (!account)
             continue;
         account_refresh(ledger, account);
         out->periods[i] = account->period;
+        out->has_periods = out->has_periods || account->period.period != PERIOD_NONE;
         if (out->alerts.count < LEDGER_ALERTS_MAX &&
             account_alert(ledger, account, settlement->used, &out->alerts.items[out->alerts.count]))
             out->alerts.count++;
     }
     pthread_mutex_unlock(&ledger->lock);
+}
+
+/* What was used is leased no more; the rest comes into this node's share. */
+static void settle_share(struct ledger *ledger, struct batch *batch, const struct account *account,
+                         const struct settlement *settlement, uint8_t fields)
+{
+    cost uncovered = ledger_share_uncovered(settlement->reserved, fields),
+         ended = ledger_share_ended(settlement->reserved, settlement->used, uncovered);
+    cost covered = cost_subtract(settlement->reserved, uncovered);
+    ledger_share_add_row(
+        ledger, batch, account,
+        &(struct share_change){.ended = ended, .share = cost_subtract(covered, ended)});
 }
 
 never_inline void ledger_settle(struct ledger *ledger, const struct ledger_path *path,
@@ -459,18 +473,20 @@ never_inline void ledger_settle(struct ledger *ledger, const struct ledger_path 
 {
     struct settling *settling = ARENA_NEW(batch->arena, struct settling);
     decide_settlement(ledger, path, settlement, settling);
-    ledger_add_entry(ledger, batch, path, settlement);
+    ledger_settle_entry(ledger, batch, path, settlement, !settling->has_periods);
     for (int i = 0; i < path_length(path); i++) {
         struct account *account = path_account(path, i);
-        if (!account || cost_is_zero(settlement->used))
+        if (!account)
+            continue;
+        if (ledger->options.is_shared)
+            settle_share(ledger, batch, account, settlement, settlement->cover.fields[i]);
+        if (cost_is_zero(settlement->used))
             continue;
         account_add_row(ledger, batch, account,
                         &(struct account_change){.spent = settlement->used,
+                                                 .may_join = true,
                                                  .period = settling->periods[i],
                                                  .at_us = settlement->at_us});
-        if (ledger->options.is_shared)
-            ledger_share_add_row(ledger, batch, account,
-                                 cost_min(settlement->used, settlement->reserved));
     }
     for (int i = 0; i < settling->alerts.count; i++)
         ledger_write_alert(ledger, batch, &settling->alerts.items[i], settlement->at_us);
@@ -486,7 +502,13 @@ void ledger_settled(struct ledger *ledger, const struct ledger_path *path,
         struct account *account = path_account(path, i);
         if (!account)
             continue;
-        account_settle(ledger, account, settlement->reserved, settlement->used, settlement->at_us);
+        account_settle(
+            ledger, account,
+            &(struct account_settlement){.reserved = settlement->reserved,
+                                         .used = settlement->used,
+                                         .uncovered = ledger_share_uncovered(
+                                             settlement->reserved, settlement->cover.fields[i]),
+                                         .at_us = settlement->at_us});
         if (account->alerting > account->alerted)
             account->alerted = account->alerting;
     }
@@ -632,47 +654,6 @@ static struct account_period new_period(struct ledger *ledger, enum period perio
     return (struct account_period){period, ledger->last_us};
 }
 
-void account_set_limit(struct ledger *ledger, struct account *account, cost limit)
-{
-    account->limit = limit;
-    if (!ledger->options.is_shared) {
-        account->budget.limit = limit;
-        return;
-    }
-    for (int i = 0; i < COST_FIELD_COUNT; i++) { /* a share is only of what is limited */
-        int64_t *share = cost_field(&account->budget.limit, i);
-        if (*cost_field(&limit, i) == COST_UNLIMITED)
-            *share = COST_UNLIMITED;
-        else if (*share == COST_UNLIMITED)
-            *share =
-                *cost_field(&account->budget.spent, i) + *cost_field(&account->budget.reserved, i);
-    }
-}
-
-/* With the lock held. */
-static void apply_period(struct ledger *ledger, struct account *account,
-                         struct account_period period, cost spent)
-{
-    ledger->generation++; /* what is gathered so far belongs to no period of it */
-    account->period = period;
-    period_bounds(period.period, ledger_now_us(ledger), &account->period_start_us,
-                  &account->period_end_us);
-    if (period.period != PERIOD_NONE && account->period_start_us < period.since_us)
-        account->period_start_us = period.since_us;
-    if (ledger->options.is_shared)
-        return;
-    account->budget.spent = spent;
-    account->budget.overdraft = (cost){0};
-}
-
-static void apply_thresholds(struct account *account, const struct ledger_setting *setting)
-{
-    account->threshold_count = setting->threshold_count;
-    for (int i = 0; i < setting->threshold_count; i++)
-        account->thresholds[i] = setting->thresholds[i];
-    account->alerted = account->alerting = 0; /* of another limit */
-}
-
 static void fill_setting_row(struct ledger *ledger, struct record *row,
                              const struct account *account, const struct ledger_setting *setting,
                              struct account_period period, struct arena *arena)
@@ -711,7 +692,8 @@ static bool set_account(struct ledger *ledger, struct context *ctx, struct accou
     cost spent = account->budget.spent, total = account->total;
     if (is_new_period) {
         period = new_period(ledger, setting->period);
-        apply_period(ledger, account, period, period.period == PERIOD_NONE ? total : (cost){0});
+        account_set_period(ledger, account, period,
+                           period.period == PERIOD_NONE ? total : (cost){0});
     }
     pthread_mutex_unlock(&ledger->lock);
     batch_init(&batch, ctx->arena, account->tenant_id);
@@ -721,10 +703,10 @@ static bool set_account(struct ledger *ledger, struct context *ctx, struct accou
     pthread_mutex_lock(&ledger->lock);
     if (ok) {
         account_set_limit(ledger, account, setting->limit);
-        apply_thresholds(account, setting);
+        account_set_thresholds(account, setting->thresholds, setting->threshold_count);
     } else if (is_new_period) {
-        apply_period(ledger, account, before,
-                     cost_add(spent, cost_subtract(account->total, total)));
+        account_set_period(ledger, account, before,
+                           cost_add(spent, cost_subtract(account->total, total)));
     }
     pthread_mutex_unlock(&ledger->lock);
     return ok;

@@ -29,6 +29,15 @@ const char *account_level_name(enum account_level level);
 struct ledger;
 struct account; /* reference-counted by ledger_path: it stays loaded while a path holds it */
 
+/* Where nodes share a store: which fields of a reservation are in the stored LEASED of which account of its path (a bit each).  An account
+   may get its limit, or lose it, while calls are out: what was counted when it was reserved ends with it, nothing else. */
+struct ledger_cover {
+    uint8_t fields[ACCOUNT_LEVEL_COUNT + RUN_CHILD_DEPTH_MAX];
+};
+/* As the journal keeps it: a hexadecimal digit a place, without zeros at the end; empty: nothing of it. */
+str ledger_cover_text(struct arena *arena, const struct ledger_cover *cover);
+struct ledger_cover ledger_cover_parse(str text);
+
 struct ledger_extra; /* what a run's path has beside: the runs above it, its rate */
 struct ledger_path {
     uuid tenant_id;
@@ -82,13 +91,18 @@ void ledger_set_rate(struct ledger *ledger, struct ledger_path *path, cost per_m
 /* REASON_BUDGET naming level (or rate), resource, what is left and what was asked; then nothing has changed. */
 must_check bool ledger_reserve(struct ledger *ledger, const struct ledger_path *path,
                                cost worst_case, struct error *e);
-/* The same, and where nodes share a store this one's share grows by what is missing. */
+/* The same, and where nodes share a store this one's share grows by what is missing.  `cover`: for ledger_reserved_write. */
 may_suspend bool ledger_reserve_in(struct ledger *ledger, struct context *ctx,
                                    const struct ledger_path *path, cost worst_case,
-                                   struct error *e);
+                                   struct ledger_cover *cover, struct error *e);
+/* Adds to the batch that makes a run's reservation durable: it leaves this node's share.  Without other nodes: nothing. */
+void ledger_reserved_write(struct ledger *ledger, const struct ledger_path *path, cost reserved,
+                           const struct ledger_cover *cover, struct batch *batch);
 void ledger_release(struct ledger *ledger, const struct ledger_path *path, cost worst_case);
-/* A journaled reservation of a run that is being resumed: counted again without a check. */
+/* A journaled reservation of a run that is being resumed: counted again without a check.  It brings its room along. */
 void ledger_restore(struct ledger *ledger, const struct ledger_path *path, cost worst_case);
+/* The run leaves memory: what ledger_restore did is undone; also for a reservation of which nobody knows whether it is journaled. */
+void ledger_forget(struct ledger *ledger, const struct ledger_path *path, cost worst_case);
 
 /*
  * The wind-down reserve: what a run keeps back for one last call.  It counts as reserved, in memory only, so it never makes an account
@@ -97,7 +111,9 @@ void ledger_restore(struct ledger *ledger, const struct ledger_path *path, cost 
 bool ledger_hold_back(struct ledger *ledger, struct ledger_path *path, cost amount);
 /* What was held back goes into this reservation; REASON_BUDGET: it is held back still. */
 must_check bool ledger_reserve_last(struct ledger *ledger, struct ledger_path *path,
-                                    cost worst_case, struct error *e);
+                                    cost worst_case, struct ledger_cover *cover, struct error *e);
+/* By the clock: some of the accounts that nobody has asked for within LEDGER_ACCOUNT_IDLE_MS leave memory.  True: there may be more. */
+bool ledger_sweep_idle(struct ledger *ledger);
 /* Per field the smallest limit of all accounts. */
 cost ledger_smallest_limit(struct ledger *ledger, const struct ledger_path *path);
 /* ledger_remaining, and what the path holds back. */
@@ -126,13 +142,15 @@ struct ledger_alerts {
 
 struct settlement {
     cost reserved, used;
-    const char *kind;  /* "model", "tool", "time" */
-    const char *basis; /* "reported", "estimated", "reserved", "forfeited" */
-    str model;         /* may be empty */
-    str details;       /* JSON text or empty */
+    const char *kind;          /* "model", "tool", "time" */
+    const char *basis;         /* "reported", "estimated", "reserved", "forfeited" */
+    str model;                 /* may be empty */
+    str details;               /* JSON text or empty */
+    struct ledger_cover cover; /* of a run's reservation, where nodes share a store */
     int64_t at_us; /* set by ledger_settle: the period it is booked in is the one of this moment */
 };
-/* Adds to the batch: one LEDGER row, the ADDs to the accounts' durable spent, and alerts whose threshold it passes (*alerts may be NULL).
+/* Adds to the batch: one LEDGER row (those of one run in one batch that differ in nothing but the amount are one, unless an account of
+   the path has periods), the ADDs to the accounts' durable spent, and alerts whose threshold it passes (*alerts may be NULL).
    In memory the reservation stands until the caller knows that the batch is durable and says so by ledger_settled: room is never given
    back before that.  ledger_not_settled: it was not stored after all; its alerts are told again by the next. */
 void ledger_settle(struct ledger *ledger, const struct ledger_path *path,
@@ -164,15 +182,17 @@ void ledger_settle_plain(struct ledger *ledger, const struct ledger_path *path,
 void ledger_release_plain(struct ledger *ledger, const struct ledger_path *path, cost reserved);
 
 /*
- * What was gathered since the last take, to be written: ledger_take, ledger_taken_write into a batch per tenant, and when all of them are
- * durable (or given up) ledger_taken_destroy.  is_forced: free leases are given back even if they are in use.
- * `wanted` is called (no lock held) when the first amount is gathered; `flush` when room is needed and free leases would give it: it must
- * take and submit before it returns.
+ * What was gathered since the last take, to be written: ledger_take, ledger_taken_write into a batch per tenant, ledger_taken_stored when
+ * that batch is durable, and when all of them are (or were given up) ledger_taken_destroy.  is_forced: free leases are given back even if
+ * they are in use.  Room comes back when the batch that gives it back is durable, not before; what is given up stays leased, and is booked
+ * as forfeited at the next start.
+ * `wanted` is called (no lock held) when the first amount is gathered; `settle` (may suspend) when room is needed and free leases, or such
+ * as are being given back, would give it: what it finds is durable when it returns, if the store takes it.
  */
 struct ledger_taken;
 struct ledger_hooks {
     void (*wanted)(void *owner);
-    void (*flush)(void *owner);
+    void (*settle)(void *owner, struct context *ctx);
     void *owner;
 };
 void ledger_set_hooks(struct ledger *ledger, struct ledger_hooks hooks);
@@ -181,8 +201,8 @@ void ledger_taken_tenants(const struct ledger_taken *taken, struct arena *arena,
                           size_t *count);
 void ledger_taken_write(struct ledger *ledger, const struct ledger_taken *taken,
                         struct batch *batch); /* those of batch->tenant_id */
-/* All of it is in the store's queue, before whatever comes from now on: the room of free leases may be used again. */
-void ledger_taken_submitted(struct ledger *ledger, struct ledger_taken *taken);
+/* The batch of this tenant is durable: the room of its free leases may be used again. */
+void ledger_taken_stored(struct ledger *ledger, struct ledger_taken *taken, uuid tenant_id);
 void ledger_taken_destroy(struct ledger *ledger, struct ledger_taken *taken); /* NULL is fine */
 /* Does any account hold a lease that nobody draws on?  Then it wants another take soon. */
 bool ledger_has_free_leases(struct ledger *ledger);
@@ -226,7 +246,7 @@ may_suspend bool ledger_recover(struct ledger *ledger, struct context *ctx, stru
 bool ledger_is_shared(const struct ledger *ledger);
 
 /* ---- nodes of one store (options.is_shared; ledger_share.c says how); without it these do nothing ---- */
-/* Of a node that is dead and has no session any more: the rest of its share is forfeited. */
+/* Of a node that is dead: what is left of its share is forfeited. */
 may_suspend bool ledger_share_bury(struct ledger *ledger, struct context *ctx, str node,
                                    struct error *e);
 /* Looks whether another node has set a limit of a key, a user or the tenant. */
@@ -234,10 +254,9 @@ may_suspend bool ledger_share_look(struct ledger *ledger, struct context *ctx, s
 /* Gives back what has not been needed for LEDGER_LEASE_IDLE_MS, or all that is free. */
 may_suspend bool ledger_share_return(struct ledger *ledger, struct context *ctx, bool is_forced,
                                      struct error *e);
-/* Before ledger_restore, of a run that was another node's: its reservation leaves that node's share and comes into this one's. */
-may_suspend bool ledger_adopt(struct ledger *ledger, struct context *ctx,
-                              const struct ledger_path *path, cost amount, str from,
-                              struct error *e);
+/* Was this node taken for dead, and its share of one of these accounts booked as forfeited?  Then it may not spend from it. */
+may_suspend bool ledger_share_is_gone(struct ledger *ledger, struct context *ctx,
+                                      const struct ledger_path *path);
 /* As ledger_view, and where the store is shared what it says of all nodes; reserved is then what they all have. */
 may_suspend bool ledger_view_in(struct ledger *ledger, struct context *ctx,
                                 const struct ledger_path *path, enum account_level level,

@@ -11,7 +11,7 @@
 #include "orchestrator/ledger/ledger_internal.h"
 #include <stdlib.h>
 
-enum { ACCOUNT_IDLE_SWEEP = 8 };
+enum { ACCOUNT_IDLE_SWEEP = 8, ACCOUNT_IDLE_PAGE = 500 };
 
 bool account_is_limited(const struct account *account)
 {
@@ -73,11 +73,17 @@ void ledger_add_account_row(struct ledger *ledger, struct batch *batch, enum acc
     record_set_integer(row, BUDGETS_UPDATED_AT, clock_unix_us(ledger->clock));
 }
 
+/* To what the row adds already. */
 static void add_cost(struct record *row, const int columns[COST_FIELD_COUNT], cost amount)
 {
-    for (int i = 0; i < COST_FIELD_COUNT; i++)
+    for (int i = 0; i < COST_FIELD_COUNT; i++) {
+        int64_t before = record_has(row, columns[i]) ? record_integer(row, columns[i]) : 0;
+        int64_t sum;
+        if (__builtin_add_overflow(before, *cost_field(&amount, i), &sum))
+            sum = INT64_MAX; /* the store refuses it, as it would both */
         if (*cost_field(&amount, i) != 0)
-            record_set_integer(row, columns[i], *cost_field(&amount, i));
+            record_set_integer(row, columns[i], sum);
+    }
 }
 
 /* The row is there when it is added to: the first of a period makes it. */
@@ -100,11 +106,28 @@ static void add_period_rows(struct batch *batch, const struct account *account,
     add_cost(row, period_columns, change->spent);
 }
 
+/* What the batch adds to this account already; NULL: nothing. */
+static struct record *find_row(const struct batch *batch, const struct account *account)
+{
+    str level = str_from_cstr(account_level_name(account->level));
+    for (size_t i = 0; i < batch->count && i < LEDGER_MERGE_ROWS_MAX; i++) {
+        struct write *write = &batch->writes[i];
+        if (write->op == WRITE_ADD && write->record.table == TABLE_BUDGETS &&
+            str_equal(record_text(&write->record, BUDGETS_SUBJECT), account->subject) &&
+            str_equal(record_text(&write->record, BUDGETS_LEVEL), level))
+            return &write->record;
+    }
+    return NULL;
+}
+
 void account_add_row(struct ledger *ledger, struct batch *batch, const struct account *account,
                      const struct account_change *change)
 {
-    struct record *row = batch_add(batch, WRITE_ADD, TABLE_BUDGETS);
-    account_set_key(row, account->level, str_copy(batch->arena, account->subject));
+    struct record *row = change->may_join ? find_row(batch, account) : NULL;
+    if (!row) {
+        row = batch_add(batch, WRITE_ADD, TABLE_BUDGETS);
+        account_set_key(row, account->level, str_copy(batch->arena, account->subject));
+    }
     add_cost(row, budgets_spent_columns, change->spent);
     add_cost(row, budgets_leased_columns, change->leased);
     if (change->period.period != PERIOD_NONE && !cost_is_zero(change->spent))
@@ -129,6 +152,34 @@ static void read_thresholds(struct arena *arena, const struct record *row, struc
     }
 }
 
+/* Its entries tell what time it was: when the clock stepped back while no ledger was there, the newest period goes on. */
+static never_inline bool hear_newest_period(struct ledger *ledger, struct context *ctx,
+                                            const struct account *account, struct error *e)
+{
+    struct query query = query_of(TABLE_BUDGET_PERIODS);
+    struct records rows;
+    pthread_mutex_lock(&ledger->lock);
+    int64_t now_us = ledger_now_us(ledger);
+    pthread_mutex_unlock(&ledger->lock);
+    query_where_text(&query, BUDGET_PERIODS_LEVEL,
+                     str_from_cstr(account_level_name(account->level)));
+    query_where_text(&query, BUDGET_PERIODS_SUBJECT, account->subject);
+    query_where_integer(&query, BUDGET_PERIODS_STARTED_AT, FILTER_GREATER, now_us);
+    query.order_column = BUDGET_PERIODS_STARTED_AT;
+    query.is_descending = true;
+    query.limit = 1;
+    if (!store_list(ledger->store, ctx, account->tenant_id, &query, &rows, e))
+        return false;
+    if (rows.count == 0)
+        return true;
+    int64_t started_us = record_integer(&rows.items[0], BUDGET_PERIODS_STARTED_AT);
+    pthread_mutex_lock(&ledger->lock);
+    if (started_us > ledger->last_us)
+        ledger->last_us = started_us;
+    pthread_mutex_unlock(&ledger->lock);
+    return true;
+}
+
 /* Of the period that is now, or the newest that is known: after a step back of the clock no period is opened a second time. */
 static bool load_period(struct ledger *ledger, struct context *ctx, struct account *out,
                         struct error *e)
@@ -136,6 +187,8 @@ static bool load_period(struct ledger *ledger, struct context *ctx, struct accou
     char name[PERIOD_NAME_BYTES];
     struct record key = record_of(TABLE_BUDGET_PERIODS), row;
     struct error missing = {0};
+    if (!hear_newest_period(ledger, ctx, out, e))
+        return false;
     pthread_mutex_lock(&ledger->lock);
     if (out->period.since_us > ledger->last_us)
         ledger->last_us = out->period.since_us;
@@ -189,6 +242,29 @@ bool account_read_spent(struct ledger *ledger, struct context *ctx, const struct
     return true;
 }
 
+bool account_peek(struct ledger *ledger, struct context *ctx, uuid tenant_id,
+                  const struct record *row, struct account *out, struct error *e)
+{
+    *out = (struct account){.tenant_id = tenant_id,
+                            .subject = record_text(row, BUDGETS_SUBJECT),
+                            .period_start_us = INT64_MIN,
+                            .period_end_us = INT64_MAX};
+    if (!account_level_parse(record_text(row, BUDGETS_LEVEL), &out->level))
+        return error_set(e, REASON_CORRUPT, "an account of the unknown level \"" STR_FMT "\"",
+                         STR_ARG(record_text(row, BUDGETS_LEVEL)));
+    return read_row(ledger, ctx, row, out, e);
+}
+
+static never_inline bool make_row(struct ledger *ledger, struct context *ctx, struct account *out,
+                                  struct error *e)
+{
+    struct batch batch;
+    batch_init(&batch, ctx->arena, out->tenant_id);
+    ledger_add_account_row(ledger, &batch, out->level, out->subject, out->budget.limit);
+    out->known_room = out->budget.limit;
+    return store_commit(ledger->store, ctx, &batch, e);
+}
+
 /* Reads the account's row, or makes it. */
 static never_inline bool load_row(struct ledger *ledger, struct context *ctx, struct account *out,
                                   struct error *e)
@@ -207,11 +283,7 @@ static never_inline bool load_row(struct ledger *ledger, struct context *ctx, st
     }
     if (missing.code != ERROR_NOT_FOUND)
         return error_copy(e, &missing);
-    struct batch batch;
-    batch_init(&batch, ctx->arena, out->tenant_id);
-    ledger_add_account_row(ledger, &batch, out->level, out->subject, out->budget.limit);
-    out->known_room = out->budget.limit;
-    return store_commit(ledger->store, ctx, &batch, e);
+    return make_row(ledger, ctx, out, e);
 }
 
 /* ---- periods ---- */
@@ -238,19 +310,97 @@ void account_roll(struct ledger *ledger, struct account *account)
     account->budget.spent = account->budget.overdraft = (cost){0};
 }
 
-void account_settle(struct ledger *ledger, struct account *account, cost reserved, cost used,
-                    int64_t at_us)
+/* Where nodes share a store: what is spent beyond what was covered is no share of this node's, and what was covered and not used is. */
+static void settle_in_share(struct account *account, const struct account_settlement *settlement)
+{
+    cost ended = ledger_share_ended(settlement->reserved, settlement->used, settlement->uncovered);
+    cost by = cost_subtract(cost_subtract(settlement->used, ended), settlement->uncovered);
+    account->budget.limit = cost_add(account->budget.limit, by);
+    if (!cost_equal(ended, cost_subtract(settlement->reserved, settlement->uncovered)))
+        account->has_share = true; /* the rest made its row */
+}
+
+void account_settle(struct ledger *ledger, struct account *account,
+                    const struct account_settlement *settlement)
 {
     struct budget *budget = &account->budget;
     account_refresh(ledger, account);
-    account->total = cost_add(account->total, used);
-    if (at_us < account->period_start_us && !ledger->options.is_shared) {
-        budget_release(budget, reserved); /* it was booked in the period before */
+    account->total = cost_add(account->total, settlement->used);
+    if (settlement->at_us < account->period_start_us && !ledger->options.is_shared) {
+        budget_release(budget, settlement->reserved); /* it was booked in the period before */
         return;
     }
-    budget_settle(budget, reserved, used);
-    if (ledger->options.is_shared) /* what no reservation covered is no share of this node's */
-        budget->limit = cost_add(budget->limit, cost_max(cost_subtract(used, reserved), (cost){0}));
+    budget_settle(budget, settlement->reserved, settlement->used);
+    if (ledger->options.is_shared)
+        settle_in_share(account, settlement);
+}
+
+/* ---- settings ---- */
+
+void account_set_limit(struct ledger *ledger, struct account *account, cost limit)
+{
+    account->limit = limit;
+    if (!ledger->options.is_shared) {
+        account->budget.limit = limit;
+        return;
+    }
+    for (int i = 0; i < COST_FIELD_COUNT; i++) { /* a share is only of what is limited */
+        int64_t *share = cost_field(&account->budget.limit, i);
+        if (*cost_field(&limit, i) == COST_UNLIMITED)
+            *share = COST_UNLIMITED;
+        else if (*share == COST_UNLIMITED) {
+            *share =
+                *cost_field(&account->budget.spent, i) + *cost_field(&account->budget.reserved, i);
+            *cost_field(&account->uncovered, i) = *cost_field(&account->plain_reserved, i);
+        }
+    }
+}
+
+void account_set_period(struct ledger *ledger, struct account *account,
+                        struct account_period period, cost spent)
+{
+    ledger->generation++; /* what is gathered so far belongs to no period of it */
+    account->period = period;
+    period_bounds(period.period, ledger_now_us(ledger), &account->period_start_us,
+                  &account->period_end_us);
+    if (period.period != PERIOD_NONE && account->period_start_us < period.since_us)
+        account->period_start_us = period.since_us;
+    if (ledger->options.is_shared)
+        return;
+    account->budget.spent = spent;
+    account->budget.overdraft = (cost){0};
+}
+
+void account_set_thresholds(struct account *account, const int *thresholds, int count)
+{
+    account->threshold_count = count;
+    for (int i = 0; i < count; i++)
+        account->thresholds[i] = thresholds[i];
+    account->alerted = account->alerting = 0; /* of another limit */
+}
+
+static bool has_period(const struct account *account, const struct account_period *period)
+{
+    return account->period.period == period->period && account->period.since_us == period->since_us;
+}
+
+never_inline bool account_hear(struct ledger *ledger, struct context *ctx, struct account *account,
+                               const struct record *row, struct error *e)
+{
+    struct account *said = ARENA_NEW(ctx->arena, struct account);
+    cost limit = account_get_cost(row, budgets_limit_columns);
+    if (!account_peek(ledger, ctx, account->tenant_id, row, said, e))
+        return false;
+    pthread_mutex_lock(&ledger->lock);
+    bool is_new = !cost_equal(limit, account->limit) || !has_period(account, &said->period);
+    if (!has_period(account, &said->period))
+        account_set_period(ledger, account, said->period, (cost){0});
+    if (!cost_equal(limit, account->limit))
+        account_set_limit(ledger, account, limit);
+    if (is_new)
+        account_set_thresholds(account, said->thresholds, said->threshold_count);
+    pthread_mutex_unlock(&ledger->lock);
+    return true;
 }
 
 /* ---- in memory ---- */
@@ -312,19 +462,19 @@ static bool is_needed(const struct ledger *ledger, const struct account *account
            (ledger->options.is_shared && has_share(account));
 }
 
-/* Accounts that nobody has held for a while go, a few with each new one.  Their rows are up to date: what they spent was committed long
+/* Accounts that nobody has held for a while go, a few with each new one, and all by the clock.  False: there are no more.  Their rows are up to date: what they spent was committed long
    ago. */
-static void sweep_idle(struct ledger *ledger)
+static bool sweep_idle(struct ledger *ledger, int max)
 {
     int64_t now_ns = clock_monotonic_ns(ledger->clock),
             before_ns = now_ns - LEDGER_ACCOUNT_IDLE_MS * 1000000ll;
-    for (int i = 0; i < ACCOUNT_IDLE_SWEEP; i++) {
+    for (int i = 0; i < max; i++) {
         struct list *first = list_first(&ledger->idle);
         if (!first)
-            return;
+            return false;
         struct account *account = LIST_ITEM(first, struct account, idle_link);
         if (account->idle_since_ns > before_ns)
-            return;
+            return false;
         list_remove(first);
         if (is_needed(ledger, account)) {
             account->idle_since_ns = now_ns;
@@ -335,6 +485,15 @@ static void sweep_idle(struct ledger *ledger)
         list_remove(&account->upper_link);
         account_destroy(account);
     }
+    return true;
+}
+
+bool ledger_sweep_idle(struct ledger *ledger)
+{
+    pthread_mutex_lock(&ledger->lock);
+    bool is_more = sweep_idle(ledger, ACCOUNT_IDLE_PAGE);
+    pthread_mutex_unlock(&ledger->lock);
+    return is_more;
 }
 
 void ledger_forget_idle(struct ledger *ledger)
@@ -368,7 +527,7 @@ static struct account *insert(struct ledger *ledger, const struct account *loade
         hold(ledger, key); /* another coroutine may have loaded it meanwhile */
     if (account)
         return account;
-    sweep_idle(ledger);
+    (void) sweep_idle(ledger, ACCOUNT_IDLE_SWEEP);
     account = calloc(1, sizeof *account);
     ensure(account != NULL);
     *account = *loaded;
@@ -418,13 +577,7 @@ static never_inline bool hear_of_limit(struct ledger *ledger, struct context *ct
     account_set_key(&key, account->level, account->subject);
     if (!store_get(ledger->store, ctx, account->tenant_id, &key, &row, &missing))
         return missing.code == ERROR_NOT_FOUND || error_copy(e, &missing);
-    pthread_mutex_lock(&ledger->lock);
-    if (!account_is_limited(account)) {
-        account->limit = account->budget.limit = account_get_cost(&row, budgets_limit_columns);
-        ledger_share_begin(account);
-    }
-    pthread_mutex_unlock(&ledger->lock);
-    return true;
+    return account_hear(ledger, ctx, account, &row, e);
 }
 
 bool account_open(struct ledger *ledger, struct context *ctx, uuid tenant_id,

@@ -3,6 +3,9 @@
  *
  * What is told stands in the row (BUDGETS.ALERTED, of an account with periods BUDGET_PERIODS.ALERTED), written with the entry that passed
  * it; so a crash tells it again or not at all, never twice.  `alerting` keeps two settlements at once from telling the same.
+ *
+ * In a store that nodes share no node knows what all have spent.  There each looks at the rows of the keys, users and tenants that it has in
+ * memory (ledger_share_look, every second); of those that find the same, the one whose mark is stored tells it.
  */
 #include "base/arena.h"
 #include "base/limits.h"
@@ -86,13 +89,20 @@ static void write_mark(struct batch *batch, const struct ledger_alert *alert, in
     record_set_integer(row, BUDGET_PERIODS_ALERTED, alert->threshold);
 }
 
-void ledger_write_alert(struct ledger *ledger, struct batch *batch,
-                        const struct ledger_alert *alert, int64_t at_us)
+static void count(struct ledger *ledger, const struct ledger_alert *alert)
+{
+    if (ledger->options.metrics)
+        metrics_add(ledger->options.metrics, METRIC_BUDGET_ALERTS, 1,
+                    (str[]){str_from_cstr(account_level_name(alert->level)),
+                            str_from_cstr(alert->resource)},
+                    2);
+}
+
+static void tell(struct ledger *ledger, struct batch *batch, const struct ledger_alert *alert)
 {
     const char *level = account_level_name(alert->level);
     struct principal node = {
         .tenant_id = alert->tenant_id, .user_id = S("nexus"), .caller_id = S("nexus")};
-    write_mark(batch, alert, at_us);
     audit_add(
         batch, ledger->clock, ledger->random, &node,
         &(struct audit_entry){
@@ -105,9 +115,63 @@ void ledger_write_alert(struct ledger *ledger, struct batch *batch,
                                   alert->resource, alert->threshold, (long long) alert->limit,
                                   (long long) alert->spent),
         });
-    if (ledger->options.metrics)
-        metrics_add(ledger->options.metrics, METRIC_BUDGET_ALERTS, 1,
-                    (str[]){str_from_cstr(level), str_from_cstr(alert->resource)}, 2);
     if (ledger->options.alerted)
         ledger->options.alerted(ledger->options.alerted_owner, alert, batch);
+}
+
+void ledger_write_alert(struct ledger *ledger, struct batch *batch,
+                        const struct ledger_alert *alert, int64_t at_us)
+{
+    write_mark(batch, alert, at_us);
+    tell(ledger, batch, alert);
+    count(ledger, alert);
+}
+
+/* ---- a store that nodes share ---- */
+
+/* Nobody has marked it since the row was read. */
+static void where_as_seen(struct batch *batch, const struct account *seen, const struct record *row)
+{
+    bool is_period = seen->period.period != PERIOD_NONE;
+    int column = is_period ? (int) BUDGET_PERIODS_ALERTED : (int) BUDGETS_ALERTED;
+    bool is_marked = is_period ? seen->alerted > 0 : record_has(row, BUDGETS_ALERTED);
+    if (is_marked)
+        batch_where_integer(batch, column, seen->alerted);
+    else
+        batch_where_null(batch, column);
+}
+
+bool ledger_alert_shared(struct ledger *ledger, struct context *ctx, uuid tenant_id,
+                         const struct record *row, struct error *e)
+{
+    struct account *seen = ARENA_NEW(ctx->arena, struct account);
+    struct batch batch;
+    struct error lost = {0};
+    int field = 0;
+    if (!account_peek(ledger, ctx, tenant_id, row, seen, e))
+        return false;
+    int threshold = passed(ledger, seen, spent_part(seen, (cost){0}, &field));
+    if (threshold <= seen->alerted)
+        return true;
+    struct ledger_alert alert = {.tenant_id = tenant_id,
+                                 .level = seen->level,
+                                 .subject = seen->subject,
+                                 .resource = cost_field_name(field),
+                                 .threshold = threshold,
+                                 .limit = *cost_field(&seen->budget.limit, field),
+                                 .spent = *cost_field(&seen->budget.spent, field),
+                                 .period = seen->period};
+    pthread_mutex_lock(&ledger->lock);
+    int64_t at_us = ledger_now_us(ledger);
+    pthread_mutex_unlock(&ledger->lock);
+    batch_init(&batch, ctx->arena, tenant_id);
+    batch.fault = "share_alert";
+    write_mark(&batch, &alert, at_us);
+    where_as_seen(&batch, seen, row);
+    tell(ledger, &batch, &alert);
+    if (store_commit(ledger->store, ctx, &batch, &lost))
+        count(ledger, &alert);
+    else if (lost.reason != REASON_CONFLICT) /* else another node has told it */
+        return error_copy(e, &lost);
+    return true;
 }

@@ -246,6 +246,38 @@ static void test_a_period_goes_on_after_a_crash(struct testkit *kit)
     assert_int_equal(kept.spent, 75);
 }
 
+static void spend_on_two_days(struct context *ctx, void *kit)
+{
+    begin(kit, ctx);
+    struct ledger_path path = open_path(100000);
+    set(100, PERIOD_DAY);
+    spend(&path, 95);
+    shift(DAY_US);
+    spend(&path, 30);
+    ledger_close_path(t.ledger, &path);
+}
+
+static void look_on_the_day_before(struct context *ctx, void *kit)
+{
+    t.kit = kit;
+    t.ctx = ctx;
+    t.ledger = orchestrator_ledger(t.kit->o);
+    struct ledger_path path = open_path(100000);
+    assert_int_equal(spent_by_user(&path), 30);
+    assert_false(fits(&path, 71));
+    spend(&path, 70);
+    assert_books();
+    ledger_close_path(t.ledger, &path);
+}
+
+static void test_a_clock_that_steps_back_before_the_start_opens_no_period_again(struct testkit *kit)
+{
+    testkit_do(kit, spend_on_two_days, kit);
+    clock_manual_shift_wall_us(kit->clock, -DAY_US);
+    testkit_crash(kit);
+    testkit_do(kit, look_on_the_day_before, kit);
+}
+
 static void test_verify_names_the_period_that_was_changed(struct testkit *kit, struct context *ctx)
 {
     struct query query = query_of(TABLE_BUDGET_PERIODS);
@@ -404,6 +436,7 @@ static void test_what_is_held_back_is_there_for_the_last_call(struct testkit *ki
                                                               struct context *ctx)
 {
     struct error e = {0};
+    struct ledger_cover cover;
     begin(kit, ctx);
     struct ledger_path path = open_path(1000);
     assert_true(ledger_hold_back(t.ledger, &path, tokens(50)));
@@ -411,8 +444,8 @@ static void test_what_is_held_back_is_there_for_the_last_call(struct testkit *ki
     assert_int_equal(ledger_remaining_last(t.ledger, &path).tokens, 1000);
     spend(&path, 950);
     assert_false(fits(&path, 1));
-    assert_false(ledger_reserve_last(t.ledger, &path, tokens(51), &e));
-    assert_true(ledger_reserve_last(t.ledger, &path, tokens(50), &e));
+    assert_false(ledger_reserve_last(t.ledger, &path, tokens(51), &cover, &e));
+    assert_true(ledger_reserve_last(t.ledger, &path, tokens(50), &cover, &e));
     settle(&path, 50, 40);
     assert_int_equal(ledger_view(t.ledger, &path, ACCOUNT_SESSION).reserved.tokens, 0);
     assert_int_equal(ledger_view(t.ledger, &path, ACCOUNT_SESSION).spent.tokens, 990);
@@ -519,6 +552,7 @@ int main(void)
         TESTKIT_BODY(test_a_clock_that_steps_back_opens_no_period_again),
         TESTKIT_BODY(test_a_month_ends_with_its_last_day),
         TESTKIT_SCRIPT(test_a_period_goes_on_after_a_crash),
+        TESTKIT_SCRIPT(test_a_clock_that_steps_back_before_the_start_opens_no_period_again),
         TESTKIT_BODY(test_verify_names_the_period_that_was_changed),
         TESTKIT_BODY(test_the_counters_hold_what_the_tenant_spent),
         TESTKIT_BODY(test_entries_without_an_account_are_found),

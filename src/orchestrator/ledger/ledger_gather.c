@@ -24,7 +24,7 @@ struct gathered_entry {
 struct gathered_account {
     struct account *account;
     cost spent, ended;
-    cost returned; /* part of `ended`: free leases, reserved until ledger_taken_submitted */
+    cost returned; /* part of `ended`: free leases, reserved until ledger_taken_stored */
     struct account_period period;
     int64_t at_us;
 };
@@ -162,7 +162,8 @@ void ledger_note_free(struct ledger *ledger, struct account *account)
 bool ledger_path_has_free(const struct ledger_path *path)
 {
     for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++)
-        if (path->accounts[i] && !cost_is_zero(path->accounts[i]->lease_free))
+        if (path->accounts[i] && (!cost_is_zero(path->accounts[i]->lease_free) ||
+                                  !cost_is_zero(path->accounts[i]->lease_returning)))
             return true;
     return false;
 }
@@ -180,6 +181,7 @@ static void give_back(struct ledger *ledger, struct account *account)
     struct gathered_account *gathered = account_of(ledger, account);
     gathered->ended = cost_add(gathered->ended, account->lease_free);
     gathered->returned = cost_add(gathered->returned, account->lease_free);
+    account->lease_returning = cost_add(account->lease_returning, account->lease_free);
     account->lease_free = (cost){0};
     list_remove(&account->free_link);
 }
@@ -251,7 +253,10 @@ static void write_account(struct ledger *ledger, struct batch *batch,
     if (!cost_is_zero(change.spent) || !cost_is_zero(change.leased))
         account_add_row(ledger, batch, gathered->account, &change);
     if (is_shared)
-        ledger_share_add_row(ledger, batch, gathered->account, gathered->ended);
+        ledger_share_add_row(
+            ledger, batch, gathered->account,
+            &(struct share_change){.ended = gathered->ended,
+                                   .share = cost_subtract((cost){0}, gathered->ended)});
     pthread_mutex_lock(&ledger->lock);
     bool is_told =
         !cost_is_zero(change.spent) && account_alert(ledger, gathered->account, (cost){0}, &alert);
@@ -274,15 +279,22 @@ void ledger_taken_write(struct ledger *ledger, const struct ledger_taken *taken,
             write_account(ledger, batch, &taken->accounts[i]);
 }
 
-void ledger_taken_submitted(struct ledger *ledger, struct ledger_taken *taken)
+/* With the lock held. */
+static void end_return(struct gathered_account *gathered, bool is_stored)
+{
+    struct account *account = gathered->account;
+    account->lease_returning = cost_subtract(account->lease_returning, gathered->returned);
+    if (is_stored)
+        account->budget.reserved = cost_subtract(account->budget.reserved, gathered->returned);
+    gathered->returned = (cost){0};
+}
+
+void ledger_taken_stored(struct ledger *ledger, struct ledger_taken *taken, uuid tenant_id)
 {
     pthread_mutex_lock(&ledger->lock);
-    for (size_t i = 0; i < taken->account_count; i++) {
-        struct gathered_account *gathered = &taken->accounts[i];
-        struct budget *budget = &gathered->account->budget;
-        budget->reserved = cost_subtract(budget->reserved, gathered->returned);
-        gathered->returned = (cost){0};
-    }
+    for (size_t i = 0; i < taken->account_count; i++)
+        if (uuid_equal(taken->accounts[i].account->tenant_id, tenant_id))
+            end_return(&taken->accounts[i], true);
     pthread_mutex_unlock(&ledger->lock);
 }
 
@@ -290,10 +302,10 @@ void ledger_taken_destroy(struct ledger *ledger, struct ledger_taken *taken)
 {
     if (!taken)
         return;
-    ledger_taken_submitted(ledger, taken);
     int64_t now_ns = clock_monotonic_ns(ledger->clock);
     pthread_mutex_lock(&ledger->lock);
     for (size_t i = 0; i < taken->account_count; i++) {
+        end_return(&taken->accounts[i], false);
         account_let_go(ledger, taken->accounts[i].account, now_ns);
     }
     pthread_mutex_unlock(&ledger->lock);

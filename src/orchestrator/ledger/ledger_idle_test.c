@@ -44,6 +44,23 @@ static void test_accounts_that_nobody_needs_leave_the_memory(struct testkit *kit
     assert_true(map_count(ledger->accounts) > 50);
 }
 
+/* A node that nobody asks anything of any more is as small as before: by the clock, a little at a time. */
+static void test_they_leave_it_by_the_clock_too(struct testkit *kit)
+{
+    struct ledger *ledger = orchestrator_ledger(kit->o);
+    for (int i = 0; i < 40; i++)
+        testkit_do(kit, many_sessions, kit);
+    testkit_run_ms(kit, LEDGER_ACCOUNT_IDLE_MS + 1000);
+    size_t before = map_count(ledger->accounts);
+    assert_true(before >= 2000);
+    assert_true(ledger_sweep_idle(ledger));
+    assert_true(map_count(ledger->accounts) < before);
+    assert_true(map_count(ledger->accounts) > 0);
+    while (ledger_sweep_idle(ledger))
+        ;
+    assert_true(map_count(ledger->accounts) < 5);
+}
+
 struct waiting {
     struct testkit *kit;
     uuid session_id;
@@ -84,6 +101,7 @@ int main(void)
 {
     static const struct testkit_case cases[] = {
         TESTKIT_SCRIPT(test_accounts_that_nobody_needs_leave_the_memory),
+        TESTKIT_SCRIPT(test_they_leave_it_by_the_clock_too),
         TESTKIT_SCRIPT(test_what_is_reserved_stays_however_long_nobody_looks),
     };
     return testkit_main(cases, ARRAY_COUNT(cases));

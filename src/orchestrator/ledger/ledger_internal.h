@@ -2,7 +2,7 @@
  * The ledger's inside: accounts and their rows.
  *
  *   reserved (budget.reserved) = reservations of runs and of plain calls on unlimited accounts + lease
- *   lease = lease_drawn (by calls that are out) + lease_free
+ *   lease = lease_drawn (by calls that are out) + lease_free + lease_returning
  *   stored leased = lease + what is gathered as ended and not yet stored
  *   stored spent  = budget.spent - what is gathered as spent and not yet stored
  */
@@ -28,7 +28,10 @@ struct account {
         known_spent; /* of a shared store: nobody's, and spent by all, when it was last read */
     bool
         has_share; /* its row of BUDGET_LEASES was made: it is not made again when it is gone (buried) */
-    cost held_back; /* part of budget.reserved: kept by runs for their last call */
+    cost
+        plain_reserved, /* part of budget.reserved: of plain calls, where nodes share a store ... */
+        uncovered;      /* ... and what of it is not in the stored LEASED: the limit came later */
+    cost held_back;     /* part of budget.reserved: kept by runs for their last call */
     struct account_period period;
     int64_t period_start_us, period_end_us; /* of the period that budget.spent is of */
     int thresholds[BUDGET_ALERTS_MAX];      /* in thousandths, rising */
@@ -36,7 +39,8 @@ struct account {
     int alerted, alerting;                  /* the highest that is stored; that is being stored */
     struct rate_window *rate;               /* NULL: nobody asks how fast it is spent */
     cost lease_free, lease_drawn;
-    int plain_calls; /* that are out */
+    cost lease_returning; /* was free and is being given back: reserved until that is durable */
+    int plain_calls;      /* that are out */
     bool
         is_leasing; /* they draw on the lease; changes only while none is out, so that each ends as it began */
     struct list free_link; /* in ledger.free_leases while lease_free is not zero */
@@ -93,6 +97,9 @@ struct ledger {
 enum { ACCOUNT_KEY_BYTES = 320 };
 str account_key(char out[ACCOUNT_KEY_BYTES], uuid tenant_id, enum account_level level, str subject);
 str account_own_text(str text); /* malloc'ed */
+/* What a row says of an account, which does not come into memory. */
+may_suspend bool account_peek(struct ledger *ledger, struct context *ctx, uuid tenant_id,
+                              const struct record *row, struct account *out, struct error *e);
 /* What its row, or its period's, says was spent. */
 may_suspend bool account_read_spent(struct ledger *ledger, struct context *ctx,
                                     const struct account *account, const struct record *row,
@@ -116,8 +123,14 @@ static inline void account_refresh(struct ledger *ledger, struct account *accoun
         account_roll(ledger, account);
 }
 /* With the lock held: a reservation becomes spending of the period that at_us is in. */
-void account_settle(struct ledger *ledger, struct account *account, cost reserved, cost used,
-                    int64_t at_us);
+struct account_settlement {
+    cost reserved, used;
+    cost
+        uncovered; /* part of `reserved` that is not in the stored LEASED; where nodes share a store */
+    int64_t at_us;
+};
+void account_settle(struct ledger *ledger, struct account *account,
+                    const struct account_settlement *settlement);
 void account_set_key(struct record *row, enum account_level level, str subject);
 void account_set_cost(struct record *row, const int columns[COST_FIELD_COUNT], cost amount);
 cost account_get_cost(const struct record *row, const int columns[COST_FIELD_COUNT]);
@@ -127,12 +140,19 @@ struct account_change {
     cost spent, leased;
     struct account_period period;
     int64_t at_us;
+    bool may_join; /* what the batch adds to the account already */
 };
 void account_add_row(struct ledger *ledger, struct batch *batch, const struct account *account,
                      const struct account_change *change);
 
-/* With the lock held: this is the limit from now on. */
+/* With the lock held: these are its settings from now on.  `spent`: of the period. */
 void account_set_limit(struct ledger *ledger, struct account *account, cost limit);
+void account_set_period(struct ledger *ledger, struct account *account,
+                        struct account_period period, cost spent);
+void account_set_thresholds(struct account *account, const int *thresholds, int count);
+/* Where nodes share a store another one may have set something: its row tells. */
+may_suspend bool account_hear(struct ledger *ledger, struct context *ctx, struct account *account,
+                              const struct record *row, struct error *e);
 
 /* ---- ledger_alert.c ---- */
 /* With the lock held: does this much more make the account pass a threshold?  Then it is noted as being told. */
@@ -141,6 +161,10 @@ bool account_alert(struct ledger *ledger, struct account *account, cost more,
 /* Adds what makes an alert durable: the account's mark, an audit entry, and what the hook adds. */
 void ledger_write_alert(struct ledger *ledger, struct batch *batch,
                         const struct ledger_alert *alert, int64_t at_us);
+
+/* Of a store that nodes share: tells what the account's row, just read, has passed, unless another node did. */
+may_suspend bool ledger_alert_shared(struct ledger *ledger, struct context *ctx, uuid tenant_id,
+                                     const struct record *row, struct error *e);
 
 /* ---- ledger_rate.c ---- */
 /* With the lock held: what the session's account may still be charged within the minute; limitless without a rate. */
@@ -151,6 +175,10 @@ void rate_charge(struct ledger *ledger, const struct ledger_path *path, cost use
 struct ledger_extra *path_extra(struct ledger_path *path); /* made when it is not there */
 void ledger_add_entry(struct ledger *ledger, struct batch *batch, const struct ledger_path *path,
                       const struct settlement *settlement);
+/* The same, or the amount joins an entry that the batch has.  `may_merge`: no account of the path counts in periods, to which an entry
+   belongs by its time. */
+void ledger_settle_entry(struct ledger *ledger, struct batch *batch, const struct ledger_path *path,
+                         const struct settlement *settlement, bool may_merge);
 
 /* Accounts that nobody holds and nothing needs are read anew when they are asked for next. */
 void ledger_forget_idle(struct ledger *ledger);
@@ -165,19 +193,29 @@ void ledger_note_free(struct ledger *ledger, struct account *account);
 bool ledger_path_has_free(const struct ledger_path *path);
 
 /* ---- ledger_lease.c ---- */
-/* A lease that a crash lost: an entry of one account alone, and its spending. */
+/* A lease that a crash lost: an entry of one account alone, and its spending.  `row`: the account's. */
 may_suspend bool ledger_add_forfeit(struct ledger *ledger, struct context *ctx, struct batch *batch,
-                                    enum account_level level, str subject, cost amount,
-                                    struct error *e);
+                                    const struct record *row, cost amount, struct error *e);
+bool account_level_parse(str text, enum account_level *out);
 
 /* ---- ledger_share.c: nodes of a shared store ---- */
 /* This node's share of each limited account of the path grows by what is missing.  REASON_BUDGET: the others have it, or nobody. */
 may_suspend bool ledger_share_grow(struct ledger *ledger, struct context *ctx,
                                    const struct ledger_path *path, cost worst_case,
                                    struct error *e);
-/* Adds to the batch: so much of this node's share ends. */
+/* Adds to the batch: `ended` is leased no more, and this node's share changes by `share`. */
+struct share_change {
+    cost ended, share;
+};
 void ledger_share_add_row(struct ledger *ledger, struct batch *batch, const struct account *account,
-                          cost ended);
+                          const struct share_change *change);
+/* What of a reservation ends as spending, and what of it is in the stored LEASED but was not used. */
+cost ledger_share_ended(cost reserved, cost used, cost uncovered);
+/* With the lock held: which fields are limited now. */
+void ledger_share_cover(const struct ledger_path *path, struct ledger_cover *cover);
+/* Fields of an amount that are not of the cover. */
+cost ledger_share_uncovered(cost amount, uint8_t fields);
+cost ledger_share_limited(cost amount, cost limit); /* fields that have a limit */
 /* With the lock held: an account comes into memory. */
 void ledger_share_begin(struct account *account);
 

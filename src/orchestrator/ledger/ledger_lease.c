@@ -76,8 +76,10 @@ static void apply_draw(struct account *account, cost worst_case, const struct dr
 {
     budget_reserve(&account->budget, draw->extension);
     account->plain_calls++;
-    if (!account->is_leasing)
+    if (!account->is_leasing) {
+        account->plain_reserved = cost_add(account->plain_reserved, draw->extension);
         return;
+    }
     account->lease_free = cost_subtract(account->lease_free, draw->taken);
     account->lease_drawn = cost_add(account->lease_drawn, worst_case);
 }
@@ -86,8 +88,10 @@ static void undo_draw(struct account *account, cost worst_case, const struct dra
 {
     budget_release(&account->budget, draw->extension);
     account->plain_calls--;
-    if (!account->is_leasing)
+    if (!account->is_leasing) {
+        account->plain_reserved = cost_subtract(account->plain_reserved, draw->extension);
         return;
+    }
     account->lease_free = cost_add(account->lease_free, draw->taken);
     account->lease_drawn = cost_subtract(account->lease_drawn, worst_case);
 }
@@ -98,6 +102,7 @@ static void strand_draw(struct account *account, cost worst_case, const struct d
     account->plain_calls--;
     if (!account->is_leasing) {
         budget_release(&account->budget, draw->extension);
+        account->plain_reserved = cost_subtract(account->plain_reserved, draw->extension);
         return;
     }
     account->lease_free = cost_add(account->lease_free, draw->taken);
@@ -165,18 +170,19 @@ static bool commit_extensions(struct ledger *ledger, struct context *ctx,
 }
 
 /* When it does not fit, free leases of the path are given back (those it cannot draw on are in its way) and it is tried again. */
-static bool plan_or_make_room(struct ledger *ledger, const struct ledger_path *path,
-                              cost worst_case, struct drawing *drawing, struct error *e)
+static bool plan_or_make_room(struct ledger *ledger, struct context *ctx,
+                              const struct ledger_path *path, cost worst_case,
+                              struct drawing *drawing, struct error *e)
 {
     struct error refusal = {0};
     if (plan(ledger, path, worst_case, drawing, &refusal))
         return true;
     pthread_mutex_lock(&ledger->lock);
-    bool has_free = ledger->hooks.flush && ledger_path_has_free(path);
+    bool has_free = ledger->hooks.settle && ledger_path_has_free(path);
     pthread_mutex_unlock(&ledger->lock);
     if (!has_free)
         return error_copy(e, &refusal);
-    ledger->hooks.flush(ledger->hooks.owner);
+    ledger->hooks.settle(ledger->hooks.owner, ctx);
     return plan(ledger, path, worst_case, drawing, e);
 }
 
@@ -185,12 +191,12 @@ static bool plan_or_grow(struct ledger *ledger, struct context *ctx, const struc
                          cost worst_case, struct drawing *drawing, struct error *e)
 {
     struct error refusal = {0};
-    if (plan_or_make_room(ledger, path, worst_case, drawing, &refusal))
+    if (plan_or_make_room(ledger, ctx, path, worst_case, drawing, &refusal))
         return true;
     if (!ledger->options.is_shared || refusal.reason != REASON_BUDGET)
         return error_copy(e, &refusal);
     return ledger_share_grow(ledger, ctx, path, worst_case, e) &&
-           plan_or_make_room(ledger, path, worst_case, drawing, e);
+           plan_or_make_room(ledger, ctx, path, worst_case, drawing, e);
 }
 
 bool ledger_reserve_plain(struct ledger *ledger, struct context *ctx,
@@ -209,6 +215,24 @@ bool ledger_reserve_plain(struct ledger *ledger, struct context *ctx,
     return true;
 }
 
+/* Gives how much of the node's share ends with it, where nodes share a store. */
+static cost settle_unleased(struct ledger *ledger, struct account *account,
+                            const struct settlement *settlement)
+{
+    cost uncovered = cost_min(settlement->reserved, account->uncovered);
+    account->uncovered = cost_subtract(account->uncovered, uncovered);
+    account->plain_reserved = cost_subtract(account->plain_reserved, settlement->reserved);
+    account_settle(ledger, account,
+                   &(struct account_settlement){.reserved = settlement->reserved,
+                                                .used = settlement->used,
+                                                .uncovered = uncovered,
+                                                .at_us = settlement->at_us});
+    if (!ledger->options.is_shared)
+        return (cost){0};
+    return ledger_share_limited(
+        ledger_share_ended(settlement->reserved, settlement->used, uncovered), account->limit);
+}
+
 /* Gives how much of the durable lease (of the node's share) ends with this settlement: what was used.  The rest is free for the next
    call. */
 static cost settle_account(struct ledger *ledger, struct account *account,
@@ -218,10 +242,8 @@ static cost settle_account(struct ledger *ledger, struct account *account,
     cost covered = cost_min(settlement->used, settlement->reserved);
     account->plain_calls--;
     account->last_plain_ns = now_ns;
-    if (!account->is_leasing) {
-        account_settle(ledger, account, settlement->reserved, settlement->used, settlement->at_us);
-        return ledger->options.is_shared ? covered : (cost){0};
-    }
+    if (!account->is_leasing)
+        return settle_unleased(ledger, account, settlement);
     account_refresh(ledger, account);
     account->lease_drawn = cost_subtract(account->lease_drawn, settlement->reserved);
     account->lease_free =
@@ -288,51 +310,40 @@ static void add_forfeit_entry(struct ledger *ledger, struct batch *batch, enum a
 
 /* It is spent in the period that is now, whenever it was leased. */
 bool ledger_add_forfeit(struct ledger *ledger, struct context *ctx, struct batch *batch,
-                        enum account_level level, str subject, cost amount, struct error *e)
+                        const struct record *row, cost amount, struct error *e)
 {
-    struct account *account;
-    if (!account_open(ledger, ctx, batch->tenant_id, level, subject, COST_LIMITLESS, &account, e))
+    struct account *account = ARENA_NEW(ctx->arena, struct account);
+    if (!account_peek(ledger, ctx, batch->tenant_id, row, account, e))
         return false;
     pthread_mutex_lock(&ledger->lock);
-    account_refresh(ledger, account);
     int64_t at_us = ledger_now_us(ledger);
-    struct account_change change = {.spent = amount, .period = account->period, .at_us = at_us};
     pthread_mutex_unlock(&ledger->lock);
-    account_add_row(ledger, batch, account, &change);
-    add_forfeit_entry(ledger, batch, level, subject, amount, at_us);
-    pthread_mutex_lock(&ledger->lock);
-    account_let_go(ledger, account, clock_monotonic_ns(ledger->clock));
-    pthread_mutex_unlock(&ledger->lock);
+    account_add_row(
+        ledger, batch, account,
+        &(struct account_change){.spent = amount, .period = account->period, .at_us = at_us});
+    add_forfeit_entry(ledger, batch, account->level, account->subject, amount, at_us);
     return true;
-}
-
-static bool level_parse(str text, enum account_level *out)
-{
-    for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++) {
-        if (!str_equal(text, str_from_cstr(account_level_name((enum account_level) i))))
-            continue;
-        *out = (enum account_level) i;
-        return true;
-    }
-    return false;
 }
 
 static bool forfeit(struct ledger *ledger, struct context *ctx, uuid tenant_id,
                     const struct record *row, struct error *e)
 {
     struct batch batch;
-    enum account_level level;
     cost leased = account_get_cost(row, budgets_leased_columns);
-    str subject = record_text(row, BUDGETS_SUBJECT);
-    if (!level_parse(record_text(row, BUDGETS_LEVEL), &level))
-        return error_set(e, REASON_CORRUPT, "an account of the unknown level \"" STR_FMT "\"",
-                         STR_ARG(record_text(row, BUDGETS_LEVEL)));
     batch_init(&batch, ctx->arena, tenant_id);
+    for (int i = 0; i < COST_FIELD_COUNT; i++) { /* an earlier try may still be applied: one is */
+        struct record *seen = batch_add(&batch, WRITE_UPDATE, TABLE_BUDGETS);
+        record_set_text(seen, BUDGETS_LEVEL, record_text(row, BUDGETS_LEVEL));
+        record_set_text(seen, BUDGETS_SUBJECT, record_text(row, BUDGETS_SUBJECT));
+        record_set_integer(seen, budgets_leased_columns[i], *cost_field(&leased, i));
+        batch_where_integer(&batch, budgets_leased_columns[i], *cost_field(&leased, i));
+    }
     struct record *add = batch_add(&batch, WRITE_ADD, TABLE_BUDGETS);
-    account_set_key(add, level, subject);
+    record_set_text(add, BUDGETS_LEVEL, record_text(row, BUDGETS_LEVEL));
+    record_set_text(add, BUDGETS_SUBJECT, record_text(row, BUDGETS_SUBJECT));
     for (int i = 0; i < COST_FIELD_COUNT; i++)
         record_set_integer(add, budgets_leased_columns[i], -*cost_field(&leased, i));
-    return ledger_add_forfeit(ledger, ctx, &batch, level, subject, leased, e) &&
+    return ledger_add_forfeit(ledger, ctx, &batch, row, leased, e) &&
            store_commit(ledger->store, ctx, &batch, e);
 }
 

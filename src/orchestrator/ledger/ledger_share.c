@@ -2,17 +2,20 @@
  * Shares: several nodes spend from the accounts of one store.
  *
  * A node takes a share of an account's room before it uses it, durably, and reserves within its share in memory, as if the share were the
- * limit.  What it settles turns share into spending, in one transaction; what it does not need it gives back.
+ * limit.  A run's reservation leaves the share in the very commit that journals it: from then on it is the run's, whoever goes on with it.
+ * What it settles turns into spending, and what it did not use comes into the share of the node that settles, in one commit.  Plain calls
+ * stay in their node's share until they are settled.  What is not needed for a while is given back.
  *
- *      BUDGETS.leased_* = sum of BUDGET_LEASES over all nodes        spent + leased <= limit, at every instant
- *      budget.limit - budget.spent (of a node's memory) = its BUDGET_LEASES row
+ *      BUDGETS.leased_* = sum of BUDGET_LEASES over all nodes + what runs have reserved in their journals
+ *      spent + leased <= limit, at every commit                        no share is below zero
+ *      a node's share (BUDGET_LEASES) >= what it may still reserve (limit - spent - reserved of its memory) + what its plain calls have
  *
  * A grant is conditional on BUDGETS.REVISION, which every grant and every change of a limit raises, so two nodes never take the same room.
- * Settling and giving back need no condition: they make no room smaller.
- * A node that dies keeps its share, and nobody else may use it.  Its runs take their part along when another node goes on with them
- * (ledger_adopt: their session is fenced, so the dead one cannot settle them any more).  What is left once no session is its any more is
- * booked as forfeited, since plain calls may have used it, and the row goes (ledger_share_bury); so one that was only thought dead can
- * settle nothing against it either: its batches do not find the row.
+ * Everything else needs no condition, since it makes no room smaller, but that the node's own row is there.
+ * A node that dies keeps its share, and nobody else may use it, until it is booked as forfeited (plain calls may have used it) and its row
+ * goes (ledger_share_bury).  That is the fence: one that was only thought dead can neither reserve nor settle against it any more, its
+ * batches do not find the row.  Of runs nothing is lost by it, and nothing has to be brought along: their journals say what they have.
+ * When nobody knows whether a commit was applied, memory assumes the worse: it may count less than the row has, never more.
  * One node over a store of its own does none of this.
  */
 #include "base/arena.h"
@@ -26,13 +29,65 @@ enum { SHARE_AHEAD = 3, SHARE_ROOM_PART = 8, SHARE_RETURN_MAX = 256 };
 static const int lease_columns[] = {BUDGET_LEASES_TOKENS, BUDGET_LEASES_TIME_MS,
                                     BUDGET_LEASES_NANOUSD, BUDGET_LEASES_TOOL_CALLS};
 
-/* What of an amount is of limited fields: only these have shares. */
-static cost of_limited(cost amount, cost limit)
+/* Only limited fields have shares. */
+cost ledger_share_limited(cost amount, cost limit)
 {
     for (int i = 0; i < COST_FIELD_COUNT; i++)
         if (*cost_field(&limit, i) == COST_UNLIMITED)
             *cost_field(&amount, i) = 0;
     return amount;
+}
+
+/* ---- what of a reservation is counted as leased ---- */
+
+str ledger_cover_text(struct arena *arena, const struct ledger_cover *cover)
+{
+    static const char digits[] = "0123456789abcdef";
+    size_t count = ARRAY_COUNT(cover->fields);
+    while (count > 0 && cover->fields[count - 1] == 0)
+        count--;
+    char *text = arena_alloc(arena, count + 1);
+    for (size_t i = 0; i < count; i++)
+        text[i] = digits[cover->fields[i] & 15];
+    return str_of(text, count);
+}
+
+struct ledger_cover ledger_cover_parse(str text)
+{
+    struct ledger_cover cover = {0};
+    for (size_t i = 0; i < text.len && i < ARRAY_COUNT(cover.fields); i++) {
+        char digit = text.ptr[i];
+        if (digit >= '0' && digit <= '9')
+            cover.fields[i] = (uint8_t) (digit - '0');
+        else if (digit >= 'a' && digit <= 'f')
+            cover.fields[i] = (uint8_t) (digit - 'a' + 10);
+    }
+    return cover;
+}
+
+void ledger_share_cover(const struct ledger_path *path, struct ledger_cover *cover)
+{
+    for (int i = 0; i < path_length(path); i++) {
+        const struct account *account = path_account(path, i);
+        cost limit = account ? account->budget.limit : COST_LIMITLESS;
+        cover->fields[i] = 0;
+        for (int field = 0; field < COST_FIELD_COUNT; field++)
+            if (*cost_field(&limit, field) != COST_UNLIMITED)
+                cover->fields[i] |= (uint8_t) (1u << field);
+    }
+}
+
+cost ledger_share_uncovered(cost amount, uint8_t fields)
+{
+    for (int i = 0; i < COST_FIELD_COUNT; i++)
+        if (fields & 1u << i)
+            *cost_field(&amount, i) = 0;
+    return amount;
+}
+
+cost ledger_share_ended(cost reserved, cost used, cost uncovered)
+{
+    return cost_min(used, cost_subtract(reserved, uncovered));
 }
 
 static cost negative(cost amount)
@@ -84,14 +139,28 @@ static void change_leased(struct batch *batch, enum account_level level, str sub
 }
 
 void ledger_share_add_row(struct ledger *ledger, struct batch *batch, const struct account *account,
-                          cost ended)
+                          const struct share_change *change)
 {
-    cost share = of_limited(ended, account->limit);
     str subject = str_copy(batch->arena, account->subject);
-    if (cost_is_zero(share))
+    if (!cost_is_zero(change->ended))
+        change_leased(batch, account->level, subject, negative(change->ended));
+    if (cost_is_zero(change->share))
         return;
-    change_leased(batch, account->level, subject, negative(share));
-    change_lease(ledger, batch, ledger->options.node, account->level, subject, negative(share));
+    if (!account->has_share)
+        make_lease(ledger, batch, account->level, subject);
+    change_lease(ledger, batch, ledger->options.node, account->level, subject, change->share);
+}
+
+void ledger_reserved_write(struct ledger *ledger, const struct ledger_path *path, cost reserved,
+                           const struct ledger_cover *cover, struct batch *batch)
+{
+    for (int i = 0; ledger->options.is_shared && i < path_length(path); i++) {
+        const struct account *account = path_account(path, i);
+        cost covered = cost_subtract(reserved, ledger_share_uncovered(reserved, cover->fields[i]));
+        if (account)
+            ledger_share_add_row(ledger, batch, account,
+                                 &(struct share_change){.share = negative(covered)});
+    }
 }
 
 /* Conditional: nobody else has granted or set anything since the row was read. */
@@ -124,7 +193,8 @@ static cost missing_of(struct ledger *ledger, struct account *account, cost wors
 {
     account_refresh(ledger, account);
     cost left = budget_remaining(&account->budget);
-    return of_limited(cost_max(cost_subtract(worst_case, left), (cost){0}), account->limit);
+    return ledger_share_limited(cost_max(cost_subtract(worst_case, left), (cost){0}),
+                                account->limit);
 }
 
 static bool refuse(const struct account *account, cost missing, cost room, struct error *e)
@@ -251,7 +321,7 @@ static cost take_idle(struct ledger *ledger, struct account *account, bool is_fo
     int64_t before_ns = clock_monotonic_ns(ledger->clock) - LEDGER_LEASE_IDLE_MS * 1000000ll;
     if (!is_forced && account->extended_ns > before_ns)
         return (cost){0};
-    cost free_room = of_limited(budget_remaining(&account->budget), account->limit);
+    cost free_room = ledger_share_limited(budget_remaining(&account->budget), account->limit);
     account->budget.limit = cost_subtract(account->budget.limit, free_room);
     return free_room;
 }
@@ -262,7 +332,8 @@ static never_inline bool give_back(struct ledger *ledger, struct context *ctx,
     struct batch batch;
     batch_init(&batch, ctx->arena, account->tenant_id);
     batch.fault = "share_return";
-    ledger_share_add_row(ledger, &batch, account, amount);
+    ledger_share_add_row(ledger, &batch, account,
+                         &(struct share_change){.ended = amount, .share = negative(amount)});
     if (store_commit(ledger->store, ctx, &batch, e))
         return true;
     if (e->reason != REASON_OUTCOME_UNKNOWN) { /* else it may be gone: it is not used again */
@@ -326,14 +397,9 @@ bool ledger_share_look(struct ledger *ledger, struct context *ctx, struct error 
     pthread_mutex_unlock(&ledger->lock);
     for (size_t i = 0; ok && i < count; i++) {
         struct record row;
-        ok = read_account_row(ledger, ctx, held[i], &row, e);
-        if (!ok)
-            break;
-        cost limit = account_get_cost(&row, budgets_limit_columns);
-        pthread_mutex_lock(&ledger->lock);
-        if (!cost_equal(limit, held[i]->limit))
-            account_set_limit(ledger, held[i], limit);
-        pthread_mutex_unlock(&ledger->lock);
+        ok = read_account_row(ledger, ctx, held[i], &row, e) &&
+             account_hear(ledger, ctx, held[i], &row, e) &&
+             ledger_alert_shared(ledger, ctx, held[i]->tenant_id, &row, e);
     }
     int64_t now_ns = clock_monotonic_ns(ledger->clock);
     pthread_mutex_lock(&ledger->lock);
@@ -341,104 +407,6 @@ bool ledger_share_look(struct ledger *ledger, struct context *ctx, struct error 
         account_let_go(ledger, held[i], now_ns);
     pthread_mutex_unlock(&ledger->lock);
     return ok;
-}
-
-/* ---- going on with another node's runs ---- */
-
-static never_inline bool has_share(struct ledger *ledger, struct context *ctx,
-                                   const struct account *account, str node, cost amount, bool *has,
-                                   struct error *e)
-{
-    struct record key = record_of(TABLE_BUDGET_LEASES), row;
-    struct error missing = {0};
-    set_lease_key(&key, node, account->level, account->subject);
-    *has = false;
-    if (!store_get(ledger->store, ctx, account->tenant_id, &key, &row, &missing))
-        return missing.code == ERROR_NOT_FOUND || error_copy(e, &missing);
-    *has = cost_fits(amount, account_get_cost(&row, lease_columns));
-    return true;
-}
-
-/* The other's share is gone (booked as forfeited, or brought along before): what is reserved here needs room of its own, as far as there
-   is any. */
-static never_inline bool bring_anew(struct ledger *ledger, struct context *ctx,
-                                    struct account *account, const struct record *row,
-                                    struct error *e)
-{
-    struct batch batch;
-    cost room;
-    if (!room_of(ledger, ctx, account, row, &room, e))
-        return false;
-    pthread_mutex_lock(&ledger->lock);
-    cost used = cost_add(account->budget.spent, account->budget.reserved);
-    cost lacking =
-        of_limited(cost_max(cost_subtract(used, account->budget.limit), (cost){0}), account->limit);
-    pthread_mutex_unlock(&ledger->lock);
-    cost grant = cost_min(lacking, room);
-    str subject = str_copy(ctx->arena, account->subject);
-    batch_init(&batch, ctx->arena, account->tenant_id);
-    batch.fault = "share_anew";
-    raise_revision(&batch, account, row);
-    change_leased(&batch, account->level, subject, grant);
-    if (!account->has_share)
-        make_lease(ledger, &batch, account->level, subject);
-    change_lease(ledger, &batch, ledger->options.node, account->level, subject, grant);
-    if (!store_commit(ledger->store, ctx, &batch, e))
-        return false;
-    pthread_mutex_lock(&ledger->lock);
-    account->has_share = true;
-    account->budget.limit = cost_add(account->budget.limit, grant);
-    pthread_mutex_unlock(&ledger->lock);
-    return true;
-}
-
-static never_inline bool adopt_once(struct ledger *ledger, struct context *ctx,
-                                    struct account *account, cost amount, str from, struct error *e)
-{
-    struct record row;
-    struct batch batch;
-    bool has;
-    str subject = str_copy(ctx->arena, account->subject);
-    if (!read_account_row(ledger, ctx, account, &row, e) ||
-        !has_share(ledger, ctx, account, from, amount, &has, e))
-        return false;
-    if (!has)
-        return bring_anew(ledger, ctx, account, &row, e);
-    batch_init(&batch, ctx->arena, account->tenant_id);
-    batch.fault = "share_adopt";
-    raise_revision(&batch, account, &row);
-    change_lease(ledger, &batch, from, account->level, subject, negative(amount));
-    if (!account->has_share)
-        make_lease(ledger, &batch, account->level, subject);
-    change_lease(ledger, &batch, ledger->options.node, account->level, subject, amount);
-    if (!store_commit(ledger->store, ctx, &batch, e))
-        return false;
-    pthread_mutex_lock(&ledger->lock);
-    account->has_share = true;
-    account->budget.limit = cost_add(account->budget.limit, amount);
-    pthread_mutex_unlock(&ledger->lock);
-    return true;
-}
-
-bool ledger_adopt(struct ledger *ledger, struct context *ctx, const struct ledger_path *path,
-                  cost amount, str from, struct error *e)
-{
-    if (!ledger->options.is_shared || str_is_empty(from) || str_equal(from, ledger->options.node))
-        return true;
-    for (int i = 0; i < path_length(path); i++) {
-        struct account *account = path_account(path, i);
-        cost share = account ? of_limited(amount, account->limit) : (cost){0};
-        if (cost_is_zero(share))
-            continue;
-        for (int tries = 0;; tries++) {
-            struct error failure = {0};
-            if (adopt_once(ledger, ctx, account, share, from, &failure))
-                break;
-            if (failure.reason != REASON_CONFLICT || tries >= LEDGER_SHARE_TRIES_MAX)
-                return error_copy(e, &failure);
-        }
-    }
-    return true;
 }
 
 /* ---- nodes that are no more ---- */
@@ -451,43 +419,60 @@ void ledger_share_begin(struct account *account)
             *cost_field(&account->budget.limit, i) = 0;
 }
 
-static bool level_parse(str text, enum account_level *out)
+/* Nobody has changed the share since it was read: each of its fields is as it was. */
+static void share_is_as_seen(struct batch *batch, const struct record *row, str node,
+                             enum account_level level, str subject)
 {
-    for (int i = 0; i < ACCOUNT_LEVEL_COUNT; i++) {
-        if (!str_equal(text, str_from_cstr(account_level_name((enum account_level) i))))
-            continue;
-        *out = (enum account_level) i;
-        return true;
+    for (int i = 0; i < COST_FIELD_COUNT; i++) {
+        struct record *seen = batch_add(batch, WRITE_UPDATE, TABLE_BUDGET_LEASES);
+        set_lease_key(seen, node, level, subject);
+        record_set_integer(seen, lease_columns[i], record_integer(row, lease_columns[i]));
+        batch_where_integer(batch, lease_columns[i], record_integer(row, lease_columns[i]));
     }
-    return false;
 }
 
-/* Conditional on the row being as it was read: of two who bury one does. */
-static bool bury_row(struct ledger *ledger, struct context *ctx, uuid tenant_id,
-                     const struct record *row, struct error *e)
+/* Of two who bury one does. */
+static never_inline bool bury_row(struct ledger *ledger, struct context *ctx, uuid tenant_id,
+                                  const struct record *row, struct error *e)
 {
     struct batch batch;
     enum account_level level;
+    struct record key = record_of(TABLE_BUDGETS), account;
     cost rest = account_get_cost(row, lease_columns);
     str node = record_text(row, BUDGET_LEASES_NODE),
         subject = record_text(row, BUDGET_LEASES_SUBJECT);
-    if (!level_parse(record_text(row, BUDGET_LEASES_LEVEL), &level))
+    if (!account_level_parse(record_text(row, BUDGET_LEASES_LEVEL), &level))
         return error_set(e, REASON_CORRUPT, "a share of an account of an unknown level");
     batch_init(&batch, ctx->arena, tenant_id);
     batch.fault = "share_bury";
-    struct record *seen = batch_add(&batch, WRITE_UPDATE, TABLE_BUDGET_LEASES);
-    set_lease_key(seen, node, level, subject);
-    record_set_integer(seen, BUDGET_LEASES_UPDATED_AT, clock_unix_us(ledger->clock));
-    batch_where_integer(&batch, BUDGET_LEASES_UPDATED_AT,
-                        record_integer(row, BUDGET_LEASES_UPDATED_AT));
+    share_is_as_seen(&batch, row, node, level, subject);
     struct record *gone = batch_add(&batch, WRITE_DELETE, TABLE_BUDGET_LEASES);
     set_lease_key(gone, node, level, subject);
+    account_set_key(&key, level, subject);
     if (!cost_is_zero(rest)) {
         change_leased(&batch, level, subject, negative(rest));
-        if (!ledger_add_forfeit(ledger, ctx, &batch, level, subject, cost_max(rest, (cost){0}), e))
+        if (!store_get(ledger->store, ctx, tenant_id, &key, &account, e) ||
+            !ledger_add_forfeit(ledger, ctx, &batch, &account, rest, e))
             return false;
     }
     return store_commit(ledger->store, ctx, &batch, e);
+}
+
+bool ledger_share_is_gone(struct ledger *ledger, struct context *ctx,
+                          const struct ledger_path *path)
+{
+    for (int i = 0; ledger->options.is_shared && i < path_length(path); i++) {
+        const struct account *account = path_account(path, i);
+        struct record key = record_of(TABLE_BUDGET_LEASES), row;
+        struct error missing = {0};
+        if (!account || !account->has_share)
+            continue;
+        set_lease_key(&key, ledger->options.node, account->level, account->subject);
+        if (!store_get(ledger->store, ctx, account->tenant_id, &key, &row, &missing) &&
+            missing.code == ERROR_NOT_FOUND)
+            return true;
+    }
+    return false;
 }
 
 bool ledger_share_bury(struct ledger *ledger, struct context *ctx, str node, struct error *e)
@@ -500,7 +485,7 @@ bool ledger_share_bury(struct ledger *ledger, struct context *ctx, str node, str
         if (!store_list_any_tenant(ledger->store, ctx, &query, &page, &tenants, e))
             return false;
         for (size_t i = 0; i < page.count; i++)
-            if (!bury_row(ledger, ctx, tenants[i], &page.items[i], e))
+            if (!bury_row(ledger, ctx, tenants[i], &page.items[i], e)) /* again at the next turn */
                 return error_wrap(e, "what node " STR_FMT " had of an account", STR_ARG(node));
         if (page.count == 0)
             return true;

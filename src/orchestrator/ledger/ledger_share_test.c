@@ -104,16 +104,36 @@ static void begin(struct testkit *kit, struct context *ctx, int nodes)
         w.nodes[i] = node_start(ctx, i, 0);
 }
 
-static bool reserve(struct share_node *node, struct context *ctx, int64_t amount)
+struct held {
+    int64_t amount;
+    struct ledger_cover cover;
+};
+
+/* As a run does: in memory, then with its journal. */
+static bool reserve_held(struct share_node *node, struct context *ctx, int64_t amount,
+                         struct held *out)
 {
+    struct batch batch;
     struct error e = {0};
-    return ledger_reserve_in(node->ledger, ctx, &node->path, tokens(amount), &e);
+    *out = (struct held){.amount = amount};
+    if (!ledger_reserve_in(node->ledger, ctx, &node->path, tokens(amount), &out->cover, &e))
+        return false;
+    batch_init(&batch, ctx->arena, w.kit->tenant_id);
+    ledger_reserved_write(node->ledger, &node->path, tokens(amount), &out->cover, &batch);
+    if (store_commit(w.kit->store, ctx, &batch, &e))
+        return true;
+    ledger_release(node->ledger, &node->path, tokens(amount));
+    return false;
 }
 
-static bool settle(struct share_node *node, struct context *ctx, int64_t reserved, int64_t used)
+static bool settle_held(struct share_node *node, struct context *ctx, const struct held *held,
+                        int64_t used)
 {
-    struct settlement settlement = {
-        .reserved = tokens(reserved), .used = tokens(used), .kind = "model", .basis = "reported"};
+    struct settlement settlement = {.reserved = tokens(held->amount),
+                                    .used = tokens(used),
+                                    .cover = held->cover,
+                                    .kind = "model",
+                                    .basis = "reported"};
     struct batch batch;
     struct error e = {0};
     batch_init(&batch, ctx->arena, w.kit->tenant_id);
@@ -126,6 +146,26 @@ static bool settle(struct share_node *node, struct context *ctx, int64_t reserve
     return true;
 }
 
+static bool reserve(struct share_node *node, struct context *ctx, int64_t amount)
+{
+    struct held held;
+    return reserve_held(node, ctx, amount, &held);
+}
+
+static struct held held_of(const struct share_node *node, int64_t amount)
+{
+    struct held held = {.amount = amount};
+    held.cover.fields[ACCOUNT_SESSION] = 1; /* tokens of the session's account */
+    (void) node;
+    return held;
+}
+
+static bool settle(struct share_node *node, struct context *ctx, int64_t reserved, int64_t used)
+{
+    struct held held = held_of(node, reserved);
+    return settle_held(node, ctx, &held, used);
+}
+
 /* ---- one thing at a time ---- */
 
 static void test_two_nodes_never_take_the_same_room(struct testkit *kit, struct context *ctx)
@@ -133,7 +173,8 @@ static void test_two_nodes_never_take_the_same_room(struct testkit *kit, struct 
     struct error e = {0};
     begin(kit, ctx, 2);
     assert_true(reserve(w.nodes[0], ctx, LIMIT - 100));
-    assert_false(ledger_reserve_in(w.nodes[1]->ledger, ctx, &w.nodes[1]->path, tokens(101), &e));
+    assert_false(ledger_reserve_in(w.nodes[1]->ledger, ctx, &w.nodes[1]->path, tokens(101),
+                                   &(struct ledger_cover){0}, &e));
     assert_int_equal(e.reason, REASON_BUDGET);
     assert_non_null(strstr(e.message, "left for this node"));
     assert_true(reserve(w.nodes[1], ctx, 88)); /* the first one has taken a little ahead */
@@ -162,18 +203,25 @@ static void test_what_idles_goes_back_by_itself(struct testkit *kit, struct cont
     node_stop(w.nodes[0]);
 }
 
-static void test_a_run_takes_its_share_along_when_another_node_goes_on_with_it(struct testkit *kit,
-                                                                               struct context *ctx)
+static void test_a_run_takes_its_room_along_when_another_node_goes_on_with_it(struct testkit *kit,
+                                                                              struct context *ctx)
 {
     struct error e = {0};
     begin(kit, ctx, 2);
     assert_true(reserve(w.nodes[0], ctx, 9000)); /* of a run's; then the node dies */
+    assert_true(sum_of_shares(ctx) < 9000);      /* it is in no share any more */
     struct share_node *heir = w.nodes[1];
-    assert_true(ledger_adopt(heir->ledger, ctx, &heir->path, tokens(9000), S("node-0.0"), &e));
-    ledger_restore(heir->ledger, &heir->path, tokens(9000));
-    assert_below_limit(ctx);
-    assert_true(settle(heir, ctx, 9000, 9000));
     assert_true(ledger_share_bury(heir->ledger, ctx, S("node-0.0"), &e));
+    struct record row = stored(ctx);
+    assert_int_equal(record_integer(&row, BUDGETS_LEASED_TOKENS), 9000); /* and not forfeited */
+    ledger_restore(heir->ledger, &heir->path, tokens(9000));
+    assert_false(reserve(heir, ctx, LIMIT - 9000 + 1));
+    assert_below_limit(ctx);
+    assert_true(settle(heir, ctx, 9000, 400));
+    row = stored(ctx);
+    assert_int_equal(record_integer(&row, BUDGETS_LEASED_TOKENS), sum_of_shares(ctx));
+    assert_below_limit(ctx);
+    assert_true(reserve(heir, ctx, 8600)); /* what was not used is room of this node */
     assert_below_limit(ctx);
     str bad;
     assert_true(ledger_verify(heir->ledger, ctx, kit->tenant_id, &bad, &e));
@@ -182,19 +230,109 @@ static void test_a_run_takes_its_share_along_when_another_node_goes_on_with_it(s
     node_stop(heir);
 }
 
-static void test_a_node_that_was_buried_alive_settles_nothing(struct testkit *kit,
-                                                              struct context *ctx)
+static void test_a_run_that_leaves_memory_leaves_no_room_behind(struct testkit *kit,
+                                                                struct context *ctx)
+{
+    begin(kit, ctx, 1);
+    struct share_node *node = w.nodes[0];
+    cost before = ledger_view(node->ledger, &node->path, ACCOUNT_SESSION).remaining;
+    for (int i = 0; i < 3; i++) {
+        ledger_restore(node->ledger, &node->path, tokens(5000));
+        ledger_forget(node->ledger, &node->path, tokens(5000));
+    }
+    cost after = ledger_view(node->ledger, &node->path, ACCOUNT_SESSION).remaining;
+    assert_int_equal(before.tokens, after.tokens);
+    node_stop(node);
+}
+
+static void test_a_node_that_was_buried_alive_reserves_and_settles_nothing(struct testkit *kit,
+                                                                           struct context *ctx)
 {
     struct error e = {0};
     begin(kit, ctx, 2);
     assert_true(reserve(w.nodes[0], ctx, 1000));
+    assert_false(ledger_share_is_gone(w.nodes[0]->ledger, ctx, &w.nodes[0]->path));
     assert_true(ledger_share_bury(w.nodes[1]->ledger, ctx, S("node-0.0"), &e));
+    assert_true(ledger_share_is_gone(w.nodes[0]->ledger, ctx, &w.nodes[0]->path));
+    assert_false(reserve(w.nodes[0], ctx, 10)); /* it had taken a little ahead */
     assert_false(settle(w.nodes[0], ctx, 1000, 700));
     assert_below_limit(ctx);
     struct record row = stored(ctx);
-    assert_true(record_integer(&row, BUDGETS_SPENT_TOKENS) >= 1000); /* all that it had */
+    assert_true(record_integer(&row, BUDGETS_SPENT_TOKENS) > 0); /* what it had ahead */
     node_stop(w.nodes[0]);
     node_stop(w.nodes[1]);
+}
+
+static void test_who_buries_still_knows_the_limit(struct testkit *kit, struct context *ctx)
+{
+    struct error e = {0};
+    begin(kit, ctx, 1);
+    assert_true(reserve(w.nodes[0], ctx, 1000));
+    struct ledger_limits limits = {.session = COST_LIMITLESS, .run = COST_LIMITLESS};
+    limits.session.tokens = LIMIT;
+    struct ledger *other = ledger_create(kit->store, kit->clock, kit->random);
+    ledger_configure(other, &(struct ledger_options){.is_shared = true, .node = S("other")});
+    assert_true(ledger_share_bury(other, ctx, S("node-0.0"), &e));
+    struct ledger_path path;
+    assert_true(ledger_open_path(other, ctx, kit->tenant_id, S("ada"), w.session_id, UUID_NONE,
+                                 limits, &path, &e));
+    assert_false(
+        ledger_reserve_in(other, ctx, &path, tokens(LIMIT + 1), &(struct ledger_cover){0}, &e));
+    assert_int_equal(e.reason, REASON_BUDGET);
+    ledger_close_path(other, &path);
+    ledger_destroy(other);
+    node_stop(w.nodes[0]);
+}
+
+static void test_a_limit_that_comes_while_calls_are_out_leases_nothing_twice(struct testkit *kit,
+                                                                             struct context *ctx)
+{
+    struct error e = {0};
+    struct held run;
+    cost limit = COST_LIMITLESS;
+    limit.tokens = 5000;
+    begin(kit, ctx, 1);
+    struct share_node *node = w.nodes[0];
+    assert_true(ledger_reserve_plain(node->ledger, ctx, &node->path, tokens(300), &e));
+    assert_true(reserve_held(node, ctx, 200, &run));
+    assert_true(
+        ledger_set_limit(node->ledger, ctx, kit->tenant_id, ACCOUNT_USER, S("ada"), limit, &e));
+    ledger_settle_plain(
+        node->ledger, &node->path,
+        &(struct settlement){
+            .reserved = tokens(300), .used = tokens(100), .kind = "model", .basis = "reported"});
+    struct batch batch;
+    struct ledger_taken *taken = ledger_take(node->ledger, true);
+    batch_init(&batch, ctx->arena, kit->tenant_id);
+    ledger_taken_write(node->ledger, taken, &batch);
+    assert_true(store_commit(kit->store, ctx, &batch, &e));
+    ledger_taken_stored(node->ledger, taken, kit->tenant_id);
+    ledger_taken_destroy(node->ledger, taken);
+    assert_true(settle_held(node, ctx, &run, 200));
+    struct record key = record_of(TABLE_BUDGETS), row;
+    record_set_text(&key, BUDGETS_LEVEL, S("user"));
+    record_set_text(&key, BUDGETS_SUBJECT, S("ada"));
+    assert_true(store_get(kit->store, ctx, kit->tenant_id, &key, &row, &e));
+    assert_int_equal(record_integer(&row, BUDGETS_SPENT_TOKENS), 300);
+    assert_int_equal(record_integer(&row, BUDGETS_LEASED_TOKENS), 0);
+    assert_false(reserve(node, ctx, 4701));
+    assert_true(reserve(node, ctx, 4700));
+    assert_below_limit(ctx);
+    node_stop(node);
+}
+
+static void test_a_cover_is_a_digit_a_place(struct testkit *kit, struct context *ctx)
+{
+    struct ledger_cover cover = {0}, read;
+    (void) kit;
+    assert_int_equal(ledger_cover_text(ctx->arena, &cover).len, 0);
+    cover.fields[1] = 15;
+    cover.fields[4] = 9;
+    assert_true(str_equal(ledger_cover_text(ctx->arena, &cover), S("0f009")));
+    read = ledger_cover_parse(S("0f009"));
+    assert_memory_equal(&read, &cover, sizeof cover);
+    read = ledger_cover_parse(S("zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz")); /* damaged: covers nothing */
+    assert_memory_equal(&read, &(struct ledger_cover){0}, sizeof read);
 }
 
 /* ---- all at once ---- */
@@ -226,14 +364,23 @@ static void reserver(struct context *ctx, void *unused)
         struct share_node *node = pick();
         int64_t amount = 20 + (int64_t) random_below(w.kit->random, 400);
         node->callers++;
-        bool is_made = reserve(node, ctx, amount);
+        struct held held;
+        bool is_made = reserve_held(node, ctx, amount, &held);
         w.made += is_made;
         w.refused += !is_made;
         (void) !context_sleep_ms(ctx, (int64_t) random_below(w.kit->random, 30), &ignored);
-        if (is_made && !is_dead(node)) /* what a dead node's call came to is nobody's to tell */
-            settle(node, ctx, amount, (int64_t) random_below(w.kit->random, (uint64_t) amount + 1));
-        else
-            w.lost += is_made;
+        int64_t used = (int64_t) random_below(w.kit->random, (uint64_t) amount + 1);
+        while (is_made) {
+            if (is_dead(node)) { /* another node goes on with the run */
+                w.lost++;
+                leave(node);
+                node = pick();
+                node->callers++;
+                ledger_restore(node->ledger, &node->path, tokens(amount));
+            }
+            if (settle_held(node, ctx, &held, used))
+                break;
+        }
         leave(node);
         assert_below_limit(ctx);
     }
@@ -315,13 +462,63 @@ static void test_sixty_four_reservers_on_three_nodes_with_kills(struct testkit *
         node_stop(w.nodes[i]);
 }
 
+/* ---- alerts ---- */
+
+static size_t count_alerts(struct context *ctx)
+{
+    struct query query = query_of(TABLE_AUDIT_LOGS);
+    struct records rows;
+    struct error e = {0};
+    query_where_text(&query, AUDIT_LOGS_ACTION, S("budget.alert"));
+    assert_true(store_list(w.kit->store, ctx, w.kit->tenant_id, &query, &rows, &e));
+    return rows.count;
+}
+
+/* Neither of the two passed half of it alone. */
+static void test_what_all_nodes_spent_is_told_by_one_of_them(struct testkit *kit,
+                                                             struct context *ctx)
+{
+    static const int half[] = {500, 900};
+    struct error e = {0};
+    cost limit = COST_LIMITLESS;
+    limit.tokens = 1000;
+    begin(kit, ctx, 2);
+    for (int i = 0; i < 2; i++)
+        ledger_set_thresholds(w.nodes[i]->ledger, half, 2);
+    assert_true(ledger_set_limit(w.nodes[0]->ledger, ctx, kit->tenant_id, ACCOUNT_USER, S("ada"),
+                                 limit, &e));
+    assert_true(ledger_share_look(w.nodes[1]->ledger, ctx, &e));
+    for (int i = 0; i < 2; i++) {
+        struct held held;
+        assert_true(reserve_held(w.nodes[i], ctx, 300, &held));
+        assert_true(settle_held(w.nodes[i], ctx, &held, 300));
+        assert_int_equal(count_alerts(ctx), 0);
+    }
+    for (int round = 0; round < 2; round++)
+        for (int i = 0; i < 2; i++)
+            assert_true(ledger_share_look(w.nodes[i]->ledger, ctx, &e));
+    assert_int_equal(count_alerts(ctx), 1);
+    struct record key = record_of(TABLE_BUDGETS), row;
+    record_set_text(&key, BUDGETS_LEVEL, S("user"));
+    record_set_text(&key, BUDGETS_SUBJECT, S("ada"));
+    assert_true(store_get(kit->store, ctx, kit->tenant_id, &key, &row, &e));
+    assert_int_equal(record_integer(&row, BUDGETS_ALERTED), 500);
+    for (int i = 0; i < 2; i++)
+        node_stop(w.nodes[i]);
+}
+
 int main(void)
 {
     static const struct testkit_case cases[] = {
         TESTKIT_BODY(test_two_nodes_never_take_the_same_room),
         TESTKIT_BODY(test_what_idles_goes_back_by_itself),
-        TESTKIT_BODY(test_a_run_takes_its_share_along_when_another_node_goes_on_with_it),
-        TESTKIT_BODY(test_a_node_that_was_buried_alive_settles_nothing),
+        TESTKIT_BODY(test_a_run_takes_its_room_along_when_another_node_goes_on_with_it),
+        TESTKIT_BODY(test_a_run_that_leaves_memory_leaves_no_room_behind),
+        TESTKIT_BODY(test_a_node_that_was_buried_alive_reserves_and_settles_nothing),
+        TESTKIT_BODY(test_who_buries_still_knows_the_limit),
+        TESTKIT_BODY(test_a_limit_that_comes_while_calls_are_out_leases_nothing_twice),
+        TESTKIT_BODY(test_a_cover_is_a_digit_a_place),
+        TESTKIT_BODY(test_what_all_nodes_spent_is_told_by_one_of_them),
         TESTKIT_BODY(test_sixty_four_reservers_on_three_nodes_with_kills),
     };
     return testkit_main(cases, ARRAY_COUNT(cases));

@@ -654,19 +654,18 @@ struct thread_world {
     _Atomic int64_t made, refused;
 };
 
-/* What the usage log does, without its timer. */
-static void flush_now(void *owner)
+static void settle_now(void *owner, struct context *ctx)
 {
     struct thread_world *world = owner;
-    OWNED(arena) arena = arena_create(0);
     struct batch batch;
     struct error e;
     struct ledger_taken *taken = ledger_take(world->crowd.ledger, true);
     if (!taken)
         return;
-    batch_init(&batch, arena, world->crowd.kit->tenant_id);
+    batch_init(&batch, ctx->arena, world->crowd.kit->tenant_id);
     ledger_taken_write(world->crowd.ledger, taken, &batch);
-    ensure(store_submit(world->crowd.kit->store, &batch, &e));
+    ensure(store_commit(world->crowd.kit->store, ctx, &batch, &e));
+    ledger_taken_stored(world->crowd.ledger, taken, batch.tenant_id);
     ledger_taken_destroy(world->crowd.ledger, taken);
 }
 
@@ -683,7 +682,8 @@ static void call_once(struct thread_world *world, struct context *ctx, int64_t a
     struct settlement settlement = settlement_of(tokens(amount), tokens(amount / 8));
     struct error e;
     bool is_made = is_plain ? ledger_reserve_plain(ledger, ctx, path, settlement.reserved, &e)
-                            : ledger_reserve(ledger, path, settlement.reserved, &e);
+                            : ledger_reserve_in(ledger, ctx, path, settlement.reserved,
+                                                &(struct ledger_cover){0}, &e);
     struct ledger_view now = ledger_view(ledger, path, ACCOUNT_SESSION);
     ensure(now.spent.tokens + now.reserved.tokens <= CROWD_LIMIT);
     atomic_fetch_add(is_made ? &world->made : &world->refused, 1);
@@ -751,9 +751,9 @@ static void test_four_threads_never_pass_the_limit(struct testkit *kit, struct c
     world->crowd = (struct crowd){
         .kit = kit, .ledger = ledger, .session_id = uuid_new(clock_system(), random_system())};
     world->crowd.path = open_path(kit, ledger, ctx, world->crowd.session_id, CROWD_LIMIT);
-    ledger_set_hooks(ledger, (struct ledger_hooks){.flush = flush_now, .owner = world});
+    ledger_set_hooks(ledger, (struct ledger_hooks){.settle = settle_now, .owner = world});
     start_callers(world, callers);
-    flush_now(world);
+    settle_now(world, ctx);
     assert_int_equal(world->made + world->refused, THREADS * CALLERS_EACH * ROUNDS);
     assert_true(world->made > 0 && world->refused > 0);
     assert_int_equal(view(ledger, &world->crowd.path, ACCOUNT_SESSION).reserved.tokens, 0);
