@@ -3,9 +3,8 @@
 #include "base/ensure.h"
 #include "base/timefmt.h"
 #include "orchestrator/replay/backtest_internal.h"
-#include <stdio.h>
+#include "runtime/scratch_folder.h"
 #include <stdlib.h>
-#include <unistd.h>
 
 /* ---- counting ---- */
 
@@ -33,72 +32,34 @@ struct tally *backtest_tally(struct backtest *b, struct tallies *list, str a, st
 
 /* ---- candidates ---- */
 
-static bool write_module(struct arena *arena, const char *dir, str name, str source,
-                         struct error *e)
-{
-    FILE *file =
-        fopen(str_to_cstr(arena, str_printf(arena, "%s/" STR_FMT, dir, STR_ARG(name))), "wxe");
-    bool ok = file != NULL && fwrite(source.ptr, 1, source.len, file) == source.len;
-    if (file && fclose(file) != 0)
-        ok = false;
-    return ok || error_set(e, REASON_INTERNAL, "policy: " STR_FMT " could not be laid down",
-                           STR_ARG(name));
-}
-
-static bool is_plain_name(str name)
-{
-    for (size_t i = 0; i < name.len; i++) {
-        char c = name.ptr[i];
-        bool is_letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                         (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
-        if (!is_letter)
-            return false;
-    }
-    return name.len > 0 && name.len < 128 && name.ptr[0] != '.' && str_ends_with(name, S(".rego"));
-}
-
-static bool lay_down(struct backtest *b, const struct json *policy, const char *dir,
+static bool lay_down(struct backtest *b, const struct json *policy, struct scratch_folder *scratch,
                      struct error *e)
 {
     struct json_iter it = json_iter(json_get(policy, S("modules")));
-    const struct json *module;
+    const struct json *module, *data = json_get(policy, S("data"));
     if (it.count == 0)
         return error_set(e, REASON_CONFIG, "policy: there is no module");
     while (json_next(&it, NULL, &module)) {
         str name = json_str_or(module, S("name"), STR_NONE);
-        if (!is_plain_name(name))
+        if (!str_ends_with(name, S(".rego")))
             return error_set(e, REASON_CONFIG, "policy: \"" STR_FMT "\" is no name of a module",
                              STR_ARG(str_cut_utf8(name, 100)));
-        if (!write_module(b->arena, dir, name, json_str_or(module, S("source"), STR_NONE), e))
-            return false;
+        if (!scratch_folder_write(scratch, name, json_str_or(module, S("source"), STR_NONE), e))
+            return error_wrap(e, "policy");
     }
-    const struct json *data = json_get(policy, S("data"));
-    return !data || write_module(b->arena, dir, S("data.json"), json_print(b->arena, data), e);
-}
-
-static void clear(struct backtest *b, const struct json *policy, const char *dir)
-{
-    struct json_iter it = json_iter(json_get(policy, S("modules")));
-    const struct json *module;
-    while (json_next(&it, NULL, &module)) {
-        str name = json_str_or(module, S("name"), STR_NONE);
-        if (is_plain_name(name))
-            (void) unlink(
-                str_to_cstr(b->arena, str_printf(b->arena, "%s/" STR_FMT, dir, STR_ARG(name))));
-    }
-    (void) unlink(str_to_cstr(b->arena, str_printf(b->arena, "%s/data.json", dir)));
-    (void) rmdir(dir);
+    return !data || scratch_folder_write(scratch, S("data.json"), json_print(b->arena, data), e) ||
+           error_wrap(e, "policy");
 }
 
 /* The engine reads folders: the modules lie in one for as long as it takes to compile them. */
 static bool open_policy(struct backtest *b, const struct json *policy, struct error *e)
 {
-    char dir[] = "/tmp/nexus-backtest-XXXXXX";
-    if (!mkdtemp(dir))
-        return error_set(e, REASON_INTERNAL, "no folder for the policy could be made in /tmp");
-    struct policy_rego_options options = {.dir = str_from_cstr(dir)};
-    bool ok = lay_down(b, policy, dir, e) && policy_rego_create(&options, &b->policy, e);
-    clear(b, policy, dir);
+    struct scratch_folder scratch;
+    if (!scratch_folder_make(&scratch, S("backtest"), e))
+        return error_wrap(e, "policy");
+    struct policy_rego_options options = {.dir = scratch_folder_path(&scratch)};
+    bool ok = lay_down(b, policy, &scratch, e) && policy_rego_create(&options, &b->policy, e);
+    scratch_folder_remove(&scratch);
     return ok;
 }
 

@@ -2,6 +2,7 @@
 #include "base/arena.h"
 #include "base/limits.h"
 #include "orchestrator/ledger/ledger.h"
+#include "orchestrator/replay/run_diff_internal.h"
 
 /* ---- a recording as steps ---- */
 
@@ -13,15 +14,14 @@ static uuid id_of(const struct json *data, const char *member)
 
 static str content_of(const struct run_recording *r, uuid id)
 {
-    const struct record *row = recording_row(&r->messages, MESSAGES_ID, id);
+    const struct record *row = recording_row(&r->messages, id);
     return row ? record_text(row, MESSAGES_CONTENT) : STR_NONE;
 }
 
 static void read_call(const struct run_recording *r, const struct json *asked,
                       struct run_step_call *out)
 {
-    const struct record *row =
-        recording_row(&r->tool_calls, TOOL_CALLS_ID, id_of(asked, "tool_call_id"));
+    const struct record *row = recording_row(&r->tool_calls, id_of(asked, "tool_call_id"));
     *out = (struct run_step_call){.name = json_str_or(asked, S("name"), STR_NONE)};
     if (!row)
         return;
@@ -50,8 +50,7 @@ static void read_step(const struct run_recording *r, const struct event *event,
 static struct run_step_call *find_call(const struct run_recording *r, struct run_step *step,
                                        const struct event *event)
 {
-    const struct record *row =
-        recording_row(&r->tool_calls, TOOL_CALLS_ID, id_of(event->data, "tool_call_id"));
+    const struct record *row = recording_row(&r->tool_calls, id_of(event->data, "tool_call_id"));
     for (size_t i = 0; row && i < step->call_count; i++)
         if (str_equal(step->calls[i].name, record_text(row, TOOL_CALLS_TOOL_NAME)) &&
             str_equal(step->calls[i].arguments, record_text(row, TOOL_CALLS_INPUT)))
@@ -185,6 +184,25 @@ static void write_run(struct json_writer *w, str member, const struct run_record
     json_object_end(w);
 }
 
+/* Runs of agents: the n-th step of one beside the n-th of the other. */
+static bool write_steps(struct json_writer *w, const struct run_step *left, size_t left_count,
+                        const struct run_step *right, size_t right_count)
+{
+    size_t most = left_count > right_count ? left_count : right_count;
+    bool is_same = true;
+    json_key(w, S("steps"));
+    json_array_begin(w);
+    for (size_t i = 0; i < most; i++) {
+        const struct run_step *x = i < left_count ? &left[i] : NULL,
+                              *y = i < right_count ? &right[i] : NULL;
+        unsigned differs = compare(x, y);
+        is_same = is_same && differs == 0;
+        write_pair(w, i + 1, x, y, differs);
+    }
+    json_array_end(w);
+    return is_same;
+}
+
 bool run_diff_json(struct arena *arena, str a, str b, str *out, bool *is_same, struct error *e)
 {
     struct run_recording *left = ARENA_NEW(arena, struct run_recording),
@@ -194,27 +212,22 @@ bool run_diff_json(struct arena *arena, str a, str b, str *out, bool *is_same, s
     struct json_writer w;
     if (!run_recording_read(arena, a, left, e) || !run_recording_read(arena, b, right, e))
         return false;
+    bool is_instance = record_has(&left->run, AGENT_RUNS_WORKFLOW);
+    if (is_instance != record_has(&right->run, AGENT_RUNS_WORKFLOW))
+        return error_set(e, REASON_INVALID,
+                         "one is a run of an agent, the other an instance of a workflow: they have "
+                         "no steps in common");
     size_t left_count = run_steps(left, &left_steps), right_count = run_steps(right, &right_steps);
-    size_t most = left_count > right_count ? left_count : right_count;
-    *is_same = str_equal(record_text(&left->run, AGENT_RUNS_STATUS),
-                         record_text(&right->run, AGENT_RUNS_STATUS));
-    for (size_t i = 0; i < most; i++)
-        *is_same = *is_same && compare(i < left_count ? &left_steps[i] : NULL,
-                                       i < right_count ? &right_steps[i] : NULL) == 0;
     strbuf_init(&text, arena, RUN_EXPORT_BYTES_MAX);
     json_writer_init(&w, &text);
     json_object_begin(&w);
-    json_put_bool(&w, S("same"), *is_same);
     write_run(&w, S("a"), left, left_count);
     write_run(&w, S("b"), right, right_count);
-    json_key(&w, S("steps"));
-    json_array_begin(&w);
-    for (size_t i = 0; i < most; i++) {
-        const struct run_step *x = i < left_count ? &left_steps[i] : NULL,
-                              *y = i < right_count ? &right_steps[i] : NULL;
-        write_pair(&w, i + 1, x, y, compare(x, y));
-    }
-    json_array_end(&w);
+    *is_same = is_instance ? run_diff_instances(&w, left, right)
+                           : write_steps(&w, left_steps, left_count, right_steps, right_count);
+    *is_same = *is_same && str_equal(record_text(&left->run, AGENT_RUNS_STATUS),
+                                     record_text(&right->run, AGENT_RUNS_STATUS));
+    json_put_bool(&w, S("same"), *is_same);
     json_object_end(&w);
     *out = strbuf_str(&text);
     return !strbuf_is_over(&text) || error_set(e, REASON_TOO_LARGE, "the comparison is too long");

@@ -2,6 +2,7 @@
 #include "base/arena.h"
 #include "base/limits.h"
 #include "orchestrator/orchestrator_internal.h"
+#include "orchestrator/replay/run_recording.h"
 #include "orchestrator/row_json.h"
 
 /* One export on its way. */
@@ -16,6 +17,8 @@ struct run_exporting {
     size_t run_count, run_capacity;
     str *environments;
     size_t environment_count;
+    str *workflows;
+    size_t workflow_count;
 };
 
 /* ---- events ---- */
@@ -32,7 +35,7 @@ static void note_environment(struct run_exporting *x, const struct event *event)
 {
     str name = json_str_or(event->data, S("environment"), STR_NONE);
     enum { MOST = 64 };
-    if (event->type != EVENT_MODEL_REQUESTED || str_is_empty(name) || is_known(x, name) ||
+    if (!recording_names_environment(event->type) || str_is_empty(name) || is_known(x, name) ||
         x->environment_count == MOST)
         return;
     if (!x->environments)
@@ -105,9 +108,9 @@ static bool list_all(struct run_exporting *x, struct query *query, size_t max, s
 
 static void note_run(struct run_exporting *x, uuid run_id)
 {
-    for (size_t i = 0; i < x->run_count; i++)
-        if (uuid_equal(x->runs[i], run_id))
-            return;
+    if (x->run_count > 0 &&
+        (uuid_equal(x->runs[x->run_count - 1], run_id) || uuid_equal(x->runs[0], run_id)))
+        return; /* messages of one run stand together */
     if (x->run_count == x->run_capacity) {
         size_t capacity = x->run_capacity ? x->run_capacity * 2 : 16;
         x->runs = arena_grow(x->ctx->arena, x->runs, x->run_capacity * sizeof *x->runs,
@@ -168,7 +171,7 @@ static bool last_message(struct run_exporting *x, uuid *out, struct error *e)
 static bool add_messages(struct run_exporting *x, struct error *e)
 {
     uuid last;
-    size_t room = RUN_HISTORY_MESSAGES_MAX + 1000;
+    size_t room = RUN_EXPORT_MESSAGES_MAX;
     json_key(&x->w, S("messages"));
     json_array_begin(&x->w);
     note_run(x, x->run_id);
@@ -272,11 +275,26 @@ static bool add_environments(struct run_exporting *x, struct error *e)
 
 /* ---- runs that it started: how they ended ---- */
 
+/* The definition that a run is pinned to: "name@version". */
+static void note_workflow(struct run_exporting *x, const struct record *run)
+{
+    str pinned = record_text(run, AGENT_RUNS_WORKFLOW);
+    for (size_t i = 0; i < x->workflow_count; i++)
+        if (str_equal(x->workflows[i], pinned))
+            return;
+    if (str_is_empty(pinned))
+        return;
+    x->workflows = arena_grow(x->ctx->arena, x->workflows, x->workflow_count * sizeof pinned,
+                              (x->workflow_count + 1) * sizeof pinned);
+    x->workflows[x->workflow_count++] = str_copy(x->ctx->arena, pinned);
+}
+
 static bool add_child(struct run_exporting *x, const struct record *run, struct error *e)
 {
     uuid id = record_uuid(run, AGENT_RUNS_ID);
     struct query query = query_of(TABLE_MESSAGES);
     struct events last;
+    note_workflow(x, run);
     json_object_begin(&x->w);
     json_key(&x->w, S("run"));
     row_write_json(&x->w, run);
@@ -297,18 +315,48 @@ static bool add_child(struct run_exporting *x, const struct record *run, struct 
 static bool add_children(struct run_exporting *x, struct error *e)
 {
     struct query query = query_of(TABLE_AGENT_RUNS);
-    struct record *rows;
-    size_t count;
+    struct records page = {0};
     query_where_uuid(&query, AGENT_RUNS_PARENT_RUN_ID, x->run_id);
-    if (!list_all(x, &query, RUN_CHILDREN_MAX, &rows, &count, e))
-        return false;
     json_key(&x->w, S("children"));
     json_array_begin(&x->w);
-    for (size_t i = 0; i < count; i++)
-        if (!add_child(x, &rows[i], e))
+    do {
+        query.cursor = page.next_cursor;
+        if (!store_list(x->o->parts.store, x->ctx, x->tenant_id, &query, &page, e))
             return false;
+        for (size_t i = 0; i < page.count; i++)
+            if (!add_child(x, &page.items[i], e))
+                return false;
+    } while (!str_is_empty(page.next_cursor));
     json_array_end(&x->w);
     return true;
+}
+
+/* ---- of an instance of a workflow ---- */
+
+static bool add_workflows(struct run_exporting *x, struct error *e)
+{
+    json_key(&x->w, S("workflows"));
+    json_array_begin(&x->w);
+    for (size_t i = 0; i < x->workflow_count; i++) {
+        struct record key = record_of(TABLE_WORKFLOWS),
+                      *row = ARENA_NEW(x->ctx->arena, struct record);
+        str name, version;
+        (void) str_cut(x->workflows[i], '@', &name, &version);
+        record_set_text(&key, WORKFLOWS_NAME, name);
+        record_set_text(&key, WORKFLOWS_VERSION, version);
+        if (!store_get(x->o->parts.store, x->ctx, x->tenant_id, &key, row, e))
+            return error_wrap(e, "definition of workflow " STR_FMT, STR_ARG(x->workflows[i]));
+        row_write_json(&x->w, row);
+    }
+    json_array_end(&x->w);
+    return true;
+}
+
+static bool add_signals(struct run_exporting *x, struct error *e)
+{
+    struct query query = query_of(TABLE_RUN_SIGNALS);
+    query_where_uuid(&query, RUN_SIGNALS_RUN_ID, x->run_id);
+    return add_rows(x, "signals", &query, e);
 }
 
 /* ---- the document ---- */
@@ -328,8 +376,10 @@ static bool write_document(struct run_exporting *x, struct error *e)
 {
     json_object_begin(&x->w);
     write_head(x);
+    note_workflow(x, &x->run);
     if (!add_events(x, e) || !add_messages(x, e) || !add_tool_calls(x, e) || !add_approvals(x, e) ||
-        !add_votes(x, e) || !add_files(x, e) || !add_environments(x, e) || !add_children(x, e))
+        !add_votes(x, e) || !add_files(x, e) || !add_environments(x, e) || !add_children(x, e) ||
+        !add_workflows(x, e) || !add_signals(x, e))
         return false;
     json_object_end(&x->w);
     return true;

@@ -227,6 +227,12 @@ static void add_decision(struct forking *f)
     add_event(f, EVENT_POLICY_DECIDED, strbuf_str(&text));
 }
 
+static enum priority priority_of(const struct forking *f)
+{
+    return principal_priority(f->principal, f->agent->priority,
+                              priority_said(record_text(&f->session, SESSIONS_PRIORITY)));
+}
+
 static void add_run(struct forking *f)
 {
     struct record *row = batch_add(&f->batch, WRITE_INSERT, TABLE_AGENT_RUNS);
@@ -251,6 +257,7 @@ static void add_run(struct forking *f)
     json_object_begin(&w);
     json_put_str(&w, S("role"), f->principal->role);
     json_put_str(&w, S("caller_id"), f->principal->caller_id);
+    json_put_str(&w, S("priority"), str_from_cstr(priority_name(priority_of(f))));
     if (f->principal->has_key_budget)
         json_put_str(&w, S("key_id"), id_text(f, f->principal->key_id));
     json_object_end(&w);
@@ -312,18 +319,27 @@ static bool make_session(struct forking *f, struct error *e)
     return session_create(f->o, f->ctx, f->principal, &request, &f->made, e);
 }
 
+static bool admit(const struct forking *f, struct error *e)
+{
+    return overload_admits(f->o->overload, priority_of(f), e) &&
+           admission_check(f->o->admission, f->principal->tenant_id, priority_of(f), e);
+}
+
 static bool fork_it(struct forking *f, struct error *e)
 {
     struct record key = record_of(TABLE_SESSIONS);
     if (!run_get(f->o, f->ctx, f->principal, f->request->run_id, &f->run, e))
         return false;
     if (record_has(&f->run, AGENT_RUNS_WORKFLOW))
-        return error_set(e, REASON_UNSUPPORTED, "an instance of a workflow cannot be forked");
+        return error_set(e, REASON_UNSUPPORTED,
+                         "an instance of a workflow cannot be forked: the keys of its effects and "
+                         "the runs that it started are its own; start it again with another input, "
+                         "or fork one of the runs that it started");
     record_set_uuid(&key, SESSIONS_ID, record_uuid(&f->run, AGENT_RUNS_SESSION_ID));
     if (!store_get(f->o->parts.store, f->ctx, f->principal->tenant_id, &key, &f->session, e))
         return error_wrap(e, "the run's session");
-    return fold_to(f, e) && find_definition(f, e) && decide(f, e) && make_session(f, e) &&
-           commit(f, e);
+    return fold_to(f, e) && find_definition(f, e) && admit(f, e) && decide(f, e) &&
+           make_session(f, e) && commit(f, e);
 }
 
 bool run_fork(struct orchestrator *o, struct context *ctx, const struct principal *principal,
@@ -342,12 +358,17 @@ bool run_fork(struct orchestrator *o, struct context *ctx, const struct principa
     f->request = request;
     f->settings = orchestrator_acquire(o);
     bool ok = fork_it(f, e);
+    bool may_be_stored = ok || (!uuid_is_none(f->run_id) && e->reason == REASON_OUTCOME_UNKNOWN);
+    if (may_be_stored) /* without our knowing, perhaps: then it must live all the same */
+        run_spawn_as(o, &(struct run_turn){.tenant_id = principal->tenant_id,
+                                           .session_id = record_uuid(&f->made, SESSIONS_ID),
+                                           .run_id = f->run_id,
+                                           .user_id = principal->user_id,
+                                           .priority = priority_of(f)});
     orchestrator_release(f->settings);
-    if (!ok)
-        return false;
-    *out = (struct forked_run){f->run_id, record_uuid(&f->made, SESSIONS_ID)};
-    run_spawn(o, principal->tenant_id, out->session_id, out->run_id);
-    return true;
+    if (ok)
+        *out = (struct forked_run){f->run_id, record_uuid(&f->made, SESSIONS_ID)};
+    return ok;
 }
 
 /* ---- the conversation before ---- */

@@ -5,6 +5,56 @@
 #include "orchestrator/journal/run_state.h"
 #include "orchestrator/replay/run_export.h"
 #include "orchestrator/row_json.h"
+#include <stdlib.h>
+
+/* ---- indexes ---- */
+
+static int by_id(const void *a, const void *b)
+{
+    const struct recorded_place *x = a, *y = b;
+    int order = uuid_compare(x->id, y->id);
+    return order != 0 ? order : (x->at > y->at) - (x->at < y->at);
+}
+
+static void index_init(struct arena *arena, struct recorded_index *index, size_t most)
+{
+    *index = (struct recorded_index){.items = ARENA_ARRAY(arena, struct recorded_place, most + 1)};
+}
+
+static void index_add(struct recorded_index *index, uuid id, size_t at)
+{
+    if (!uuid_is_none(id))
+        index->items[index->count++] = (struct recorded_place){id, at};
+}
+
+static void index_sort(struct recorded_index *index)
+{
+    if (index->count > 1)
+        qsort(index->items, index->count, sizeof *index->items, by_id);
+}
+
+/* The first place of the id; SIZE_MAX: none. */
+static size_t index_find(const struct recorded_index *index, uuid id)
+{
+    size_t low = 0, high = index->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (uuid_compare(index->items[middle].id, id) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    bool is_there = low < index->count && uuid_equal(index->items[low].id, id);
+    return is_there ? index->items[low].at : SIZE_MAX;
+}
+
+static uuid id_of(const struct json *data, const char *member)
+{
+    uuid id;
+    return uuid_parse(json_str_or(data, str_from_cstr(member), STR_NONE), &id) ? id : UUID_NONE;
+}
+
+/* ---- reading ---- */
 
 static bool read_rows(struct arena *arena, const struct json *document, const char *member,
                       enum table table, struct recorded_rows *out, struct error *e)
@@ -15,7 +65,24 @@ static bool read_rows(struct arena *arena, const struct json *document, const ch
     while (json_next(&it, NULL, &item))
         if (!row_read_json(arena, table, item, &out->items[out->count++], e))
             return error_wrap(e, "\"%s\"", member);
+    index_init(arena, &out->by_id, out->count);
+    for (size_t i = 0; i < out->count && table_def(table)->columns[0].type == COLUMN_UUID; i++)
+        index_add(&out->by_id, out->items[i].values[0].id, i);
+    index_sort(&out->by_id);
     return true;
+}
+
+static void read_children(struct run_recording *r)
+{
+    const struct json *list = json_get(r->document, S("children")), *item;
+    struct json_iter it = json_iter(list);
+    r->children = ARENA_ARRAY(r->arena, const struct json *, json_count(list) + 1);
+    index_init(r->arena, &r->by_child, json_count(list));
+    while (json_next(&it, NULL, &item)) {
+        index_add(&r->by_child, id_of(json_get(item, S("run")), "id"), r->child_count);
+        r->children[r->child_count++] = item;
+    }
+    index_sort(&r->by_child);
 }
 
 static bool read_event(struct arena *arena, const struct json *json, struct event *out,
@@ -51,7 +118,64 @@ static void mark_crashes(struct run_recording *r)
             is_waiting = false;
         }
         is_waiting = is_waiting || r->solid[i].type == EVENT_RUN_WAITING;
+        r->crashes[i + 1] = r->crashes[i] + r->is_crash[i];
     }
+}
+
+static void index_events(struct run_recording *r)
+{
+    size_t asked = 0;
+    for (size_t i = 0; i < r->solid_count; i++)
+        asked += r->solid[i].type == EVENT_MODEL_COMPLETED
+                     ? json_count(json_get(r->solid[i].data, S("tool_calls")))
+                     : r->solid[i].type == EVENT_RUN_STEP_STARTED;
+    index_init(r->arena, &r->named, 2 * r->solid_count);
+    index_init(r->arena, &r->ended, r->solid_count);
+    index_init(r->arena, &r->asked, asked);
+    for (size_t i = 0; i < r->solid_count; i++) {
+        const struct event *event = &r->solid[i];
+        struct json_iter it = json_iter(json_get(event->data, S("tool_calls")));
+        const struct json *call;
+        if (i >= r->begun) {
+            index_add(&r->named, id_of(event->data, "message_id"), i);
+            index_add(&r->named, id_of(event->data, "tool_call_id"), i);
+        }
+        if (event->type == EVENT_RUN_STEP_STARTED)
+            index_add(&r->asked, id_of(event->data, "tool_call_id"), i);
+        if (event->type == EVENT_TOOL_COMPLETED)
+            index_add(&r->ended, id_of(event->data, "tool_call_id"), i);
+        while (event->type == EVENT_MODEL_COMPLETED && json_next(&it, NULL, &call))
+            index_add(&r->asked, id_of(call, "tool_call_id"), i);
+    }
+    index_sort(&r->named);
+    index_sort(&r->ended);
+    index_sort(&r->asked);
+}
+
+void delta_index_init(struct delta_index *index, struct arena *arena, const struct event *events,
+                      size_t count)
+{
+    size_t *last = ARENA_ARRAY(arena, size_t, count + 1);
+    index->attempt_count = count + 1; /* each begins with an event of its own */
+    index->first = ARENA_ARRAY(arena, size_t, count + 1);
+    index->after = ARENA_ARRAY(arena, size_t, count + 1);
+    for (size_t i = 0; i < count; i++) {
+        int64_t attempt = json_i64_or(events[i].data, S("attempt"), 0);
+        if (events[i].type != EVENT_MODEL_DELTA || attempt < 0 || attempt > (int64_t) count)
+            continue;
+        if (last[attempt] > 0)
+            index->after[last[attempt] - 1] = i + 1;
+        else
+            index->first[attempt] = i + 1;
+        last[attempt] = i + 1;
+    }
+}
+
+size_t delta_index_next(const struct delta_index *index, int64_t attempt, size_t at)
+{
+    if (at > 0)
+        return index->after[at - 1];
+    return attempt >= 0 && attempt < (int64_t) index->attempt_count ? index->first[attempt] : 0;
 }
 
 /* What the beginner of a run writes: up to the decision about it, or the fork. */
@@ -84,6 +208,7 @@ static bool read_events(struct run_recording *r, struct error *e)
     r->events = ARENA_ARRAY(r->arena, struct event, count + 1);
     r->solid = ARENA_ARRAY(r->arena, struct event, count + 1);
     r->is_crash = ARENA_ARRAY(r->arena, bool, count + 1);
+    r->crashes = ARENA_ARRAY(r->arena, size_t, count + 2);
     while (json_next(&it, NULL, &item)) {
         struct event *event = &r->events[r->event_count++];
         if (!read_event(r->arena, item, event, e))
@@ -93,6 +218,8 @@ static bool read_events(struct run_recording *r, struct error *e)
     }
     mark_crashes(r);
     find_beginning(r);
+    index_events(r);
+    delta_index_init(&r->deltas, r->arena, r->events, r->event_count);
     return check_fold(r, e);
 }
 
@@ -118,9 +245,11 @@ bool run_recording_read(struct arena *arena, str text, struct run_recording *out
         !read_rows(arena, document, "tool_calls", TABLE_TOOL_CALLS, &out->tool_calls, e) ||
         !read_rows(arena, document, "approvals", TABLE_APPROVALS, &out->approvals, e) ||
         !read_rows(arena, document, "votes", TABLE_APPROVAL_VOTES, &out->votes, e) ||
-        !read_rows(arena, document, "files", TABLE_SESSION_FILES, &out->files, e))
+        !read_rows(arena, document, "files", TABLE_SESSION_FILES, &out->files, e) ||
+        !read_rows(arena, document, "workflows", TABLE_WORKFLOWS, &out->workflows, e) ||
+        !read_rows(arena, document, "signals", TABLE_RUN_SIGNALS, &out->signals, e))
         return false;
-    out->children = json_get(document, S("children"));
+    read_children(out);
     if (!uuid_parse(json_str_or(document, S("tenant_id"), STR_NONE), &out->tenant_id))
         return error_set(e, REASON_INVALID, "the export names no tenant");
     out->run_id = record_uuid(&out->run, AGENT_RUNS_ID);
@@ -151,12 +280,39 @@ size_t recording_find_alive(const struct run_recording *r, size_t from, enum eve
     return r->solid_count;
 }
 
-const struct record *recording_row(const struct recorded_rows *rows, int column, uuid id)
+size_t recording_end_of(const struct run_recording *r, size_t from, uuid call_id)
 {
-    for (size_t i = 0; i < rows->count; i++)
-        if (uuid_equal(rows->items[i].values[column].id, id))
-            return &rows->items[i];
-    return NULL;
+    size_t at = index_find(&r->ended, call_id);
+    bool is_alive = at >= from && at < r->solid_count && r->crashes[at] == r->crashes[from];
+    return is_alive ? at : r->solid_count;
+}
+
+size_t recording_named(const struct run_recording *r, uuid id)
+{
+    size_t at = index_find(&r->named, id);
+    return at < r->solid_count ? at : r->solid_count;
+}
+
+bool recording_is_asked(const struct run_recording *r, uuid call_id)
+{
+    return index_find(&r->asked, call_id) != SIZE_MAX;
+}
+
+const struct json *recording_child(const struct run_recording *r, uuid run_id)
+{
+    size_t at = index_find(&r->by_child, run_id);
+    return at < r->child_count ? r->children[at] : NULL;
+}
+
+const struct record *recording_row(const struct recorded_rows *rows, uuid id)
+{
+    size_t at = index_find(&rows->by_id, id);
+    return at < rows->count ? &rows->items[at] : NULL;
+}
+
+bool recording_names_environment(enum event_type type)
+{
+    return type == EVENT_MODEL_REQUESTED || type == EVENT_RUN_STEP_STARTED;
 }
 
 bool recording_environment(const struct run_recording *r, size_t at, struct run_environment *out,
@@ -164,10 +320,10 @@ bool recording_environment(const struct run_recording *r, size_t at, struct run_
 {
     str name = STR_NONE;
     for (size_t i = at; i < r->solid_count && str_is_empty(name); i++)
-        if (r->solid[i].type == EVENT_MODEL_REQUESTED)
+        if (recording_names_environment(r->solid[i].type))
             name = json_str_or(r->solid[i].data, S("environment"), STR_NONE);
     for (size_t i = at; i > 0 && str_is_empty(name); i--)
-        if (r->solid[i - 1].type == EVENT_MODEL_REQUESTED)
+        if (recording_names_environment(r->solid[i - 1].type))
             name = json_str_or(r->solid[i - 1].data, S("environment"), STR_NONE);
     const struct json *all = json_get(r->document, S("environments")), *environment;
     struct json_iter it = json_iter(all);
@@ -177,6 +333,6 @@ bool recording_environment(const struct run_recording *r, size_t at, struct run_
     if (!environment)
         return error_set(e, REASON_INVALID,
                          "the recording does not say what the run ran with (no environment): it "
-                         "made no model call, or it is older than this record");
+                         "made no model call and began no step, or it is older than this record");
     return run_environment_read(r->arena, environment, out, e);
 }

@@ -11,23 +11,52 @@
 #include "orchestrator/replay/run_environment.h"
 #include "store/store.h"
 
+/* Where something of an id stands: sorted, so that a long recording is read in linear time. */
+struct recorded_place {
+    uuid id;
+    size_t at;
+};
+struct recorded_index {
+    struct recorded_place *items;
+    size_t count;
+};
+/* Deltas of each attempt, in their order: places in a list of events, from 1. */
+struct delta_index {
+    size_t *first; /* of each attempt; 0: it has none */
+    size_t *after; /* of each event that is a delta: the next of its attempt; 0: it was the last */
+    size_t attempt_count;
+};
+void delta_index_init(struct delta_index *index, struct arena *arena, const struct event *events,
+                      size_t count);
+/* The one after `at` (0: the first); 0 at the end. */
+size_t delta_index_next(const struct delta_index *index, int64_t attempt, size_t at);
+
 struct recorded_rows {
     struct record *items;
     size_t count;
+    struct recorded_index by_id; /* their first column */
 };
 struct run_recording {
     struct arena *arena;
     const struct json *document;
     uuid tenant_id, run_id, session_id;
     struct record run, session;
-    struct recorded_rows messages, tool_calls, approvals, votes, files;
-    const struct json *children;
+    struct recorded_rows messages, tool_calls, approvals, votes, files, workflows, signals;
+    const struct json **children;
+    size_t child_count;
+    struct recorded_index by_child;
     struct event *events; /* all */
     size_t event_count;
     struct event *solid; /* without deltas */
     size_t solid_count;
-    bool *is_crash; /* of each solid run.resumed: the node had stopped */
-    size_t begun;   /* solid events that stood before the run's first own: made by who began it */
+    bool *is_crash;  /* of each solid run.resumed: the node had stopped */
+    size_t *crashes; /* how many of them stand before each solid event */
+    struct recorded_index
+        named; /* first solid event that tells of a message or tool call, from `begun` on */
+    struct recorded_index ended; /* its tool.completed */
+    struct recorded_index asked; /* calls that a model asked for, or a step: where */
+    struct delta_index deltas;
+    size_t begun; /* solid events that stood before the run's first own: made by who began it */
     size_t deltas_begun;
 };
 
@@ -40,9 +69,18 @@ size_t recording_find(const struct run_recording *r, size_t from, enum event_typ
 /* The same before the next crash. */
 size_t recording_find_alive(const struct run_recording *r, size_t from, enum event_type type,
                             const char *member, str value);
+/* The end of a tool call at or after `from`, before the next crash; solid_count when there is none. */
+size_t recording_end_of(const struct run_recording *r, size_t from, uuid call_id);
+/* First solid event of the run's own that tells of this message or tool call; solid_count: none does. */
+size_t recording_named(const struct run_recording *r, uuid id);
+bool recording_is_asked(const struct run_recording *r,
+                        uuid call_id); /* by a model or a step, not by a guest */
+const struct json *recording_child(const struct run_recording *r, uuid run_id); /* NULL: none */
+/* May it say which environment counts from here on? */
+bool recording_names_environment(enum event_type type);
 bool recording_is(const struct event *event, const char *member, str value);
-const struct record *recording_row(const struct recorded_rows *rows, int column, uuid id);
-/* The environment that counts at solid event `at`: that of the next model call that says one, else of the last before. */
+const struct record *recording_row(const struct recorded_rows *rows, uuid id); /* NULL: none */
+/* The environment that counts at solid event `at`: the next one that is named, else the last before. */
 must_check bool recording_environment(const struct run_recording *r, size_t at,
                                       struct run_environment *out, struct error *e);
 

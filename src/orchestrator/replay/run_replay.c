@@ -3,16 +3,14 @@
 #include "base/ensure.h"
 #include "base/limits.h"
 #include "orchestrator/replay/run_replay_internal.h"
-#include "orchestrator/row_json.h"
+#include "runtime/scratch_folder.h"
 #include "runtime/simulated.h"
 #include "store/memory.h"
-#include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 /* ---- rows of the scratch store ---- */
 
-static void put(struct replay *r, const struct record *row)
+void replay_put(struct replay *r, const struct record *row)
 {
     struct batch batch;
     struct error e = {0};
@@ -64,7 +62,7 @@ static void put_session(struct replay *r, str node, int64_t epoch)
                                SESSIONS_ROOT_SESSION_ID, SESSIONS_FORKED_FROM, SESSIONS_FORKED_AT};
     for (size_t i = 0; i < ARRAY_COUNT(gone); i++)
         record_set_null(&row, gone[i]);
-    put(r, &row);
+    replay_put(r, &row);
 }
 
 static void put_run(struct replay *r, uuid id, bool is_it)
@@ -74,26 +72,20 @@ static void put_run(struct replay *r, uuid id, bool is_it)
     record_set_text(&row, AGENT_RUNS_STATUS, is_it ? S("running") : S("completed"));
     record_set_integer(&row, AGENT_RUNS_LAST_SEQ,
                        is_it ? (int64_t) (r->record->begun + r->record->deltas_begun) : 1);
-    static const int gone[] = {
-        AGENT_RUNS_COMPLETED_AT, AGENT_RUNS_ERROR,       AGENT_RUNS_ERROR_MESSAGE,
-        AGENT_RUNS_WAITS_UNTIL,  AGENT_RUNS_WAKES_AT,    AGENT_RUNS_PARENT_RUN_ID,
-        AGENT_RUNS_BUDGET,       AGENT_RUNS_FORKED_FROM, AGENT_RUNS_FORKED_AT};
+    static const int gone[] = {AGENT_RUNS_COMPLETED_AT,  AGENT_RUNS_ERROR,
+                               AGENT_RUNS_ERROR_MESSAGE, AGENT_RUNS_WAITS_UNTIL,
+                               AGENT_RUNS_WAKES_AT,      AGENT_RUNS_PARENT_RUN_ID,
+                               AGENT_RUNS_CANCEL_BY,     AGENT_RUNS_BUDGET,
+                               AGENT_RUNS_FORKED_FROM,   AGENT_RUNS_FORKED_AT};
     for (size_t i = 0; i < ARRAY_COUNT(gone); i++)
         record_set_null(&row, gone[i]);
-    put(r, &row);
+    replay_put(r, &row);
 }
 
 /* Did the run itself make this row, after it had begun? */
 static bool is_made(const struct replay *r, uuid id)
 {
-    const struct run_recording *record = r->record;
-    char text[UUID_TEXT_BYTES + 1];
-    uuid_format(id, text);
-    for (size_t i = record->begun; i < record->solid_count; i++)
-        if (recording_is(&record->solid[i], "message_id", str_of(text, UUID_TEXT_BYTES)) ||
-            recording_is(&record->solid[i], "tool_call_id", str_of(text, UUID_TEXT_BYTES)))
-            return true;
-    return false;
+    return recording_named(r->record, id) < r->record->solid_count;
 }
 
 static void put_event(struct replay *r, const struct event *event)
@@ -105,7 +97,7 @@ static void put_event(struct replay *r, const struct event *event)
     record_set_integer(&row, RUN_EVENTS_VERSION, event_type_version(event->type));
     record_set_integer(&row, RUN_EVENTS_AT, event->at_us);
     record_set_text(&row, RUN_EVENTS_DATA, json_print(r->arena, event->data));
-    put(r, &row);
+    replay_put(r, &row);
 }
 
 /* What was there when the run began. */
@@ -125,7 +117,7 @@ static void seed(struct replay *r)
         if (!uuid_is_none(of) && !uuid_equal(of, record->run_id))
             put_run(r, of, false);
         record_set_uuid(&row, MESSAGES_SESSION_ID, record->session_id);
-        put(r, &row);
+        replay_put(r, &row);
     }
     for (size_t i = 0; i < record->tool_calls.count; i++) {
         const struct record *row = &record->tool_calls.items[i];
@@ -134,11 +126,13 @@ static void seed(struct replay *r)
             continue;
         if (!uuid_equal(of, record->run_id))
             put_run(r, of, false);
-        put(r, row);
+        replay_put(r, row);
     }
+    for (size_t i = 0; i < record->workflows.count; i++)
+        replay_put(r, &record->workflows.items[i]);
     for (size_t i = 0; i < record->files.count; i++)
         if (record_integer(&record->files.items[i], SESSION_FILES_CREATED_AT) < begun_us)
-            put(r, &record->files.items[i]);
+            replay_put(r, &record->files.items[i]);
 }
 
 /* ---- the world ---- */
@@ -184,12 +178,12 @@ static enum commit_outcome before_commit(void *owner, struct context *ctx,
 
 static bool make_registry(struct replay *r, struct error *e)
 {
-    char dir[] = "/tmp/nexus-replay-XXXXXX";
-    if (!mkdtemp(dir))
-        return error_set(e, REASON_INTERNAL, "no folder for the replay could be made in /tmp");
-    struct registry_options options = {.tool_dir = str_from_cstr(dir)};
+    struct scratch_folder scratch;
+    if (!scratch_folder_make(&scratch, S("replay"), e)) /* the registry wants one; it stays empty */
+        return false;
+    struct registry_options options = {.tool_dir = scratch_folder_path(&scratch)};
     bool ok = registry_create(&options, &r->registry, e);
-    (void) rmdir(dir);
+    scratch_folder_remove(&scratch);
     return ok && registry_set_source(r->registry, S("recording"), r->environment.tools,
                                      r->environment.tool_count, e);
 }
@@ -198,17 +192,64 @@ static bool make_registry(struct replay *r, struct error *e)
 static bool add_agents(struct agent_set *agents, const struct run_environment *from,
                        struct error *e)
 {
-    for (size_t i = 0; i < from->agent.agent_count; i++)
+    for (size_t i = 0; i < from->other_count; i++)
         if (!str_equal(from->others[i].name, from->agent.name) &&
             !agent_set_add(agents, &from->others[i], e))
             return false;
-    return agent_set_add(agents, &from->agent, e);
+    for (size_t i = 0; i < from->agent_count; i++)
+        if (!agent_set_add(agents, &from->agents[i], e))
+            return false;
+    /* "workflow:NAME", "model:NAME": what the run makes by itself */
+    return str_find_char(from->agent.name, ':') != STR_NOT_FOUND ||
+           agent_set_add(agents, &from->agent, e);
+}
+
+static bool set_providers(struct replay *r, struct environment_model *from, struct error *e)
+{
+    for (size_t i = 0; i < from->model.target_count; i++) {
+        from->model.targets[i].provider =
+            replay_provider(r, from->targets[i].provider, from->targets[i].is_stand_in);
+        if (!from->model.targets[i].provider)
+            return error_set(e, REASON_LIMIT, "the recording has too many providers");
+    }
+    return true;
+}
+
+static bool add_model(const struct run_environment *from, struct catalog *catalog, str name,
+                      struct error *e)
+{
+    struct model model = from->model.model; /* what others run with is recorded elsewhere */
+    if (str_is_empty(name) || catalog_find(catalog, name))
+        return true;
+    for (size_t i = 0; i < from->model_count; i++)
+        if (str_equal(from->models[i].model.name, name))
+            model = from->models[i].model;
+    model.name = name;
+    return catalog_add(catalog, &model, e);
+}
+
+static bool add_models(struct replay *r, struct catalog *catalog, struct error *e)
+{
+    struct run_environment *from = &r->environment;
+    if (!set_providers(r, &from->model, e))
+        return false;
+    for (size_t i = 0; i < from->model_count; i++)
+        if (!set_providers(r, &from->models[i], e))
+            return false;
+    for (size_t i = 0; i < from->known_count; i++)
+        if (!add_model(from, catalog, from->known[i], e))
+            return false;
+    if (!add_model(from, catalog, from->model.model.name, e))
+        return false;
+    for (size_t i = 0; i < from->other_count; i++)
+        if (!add_model(from, catalog, from->others[i].model, e))
+            return false;
+    return true;
 }
 
 static bool make_settings(struct replay *r, struct settings **out, struct error *e)
 {
     const struct run_environment *from = &r->environment;
-    struct model model = from->model;
     struct settings *settings = calloc(1, sizeof *settings);
     ensure(settings != NULL);
     *settings = (struct settings){
@@ -220,23 +261,7 @@ static bool make_settings(struct replay *r, struct settings **out, struct error 
         .containment = from->containment,
     };
     *out = settings;
-    for (size_t i = 0; i < model.target_count; i++) {
-        model.targets[i].provider =
-            replay_provider(r, from->targets[i].provider, from->targets[i].is_stand_in);
-        if (!model.targets[i].provider)
-            return error_set(e, REASON_LIMIT, "the recording has too many providers");
-    }
-    if (!catalog_add(settings->catalog, &model, e))
-        return false;
-    for (size_t i = 0; i < from->agent.agent_count;
-         i++) { /* what they run with is recorded elsewhere */
-        struct model other = model;
-        other.name = from->others[i].model;
-        if (!str_is_empty(other.name) && !catalog_find(settings->catalog, other.name) &&
-            !catalog_add(settings->catalog, &other, e))
-            return false;
-    }
-    return add_agents(settings->agents, from, e);
+    return add_models(r, settings->catalog, e) && add_agents(settings->agents, from, e);
 }
 
 /* Node and epoch of the writer that goes on at the next event. */
@@ -379,151 +404,17 @@ static bool restart(struct replay *r, struct error *e)
     return boot(r, e);
 }
 
-/* ---- what comes from outside ---- */
+/* ---- going on ---- */
+
+struct run *replay_live(const struct replay *r)
+{
+    struct list *runs = &r->o->lanes[0].runs;
+    return list_is_empty(runs) ? NULL : LIST_ITEM(runs->next, struct run, link);
+}
 
 static void spawn(struct replay *r)
 {
     run_spawn(r->o, r->record->tenant_id, r->record->session_id, r->record->run_id);
-}
-
-bool replay_cancel(struct replay *r)
-{
-    const struct run_recording *record = r->record;
-    size_t at = recording_find(record, r->next, EVENT_RUN_CANCELLING);
-    if (at == record->solid_count || list_is_empty(&r->o->lanes[0].runs))
-        return false;
-    struct run *run = LIST_ITEM(r->o->lanes[0].runs.next, struct run, link);
-    if (run->is_cancel_asked)
-        return false;
-    run->cancelled_by = str_copy(run->keep, json_str_or(record->solid[at].data, S("by"), STR_NONE));
-    run->is_cancel_asked = true;
-    context_cancel(&run->ctx);
-    return true;
-}
-
-static void deliver_approval(struct replay *r, const struct json *data)
-{
-    uuid id;
-    if (!uuid_parse(json_str_or(data, S("approval_id"), STR_NONE), &id))
-        return;
-    const struct record *row = recording_row(&r->record->approvals, APPROVALS_ID, id);
-    if (!row)
-        return;
-    struct record decided = *row;
-    record_set_text(&decided, APPROVALS_STATUS, json_str_or(data, S("decision"), STR_NONE));
-    put(r, &decided);
-}
-
-static void deliver_vote(struct replay *r, const struct json *data)
-{
-    uuid id;
-    if (!uuid_parse(json_str_or(data, S("approval_id"), STR_NONE), &id))
-        return;
-    const struct record *approval = recording_row(&r->record->approvals, APPROVALS_ID, id);
-    for (size_t i = 0; i < r->record->votes.count; i++) {
-        const struct record *vote = &r->record->votes.items[i];
-        if (uuid_equal(record_uuid(vote, APPROVAL_VOTES_APPROVAL_ID), id) &&
-            record_integer(vote, APPROVAL_VOTES_NUMBER) == json_i64_or(data, S("number"), 0))
-            put(r, vote);
-    }
-    if (!approval)
-        return;
-    struct record row = *approval;
-    record_set_text(&row, APPROVALS_STATUS, S("pending"));
-    record_set_integer(&row, APPROVALS_VOTES, json_i64_or(data, S("votes"), 0));
-    put(r, &row);
-}
-
-static void deliver_result(struct replay *r, const struct event *event)
-{
-    uuid id;
-    if (!uuid_parse(json_str_or(event->data, S("tool_call_id"), STR_NONE), &id))
-        return;
-    const struct record *row = recording_row(&r->record->tool_calls, TOOL_CALLS_ID, id);
-    if (!row || !str_equal(record_text(row, TOOL_CALLS_TOOL_VERSION), CLIENT_TOOL_VERSION))
-        return;
-    struct record result = *row;
-    record_set_text(&result, TOOL_CALLS_STATUS, S("pending"));
-    record_set_integer(&result, TOOL_CALLS_CREATED_AT,
-                       event->at_us - json_i64_or(event->data, S("latency_ms"), 0) * 1000);
-    record_set_null(&result, TOOL_CALLS_LATENCY_MS);
-    put(r, &result);
-}
-
-static void put_rows(struct replay *r, const struct json *list, enum table table)
-{
-    struct json_iter it = json_iter(list);
-    const struct json *item;
-    struct record row;
-    struct error e = {0};
-    while (json_next(&it, NULL, &item))
-        if (row_read_json(r->arena, table, item, &row, &e))
-            put(r, &row);
-}
-
-/* A run that this one started, as it ended. */
-static void deliver_child(struct replay *r, const struct json *data)
-{
-    str id = json_str_or(data, S("child_run_id"), STR_NONE);
-    struct json_iter it = json_iter(r->record->children);
-    const struct json *child;
-    while (json_next(&it, NULL, &child)) {
-        struct record *row = ARENA_NEW(r->arena, struct record);
-        struct error e = {0};
-        if (!str_equal(json_str_or(json_get(child, S("run")), S("id"), STR_NONE), id) ||
-            !row_read_json(r->arena, TABLE_AGENT_RUNS, json_get(child, S("run")), row, &e))
-            continue;
-        put(r, row);
-        put_rows(r, json_get(child, S("messages")), TABLE_MESSAGES);
-        const struct json *event = json_at(json_get(child, S("events")), 0);
-        if (!event)
-            continue;
-        struct record written = record_of(TABLE_RUN_EVENTS);
-        record_set_uuid(&written, RUN_EVENTS_RUN_ID, record_uuid(row, AGENT_RUNS_ID));
-        record_set_integer(&written, RUN_EVENTS_SEQ, json_i64_or(event, S("seq"), 1));
-        record_set_text(&written, RUN_EVENTS_TYPE, json_str_or(event, S("type"), STR_NONE));
-        record_set_integer(&written, RUN_EVENTS_VERSION, json_i64_or(event, S("v"), 1));
-        record_set_integer(&written, RUN_EVENTS_AT, json_i64_or(event, S("at"), 0));
-        record_set_text(&written, RUN_EVENTS_DATA,
-                        json_print(r->arena, json_get(event, S("data"))));
-        put(r, &written);
-    }
-}
-
-static void deliver_event(struct replay *r, const struct event *event)
-{
-    if (event->type == EVENT_APPROVAL_VOTED)
-        deliver_vote(r, event->data);
-    if (event->type == EVENT_APPROVAL_DECIDED)
-        deliver_approval(r, event->data);
-    if (event->type == EVENT_TOOL_COMPLETED)
-        deliver_result(r, event);
-    if (event->type == EVENT_RUN_CHILD_COMPLETED)
-        deliver_child(r, event->data);
-}
-
-/* Everything that the run hears of when it goes on, up to its next rest. */
-static void deliver(struct replay *r)
-{
-    const struct run_recording *record = r->record;
-    for (size_t i = r->next + 1; i < record->solid_count; i++) {
-        const struct event *event = &record->solid[i];
-        if (event->type == EVENT_RUN_WAITING || event->type == EVENT_RUN_RESUMED)
-            return;
-        deliver_event(r, event);
-    }
-}
-
-void replay_deliver_next(struct replay *r)
-{
-    const struct run_recording *record = r->record;
-    for (size_t i = r->next; i < record->solid_count; i++) {
-        const struct event *event = &record->solid[i];
-        if (event->type != EVENT_RUN_CHILD_COMPLETED && event->type != EVENT_APPROVAL_VOTED &&
-            event->type != EVENT_APPROVAL_DECIDED)
-            return;
-        deliver_event(r, event);
-    }
 }
 
 static bool goes_on_elsewhere(const struct replay *r)
@@ -551,7 +442,8 @@ static bool resume(struct replay *r, struct error *e)
         find_writer(r, &node, &epoch);
         put_session(r, node, epoch);
     }
-    deliver(r);
+    if (!r->is_workflow) /* an instance hears of one thing after the other */
+        replay_deliver_until_rest(r);
     if (is_cancelled)
         run_spawn_cancelled(r->o, r->record->tenant_id, record->session_id, record->run_id,
                             json_str_or(record->solid[r->next + 1].data, S("by"), STR_NONE));
@@ -573,6 +465,17 @@ static bool act(struct replay *r, bool *has_acted, struct error *e)
         bool is_due = record->is_crash[r->next] ? r->is_crash_due || r->emitting == 0 : is_parked;
         *has_acted = is_due;
         return !is_due || resume(r, e);
+    }
+    if (r->is_workflow) {
+        *has_acted = replay_workflow_act(r);
+        return true;
+    }
+    if (next->type == EVENT_RUN_CHILD_COMPLETED && r->poked_at != r->next + 1) {
+        r->poked_at = r->next + 1; /* it waits for this one, in memory or out of it */
+        replay_deliver_next(r);
+        spawn(r);
+        *has_acted = true;
+        return true;
     }
     bool is_ended_by_cancel =
         (next->type == EVENT_MODEL_FAILED || next->type == EVENT_TOOL_COMPLETED) &&
@@ -624,27 +527,20 @@ static void check_end(struct replay *r)
                    json_print(r->arena, missing->data), STR_NONE);
 }
 
-static bool is_workflow(const struct run_recording *record)
-{
-    return record_has(&record->run, AGENT_RUNS_WORKFLOW);
-}
-
 bool run_replay(struct arena *arena, str text, struct replay_report *out, struct error *e)
 {
     struct run_recording *record = ARENA_NEW(arena, struct run_recording);
     *out = (struct replay_report){0};
     if (!run_recording_read(arena, text, record, e))
         return false;
-    if (is_workflow(record))
-        return error_set(e, REASON_UNSUPPORTED,
-                         "an instance of a workflow is replayed step by step: replay the runs "
-                         "that it started");
     out->events = record->event_count;
     struct replay *r = ARENA_NEW(arena, struct replay);
     r->arena = arena;
     r->record = record;
     r->report = out;
     r->next = record->begun;
+    r->is_workflow = record_has(&record->run, AGENT_RUNS_WORKFLOW);
+    r->handed_out = ARENA_ARRAY(arena, bool, record->solid_count + 1);
     r->mono_ns = 1000000000ll;
     r->remaining = COST_LIMITLESS;
     r->delta_next = record->begun + record->deltas_begun;

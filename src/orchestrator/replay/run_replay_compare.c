@@ -16,13 +16,33 @@ void replay_differs(struct replay *r, int64_t seq, str what, str recorded, str r
     };
 }
 
-/* What was taken out before it was recorded can be counted by nobody any more. */
+/* What was taken out before it was recorded can be counted by nobody any more; whose share of a budget it was does not come back. */
 static bool is_uncounted(str member)
 {
-    return str_equal(member, S("payloads")) || str_equal(member, S("links_defused"));
+    return str_equal(member, S("payloads")) || str_equal(member, S("links_defused")) ||
+           str_equal(member, S("shares"));
 }
 
-static str print(struct arena *arena, const struct json *data)
+/* Members that older builds did not write: where the record lacks one, it is not missed. */
+static const struct {
+    enum event_type type;
+    const char *member;
+} later_members[] = {
+    {EVENT_POLICY_DECIDED, "parent_id"},
+};
+
+static bool is_later(const struct event *wanted, str member)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(later_members); i++)
+        if (wanted->type == later_members[i].type &&
+            str_equal(member, str_from_cstr(later_members[i].member)) &&
+            !json_get(wanted->data, member))
+            return true;
+    return false;
+}
+
+/* As it is compared with the recorded event `wanted`. */
+static str print(struct arena *arena, const struct json *data, const struct event *wanted)
 {
     struct strbuf text;
     struct json_writer w;
@@ -33,7 +53,7 @@ static str print(struct arena *arena, const struct json *data)
     json_writer_init(&w, &text);
     json_object_begin(&w);
     while (json_next(&it, &key, &item))
-        if (!is_uncounted(key))
+        if (!is_uncounted(key) && !(wanted && is_later(wanted, key)))
             json_put_value(&w, key, item);
     json_object_end(&w);
     return strbuf_str(&text);
@@ -48,11 +68,12 @@ void replay_compare_event(struct replay *r, const struct event *event)
     r->report->compared++;
     if (r->open >= record->solid_count) {
         r->is_lost = true;
-        replay_differs(r, event->seq, type, STR_NONE, print(r->arena, event->data));
+        replay_differs(r, event->seq, type, STR_NONE, print(r->arena, event->data, NULL));
         return;
     }
     const struct event *wanted = &record->solid[r->open];
-    str recorded = print(r->arena, wanted->data), replayed = print(r->arena, event->data);
+    str recorded = print(r->arena, wanted->data, wanted),
+        replayed = print(r->arena, event->data, wanted);
     if (wanted->type != event->type) {
         r->is_lost = true; /* nothing after it can be in its place */
         str name = str_from_cstr(event_type_name(wanted->type));
@@ -95,13 +116,7 @@ static bool is_own(const struct replay *r, const struct record *row, int run_col
 {
     if (!uuid_equal(record_uuid(row, run_column), r->record->run_id))
         return false;
-    char text[UUID_TEXT_BYTES + 1];
-    uuid_format(id, text);
-    for (size_t i = r->record->begun; i < r->next && i < r->record->solid_count; i++)
-        if (recording_is(&r->record->solid[i], "message_id", str_of(text, UUID_TEXT_BYTES)) ||
-            recording_is(&r->record->solid[i], "tool_call_id", str_of(text, UUID_TEXT_BYTES)))
-            return true;
-    return false;
+    return recording_named(r->record, id) < r->next;
 }
 
 may_suspend_void static void compare_table(struct replay *r, struct context *ctx, const char *what,
@@ -121,15 +136,15 @@ may_suspend_void static void compare_table(struct replay *r, struct context *ctx
     }
 }
 
-/* The text of each attempt's pieces, however they were cut. */
-static str join(struct replay *r, const struct event *events, size_t count, int64_t attempt)
+/* The text of an attempt's pieces, however they were cut. */
+static str join(struct replay *r, const struct event *events, const struct delta_index *index,
+                int64_t attempt)
 {
     struct strbuf text;
     strbuf_init(&text, r->arena, MESSAGE_BYTES_MAX);
-    for (size_t i = 0; i < count; i++)
-        if (events[i].type == EVENT_MODEL_DELTA &&
-            json_i64_or(events[i].data, S("attempt"), 0) == attempt)
-            strbuf_add(&text, json_str_or(events[i].data, S("text"), STR_NONE));
+    for (size_t at = delta_index_next(index, attempt, 0); at > 0;
+         at = delta_index_next(index, attempt, at))
+        strbuf_add(&text, json_str_or(events[at - 1].data, S("text"), STR_NONE));
     return strbuf_str(&text);
 }
 
@@ -137,7 +152,7 @@ may_suspend_void static void compare_deltas(struct replay *r, struct context *ct
 {
     const struct run_recording *record = r->record;
     struct event *replayed = NULL;
-    size_t count = 0;
+    size_t count = 0, capacity = 0;
     int64_t after = 0;
     for (size_t read = STORE_PAGE_MAX; read == STORE_PAGE_MAX;) {
         struct events page;
@@ -145,24 +160,27 @@ may_suspend_void static void compare_deltas(struct replay *r, struct context *ct
         if (!journal_read(r->store, ctx, r->record->tenant_id, record->run_id, after,
                           STORE_PAGE_MAX, &page, &e))
             return;
-        replayed = arena_grow(r->arena, replayed, count * sizeof *replayed,
-                              (count + page.count + 1) * sizeof *replayed);
+        if (count + page.count > capacity) {
+            size_t more = 2 * (count + page.count);
+            replayed = arena_grow(r->arena, replayed, capacity * sizeof *replayed,
+                                  more * sizeof *replayed);
+            capacity = more;
+        }
         for (size_t i = 0; i < page.count; i++)
             replayed[count++] = page.items[i];
         read = page.count;
         after = count > 0 ? replayed[count - 1].seq : 0;
     }
-    int64_t seen = 0;
-    for (size_t i = 0; i < record->event_count; i++) {
-        const struct event *event = &record->events[i];
-        int64_t attempt = json_i64_or(event->data, S("attempt"), 0);
-        if (event->type != EVENT_MODEL_DELTA || attempt <= seen)
+    struct delta_index index;
+    delta_index_init(&index, r->arena, replayed, count);
+    for (size_t attempt = 1; attempt < record->deltas.attempt_count; attempt++) {
+        size_t first = record->deltas.first[attempt];
+        if (first == 0)
             continue;
-        seen = attempt;
-        str was = join(r, record->events, record->event_count, attempt),
-            is = join(r, replayed, count, attempt);
+        str was = join(r, record->events, &record->deltas, (int64_t) attempt),
+            is = join(r, replayed, &index, (int64_t) attempt);
         if (!str_equal(was, is))
-            replay_differs(r, event->seq, S("model.delta"), was, is);
+            replay_differs(r, record->events[first - 1].seq, S("model.delta"), was, is);
     }
 }
 

@@ -1,9 +1,13 @@
 /*
  * The replay's inside.
  *
- *   run_replay.c         the world: scratch store, orchestrator, time; what comes from outside, and when
- *   run_replay_parts.c   provider, executor, policy, clock and oracle over the record
- *   run_replay_compare.c events and rows against the record
+ *   run_replay.c          the world: scratch store, orchestrator, time
+ *   run_replay_news.c     what comes from outside, and when
+ *   run_replay_workflow.c the same for an instance of a workflow, whose steps are at work beside each other
+ *   run_replay_oracle.c   what comes from outside of the run's own code: ids, accounts, targets, waits
+ *   run_replay_parts.c    clock, policy and executor over the record
+ *   run_replay_provider.c the provider
+ *   run_replay_compare.c  events and rows against the record
  */
 #ifndef NEXUS_ORCHESTRATOR_RUN_REPLAY_INTERNAL_H
 #define NEXUS_ORCHESTRATOR_RUN_REPLAY_INTERNAL_H
@@ -63,19 +67,47 @@ struct replay {
     bool is_lost;      /* an event of another type: from here nothing can fit */
     int blocked, emitting;
     struct condition never, released;
-    cost remaining; /* the last that is known */
-    uuid *nested;   /* ids of guests' calls that were handed out */
-    size_t nested_count;
+    cost remaining;   /* the last that is known */
+    size_t steered;   /* solid events before it that steer were delivered */
+    bool *handed_out; /* of each solid event: the guest's call that it tells of first has its id */
+
+    /* of an instance of a workflow: see run_replay_workflow.c */
+    bool is_workflow;
+    size_t heard;             /* solid events before it have happened outside */
+    size_t told_at, poked_at; /* `next`, from 1, when it was told and woken last; 0: never */
 };
 
 int64_t replay_ns(const struct replay *r, int64_t at_us); /* monotonic time of a recorded one */
+struct run *replay_live(const struct replay *r);          /* NULL: it is not in memory */
 void replay_parts_init(struct replay *r);
+void replay_oracle_init(struct replay *r);
+uuid replay_id_member(const struct json *data, const char *member); /* UUID_NONE: there is none */
+enum error_reason replay_reason_of(const struct json *data);
+bool replay_is_handed_out(const struct replay *r, uuid id);
+
+/* ---- waiting ---- */
+may_suspend_void void replay_wait_for_ever(struct replay *r, struct context *ctx);
+bool replay_is_cancel(const struct run_recording *record, size_t at);
+may_suspend_void void replay_sleep_until(struct context *ctx, int64_t deadline_ns);
+/* Until solid event `at` (of a tool call at work) may happen; solid_count: until the node stops or the run is cancelled. */
+may_suspend_void void replay_wait_until_told(struct replay *r, struct context *ctx, size_t at);
 struct provider *replay_provider(struct replay *r, str name, bool is_stand_in);
 /* Asks the live run to stop, if it is not asked already.  True: it was asked now. */
 bool replay_cancel(struct replay *r);
 
 /* News that came before the run could rest: they are there when it looks. */
 void replay_deliver_next(struct replay *r);
+/* Everything that the run hears of when it goes on, up to its next rest. */
+void replay_deliver_until_rest(struct replay *r);
+/* What must be there as soon as the event before it is: messages that steer, a signal that came before its step. */
+void replay_hear_at_once(struct replay *r);
+void replay_deliver_event(struct replay *r, const struct event *event);
+void replay_put(struct replay *r, const struct record *row); /* into the scratch store */
+
+/* ---- run_replay_workflow.c ---- */
+void replay_workflow_flushed(struct replay *r);
+/* Nothing moves: what comes next?  False: nothing is known to. */
+bool replay_workflow_act(struct replay *r);
 
 void replay_compare_event(struct replay *r, const struct event *event);
 void replay_differs(struct replay *r, int64_t seq, str what, str recorded, str replayed);

@@ -1,72 +1,37 @@
-#include "orchestrator/replay/run_replay.h"
 #include "orchestrator/replay/run_diff.h"
-#include "orchestrator/replay/run_export.h"
 #include "orchestrator/replay/run_fork.h"
+#include "orchestrator/replay/run_replay_testkit.h"
 #include "orchestrator/retention.h"
-#include "orchestrator/run_testkit.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <cmocka.h>
 
 #include "base/arena.h"
+#include "base/limits.h"
 
 /* ---- a run, exported and replayed ---- */
 
 static str exported;
 
-static void export_run(struct context *ctx, void *unused)
-{
-    struct error e = {0};
-    struct principal admin = testkit_principal(scene.kit, "root", ROLE_LEVEL_ADMIN);
-    (void) unused;
-    if (!run_export(scene.kit->o, ctx, &admin, scene.run_id, &exported, &e))
-        fail_msg("%s", e.message);
-    exported = str_copy(scene.kit->arena, exported);
-}
-
 static struct replay_report *replay(str text)
 {
-    struct arena *arena = scene.kit->arena;
-    struct replay_report *report = ARENA_NEW(arena, struct replay_report);
-    struct error e = {0};
-    if (!run_replay(arena, text, report, &e))
-        fail_msg("%s", e.message);
-    return report;
-}
-
-/* NEXUS_JOURNALS=FOLDER keeps what was recorded: how tests/data/journals is made (scripts/record-journals). */
-static void keep_recording(void)
-{
-    const char *folder = getenv("NEXUS_JOURNALS");
-    static int number;
-    if (!folder)
-        return;
-    str path = str_printf(scene.kit->arena, "%s/v1-%02d.json", folder, ++number);
-    FILE *file = fopen(str_to_cstr(scene.kit->arena, path), "we");
-    assert_non_null(file);
-    assert_int_equal(fwrite(exported.ptr, 1, exported.len, file), exported.len);
-    assert_int_equal(fclose(file), 0);
+    return replay_text(scene.kit, text);
 }
 
 static void assert_same(void)
 {
-    testkit_do(scene.kit, export_run, NULL);
-    keep_recording();
-    struct replay_report *report = replay(exported);
-    for (size_t i = 0; i < report->difference_count && i < 5; i++)
-        print_message("event %lld " STR_FMT "\n  recorded " STR_FMT "\n  replayed " STR_FMT "\n",
-                      (long long) report->differences[i].seq, STR_ARG(report->differences[i].what),
-                      STR_ARG(report->differences[i].recorded),
-                      STR_ARG(report->differences[i].replayed));
-    if (report->difference_count > 0)
-        print_message(STR_FMT "\n", STR_ARG(str_slice(exported, 0, 20000)));
-    assert_int_equal(report->difference_count, 0);
-    assert_true(report->is_same);
-    assert_true(report->compared > 3);
+    exported = assert_replays(scene.kit);
+    assert_true(replay(exported)->compared > 3);
+}
+
+static void export_now(void)
+{
+    exported = replay_export(scene.kit);
 }
 
 static void test_a_run_without_tools_replays_to_the_same_bytes(struct testkit *kit)
@@ -142,7 +107,7 @@ static void test_a_run_that_had_no_budget_fails_the_same_way(struct testkit *kit
 {
     scene_start(kit);
     testkit_do(kit, begin_poor, NULL);
-    testkit_do(kit, export_run, NULL);
+    export_now();
     struct replay_report report;
     struct error e = {0};
     /* It made no model call: nothing says what it would have run with. */
@@ -368,6 +333,72 @@ static void test_a_run_of_many_tool_calls_takes_the_same_bytes_for_each(struct t
     assert_true(late > 500 && late < early * 1.1);
 }
 
+/* ---- linear time ---- */
+
+static double seconds_now(void)
+{
+    struct timespec now;
+    (void) clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double) now.tv_sec + (double) now.tv_nsec / 1e9;
+}
+
+/* Exported, replayed and compared: so much CPU time. */
+static double time_of_whole(struct testkit *kit)
+{
+    struct error e = {0};
+    bool is_same = false;
+    str diff;
+    double begun = seconds_now();
+    str text = replay_export(kit);
+    assert_true(replay(text)->is_same);
+    assert_true(run_diff_json(kit->arena, text, text, &diff, &is_same, &e));
+    assert_true(is_same);
+    return seconds_now() - begun;
+}
+
+static void test_a_thousand_turns_are_exported_replayed_and_compared_in_linear_time(
+    struct testkit *kit)
+{
+    enum { FEW = 250, MANY = 1000 };
+    double few = 0, many = 0;
+    scene_start(kit);
+    testkit_do(kit, scene_begin, NULL);
+    for (int turn = 1; turn < MANY; turn++) {
+        testkit_do(kit, another_turn, &turn);
+        if (turn == FEW - 1)
+            few = time_of_whole(kit);
+    }
+    many = time_of_whole(kit);
+    const struct json *document;
+    assert_true(json_parse(kit->arena, replay_export(kit),
+                           (struct json_limits){.bytes_max = RUN_EXPORT_BYTES_MAX}, &document,
+                           NULL));
+    size_t messages = json_count(json_get(document, S("messages")));
+    print_message("note: %d turns %.3f s, %d turns %.3f s, %zu messages\n", FEW, few, MANY, many,
+                  messages);
+    assert_true(messages >= 2 * MANY); /* all of them, and summaries */
+    assert_true(many < 3 * (MANY / FEW) * few + 0.5);
+}
+
+static void test_a_run_of_a_hundred_tool_calls_replays(struct testkit *kit)
+{
+    static char arguments[10][10][24];
+    scene_start(kit);
+    for (int step = 0; step < 10; step++) {
+        struct fake_reply reply = {.call_count = 10};
+        for (int call = 0; call < 10; call++) {
+            snprintf(arguments[step][call], sizeof arguments[step][call], "{\"n\":%d}",
+                     10 * step + call);
+            reply.calls[call] =
+                (struct fake_call){call % 2 ? "lookup" : "notify", arguments[step][call]};
+        }
+        testkit_reply(kit, reply);
+    }
+    testkit_do(kit, scene_begin, NULL);
+    assert_same();
+    assert_int_equal(replay(exported)->tool_calls, 100);
+}
+
 /* ---- forks ---- */
 
 static struct forked_run forked;
@@ -446,6 +477,39 @@ static void test_a_fork_of_a_fork_reads_through_both(struct testkit *kit)
     assert_same();
 }
 
+static enum commit_outcome lose_answer(void *owner, struct context *ctx, const struct batch *batch)
+{
+    (void) owner;
+    (void) ctx;
+    return batch->fault && str_equal(str_from_cstr(batch->fault), S("run_fork"))
+               ? COMMIT_APPLIED_BUT_FAIL
+               : COMMIT_OK;
+}
+
+static void assert_fork_ended(struct context *ctx, void *unused)
+{
+    (void) unused;
+    struct query query = query_of(TABLE_AGENT_RUNS);
+    struct records rows;
+    struct error e = {0};
+    query_where_uuid(&query, AGENT_RUNS_FORKED_FROM, scene.run_id);
+    assert_true(store_list(scene.kit->store, ctx, scene.kit->tenant_id, &query, &rows, &e));
+    assert_int_equal(rows.count, 1);
+    assert_str(record_text(&rows.items[0], AGENT_RUNS_STATUS), "completed");
+}
+
+static void test_a_fork_lives_when_nobody_knows_whether_it_was_stored(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_do(kit, scene_begin, NULL);
+    memory_store_set_hooks(kit->store, (struct memory_store_hooks){.before_commit = lose_answer});
+    fork_at = 3;
+    testkit_do(kit, fork_now, WORDS("second question"));
+    memory_store_set_hooks(kit->store, (struct memory_store_hooks){0});
+    assert_int_equal(refused.reason, REASON_OUTCOME_UNKNOWN);
+    testkit_do(kit, assert_fork_ended, NULL);
+}
+
 /* ---- retention ---- */
 
 static struct retention_progress progress;
@@ -475,7 +539,7 @@ static void test_deltas_of_a_stored_answer_become_one_row_and_no_reader_sees_it(
     scene_start(kit);
     testkit_reply(kit, (struct fake_reply){.deltas = pieces, .delta_count = 3, .pause_ms = 100});
     testkit_do(kit, scene_begin, NULL);
-    testkit_do(kit, export_run, NULL);
+    export_now();
     str before = exported;
     rules = (struct retention_rules){.deltas_ms = 1000};
     testkit_do(kit, sweep_once, NULL);
@@ -483,7 +547,7 @@ static void test_deltas_of_a_stored_answer_become_one_row_and_no_reader_sees_it(
     testkit_run_ms(kit, 5000);
     testkit_do(kit, sweep_once, NULL);
     assert_int_equal(counts.deltas, 2);
-    testkit_do(kit, export_run, NULL);
+    export_now();
     assert_true(str_equal(before, exported));
     testkit_do(kit, sweep_once, NULL);
     assert_int_equal(counts.deltas, 0);
@@ -504,6 +568,57 @@ static void test_an_old_run_is_removed_whole_unless_it_is_held(struct testkit *k
     assert_int_equal(counts.runs, 0);
 }
 
+static void count_votes(struct context *ctx, void *into)
+{
+    struct query query = query_of(TABLE_APPROVAL_VOTES);
+    struct records rows;
+    struct error e = {0};
+    if (!store_list(scene.kit->store, ctx, scene.kit->tenant_id, &query, &rows, &e))
+        fail_msg("%s", e.message);
+    *(size_t *) into = rows.count;
+}
+
+static void test_an_old_run_takes_the_votes_on_its_approvals_along(struct testkit *kit)
+{
+    size_t votes = 0;
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.calls = {{"wipe", "{\"all\":true}"}}, .call_count = 1});
+    testkit_do(kit, scene_begin, NULL);
+    testkit_do(kit, find_approval, NULL);
+    testkit_do(kit, count_votes, &votes);
+    assert_int_equal(votes, 1);
+    rules = (struct retention_rules){.runs_ms = 1000, .deltas_ms = -1};
+    testkit_run_ms(kit, 5000);
+    testkit_do(kit, sweep_once, NULL);
+    assert_int_equal(counts.runs, 1);
+    testkit_do(kit, count_votes, &votes);
+    assert_int_equal(votes, 0);
+}
+
+static void hold(struct context *ctx, void *unused)
+{
+    struct batch batch;
+    struct error e = {0};
+    (void) unused;
+    batch_init(&batch, ctx->arena, scene.kit->tenant_id);
+    struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_SESSIONS);
+    record_set_uuid(row, SESSIONS_ID, scene.session_id);
+    record_set_text(row, SESSIONS_METADATA, S("{\"hold\":true,\"case\":\"A-17\"}"));
+    assert_true(store_commit(scene.kit->store, ctx, &batch, &e));
+}
+
+static void test_what_is_held_is_never_removed_however_old_it_is(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_do(kit, scene_begin, NULL);
+    testkit_do(kit, hold, NULL);
+    rules = (struct retention_rules){.runs_ms = 1000, .deltas_ms = -1};
+    testkit_run_ms(kit, 500000);
+    testkit_do(kit, sweep_once, NULL);
+    assert_int_equal(counts.runs, 0);
+    assert_same();
+}
+
 static void test_a_run_that_another_one_was_forked_from_stays(struct testkit *kit)
 {
     scene_start(kit);
@@ -514,6 +629,51 @@ static void test_a_run_that_another_one_was_forked_from_stays(struct testkit *ki
     testkit_run_ms(kit, 5000);
     testkit_do(kit, sweep_once, NULL);
     assert_int_equal(counts.runs, 1); /* the fork alone */
+}
+
+static const char *parent_status;
+
+/* The run becomes the child of one with this status, which ends when it does. */
+static void put_parent(struct context *ctx, void *is_new)
+{
+    static uuid parent_id;
+    struct batch batch;
+    struct error e = {0};
+    batch_init(&batch, ctx->arena, scene.kit->tenant_id);
+    if (is_new)
+        parent_id = uuid_new(scene.kit->clock, scene.kit->random);
+    struct record *row = batch_add(&batch, is_new ? WRITE_INSERT : WRITE_UPDATE, TABLE_AGENT_RUNS);
+    record_set_uuid(row, AGENT_RUNS_ID, parent_id);
+    record_set_text(row, AGENT_RUNS_STATUS, str_from_cstr(parent_status));
+    if (is_new) {
+        record_set_uuid(row, AGENT_RUNS_SESSION_ID, scene.session_id);
+        record_set_text(row, AGENT_RUNS_COST, S("{}"));
+        record_set_text(row, AGENT_RUNS_AGENT, S("assistant"));
+        record_set_text(row, AGENT_RUNS_USER_ID, S("ada"));
+        record_set_integer(row, AGENT_RUNS_LAST_SEQ, 0);
+        record_set_integer(row, AGENT_RUNS_STARTED_AT, clock_unix_us(scene.kit->clock));
+    }
+    row = batch_add(&batch, WRITE_UPDATE, TABLE_AGENT_RUNS);
+    record_set_uuid(row, AGENT_RUNS_ID, scene.run_id);
+    record_set_uuid(row, AGENT_RUNS_PARENT_RUN_ID, parent_id);
+    if (!store_commit(scene.kit->store, ctx, &batch, &e))
+        fail_msg("%s", e.message);
+}
+
+static void test_a_child_stays_while_its_parent_may_ask_for_its_end(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_do(kit, scene_begin, NULL);
+    parent_status = "waiting";
+    testkit_do(kit, put_parent, &parent_status);
+    rules = (struct retention_rules){.runs_ms = 1000, .deltas_ms = -1};
+    testkit_run_ms(kit, 5000);
+    testkit_do(kit, sweep_once, NULL);
+    assert_int_equal(counts.runs, 0);
+    parent_status = "failed";
+    testkit_do(kit, put_parent, NULL);
+    testkit_do(kit, sweep_once, NULL);
+    assert_int_equal(counts.runs, 1); /* before the parent, which does not say when it ended */
 }
 
 /* ---- what does not fit is found ---- */
@@ -531,7 +691,7 @@ static void test_a_changed_answer_is_told_with_both_sides(struct testkit *kit)
     scene_start(kit);
     testkit_reply(kit, (struct fake_reply){.calls = {{"lookup", "{}"}}, .call_count = 1});
     testkit_do(kit, scene_begin, NULL);
-    testkit_do(kit, export_run, NULL);
+    export_now();
     str changed =
         replaced(exported, S("\"latency_ms\":0,\"fuel\""), S("\"latency_ms\":0,\"fuelx\""));
     struct replay_report *report = replay(changed);
@@ -547,7 +707,7 @@ static void test_a_policy_that_said_no_in_the_record_changes_the_run(struct test
     scene_start(kit);
     testkit_reply(kit, (struct fake_reply){.calls = {{"lookup", "{}"}}, .call_count = 1});
     testkit_do(kit, scene_begin, NULL);
-    testkit_do(kit, export_run, NULL);
+    export_now();
     str changed = replaced(
         exported, S("\"action\":\"tool.call\",\"resource\":\"lookup\",\"verdict\":\"allow\""),
         S("\"action\":\"tool.call\",\"resource\":\"lookup\",\"verdict\":\"deny\""));
@@ -585,12 +745,18 @@ int main(void)
         TESTKIT_SCRIPT(test_the_result_of_a_client_comes_where_the_record_has_it),
         TESTKIT_SCRIPT(test_a_turn_of_a_long_session_takes_the_bytes_of_the_first),
         TESTKIT_SCRIPT(test_a_run_of_many_tool_calls_takes_the_same_bytes_for_each),
+        TESTKIT_SCRIPT(test_a_thousand_turns_are_exported_replayed_and_compared_in_linear_time),
+        TESTKIT_SCRIPT(test_a_run_of_a_hundred_tool_calls_replays),
         TESTKIT_SCRIPT(test_a_fork_shares_the_first_events_and_goes_on_by_itself),
         TESTKIT_SCRIPT(test_a_fork_in_the_middle_of_something_names_the_nearest_place),
         TESTKIT_SCRIPT(test_a_fork_of_a_fork_reads_through_both),
+        TESTKIT_SCRIPT(test_a_fork_lives_when_nobody_knows_whether_it_was_stored),
         TESTKIT_SCRIPT(test_deltas_of_a_stored_answer_become_one_row_and_no_reader_sees_it),
         TESTKIT_SCRIPT(test_an_old_run_is_removed_whole_unless_it_is_held),
+        TESTKIT_SCRIPT(test_an_old_run_takes_the_votes_on_its_approvals_along),
+        TESTKIT_SCRIPT(test_what_is_held_is_never_removed_however_old_it_is),
         TESTKIT_SCRIPT(test_a_run_that_another_one_was_forked_from_stays),
+        TESTKIT_SCRIPT(test_a_child_stays_while_its_parent_may_ask_for_its_end),
         TESTKIT_SCRIPT(test_a_changed_answer_is_told_with_both_sides),
         TESTKIT_SCRIPT(test_a_policy_that_said_no_in_the_record_changes_the_run),
         TESTKIT_SCRIPT(test_what_is_no_export_is_refused),
