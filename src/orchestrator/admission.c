@@ -6,27 +6,30 @@
 #include "observe/metrics.h"
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
-enum { BUCKETS = 4096 };
+enum { BUCKETS = 4096, LEAST_URGENT_EACH = 8 };
 
 struct user_turn {
-    struct list link;  /* of tenant_turn.users */
+    struct list link;  /* of tenant_turn.users[priority] */
     struct list queue; /* of queued_run, the oldest first */
     uint64_t user;     /* hash of the name: two users of one hash share a turn */
 };
 /* A tenant that holds places or waits; gone when it does neither. */
 struct tenant_turn {
-    struct list link;  /* of its bucket */
-    struct list turn;  /* of admission.turns, while it waits */
-    struct list users; /* of user_turn, the next one first */
+    struct list link;                  /* of its bucket */
+    struct list turn;                  /* of admission.turns, while it waits */
+    struct list users[PRIORITY_COUNT]; /* of user_turn, the next one first */
     uuid tenant_id;
     size_t active, queued;
+    uint32_t turns_taken;
 };
 struct queued_run {
     struct list link;   /* of user_turn.queue */
     struct list bucket; /* by run id */
     struct tenant_turn *tenant;
     struct user_turn *user;
+    enum priority priority;
     uuid run_id;
     void (*start)(void *argument);
     void *argument;
@@ -37,7 +40,7 @@ struct admission {
     pthread_mutex_t lock;
     struct list turns; /* of tenants that wait, the next one first */
     struct list tenants[BUCKETS], runs[BUCKETS];
-    size_t active, queued, tenants_waiting;
+    size_t active, active_batch, queued, queued_of[PRIORITY_COUNT], tenants_waiting;
     int64_t refused;
     struct metric_series *active_series, *queued_series, *refused_series;
 };
@@ -68,7 +71,8 @@ static struct tenant_turn *find_or_add_tenant(struct admission *a, uuid tenant_i
     tenant = calloc(1, sizeof *tenant);
     ensure(tenant != NULL);
     tenant->tenant_id = tenant_id;
-    list_init(&tenant->users);
+    for (int i = 0; i < PRIORITY_COUNT; i++)
+        list_init(&tenant->users[i]);
     list_push_back(&a->tenants[bucket_of(a, tenant_id)], &tenant->link);
     return tenant;
 }
@@ -91,9 +95,10 @@ static bool is_queued(struct admission *a, uuid run_id)
     return false;
 }
 
-static struct user_turn *find_or_add_user(struct tenant_turn *tenant, uint64_t user)
+static struct user_turn *find_or_add_user(struct tenant_turn *tenant, enum priority priority,
+                                          uint64_t user)
 {
-    LIST_EACH(node, &tenant->users)
+    LIST_EACH(node, &tenant->users[priority])
     {
         struct user_turn *turn = LIST_ITEM(node, struct user_turn, link);
         if (turn->user == user)
@@ -103,7 +108,7 @@ static struct user_turn *find_or_add_user(struct tenant_turn *tenant, uint64_t u
     ensure(turn != NULL);
     turn->user = user;
     list_init(&turn->queue);
-    list_push_back(&tenant->users, &turn->link);
+    list_push_back(&tenant->users[priority], &turn->link);
     return turn;
 }
 
@@ -115,7 +120,8 @@ static void queue_run(struct admission *a, const struct admission_request *reque
     ensure(run != NULL);
     struct tenant_turn *tenant = find_or_add_tenant(a, request->tenant_id);
     *run = (struct queued_run){.tenant = tenant,
-                               .user = find_or_add_user(tenant, request->user),
+                               .user = find_or_add_user(tenant, request->priority, request->user),
+                               .priority = request->priority,
                                .run_id = request->run_id,
                                .start = request->start,
                                .argument = request->argument};
@@ -126,26 +132,44 @@ static void queue_run(struct admission *a, const struct admission_request *reque
         a->tenants_waiting++;
     }
     a->queued++;
+    a->queued_of[run->priority]++;
 }
 
-/* The last eighth is for those who hold less than an eighth. */
-static bool may_take(const struct admission *a, size_t held)
+/* The last eighth is for those who hold less than an eighth, the last quarter for what is more urgent than batch. */
+static bool may_take(const struct admission *a, size_t held, enum priority priority)
 {
+    if (priority == PRIORITY_BATCH && a->active_batch >= a->options.places - a->options.places / 4)
+        return false;
     size_t kept = a->options.places / 8;
     return a->active + kept < a->options.places || (a->active < a->options.places && held < kept) ||
            (kept == 0 && a->active < a->options.places);
 }
 
-static void count_in(struct admission *a, struct tenant_turn *tenant)
+static void count_in(struct admission *a, struct tenant_turn *tenant, enum priority priority)
 {
     tenant->active++;
     a->active++;
+    a->active_batch += priority == PRIORITY_BATCH;
+}
+
+/* Whose turn it is of a tenant's runs that may go now: the most urgent's, at times the least urgent's; PRIORITY_COUNT: nobody's. */
+static enum priority priority_of_turn(const struct admission *a, struct tenant_turn *tenant)
+{
+    bool is_least = tenant->turns_taken % LEAST_URGENT_EACH == LEAST_URGENT_EACH - 1;
+    for (int i = 0; i < PRIORITY_COUNT; i++) {
+        enum priority priority = (enum priority)(is_least ? i : PRIORITY_COUNT - 1 - i);
+        if (!list_is_empty(&tenant->users[priority]) && may_take(a, tenant->active, priority))
+            return priority;
+    }
+    return PRIORITY_COUNT;
 }
 
 /* The user whose turn it is goes to the end of its tenant's, the tenant to the end of all. */
-static struct queued_run *take_of(struct admission *a, struct tenant_turn *tenant)
+static struct queued_run *take_of(struct admission *a, struct tenant_turn *tenant,
+                                  enum priority priority)
 {
-    struct user_turn *user = LIST_ITEM(list_first(&tenant->users), struct user_turn, link);
+    struct list *users = &tenant->users[priority];
+    struct user_turn *user = LIST_ITEM(list_first(users), struct user_turn, link);
     struct queued_run *run = LIST_ITEM(list_first(&user->queue), struct queued_run, link);
     list_remove(&run->link);
     list_remove(&run->bucket);
@@ -153,14 +177,16 @@ static struct queued_run *take_of(struct admission *a, struct tenant_turn *tenan
     if (list_is_empty(&user->queue))
         free(user);
     else
-        list_push_back(&tenant->users, &user->link);
+        list_push_back(users, &user->link);
     list_remove(&tenant->turn);
+    tenant->turns_taken++;
     a->queued--;
+    a->queued_of[priority]--;
     if (--tenant->queued > 0)
         list_push_back(&a->turns, &tenant->turn);
     else
         a->tenants_waiting--;
-    count_in(a, tenant);
+    count_in(a, tenant, priority);
     return run;
 }
 
@@ -171,8 +197,9 @@ static struct queued_run *take_next(struct admission *a)
     LIST_EACH(node, &a->turns)
     {
         struct tenant_turn *tenant = LIST_ITEM(node, struct tenant_turn, turn);
-        if (may_take(a, tenant->active))
-            return take_of(a, tenant);
+        enum priority priority = priority_of_turn(a, tenant);
+        if (priority != PRIORITY_COUNT)
+            return take_of(a, tenant, priority);
     }
     return NULL;
 }
@@ -187,16 +214,27 @@ static void show(struct admission *a)
 
 /* ---- asking and leaving ---- */
 
+/* Does a run of the same tenant wait that would go first? */
+static bool is_behind(struct tenant_turn *tenant, enum priority priority)
+{
+    for (int i = (int) priority; tenant && i < PRIORITY_COUNT; i++) {
+        if (!list_is_empty(&tenant->users[i]))
+            return true;
+    }
+    return false;
+}
+
 bool admission_ask(struct admission *a, const struct admission_request *request, bool *is_known)
 {
     *is_known = false;
     pthread_mutex_lock(&a->lock);
     struct tenant_turn *tenant = find_tenant(a, request->tenant_id);
     /* Whoever waits may not take what is left, or would have; so nobody is passed by but one's own tenant's. */
-    bool is_first = !tenant || tenant->queued == 0;
-    bool is_granted = request->is_urgent || (is_first && may_take(a, tenant ? tenant->active : 0));
+    bool is_granted =
+        request->is_urgent || (!is_behind(tenant, request->priority) &&
+                               may_take(a, tenant ? tenant->active : 0, request->priority));
     if (is_granted)
-        count_in(a, tenant ? tenant : find_or_add_tenant(a, request->tenant_id));
+        count_in(a, tenant ? tenant : find_or_add_tenant(a, request->tenant_id), request->priority);
     else if (is_queued(a, request->run_id))
         *is_known = true;
     else
@@ -206,29 +244,37 @@ bool admission_ask(struct admission *a, const struct admission_request *request,
     return is_granted;
 }
 
-void admission_leave(struct admission *a, uuid tenant_id)
+/* Two may go at once: a place that batch could not take may be free besides. */
+void admission_leave(struct admission *a, uuid tenant_id, enum priority priority)
 {
-    struct queued_run *next;
+    struct list started;
+    struct list *node;
+    list_init(&started);
     pthread_mutex_lock(&a->lock);
     struct tenant_turn *tenant = find_tenant(a, tenant_id);
     ensure(tenant && tenant->active > 0 && a->active > 0);
     tenant->active--;
     a->active--;
-    next = take_next(a);
+    a->active_batch -= priority == PRIORITY_BATCH;
+    for (struct queued_run *next; (next = take_next(a)) != NULL;)
+        list_push_back(&started, &next->link);
     forget_tenant(tenant);
     show(a);
     pthread_mutex_unlock(&a->lock);
-    if (!next)
-        return;
-    next->start(next->argument);
-    free(next);
+    while ((node = list_pop_front(&started))) {
+        struct queued_run *next = LIST_ITEM(node, struct queued_run, link);
+        next->start(next->argument);
+        free(next);
+    }
 }
 
-bool admission_check(struct admission *a, uuid tenant_id, struct error *e)
+bool admission_check(struct admission *a, uuid tenant_id, enum priority priority, struct error *e)
 {
     pthread_mutex_lock(&a->lock);
     const struct tenant_turn *tenant = find_tenant(a, tenant_id);
-    bool is_full = a->queued >= a->options.queue_max;
+    size_t half = (a->options.queue_max + 1) / 2;
+    bool is_full = a->queued >= a->options.queue_max ||
+                   (priority == PRIORITY_BATCH && a->queued_of[PRIORITY_BATCH] >= half);
     bool is_too_many = tenant && tenant->queued >= (3 * a->options.queue_max + 3) / 4;
     if (is_full || is_too_many) {
         a->refused++;
@@ -252,7 +298,9 @@ struct admission_counts admission_look(struct admission *a)
                                       .queued = a->queued,
                                       .queue_max = a->options.queue_max,
                                       .tenants_waiting = a->tenants_waiting,
+                                      .active_batch = a->active_batch,
                                       .refused = a->refused};
+    memcpy(counts.queued_of, a->queued_of, sizeof counts.queued_of);
     pthread_mutex_unlock(&a->lock);
     return counts;
 }
@@ -283,10 +331,10 @@ struct admission *admission_create(const struct admission_options *options)
     return a;
 }
 
-static void drop_tenant(struct tenant_turn *tenant)
+static void drop_users(struct list *users)
 {
     struct list *node, *item;
-    while ((node = list_pop_front(&tenant->users))) {
+    while ((node = list_pop_front(users))) {
         struct user_turn *user = LIST_ITEM(node, struct user_turn, link);
         while ((item = list_pop_front(&user->queue))) {
             struct queued_run *run = LIST_ITEM(item, struct queued_run, link);
@@ -295,6 +343,12 @@ static void drop_tenant(struct tenant_turn *tenant)
         }
         free(user);
     }
+}
+
+static void drop_tenant(struct tenant_turn *tenant)
+{
+    for (int i = 0; i < PRIORITY_COUNT; i++)
+        drop_users(&tenant->users[i]);
     free(tenant);
 }
 

@@ -6,6 +6,8 @@
  *
  * Fair: turns go around the tenants that wait, and within one around its users; so who starts ten thousand runs delays another's by one.
  * The last eighth of the places is kept for tenants that hold less than an eighth: long runs of one tenant never take them all.
+ * Priority decides within a tenant: its more urgent runs go first, but each eighth of its turns is its least urgent one's, so that nothing
+ * waits for ever.  Batch runs hold at most three quarters of the places and wait in at most half of the queue.
  * What is queued is a note about a run that its journal already has: a crash loses the note and nothing else, the start finds the run
  * again.  New runs are refused before they are durable once `queue_max` wait (admission_check), or three quarters of that of one tenant;
  * a run that goes on (an approval came) is never refused.
@@ -16,8 +18,7 @@
 #ifndef NEXUS_ORCHESTRATOR_ADMISSION_H
 #define NEXUS_ORCHESTRATOR_ADMISSION_H
 
-#include "base/error.h"
-#include "base/uuid.h"
+#include "orchestrator/policy/principal.h"
 #include <stddef.h>
 
 struct admission;
@@ -33,6 +34,7 @@ void admission_destroy(struct admission *admission);
 
 struct admission_request {
     uuid tenant_id, run_id;
+    enum priority priority;
     uint64_t user;  /* hash of the name of whose turn it uses; 0: nobody's in particular */
     bool is_urgent; /* takes a place at once, whatever is left */
     void (*start)(
@@ -44,12 +46,15 @@ struct admission_request {
    caller's). */
 bool admission_ask(struct admission *admission, const struct admission_request *request,
                    bool *is_known);
-void admission_leave(struct admission *admission, uuid tenant_id);
+/* `priority`: as it was asked for. */
+void admission_leave(struct admission *admission, uuid tenant_id, enum priority priority);
 /* May one more run of this tenant begin?  OVERLOADED_HERE with a time to come back. */
-must_check bool admission_check(struct admission *admission, uuid tenant_id, struct error *e);
+must_check bool admission_check(struct admission *admission, uuid tenant_id, enum priority priority,
+                                struct error *e);
 
 struct admission_counts {
     size_t places, active, queued, queue_max, tenants_waiting;
+    size_t active_batch, queued_of[PRIORITY_COUNT];
     int64_t refused;
 };
 struct admission_counts admission_look(struct admission *admission);

@@ -32,7 +32,8 @@ static uuid id_of(int kind, int number)
 static int run_number;
 
 /* True: it is at work at once. */
-static bool ask(struct admission *a, int tenant, str user, int who, bool is_urgent)
+static bool ask_as(struct admission *a, int tenant, str user, int who, bool is_urgent,
+                   enum priority priority)
 {
     int *argument = malloc(sizeof *argument);
     bool is_known;
@@ -41,6 +42,7 @@ static bool ask(struct admission *a, int tenant, str user, int who, bool is_urge
     bool is_granted = admission_ask(a,
                                     &(struct admission_request){.tenant_id = id_of(1, tenant),
                                                                 .run_id = id_of(2, run_number++),
+                                                                .priority = priority,
                                                                 .user = str_hash(user, 1),
                                                                 .is_urgent = is_urgent,
                                                                 .start = note_start,
@@ -49,6 +51,11 @@ static bool ask(struct admission *a, int tenant, str user, int who, bool is_urge
     if (is_granted)
         free(argument);
     return is_granted;
+}
+
+static bool ask(struct admission *a, int tenant, str user, int who, bool is_urgent)
+{
+    return ask_as(a, tenant, user, who, is_urgent, PRIORITY_NORMAL);
 }
 
 static struct admission *open_with(size_t places, size_t queue_max)
@@ -65,13 +72,13 @@ static void test_places_are_bounded_and_what_waits_starts_when_one_leaves(void *
     assert_true(ask(a, 1, S("ada"), 2, false));
     assert_false(ask(a, 1, S("ada"), 3, false));
     assert_true(ask(a, 1, S("ada"), 4, true)); /* a cancellation waits for nobody */
-    admission_leave(a, id_of(1, 1));
+    admission_leave(a, id_of(1, 1), PRIORITY_NORMAL);
     assert_int_equal(started.count, 0);
-    admission_leave(a, id_of(1, 1));
+    admission_leave(a, id_of(1, 1), PRIORITY_NORMAL);
     assert_int_equal(started.count, 1);
     assert_int_equal(started.who[0], 3);
-    admission_leave(a, id_of(1, 1));
-    admission_leave(a, id_of(1, 1));
+    admission_leave(a, id_of(1, 1), PRIORITY_NORMAL);
+    admission_leave(a, id_of(1, 1), PRIORITY_NORMAL);
     assert_int_equal(admission_look(a).active, 0);
     admission_destroy(a);
 }
@@ -88,11 +95,11 @@ static void test_turns_go_around_tenants_and_within_one_around_its_users(void **
     assert_false(ask(a, 2, S("eve"), 20, false));
     assert_false(ask(a, 2, S("eve"), 21, false));
     /* tenant 1 waited first, so its turn is first: ada, then tenant 2, then bob of tenant 1 ... */
-    admission_leave(a, id_of(1, 1));
+    admission_leave(a, id_of(1, 1), PRIORITY_NORMAL);
     assert_int_equal(started.who[0], 10);
     while (admission_look(a).active > 0) {
         int last = started.who[started.count - 1];
-        admission_leave(a, id_of(1, last / 10));
+        admission_leave(a, id_of(1, last / 10), PRIORITY_NORMAL);
     }
     assert_int_equal(started.count, ARRAY_COUNT(wanted));
     assert_int_equal(started.who[1], 20);
@@ -112,7 +119,7 @@ static void test_ten_thousand_of_one_tenant_delay_anothers_by_one(void **state)
     assert_true(is_at_once);
     assert_false(ask(a, 2, S("eve"), 2, false));
     for (int i = 0; i < 3; i++) /* one for the place that is kept, one for his turn, one for hers */
-        admission_leave(a, id_of(1, 1));
+        admission_leave(a, id_of(1, 1), PRIORITY_NORMAL);
     bool has_hers = false;
     for (size_t i = 0; i < started.count; i++)
         has_hers = has_hers || started.who[i] == 2;
@@ -142,17 +149,18 @@ static void test_new_runs_are_refused_when_too_many_wait(void **state)
     struct admission *a = open_with(1, 8);
     (void) ask(a, 1, S("ada"), 1, false);
     for (int i = 0; i < 6; i++) {
-        assert_true(admission_check(a, id_of(1, 1), &e));
+        assert_true(admission_check(a, id_of(1, 1), PRIORITY_NORMAL, &e));
         (void) ask(a, 1, S("ada"), 1, false);
     }
-    assert_false(admission_check(a, id_of(1, 1), &e)); /* three quarters are its share */
+    assert_false(
+        admission_check(a, id_of(1, 1), PRIORITY_NORMAL, &e)); /* three quarters are its share */
     assert_int_equal(e.reason, REASON_OVERLOADED_HERE);
     assert_true(e.retry_after_ms > 0);
     for (int i = 0; i < 2; i++) {
-        assert_true(admission_check(a, id_of(1, 2), &e));
+        assert_true(admission_check(a, id_of(1, 2), PRIORITY_NORMAL, &e));
         (void) ask(a, 2, S("eve"), 2, false);
     }
-    assert_false(admission_check(a, id_of(1, 3), &e));
+    assert_false(admission_check(a, id_of(1, 3), PRIORITY_NORMAL, &e));
     assert_int_equal(admission_look(a).refused, 2);
     admission_destroy(a);
 }
@@ -165,8 +173,11 @@ static void test_a_run_is_queued_once(void **state)
     (void) ask(a, 1, S("ada"), 1, false);
     int *first = malloc(sizeof *first), *second = malloc(sizeof *second);
     ensure(first != NULL && second != NULL);
-    struct admission_request request = {
-        .tenant_id = id_of(1, 1), .run_id = id_of(2, -7), .start = note_start, .argument = first};
+    struct admission_request request = {.tenant_id = id_of(1, 1),
+                                        .run_id = id_of(2, -7),
+                                        .priority = PRIORITY_NORMAL,
+                                        .start = note_start,
+                                        .argument = first};
     *first = *second = 7;
     assert_false(admission_ask(a, &request, &is_known));
     assert_false(is_known);
@@ -174,9 +185,88 @@ static void test_a_run_is_queued_once(void **state)
     assert_false(admission_ask(a, &request, &is_known));
     assert_true(is_known);
     free(second);
-    admission_leave(a, id_of(1, 1));
+    admission_leave(a, id_of(1, 1), PRIORITY_NORMAL);
     assert_int_equal(started.count, 1);
     admission_destroy(a);
+}
+
+static void test_the_more_urgent_go_first_and_the_least_urgent_is_not_forgotten(void **state)
+{
+    (void) state;
+    struct admission *a = open_with(1, 100);
+    assert_true(ask(a, 1, S("ada"), 0, false));
+    for (int i = 0; i < 3; i++)
+        assert_false(ask_as(a, 1, S("ada"), 1, false, PRIORITY_BATCH));
+    for (int i = 0; i < 16; i++)
+        assert_false(ask_as(a, 1, S("bob"), 3, false, PRIORITY_INTERACTIVE));
+    assert_int_equal(admission_look(a).queued_of[PRIORITY_INTERACTIVE], 16);
+    enum priority held = PRIORITY_NORMAL;
+    while (admission_look(a).active > 0) {
+        size_t before = started.count;
+        admission_leave(a, id_of(1, 1), held);
+        if (started.count > before)
+            held = started.who[before] == 1 ? PRIORITY_BATCH : PRIORITY_INTERACTIVE;
+    }
+    assert_int_equal(started.count, 19);
+    for (size_t i = 0; i < 16;
+         i++) /* each eighth turn is a batch run's, and the rest theirs at the end */
+        assert_int_equal(started.who[i], i % 8 == 7 ? 1 : 3);
+    assert_int_equal(started.who[18], 1);
+    admission_destroy(a);
+}
+
+static void test_batch_leaves_a_quarter_of_the_places_and_half_of_the_queue(void **state)
+{
+    (void) state;
+    struct error e = {0};
+    struct admission *a = open_with(8, 10);
+    int granted = 0;
+    for (int i = 0; i < 11; i++)
+        granted += ask_as(a, 1, S("ada"), 1, false, PRIORITY_BATCH);
+    assert_int_equal(granted, 6);
+    assert_int_equal(admission_look(a).active_batch, 6);
+    assert_true(ask_as(a, 1, S("ada"), 2, false, PRIORITY_INTERACTIVE)); /* past five that wait */
+    assert_false(admission_check(a, id_of(1, 2), PRIORITY_BATCH, &e));
+    assert_true(admission_check(a, id_of(1, 2), PRIORITY_NORMAL, &e));
+    admission_leave(a, id_of(1, 1), PRIORITY_INTERACTIVE);
+    assert_int_equal(started.count, 0); /* what is left is not for batch */
+    admission_leave(a, id_of(1, 1), PRIORITY_BATCH);
+    assert_int_equal(started.count, 1);
+    admission_destroy(a);
+}
+
+/* How many turns of the node pass from the moment one run of tenant 2 asks until it is its turn, while tenant 1 has `flood` times as many. */
+static size_t turns_until_begun(int flood)
+{
+    struct admission *a = open_with(4, 100000);
+    for (int i = 0; i < 200 * flood; i++)
+        (void) ask(a, 1, S("ada"), 1, false);
+    size_t turns = 0, before = started.count;
+    for (int i = 0; i < 4; i++) /* her runs come four at a time */
+        if (ask(a, 2, S("eve"), 2, false))
+            return 0;
+    int waiting = 4;
+    while (waiting > 0 && turns < 10000) {
+        admission_leave(a, id_of(1, 1), PRIORITY_NORMAL);
+        for (; before < started.count; before++) {
+            waiting -= started.who[before] == 2;
+        }
+        turns++;
+        if (started.count > STARTED_MAX / 2)
+            break;
+    }
+    admission_destroy(a);
+    return turns;
+}
+
+/* Alone means: behind work of her own size.  Whoever has fifty times as much delays her by no more than one turn for each of hers. */
+static void test_a_flood_of_fifty_times_delays_another_tenant_by_its_turns_only(void **state)
+{
+    (void) state;
+    size_t alone = turns_until_begun(1), flooded = turns_until_begun(50);
+    assert_in_range(alone, 1, 12);
+    assert_true(flooded <= 3 * alone);
+    assert_int_equal(flooded, alone);
 }
 
 int main(void)
@@ -188,6 +278,9 @@ int main(void)
         cmocka_unit_test(test_long_runs_of_one_tenant_leave_an_eighth_to_others),
         cmocka_unit_test(test_new_runs_are_refused_when_too_many_wait),
         cmocka_unit_test(test_a_run_is_queued_once),
+        cmocka_unit_test(test_the_more_urgent_go_first_and_the_least_urgent_is_not_forgotten),
+        cmocka_unit_test(test_batch_leaves_a_quarter_of_the_places_and_half_of_the_queue),
+        cmocka_unit_test(test_a_flood_of_fifty_times_delays_another_tenant_by_its_turns_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,6 +21,9 @@ str persons_json(struct arena *arena, const struct persons *persons);
 must_check bool persons_read(struct arena *arena, str json, struct persons *persons,
                              struct error *e);
 
+/* Approved becomes consumed, in the batch that holds what it was given for; a second batch that would do so fails with CONFLICT. */
+void approval_consume(struct batch *batch, uuid approval_id);
+
 bool approval_is_party(const struct record *approval, str person);
 /* SELF_APPROVAL when one of them is a party. */
 must_check bool approval_check_parties(const struct record *approval, const struct persons *persons,

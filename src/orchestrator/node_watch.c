@@ -101,8 +101,8 @@ static bool is_nobodys(const struct search *search, const struct record *session
     return str_is_empty(owner) || map_find(search->living, owner) == NULL;
 }
 
-static bool take_if_orphan(struct search *search, struct context *ctx, uuid tenant_id,
-                           const struct record *run, bool is_waiting, struct error *e)
+static never_inline bool take_if_orphan(struct search *search, struct context *ctx, uuid tenant_id,
+                                        const struct record *run, bool is_waiting, struct error *e)
 {
     struct orchestrator *o = search->watch->o;
     struct record key = record_of(TABLE_SESSIONS), session;

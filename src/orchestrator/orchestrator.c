@@ -9,6 +9,8 @@
 #include "orchestrator/orchestrator_internal.h"
 #include "orchestrator/replay/run_environment.h"
 #include "orchestrator/tools/tool_admin.h"
+#include "orchestrator/webhook/webhook.h"
+#include "orchestrator/webhook/webhook_tell.h"
 #include "orchestrator/workflow/workflow_store.h"
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -29,9 +31,12 @@ bool orchestrator_create(const struct orchestrator_parts *parts, struct orchestr
     o->settings->references = 1;
     pthread_mutex_init(&o->settings_lock, NULL);
     o->workflows = workflow_cache_create();
+    o->webhooks = webhooks_create(parts);
     o->ledger = ledger_create(parts->store, parts->clock, parts->random);
     ledger_configure(o->ledger, &(struct ledger_options){.is_shared = parts->is_shared,
                                                          .node = parts->node,
+                                                         .alerted = webhook_tell_budget,
+                                                         .alerted_owner = o,
                                                          .metrics = parts->metrics});
     ledger_set_thresholds(o->ledger, parts->settings->alerts, parts->settings->alert_count);
     o->usage = usage_log_create(&(struct usage_log_parts){
@@ -61,7 +66,9 @@ bool orchestrator_create(const struct orchestrator_parts *parts, struct orchestr
                                                    .admission = o->admission,
                                                    .clock = parts->clock,
                                                    .metrics = parts->metrics,
+                                                   .store = parts->store,
                                                    .lag_ms = parts->shed_lag_ms,
+                                                   .commit_ms = parts->shed_commit_ms,
                                                    .memory_bytes = parts->shed_memory_bytes});
     condition_init(&o->tool_admin.became_idle);
     *out = o;
@@ -84,6 +91,7 @@ void orchestrator_destroy(struct orchestrator *o)
     node_watch_destroy(o->watch);
     pthread_mutex_destroy(&o->settings_lock);
     workflow_cache_destroy(o->workflows);
+    webhooks_destroy(o->webhooks);
     overload_destroy(o->overload);
     admission_destroy(o->admission);
     free(o->lanes);
@@ -249,8 +257,10 @@ bool orchestrator_recover(struct orchestrator *o, struct context *ctx, size_t *r
                           struct error *e)
 {
     *resumed = 0;
-    if (!tools_load(o, ctx, e) || !ledger_recover(o->ledger, ctx, e))
+    if (!tools_load(o, ctx, e) || !webhooks_load(o, ctx, e) ||
+        (!o->has_settled_leases && !ledger_recover(o->ledger, ctx, e)))
         return false;
+    o->has_settled_leases = true; /* when a start is tried again there may be newer ones */
     return o->watch ? node_watch_join(o->watch, ctx, resumed, e) : runs_recover(o, ctx, resumed, e);
 }
 

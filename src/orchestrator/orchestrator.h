@@ -95,10 +95,10 @@ struct orchestrator_parts {
     size_t lane_count;
     size_t run_places,
         run_queue_max; /* runs at work at once, and waiting (admission.h); 0: the usual */
-    int64_t shed_lag_ms,
-        shed_memory_bytes; /* from where on work is refused (overload.h); 0: not looked at */
-    str node;              /* this node's name: writer of its sessions; another one at each start */
-    bool is_shared;        /* other nodes use the store too: node_watch.h */
+    int64_t shed_lag_ms, shed_memory_bytes,
+        shed_commit_ms; /* from where on work is refused (overload.h); 0: not looked at */
+    str node;           /* this node's name: writer of its sessions; another one at each start */
+    bool is_shared;     /* other nodes use the store too: node_watch.h */
     /* Where it is shared: the others took this node for dead; the process has to end.  NULL: nobody is told. */
     void (*expelled)(void *owner);
     void *expelled_owner;
@@ -110,7 +110,8 @@ struct orchestrator_parts {
     void (*approval_reminded)(void *owner, struct context *ctx, uuid tenant_id,
                               const struct record *approval);
     void *reminded_owner;
-    struct settings *settings; /* first snapshot, given away */
+    const struct webhook_options *webhooks; /* copied; NULL: none come in or go out (webhook.h) */
+    struct settings *settings;              /* first snapshot, given away */
 };
 struct orchestrator;
 
@@ -127,7 +128,8 @@ struct usage_log;
 struct usage_log *orchestrator_usage(struct orchestrator *o); /* usage_log.h */
 struct journal_hub *orchestrator_hub(struct orchestrator *o);
 
-/* At start, on a coroutine: recovers leases and goes on with every run that is not final.  Gives how many. */
+/* At start, on a coroutine: recovers leases and goes on with every run that is not final.  Gives how many.  CONFLICT: a commit of the last
+   life arrived meanwhile; to be called again, which repeats nothing that was done. */
 may_suspend bool orchestrator_recover(struct orchestrator *o, struct context *ctx, size_t *resumed,
                                       struct error *e);
 /* Refuses new runs (REASON_DRAINING), waits for those in work until ctx's deadline; the rest resume at the next start. */
@@ -145,6 +147,7 @@ struct session_request {
     cost budget;                  /* caller's; only lowers the ceiling; COST_UNLIMITED: not said */
     str policy_context, metadata; /* JSON text or empty */
     str double_text;              /* a name; empty: as configured */
+    str priority;                 /* a name: its runs are no more urgent; empty: not said */
 };
 may_suspend bool session_create(struct orchestrator *o, struct context *ctx,
                                 const struct principal *principal,

@@ -28,6 +28,7 @@ struct orchestrator {
     struct ledger *ledger;
     struct usage_log *usage;
     struct workflow_cache *workflows;          /* compiled definitions (workflow_store.h) */
+    struct webhooks *webhooks;                 /* NULL: none (webhook/webhook.h) */
     struct metric_series *model_calls_allowed; /* decisions of the policy */
     struct journal_hub *hub;
     const struct run_oracle *oracle; /* of a replay; NULL: none */
@@ -42,9 +43,12 @@ struct orchestrator {
         bool is_busy;
         struct condition became_idle;
     } tool_admin;
+    _Atomic int64_t approvals_due_us; /* before it no approval expires that this node knows of */
+    int64_t approvals_looked_us;      /* when all of them were looked at */
     _Atomic size_t active_runs;
     _Atomic bool is_draining;
     struct restored_runs *restored; /* run_recover.c: reservations whose runs are not loaded yet */
+    bool has_settled_leases;        /* of the last life */
 };
 
 size_t lane_of_session(const struct orchestrator *o, uuid session_id);
@@ -57,9 +61,13 @@ void lane_call(struct orchestrator *o, size_t lane, struct context *ctx,
 /* Brings a run to life on its lane: loads its journal and goes on; wakes it when it is alive already.  At most RUN_LOADS_MAX of a lane
    load at once, the others wait in line.  Any thread. */
 void run_spawn(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id);
-/* The same for a run that begins: it waits for this user's turn where there is no place (admission.h). */
-void run_spawn_for(struct orchestrator *o, uuid tenant_id, str user_id, uuid session_id,
-                   uuid run_id);
+/* The same for one whose turn is known: whose it is and how urgent, where there is no place (admission.h).  run_spawn: nobody's, normal. */
+struct run_turn {
+    uuid tenant_id, session_id, run_id;
+    str user_id; /* empty: nobody's in particular */
+    enum priority priority;
+};
+void run_spawn_as(struct orchestrator *o, const struct run_turn *turn);
 void run_spawn_cancelled(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id,
                          str cancelled_by);
 

@@ -4,6 +4,7 @@
 #include "base/limits.h"
 #include "orchestrator/executor_testkit_internal.h"
 #include "orchestrator/orchestrator_internal.h"
+#include "orchestrator/webhook/webhook.h"
 #include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -410,6 +411,8 @@ static void boot(struct testkit *kit)
         .lane_count = 1,
         .node = str_from_cstr(kit->node),
         .data_dir = str_from_cstr(kit->data_dir),
+        .webhooks = kit->webhooks,
+        .is_shared = kit->is_shared,
         .settings = make_settings(kit),
     };
     ensure(orchestrator_create(&parts, &kit->o, &e));
@@ -420,6 +423,7 @@ static void drain_now(struct context *ctx, void *argument)
     struct testkit *kit = argument;
     struct error e;
     struct context now;
+    webhooks_settle(kit->o);
     context_init(&now, ctx->scheduler, ctx->arena, context_now_ns(ctx));
     (void) !orchestrator_drain(kit->o, &now, &e);
     context_deinit(&now);

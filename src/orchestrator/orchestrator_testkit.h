@@ -62,6 +62,8 @@ struct testkit {
     const struct agent_definition
         *agents; /* added from the next incarnation on; one may be named `assistant` */
     size_t agent_count;
+    const struct webhook_options *webhooks; /* from the next incarnation on; NULL: none */
+    bool is_shared;                         /* the same */
     const struct guard_rules
         *guard;                 /* of the model "fake", from the next incarnation on; NULL: none */
     int64_t context_tokens_max; /* window of the models, from the next incarnation on; 0: unknown */

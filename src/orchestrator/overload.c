@@ -4,6 +4,7 @@
 #include "observe/metrics.h"
 #include "orchestrator/orchestrator.h"
 #include "runtime/clock.h"
+#include "store/store.h"
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -20,8 +21,10 @@ struct overload {
     struct overload_options options;
     struct probe *probes;
     _Atomic int64_t pressure_milli, lag_ms, memory_bytes;
+    _Atomic int64_t commit_ms, store_queued, store_queue_max;
     _Atomic int64_t refused[PRIORITY_COUNT];
-    struct metric_series *pressure_series, *refused_series[PRIORITY_COUNT];
+    struct metric_series *pressure_series, *commit_series, *store_queued_series,
+        *refused_series[PRIORITY_COUNT];
 };
 
 /* What is refused from which pressure on, in thousandths. */
@@ -88,6 +91,24 @@ static int64_t worst_of(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
+/* Half of its queue is too much: what stands there waits for all before it. */
+static int64_t look_at_store(struct overload *overload)
+{
+    const struct overload_options *options = &overload->options;
+    if (!options->store)
+        return 0;
+    struct store_load load = store_load(options->store);
+    atomic_store(&overload->commit_ms, load.commit_us / 1000);
+    atomic_store(&overload->store_queued, load.queued);
+    atomic_store(&overload->store_queue_max, load.queue_max);
+    if (overload->commit_series) {
+        metric_set(overload->commit_series, (double) load.commit_us / 1e6);
+        metric_set(overload->store_queued_series, (double) load.queued);
+    }
+    return worst_of(share_milli(2 * load.queued, load.queue_max),
+                    share_milli(load.commit_us / 1000, options->commit_ms));
+}
+
 void overload_sample(struct overload *overload)
 {
     const struct overload_options *options = &overload->options;
@@ -97,6 +118,7 @@ void overload_sample(struct overload *overload)
     int64_t worst = share_milli((int64_t) runs.queued, (int64_t) runs.queue_max);
     worst = worst_of(worst, share_milli(lag_ms, options->lag_ms));
     worst = worst_of(worst, share_milli(memory_bytes, options->memory_bytes));
+    worst = worst_of(worst, look_at_store(overload));
     int64_t before = atomic_load(&overload->pressure_milli);
     atomic_store(&overload->pressure_milli, (before + worst) / 2);
     atomic_store(&overload->lag_ms, lag_ms);
@@ -131,6 +153,10 @@ struct overload_view overload_look(struct overload *overload)
         .lag_limit_ms = overload->options.lag_ms,
         .memory_bytes = atomic_load(&overload->memory_bytes),
         .memory_limit_bytes = overload->options.memory_bytes,
+        .commit_ms = atomic_load(&overload->commit_ms),
+        .commit_limit_ms = overload->options.commit_ms,
+        .store_queued = atomic_load(&overload->store_queued),
+        .store_queue_max = atomic_load(&overload->store_queue_max),
     };
     for (int i = 0; i < PRIORITY_COUNT; i++)
         view.refused[i] = atomic_load(&overload->refused[i]);
@@ -158,9 +184,13 @@ struct overload *overload_create(const struct overload_options *options)
         overload->refused_series[i] =
             metrics_series(options->metrics, METRIC_OVERLOAD_REFUSED, &name, 1);
     }
-    if (options->metrics)
+    if (options->metrics) {
         overload->pressure_series =
             metrics_series(options->metrics, METRIC_OVERLOAD_PRESSURE, NULL, 0);
+        overload->commit_series = metrics_series(options->metrics, METRIC_STORE_COMMIT, NULL, 0);
+        overload->store_queued_series =
+            metrics_series(options->metrics, METRIC_STORE_QUEUED, NULL, 0);
+    }
     return overload;
 }
 

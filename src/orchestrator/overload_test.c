@@ -9,6 +9,7 @@
 #include "base/ensure.h"
 #include "orchestrator/orchestrator.h"
 #include "runtime/simulated.h"
+#include "store/store.h"
 
 /* A lane that runs what is posted when it is told to. */
 struct lazy {
@@ -131,12 +132,59 @@ static void test_memory_counts_only_when_it_has_a_limit(void **state)
     scene_deinit(&s);
 }
 
+/* A store that says what it is told to. */
+struct told {
+    struct store base;
+    struct store_load load;
+};
+
+static struct store_load tell_load(struct store *store)
+{
+    return CONTAINER_OF(store, struct told, base)->load;
+}
+
+static void test_a_slow_disk_presses_and_batch_goes_before_everything_times_out(void **state)
+{
+    static const struct store_ops ops = {.name = "told", .load = tell_load};
+    (void) state;
+    struct scene s;
+    struct told store = {.base.ops = &ops};
+    scene_init(&s, 0, 0, 10);
+    overload_destroy(s.overload);
+    s.overload = overload_create(&(struct overload_options){.lanes = &s.lane,
+                                                            .lane_count = 1,
+                                                            .admission = s.admission,
+                                                            .clock = s.clock,
+                                                            .store = &store.base,
+                                                            .commit_ms = 200});
+    overload_sample(s.overload);
+    assert_true(admits(&s, PRIORITY_BATCH));
+    store.load = (struct store_load){.commit_us = 300000, .queue_max = 1000};
+    for (int i = 0; i < 8; i++)
+        overload_sample(s.overload);
+    assert_false(admits(&s, PRIORITY_BATCH));
+    assert_true(admits(&s, PRIORITY_NORMAL));
+    assert_int_equal(overload_look(s.overload).commit_ms, 300);
+    store.load = (struct store_load){.commit_us = 4000, .queued = 500, .queue_max = 1000};
+    for (int i = 0; i < 16; i++)
+        overload_sample(s.overload);
+    assert_in_range(overload_look(s.overload).pressure_milli, 1000,
+                    1001); /* half full is its limit */
+    assert_int_equal(overload_look(s.overload).store_queued, 500);
+    store.load = (struct store_load){.commit_us = 4000, .queue_max = 1000};
+    for (int i = 0; i < 16; i++)
+        overload_sample(s.overload);
+    assert_true(admits(&s, PRIORITY_BATCH));
+    scene_deinit(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_loop_that_runs_late_presses_and_one_that_has_caught_up_does_not),
         cmocka_unit_test(test_the_least_urgent_goes_first),
         cmocka_unit_test(test_memory_counts_only_when_it_has_a_limit),
+        cmocka_unit_test(test_a_slow_disk_presses_and_batch_goes_before_everything_times_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,25 +42,64 @@ static bool is_named(struct sweep *s, uuid tenant_id, enum table table, int colu
     return true;
 }
 
+/* It or its session is under hold, or somebody speaks in the session. */
+static never_inline bool is_kept(struct sweep *s, uuid tenant_id, const struct record *run,
+                                 bool *out, struct error *e)
+{
+    struct record key = record_of(TABLE_SESSIONS),
+                  *session = ARENA_NEW(s->ctx->arena, struct record);
+    struct error missing = {0};
+    *out = has_hold(s->ctx, record_text(run, AGENT_RUNS_METADATA));
+    if (*out)
+        return true;
+    record_set_uuid(&key, SESSIONS_ID, record_uuid(run, AGENT_RUNS_SESSION_ID));
+    if (!store_get(s->o->parts.store, s->ctx, tenant_id, &key, session, &missing))
+        return missing.code == ERROR_NOT_FOUND || error_copy(e, &missing);
+    *out = record_has(session, SESSIONS_LIVE_RUN_ID) ||
+           has_hold(s->ctx, record_text(session, SESSIONS_METADATA));
+    return true;
+}
+
+static bool is_ended(const struct record *run)
+{
+    enum run_status status;
+    return run_status_parse(record_text(run, AGENT_RUNS_STATUS), &status) &&
+           run_status_is_final(status);
+}
+
+/* Those above it too: a parent that lives asks for what its child answered. */
+static never_inline bool is_kept_by_family(struct sweep *s, uuid tenant_id,
+                                           const struct record *run, bool *out, struct error *e)
+{
+    struct record *above = ARENA_NEW(s->ctx->arena, struct record);
+    *above = *run;
+    for (int depth = 0; depth <= RUN_CHILD_DEPTH_MAX; depth++) {
+        struct record key = record_of(TABLE_AGENT_RUNS);
+        struct error missing = {0};
+        *out = !is_ended(above);
+        if (*out)
+            return true;
+        if (!is_kept(s, tenant_id, above, out, e))
+            return false;
+        if (*out || !record_has(above, AGENT_RUNS_PARENT_RUN_ID))
+            return true;
+        record_set_uuid(&key, AGENT_RUNS_ID, record_uuid(above, AGENT_RUNS_PARENT_RUN_ID));
+        if (!store_get(s->o->parts.store, s->ctx, tenant_id, &key, above, &missing))
+            return missing.code == ERROR_NOT_FOUND || error_copy(e, &missing);
+    }
+    return true;
+}
+
 static bool may_remove(struct sweep *s, uuid tenant_id, const struct record *run, bool *out,
                        struct error *e)
 {
     uuid id = record_uuid(run, AGENT_RUNS_ID);
-    struct record key = record_of(TABLE_SESSIONS),
-                  *session = ARENA_NEW(s->ctx->arena, struct record);
-    struct error missing = {0};
-    bool is_origin = false, is_parent = false, is_forked = false;
+    bool is_held = false, is_origin = false, is_parent = false, is_forked = false;
     *out = false;
-    if (has_hold(s->ctx, record_text(run, AGENT_RUNS_METADATA)))
+    if (!is_kept_by_family(s, tenant_id, run, &is_held, e))
+        return false;
+    if (is_held)
         return true;
-    record_set_uuid(&key, SESSIONS_ID, record_uuid(run, AGENT_RUNS_SESSION_ID));
-    if (!store_get(s->o->parts.store, s->ctx, tenant_id, &key, session, &missing)) {
-        if (missing.code != ERROR_NOT_FOUND)
-            return error_copy(e, &missing);
-    } else if (record_has(session, SESSIONS_LIVE_RUN_ID) ||
-               has_hold(s->ctx, record_text(session, SESSIONS_METADATA))) {
-        return true;
-    }
     if (!is_named(s, tenant_id, TABLE_AGENT_RUNS, AGENT_RUNS_FORKED_FROM, id, &is_origin, e) ||
         !is_named(s, tenant_id, TABLE_AGENT_RUNS, AGENT_RUNS_PARENT_RUN_ID, id, &is_parent, e) ||
         !is_named(s, tenant_id, TABLE_SESSIONS, SESSIONS_FORKED_FROM,
@@ -75,7 +114,7 @@ static bool may_remove(struct sweep *s, uuid tenant_id, const struct record *run
 static bool commit(struct sweep *s, struct batch *batch, struct error *e)
 {
     batch->is_retention = true;
-    batch->fault = "";
+    batch->fault = "retention";
     if (batch->count > 0 && !store_commit(s->o->parts.store, s->ctx, batch, e))
         return false;
     s->counts->rows += batch->count;
@@ -113,6 +152,25 @@ static bool remove_rows(struct sweep *s, uuid tenant_id, enum table table, int c
     }
 }
 
+/* Before the approvals: without them nobody would find the votes again. */
+static bool remove_votes(struct sweep *s, uuid tenant_id, uuid run_id, struct error *e)
+{
+    struct query query = query_of(TABLE_APPROVALS);
+    query_where_uuid(&query, APPROVALS_RUN_ID, run_id);
+    for (;;) {
+        struct records approvals;
+        if (!store_list(s->o->parts.store, s->ctx, tenant_id, &query, &approvals, e))
+            return false;
+        for (size_t i = 0; i < approvals.count; i++)
+            if (!remove_rows(s, tenant_id, TABLE_APPROVAL_VOTES, APPROVAL_VOTES_APPROVAL_ID,
+                             record_uuid(&approvals.items[i], APPROVALS_ID), e))
+                return false;
+        if (str_is_empty(approvals.next_cursor))
+            return true;
+        query.cursor = approvals.next_cursor;
+    }
+}
+
 /* The run's row goes last, with the audit entry: what is interrupted is done again. */
 static bool remove_run(struct sweep *s, uuid tenant_id, const struct record *run, struct error *e)
 {
@@ -121,11 +179,12 @@ static bool remove_run(struct sweep *s, uuid tenant_id, const struct record *run
         enum table table;
         int column;
     } tables[] = {
-        {TABLE_RUN_EVENTS, RUN_EVENTS_RUN_ID},
-        {TABLE_APPROVALS, APPROVALS_RUN_ID},
-        {TABLE_TOOL_CALLS, TOOL_CALLS_RUN_ID},
+        {TABLE_RUN_EVENTS, RUN_EVENTS_RUN_ID}, {TABLE_APPROVALS, APPROVALS_RUN_ID},
+        {TABLE_TOOL_CALLS, TOOL_CALLS_RUN_ID}, {TABLE_RUN_SIGNALS, RUN_SIGNALS_RUN_ID},
         {TABLE_MESSAGES, MESSAGES_RUN_ID},
     };
+    if (!remove_votes(s, tenant_id, id, e))
+        return false;
     for (size_t i = 0; i < ARRAY_COUNT(tables); i++)
         if (!remove_rows(s, tenant_id, tables[i].table, tables[i].column, id, e))
             return false;
@@ -187,9 +246,7 @@ static bool is_to_compact(const struct sweep *s, int64_t ended_us)
 
 static bool look_at(struct sweep *s, uuid tenant_id, const struct record *run, struct error *e)
 {
-    enum run_status status;
-    bool is_final = run_status_parse(record_text(run, AGENT_RUNS_STATUS), &status) &&
-                    run_status_is_final(status);
+    bool is_final = is_ended(run);
     int64_t ended_us = record_integer(run, AGENT_RUNS_COMPLETED_AT);
     bool is_old = is_final && s->rules->runs_ms > 0 && ended_us > 0 &&
                   ended_us < s->now_us - s->rules->runs_ms * 1000;
@@ -217,13 +274,14 @@ bool retention_sweep(struct orchestrator *o, struct context *ctx,
     *out = (struct retention_counts){0};
     if (str_is_empty(progress->cursor))
         progress->round_us = s.now_us;
-    query_where_null(&query, AGENT_RUNS_COMPLETED_AT, false);
-    query.limit = RETENTION_RUNS_PER_SWEEP;
+    query.limit =
+        RETENTION_RUNS_PER_SWEEP; /* of all runs: so each sweep reads as few, however many wait */
     query.cursor = progress->cursor;
     if (!store_list_any_tenant(o->parts.store, ctx, &query, &rows, &tenants, e))
         return false;
     for (size_t i = 0; i < rows.count; i++)
-        if (!look_at(&s, tenants[i], &rows.items[i], e))
+        if (record_has(&rows.items[i], AGENT_RUNS_COMPLETED_AT) &&
+            !look_at(&s, tenants[i], &rows.items[i], e))
             return false;
     arena_reset(progress->keep);
     progress->cursor = str_copy(progress->keep, rows.next_cursor);

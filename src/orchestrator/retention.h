@@ -3,11 +3,12 @@
  *
  *      deltas   the pieces of an answer's text, once the answer stands in its message: one row of cuts takes their place; readers see
  *               no difference (journal.h).  On by default, after an hour.
- *      runs     whole runs that ended: events, tool calls, approvals, messages, the run's row.  Off by default.  The ledger and the audit
- *               log stay: what was spent and done stays known.
+ *      runs     whole runs that ended: events, tool calls, approvals and the votes on them, signals, messages, the run's row.  Off by
+ *               default.  The ledger and the audit log stay: what was spent and done stays known.
  *
- * Never touched: what is live, what another run was forked from or started, a session under hold (its metadata, or a run's, has
- * "hold": true).  A sweep looks at a bounded number of runs of one tenant after the other and goes on where it was.
+ * Never touched: what is live and what is below it (a parent asks for what its children answered), what another run was forked from or
+ * started, a session under hold (its metadata, or a run's, has "hold": true) and what is below it.  A sweep looks at a bounded number
+ * of runs of one tenant after the other and goes on where it was.
  * Each removal of runs leaves one audit entry (run.remove) with their ids.
  * Thread: the sweeper's coroutine.
  */

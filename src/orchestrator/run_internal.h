@@ -26,11 +26,17 @@
 struct held_reservation {
     uuid id;
     cost amount;
+    struct ledger_cover cover;
+    bool
+        is_doubted; /* nobody knows whether its append was applied; after the next one everybody does */
 };
 /* A settlement whose commit is not known to have happened. */
 struct unsure_settlement {
     uuid reservation_id;
     struct settlement settlement;
+    int64_t
+        seq; /* of its event: the reservation may be of the same commit, so its absence alone tells nothing */
+    bool is_doubted; /* nobody knows whether its append was applied */
 };
 
 /* A run above a child. */
@@ -57,17 +63,20 @@ struct run {
     size_t lane;
     uuid tenant_id, session_id, run_id;
 
-    struct arena *keep;     /* lifetime of this coroutine: the share of the ledger, who cancelled */
-    struct arena *arena;    /* what was loaded or heard since: emptied by a reload */
-    struct arena *turn;     /* rewound after each step */
-    struct context ctx;     /* of the run: cancelled by cancel and drain */
-    struct context shield;  /* never cancelled: appends that must be made anyway */
-    int64_t retry_ms;       /* of the next reload */
-    struct condition woken; /* somebody brings news */
-    bool has_lost_sight;    /* loaded again: children may have been begun without our knowing */
-    bool is_parked, is_buried;  /* how its coroutine ended */
-    bool has_place;             /* of the admission's: given back when it leaves memory */
-    bool is_linked, is_loading; /* found by its lane; in its first load */
+    struct arena *keep;    /* lifetime of this coroutine: the share of the ledger, who cancelled */
+    struct arena *arena;   /* what was loaded or heard since: emptied by a reload */
+    struct arena *turn;    /* rewound after each step */
+    struct context ctx;    /* of the run: cancelled by cancel and drain */
+    struct context shield; /* never cancelled: appends that must be made anyway */
+    int64_t retry_ms;      /* of the next reload */
+    int refusals; /* in a row: not even its failure is appended, though the store works ... */
+    struct error refusal;      /* ... and why */
+    struct condition woken;    /* somebody brings news */
+    bool has_lost_sight;       /* loaded again: children may have been begun without our knowing */
+    bool is_parked, is_buried; /* how its coroutine ended */
+    bool has_place;            /* of the admission's: given back when it leaves memory */
+    enum priority place_priority; /* as the place was asked for */
+    bool is_linked, is_loading;   /* found by its lane; in its first load */
     bool is_woken, is_cancel_asked, is_draining;
     str cancelled_by;
 
@@ -156,6 +165,8 @@ may_suspend bool run_fail(struct run *run, const struct error *failure, struct e
 /* ---- run_chance.c: what comes from outside, or from the oracle of a replay ---- */
 uuid run_new_id(struct run *run, enum run_id_kind kind, size_t index, str name);
 cost run_remaining(struct run *run); /* tightest of its accounts */
+/* How long is waited before another attempt. */
+int64_t run_new_wait(struct run *run, int64_t least_ms, int64_t most_ms);
 
 /* ---- run_degrade.c ---- */
 /* Takes the agent's next step for this; true: run.degraded is in the batch, and the next command is another one. */
@@ -201,6 +212,10 @@ struct context_view run_label_view(struct run *run, const struct planned *of);
 str run_label_source(struct arena *arena, str tool, str arguments);
 str run_label_text(struct arena *arena, struct label label);     /* as a row keeps it */
 str run_label_metadata(struct arena *arena, struct label label); /* {"label": ...} */
+
+/* ---- run_agents.c ---- */
+/* Words that no model call of this run said, told to its readers. */
+void run_journal_text(struct run *run, str text);
 
 /* ---- run_model.c ---- */
 may_suspend bool run_model_step(struct run *run, struct error *e);
@@ -285,6 +300,8 @@ must_check bool run_reserve(struct run *run, const char *purpose, uuid tool_call
                             uuid *id, struct error *e);
 /* Appends budget.settled and the ledger's rows.  `used` may pass the reservation (booked as overdraft). */
 void run_settle(struct run *run, uuid reservation_id, const struct settlement *settlement);
+/* Is so much left that it makes no difference to anybody that what is not durable yet counts at its reservation? */
+bool run_has_room(struct run *run);
 /* After a flush succeeded: nothing is unsure any more. */
 void run_ledger_sure(struct run *run);
 /* After the journal was (re)loaded: the ledger holds exactly what the journal has open. */

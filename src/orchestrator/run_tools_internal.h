@@ -41,6 +41,9 @@ struct planned {
     /* of another agent's */
     uuid child_run_id; /* begun in the pending batch */
     uuid message_id;   /* of a handoff's answer, in this run's session */
+    /* its row in the pending batch: what ends before that is stored is one row */
+    size_t row_index;
+    int64_t row_batch; /* 0: it has none */
 };
 
 /* On the run's turn arena; ends when the last of its calls has. */
@@ -56,6 +59,12 @@ struct tool_step {
 /* ---- run_tools.c ---- */
 /* Decides, reserves, journals the intent; refused: is_done with `failure`. */
 void run_tools_plan(struct planned *p);
+/*
+ * May it begin before its intent is durable?  Only what can be done again as if it had never been: a pure tool that reaches nothing, whose
+ * call nobody approved.  Lost in a crash together with its intent, it is simply done anew.  What is idempotent is not: its effect would
+ * be outside without a word about it in the journal, and the second time its arguments may be others, hence another effect.
+ */
+bool run_tools_may_precede(const struct planned *p);
 /* At a resume, of a call that was intended: *is_again: it stands as an intent in the pending batch once more; else it is ended, unknown
    or failed. */
 must_check bool run_tools_resume(struct planned *p, bool *is_again, struct error *e);

@@ -8,6 +8,7 @@
 #include "orchestrator/node_watch.h"
 #include "orchestrator/orchestrator_internal.h"
 #include "orchestrator/retention.h"
+#include "orchestrator/webhook/webhook.h"
 #include "orchestrator/workflow/schedule.h"
 #include "orchestrator/workflow/workflow_run.h"
 #include <stdlib.h>
@@ -96,6 +97,11 @@ static bool sweep_overload(struct sweeper *s, struct context *ctx, struct error 
     return true;
 }
 
+static bool sweep_webhooks(struct sweeper *s, struct context *ctx, struct error *e)
+{
+    return webhooks_sweep(s->o, ctx, e);
+}
+
 static const struct sweep {
     const char *name;
     int64_t every_ms;
@@ -107,6 +113,7 @@ static const struct sweep {
     {"sessions", 30000, sweep_sessions},      {"wakes", 250, sweep_wakes},
     {"schedules", 1000, sweep_schedules},     {"budgets", BUDGET_SWEEP_MS, sweep_budgets},
     {"shares", BUDGET_BURY_MS, sweep_shares}, {"nodes", NODE_BEAT_MS, sweep_nodes},
+    {"webhooks", 250, sweep_webhooks},
 };
 
 struct sweeper *sweeper_create(struct orchestrator *o)
@@ -125,6 +132,7 @@ void sweeper_destroy(struct sweeper *s)
 {
     if (!s)
         return;
+    webhooks_settle(s->o);
     arena_destroy(s->workspace_arena);
     arena_destroy(s->retention.keep);
     free(s->due_ns);

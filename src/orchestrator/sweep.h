@@ -13,7 +13,8 @@
 
 struct sweeper; /* when each is due, and what it keeps from one turn to the next */
 struct sweeper *sweeper_create(struct orchestrator *o);
-void sweeper_destroy(struct sweeper *sweeper);
+/* What it began beside itself is ended: on a coroutine of the scheduler that swept. */
+may_suspend_void void sweeper_destroy(struct sweeper *sweeper);
 /* Runs what is due; false only when ctx was cancelled. */
 may_suspend bool orchestrator_sweep(struct sweeper *sweeper, struct context *ctx, struct error *e);
 

@@ -1,6 +1,8 @@
 /* Approvals: what is decided about, who sees it, and what happens by the clock.  Deciding is approval_vote.c. */
 #include "base/arena.h"
 #include "orchestrator/approval_internal.h"
+#include "orchestrator/webhook/webhook_tell.h"
+#include <stdatomic.h>
 
 /* ---- the digest ---- */
 
@@ -138,6 +140,14 @@ bool approval_votes(struct orchestrator *o, struct context *ctx, const struct pr
 
 /* ---- expiry ---- */
 
+void approval_consume(struct batch *batch, uuid approval_id)
+{
+    struct record *row = batch_add(batch, WRITE_UPDATE, TABLE_APPROVALS);
+    record_set_uuid(row, APPROVALS_ID, approval_id);
+    record_set_text(row, APPROVALS_STATUS, S("consumed"));
+    batch_where_text(batch, APPROVALS_STATUS, S("approved")); /* single use */
+}
+
 static bool expire_one(struct orchestrator *o, struct context *ctx, uuid tenant_id,
                        const struct record *approval, struct error *e)
 {
@@ -156,12 +166,20 @@ static bool expire_one(struct orchestrator *o, struct context *ctx, uuid tenant_
     return true;
 }
 
-bool approvals_expire(struct orchestrator *o, struct context *ctx, size_t *expired, struct error *e)
+void approval_note_expiry(struct orchestrator *o, int64_t expires_us)
+{
+    int64_t due_us = atomic_load(&o->approvals_due_us);
+    while (expires_us < due_us &&
+           !atomic_compare_exchange_weak(&o->approvals_due_us, &due_us, expires_us))
+        ;
+}
+
+static bool expire_all(struct orchestrator *o, struct context *ctx, int64_t now_us, size_t *expired,
+                       struct error *e)
 {
     struct query query = query_of(TABLE_APPROVALS);
     query_where_text(&query, APPROVALS_STATUS, S("pending"));
-    query_where_integer(&query, APPROVALS_EXPIRES_AT, FILTER_LESS, clock_unix_us(o->parts.clock));
-    *expired = 0;
+    query_where_integer(&query, APPROVALS_EXPIRES_AT, FILTER_LESS, now_us);
     for (;;) {
         struct records page;
         uuid *tenants;
@@ -174,6 +192,38 @@ bool approvals_expire(struct orchestrator *o, struct context *ctx, size_t *expir
             return true;
         query.cursor = page.next_cursor;
     }
+}
+
+static bool note_next(struct orchestrator *o, struct context *ctx, struct error *e)
+{
+    struct query query = query_of(TABLE_APPROVALS);
+    struct records first;
+    uuid *tenants;
+    query_where_text(&query, APPROVALS_STATUS, S("pending"));
+    query.order_column = APPROVALS_EXPIRES_AT;
+    query.limit = 1;
+    if (!store_list_any_tenant(o->parts.store, ctx, &query, &first, &tenants, e))
+        return false;
+    if (first.count > 0)
+        approval_note_expiry(o, record_integer(&first.items[0], APPROVALS_EXPIRES_AT));
+    return true;
+}
+
+/* To look at all that wait takes a walk over them: only when one can have expired, or another node's may be nobody's any more. */
+bool approvals_expire(struct orchestrator *o, struct context *ctx, size_t *expired, struct error *e)
+{
+    int64_t now_us = clock_unix_us(o->parts.clock);
+    *expired = 0;
+    if (now_us <= atomic_load(&o->approvals_due_us) &&
+        now_us < o->approvals_looked_us + APPROVALS_LOOK_MS * 1000 &&
+        now_us >= o->approvals_looked_us)
+        return true;
+    atomic_store(&o->approvals_due_us, INT64_MAX); /* what is asked for meanwhile is noted */
+    bool ok = expire_all(o, ctx, now_us, expired, e) && note_next(o, ctx, e);
+    if (!ok)
+        approval_note_expiry(o, INT64_MIN);
+    o->approvals_looked_us = now_us;
+    return ok;
 }
 
 /* ---- reminders ---- */
@@ -213,6 +263,7 @@ static bool remind_one(struct orchestrator *o, struct context *ctx, uuid tenant_
                                        ? record_integer(approval, APPROVALS_QUORUM)
                                        : 1)),
               });
+    webhook_tell_reminder(o, &batch, approval, made);
     *is_reminded = store_commit(o->parts.store, ctx, &batch, e);
     return *is_reminded || e->code == ERROR_CONFLICT;
 }

@@ -38,6 +38,8 @@ struct approval_request {
 /* Fills an INSERT's record of TABLE_APPROVALS; gives when it expires.  The texts are borrowed until the batch is committed. */
 int64_t approval_write(const struct settings *settings, int64_t now_us, struct record *row,
                        const struct approval_request *request);
+/* It was written: approvals_expire looks at all of them only when one of them can have expired. */
+void approval_note_expiry(struct orchestrator *o, int64_t expires_us);
 /* The canonical form of a JSON text, and its digest: for subjects that are no tool call's (which is approval_digest's). */
 must_check bool approval_seal(struct arena *arena, str subject_json, str *canonical,
                               str *digest_hex, struct error *e);

@@ -269,6 +269,44 @@ static void test_of_those_who_decide_at_the_same_moment_one_wins(struct testkit 
     assert_int_equal(racer.lost, 7);
 }
 
+static void consume(struct context *ctx, void *argument)
+{
+    struct racer *racer = argument;
+    struct batch batch;
+    struct error e = {0};
+    batch_init(&batch, ctx->arena, racer->kit->tenant_id);
+    approval_consume(&batch, racer->id);
+    if (store_commit(racer->kit->store, ctx, &batch, &e))
+        racer->won++;
+    else
+        racer->lost += e.code == ERROR_CONFLICT;
+}
+
+/* Whoever would use it: the run, the same run on another node that does not know it is fenced, a second call with the same arguments. */
+static void test_an_approval_is_consumed_once_however_many_try_at_the_same_moment(
+    struct testkit *kit, struct context *ctx)
+{
+    struct principal boss = testkit_principal(kit, "bob", ROLE_LEVEL_OPERATOR);
+    struct racer racer = {.kit = kit, .id = make_approval(kit, ctx)};
+    struct group group;
+    struct error e;
+    consume(ctx, &racer);
+    assert_int_equal(racer.lost, 1); /* nobody has approved it yet */
+    assert_int_equal(decide(kit, ctx, &boss, racer.id, digest_text), REASON_NONE);
+    memory_store_set_hooks(kit->store, (struct memory_store_hooks){.before_commit = slowly});
+    group_init(&group, ctx);
+    for (int i = 0; i < 8; i++)
+        assert_true(group_start(&group, "consume", consume, &racer, &e));
+    group_wait(&group);
+    memory_store_set_hooks(kit->store, (struct memory_store_hooks){0});
+    assert_int_equal(racer.won, 1);
+    assert_int_equal(racer.lost, 8);
+    assert_true(str_equal(status_of(kit, ctx, racer.id), S("consumed")));
+    assert_int_equal(decide(kit, ctx, &boss, racer.id, digest_text), REASON_ALREADY_DECIDED);
+    consume(ctx, &racer);
+    assert_int_equal(racer.won, 1);
+}
+
 static void test_an_approval_past_its_time_cannot_be_given(struct testkit *kit, struct context *ctx)
 {
     struct principal boss = testkit_principal(kit, "bob", ROLE_LEVEL_OPERATOR);
@@ -690,74 +728,6 @@ static void test_reminders_come_at_their_times_and_end(struct testkit *kit, stru
     assert_false(record_has(&after, APPROVALS_REMIND_AT));
 }
 
-/* ---- the digest ---- */
-
-static str digest_of(struct arena *arena, const struct approval_subject *subject)
-{
-    str json, text;
-    struct error e;
-    if (!approval_digest(arena, subject, &json, &text, &e))
-        fail_msg("%s", e.message);
-    return text;
-}
-
-static void test_the_digest_changes_with_every_part_and_with_nothing_else(struct testkit *kit,
-                                                                          struct context *ctx)
-{
-    struct tool tool = {.name = S("wipe"), .version = S("1.0.0")};
-    struct approval_subject base = {.tenant_id = kit->tenant_id,
-                                    .run_id = kit->tenant_id,
-                                    .tool_call_id = kit->tenant_id,
-                                    .tool = &tool,
-                                    .arguments = S("{\"a\":1,\"b\":[2,3]}")};
-    str wanted = digest_of(ctx->arena, &base);
-    assert_int_equal(wanted.len, 64);
-    struct approval_subject same = base;
-    same.arguments =
-        S(" { \"b\" : [2, 3.0], \"a\":1e0 } "); /* canonical: neither order nor spelling count */
-    assert_true(str_equal(digest_of(ctx->arena, &same), wanted));
-
-    str host = S("example.com");
-    struct tool tools[] = {tool, tool, tool, tool, tool};
-    tools[0].name = S("wipf");
-    tools[1].version = S("1.0.1");
-    tools[2].module_digest = digest_sha256(S("another module"));
-    tools[3].permissions.network.is_set = true;
-    tools[3].permissions.network.allowed_hosts = (struct str_list){&host, 1};
-    tools[4].permissions.max_file_bytes = 5;
-    struct approval_subject other[5 + 5];
-    for (size_t i = 0; i < ARRAY_COUNT(other); i++)
-        other[i] = base;
-    for (size_t i = 0; i < ARRAY_COUNT(tools); i++)
-        other[i].tool = &tools[i];
-    other[5].tenant_id = kit->other_tenant_id;
-    other[6].run_id = kit->other_tenant_id;
-    other[7].tool_call_id = kit->other_tenant_id;
-    other[8].arguments = S("{\"a\":1,\"b\":[3,2]}");
-    other[9].arguments = S("{\"a\":\"1\",\"b\":[2,3]}");
-    for (size_t i = 0; i < ARRAY_COUNT(other); i++) {
-        assert_false(str_equal(digest_of(ctx->arena, &other[i]), wanted));
-        for (size_t k = 0; k < i; k++)
-            assert_false(
-                str_equal(digest_of(ctx->arena, &other[i]), digest_of(ctx->arena, &other[k])));
-    }
-}
-
-static void test_arguments_that_are_no_json_have_no_digest(struct testkit *kit, struct context *ctx)
-{
-    struct tool tool = {.name = S("wipe"), .version = S("1.0.0")};
-    struct approval_subject subject = {.tenant_id = kit->tenant_id, .tool = &tool};
-    static const char *const wrong[] = {"{\"a\":", "{},\"tool\":\"lookup\"", "{\"a\":1,\"a\":2}",
-                                        ""};
-    for (size_t i = 0; i < ARRAY_COUNT(wrong); i++) {
-        str json, text;
-        struct error e = {0};
-        subject.arguments = str_from_cstr(wrong[i]);
-        assert_false(approval_digest(ctx->arena, &subject, &json, &text, &e));
-        assert_int_equal(e.code, ERROR_INVALID);
-    }
-}
-
 int main(void)
 {
     static const struct testkit_case cases[] = {
@@ -769,6 +739,7 @@ int main(void)
         TESTKIT_BODY(test_a_stale_digest_is_a_conflict),
         TESTKIT_BODY(test_an_approval_is_decided_once),
         TESTKIT_BODY(test_of_those_who_decide_at_the_same_moment_one_wins),
+        TESTKIT_BODY(test_an_approval_is_consumed_once_however_many_try_at_the_same_moment),
         TESTKIT_BODY(test_an_approval_past_its_time_cannot_be_given),
         TESTKIT_BODY(test_a_decision_is_audited_with_its_digest),
         TESTKIT_BODY(test_a_quorum_needs_so_many_persons),
@@ -787,8 +758,6 @@ int main(void)
         TESTKIT_BODY(test_one_who_stands_for_two_is_one_vote_of_two_persons),
         TESTKIT_BODY(test_a_delegation_is_listed_by_its_ends_and_ended_by_them),
         TESTKIT_BODY(test_reminders_come_at_their_times_and_end),
-        TESTKIT_BODY(test_the_digest_changes_with_every_part_and_with_nothing_else),
-        TESTKIT_BODY(test_arguments_that_are_no_json_have_no_digest),
     };
     return testkit_main(cases, ARRAY_COUNT(cases));
 }

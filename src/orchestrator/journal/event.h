@@ -12,8 +12,8 @@
  *   run.cancelled      by, cost
  *   run.child_started  child_run_id, session_id, agent, purpose ("tool", "handoff", "step"), tool_call_id? | step?, budget?
  *   run.child_completed child_run_id, status, message_id?, cost, error?, message?
- *   run.step_started   step (path), kind, attempt, tool_call_id? | child_run_id? | approval_id? | wakes_at?, key?
- *   run.step_completed step, output?                    only what stands in no other row
+ *   run.step_started   step (path), kind, attempt, environment?, tool_call_id? | child_run_id? | approval_id? | wakes_at?, key?
+ *   run.step_completed step, output?, label?            only what stands in no other row
  *   run.step_failed    step, attempt, error, message, retry_at?
  *   run.compensating   reason ("failed", "cancelled"), error?, message?
  *   run.signalled      signal_id, name, step?
@@ -27,7 +27,7 @@
  *   approval.voted     approval_id, number (of the vote, from 1), approver, decision, delegated_by?, votes, quorum
  *   message.added      message_id, role, label?                       content is in `messages`; readers get it joined as `content`
  *   policy.decided     action, resource, verdict, reason, rule, version, remaining?, approver?, tool_version?, tool_category?,
- *                      tool_call_id?, arguments? (of a guest's call that was refused: it has no row);
+ *                      tool_call_id?, arguments?, parent_id? (of a guest's call that was refused: it has no row);
  *                      of containment (rule "containment:NAME") also label, because [{id, source, label}]
  *   budget.reserved    reservation_id, for ("model", "tool", "guest"), amount, remaining, tool_call_id?
  *   budget.settled     reservation_id, amount (what was used), basis

@@ -12,6 +12,7 @@ enum { BATCH_ARENA_BYTES = 32 << 20 };
 static void start_batch(struct journal_writer *w)
 {
     batch_init(&w->batch, w->arena, w->tenant_id);
+    w->batch_number++;
     w->fence = (struct fence){.session_id = w->session_id, .node = w->node, .epoch = w->epoch};
     w->batch.fence = &w->fence;
 }
@@ -44,7 +45,8 @@ static void offer_events(struct journal_writer *w)
  */
 static void seal_batch(struct journal_writer *w)
 {
-    if (w->state->last_seq > w->flushed_seq) {
+    bool has_events = w->state->last_seq > w->flushed_seq; /* without, it says nothing of them */
+    if (has_events) {
         struct record *run = batch_add(&w->batch, WRITE_UPDATE, TABLE_AGENT_RUNS);
         record_set_uuid(run, AGENT_RUNS_ID, w->run_id);
         record_set_integer(run, AGENT_RUNS_LAST_SEQ, w->state->last_seq);
@@ -52,8 +54,10 @@ static void seal_batch(struct journal_writer *w)
         offer_events(w);
         w->flushed_seq = w->state->last_seq;
     }
-    w->batch.notice = (struct batch_notice){
-        .run = publish, .owner = w->hub, .id = w->run_id, .number = w->state->last_seq};
+    w->batch.notice = (struct batch_notice){.run = publish,
+                                            .owner = w->hub,
+                                            .id = w->run_id,
+                                            .number = has_events ? w->state->last_seq : 0};
 }
 
 void journal_writer_init(struct journal_writer *w, struct store *store, struct journal_hub *hub,
@@ -73,6 +77,7 @@ void journal_writer_init(struct journal_writer *w, struct store *store, struct j
         .flushed_seq = state->last_seq,
         .arena = arena_create(BATCH_ARENA_BYTES),
     };
+    journal_begin(hub, run_id);
     start_batch(w);
 }
 
@@ -120,7 +125,19 @@ void journal_close_event(struct journal_writer *w)
 
 static int64_t now_us(struct journal_writer *w, enum event_type type)
 {
-    return w->tap ? w->tap->at_us(w->tap->owner, type) : clock_unix_us(w->clock);
+    if (w->tap)
+        return w->tap->at_us(w->tap->owner, type);
+    return w->held_us > 0 ? w->held_us : clock_unix_us(w->clock);
+}
+
+void journal_hold_time(struct journal_writer *w)
+{
+    w->held_us = clock_unix_us(w->clock);
+}
+
+void journal_free_time(struct journal_writer *w)
+{
+    w->held_us = 0;
 }
 
 int64_t journal_now_us(struct journal_writer *w)

@@ -44,12 +44,15 @@ struct journal_writer {
     int64_t epoch;
     struct arena *arena; /* of the pending batch: reset after each flush */
     struct batch batch;
+    int64_t
+        batch_number; /* tells whether a row of `batch` that somebody remembers is still there */
     struct fence fence;
     int64_t flushed_seq; /* newest event of the batches sent so far */
     struct strbuf data;  /* of the event being written */
     struct json_writer json;
     enum event_type open_type;
     int64_t open_at_us;
+    int64_t held_us; /* the time of every event, while it is held; 0: each has its own */
     bool is_open;
     const struct journal_tap *tap; /* NULL: none */
     struct error failure; /* the first event that did not fold: the next flush reports it */
@@ -62,6 +65,9 @@ void journal_writer_deinit(struct journal_writer *w);
 struct json_writer *journal_event(struct journal_writer *w, enum event_type type);
 /* The time of the event being written: what is derived from it can be made again from the journal. */
 int64_t journal_now_us(struct journal_writer *w);
+/* From here on one moment: what is decided now and what is written of it have the same time, until it is freed again. */
+void journal_hold_time(struct journal_writer *w);
+void journal_free_time(struct journal_writer *w);
 void journal_close_event(
     struct journal_writer *w); /* before writing to w->batch by hand; the others do it themselves */
 struct record *journal_row(struct journal_writer *w, enum write_op op, enum table table);
@@ -76,6 +82,8 @@ struct journal_hub *journal_hub_create(void);
 void journal_hub_destroy(struct journal_hub *hub);
 /* Tells the followers that events up to `seq` are on their way to the store.  Any thread.  (The writer calls it.) */
 void journal_publish(struct journal_hub *hub, uuid run_id, int64_t seq);
+/* A new writer of the run: what an earlier one has on its way is nobody's any more.  (The writer calls it.) */
+void journal_begin(struct journal_hub *hub, uuid run_id);
 /* Events on their way to the store, for those who follow the run; journal_publish makes them readable.  (The writer calls it.) */
 bool journal_is_followed(struct journal_hub *hub, uuid run_id);
 void journal_offer(struct journal_hub *hub, uuid run_id, const struct event *event, str data);

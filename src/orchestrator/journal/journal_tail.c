@@ -62,6 +62,11 @@ void journal_tail_destroy(struct journal_tail *tail)
     free(tail);
 }
 
+void journal_tail_begin(struct journal_tail *tail)
+{
+    truncate_at(tail, tail->committed_seq + 1);
+}
+
 void journal_tail_offer(struct journal_tail *tail, const struct event *event, str data)
 {
     truncate_at(tail, event->seq);

@@ -5,6 +5,7 @@
  *
  * It is a cache and nothing else: what it does not hold, or not yet as committed, is read from the store.  An event offered again under
  * a number (its batch was lost, the run wrote another one) takes the place of the older one and of all behind it; a gap empties it.
+ * What a writer offered and did not get to store is forgotten as the next writer begins: another node may have stored something else there.
  * Bounds: JOURNAL_TAIL_EVENTS, JOURNAL_TAIL_BYTES; the oldest go first.
  * Thread: whoever holds the hub's lock.
  */
@@ -17,6 +18,8 @@ struct journal_tail;
 
 struct journal_tail *journal_tail_create(void);
 void journal_tail_destroy(struct journal_tail *tail); /* NULL is fine */
+/* A writer begins: nothing is on its way any more. */
+void journal_tail_begin(struct journal_tail *tail);
 /* Copies `data`, the JSON text of the event. */
 void journal_tail_offer(struct journal_tail *tail, const struct event *event, str data);
 void journal_tail_commit(struct journal_tail *tail, int64_t seq);

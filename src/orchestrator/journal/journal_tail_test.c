@@ -86,6 +86,22 @@ static void test_a_number_that_is_offered_again_takes_the_place_of_all_from_it_o
     assert_true(str_equal(f->data[2], S("new")));
 }
 
+/* 3 and 4 were another's: this writer's next one is 5, of which 4 is not what is held. */
+static void test_what_a_writer_left_uncommitted_is_forgotten_as_the_next_one_begins(void **state)
+{
+    struct fixture *f = *state;
+    for (int64_t seq = 1; seq <= 4; seq++)
+        offer(f, seq, S("held"));
+    journal_tail_commit(f->tail, 2);
+    journal_tail_begin(f->tail);
+    assert_int_equal(read_after(f, 0), 2);
+    offer(f, 5, S("5"));
+    journal_tail_commit(f->tail, 5);
+    assert_int_equal(read_after(f, 2), 0);
+    assert_int_equal(read_after(f, 4), 1);
+    assert_true(str_equal(f->data[0], S("5")));
+}
+
 static void test_a_gap_empties_it(void **state)
 {
     struct fixture *f = *state;
@@ -170,6 +186,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_it_never_held_is_the_stores, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             test_a_number_that_is_offered_again_takes_the_place_of_all_from_it_on, set_up,
+            tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_what_a_writer_left_uncommitted_is_forgotten_as_the_next_one_begins, set_up,
             tear_down),
         cmocka_unit_test_setup_teardown(test_a_gap_empties_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_oldest_go_when_it_is_full, set_up, tear_down),

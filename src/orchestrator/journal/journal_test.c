@@ -392,6 +392,83 @@ static void test_followers_see_every_event_once_and_in_order(struct testkit *kit
     tear_down(&bench);
 }
 
+static size_t follower_sees(struct bench *bench, struct context *ctx, struct journal_follower *f)
+{
+    struct events events;
+    struct error e = {0};
+    if (!journal_follower_read(f, bench->kit->store, ctx, bench->kit->tenant_id, 0, STORE_PAGE_MAX,
+                               &events, &e))
+        fail_msg("%s", e.message);
+    return events.count;
+}
+
+/* A row that is there already: the batch is not stored. */
+static void spoil(struct bench *bench)
+{
+    struct record *row = journal_row(&bench->writer, WRITE_INSERT, TABLE_AGENT_RUNS);
+    record_set_uuid(row, AGENT_RUNS_ID, bench->run_id);
+    record_set_uuid(row, AGENT_RUNS_SESSION_ID, bench->session_id);
+    record_set_text(row, AGENT_RUNS_STATUS, S("running"));
+    record_set_text(row, AGENT_RUNS_COST, S("{}"));
+    record_set_text(row, AGENT_RUNS_AGENT, S("assistant"));
+    record_set_text(row, AGENT_RUNS_USER_ID, S("ada"));
+    record_set_integer(row, AGENT_RUNS_LAST_SEQ, 0);
+    record_set_integer(row, AGENT_RUNS_STARTED_AT, 1);
+}
+
+static void test_a_batch_of_rows_alone_makes_no_lost_event_readable(struct testkit *kit,
+                                                                    struct context *ctx)
+{
+    struct bench bench;
+    struct error e = {0};
+    set_up(&bench, kit, ctx);
+    struct journal_follower *f = journal_follow(bench.hub, ctx, bench.run_id);
+    write_started(&bench, ctx);
+    spoil(&bench);
+    assert_true(journal_post(&bench.writer, &e));
+    struct record *row = journal_row(&bench.writer, WRITE_UPDATE, TABLE_AGENT_RUNS);
+    record_set_uuid(row, AGENT_RUNS_ID, bench.run_id);
+    record_set_text(row, AGENT_RUNS_STATUS, S("running"));
+    flush_ok(&bench, ctx);
+    assert_int_equal(follower_sees(&bench, ctx, f), 0);
+    journal_unfollow(f);
+    tear_down(&bench);
+}
+
+/* Another node stored other events in the place of those that this one could not. */
+static void test_what_a_dead_writer_offered_is_not_read_behind_another_nodes_events(
+    struct testkit *kit, struct context *ctx)
+{
+    struct bench dead, other, next;
+    set_up(&dead, kit, ctx);
+    struct journal_follower *f = journal_follow(dead.hub, ctx, dead.run_id);
+    write_started(&dead, ctx);
+    write_note(&dead, "lost");
+    memory_store_set_hooks(kit->store, (struct memory_store_hooks){.before_commit = lose});
+    assert_int_equal(flush(&dead, ctx), REASON_OUTCOME_UNKNOWN);
+    memory_store_set_hooks(kit->store, (struct memory_store_hooks){0});
+    other = dead;
+    other.hub = journal_hub_create();
+    open_writer(&other, ctx);
+    write_started(&other, ctx);
+    write_note(&other, "stored");
+    flush_ok(&other, ctx);
+    next = other;
+    next.hub = dead.hub;
+    journal_writer_init(&next.writer, kit->store, next.hub, kit->clock, &next.state, kit->tenant_id,
+                        next.session_id, next.run_id, S("node-0"), next.epoch);
+    write_note(&next, "after");
+    flush_ok(&next, ctx);
+    struct events events;
+    struct error e = {0};
+    assert_true(journal_follower_read(f, kit->store, ctx, kit->tenant_id, 1, 1, &events, &e));
+    assert_true(str_equal(json_str_or(events.items[0].data, S("message"), STR_NONE), S("stored")));
+    journal_unfollow(f);
+    journal_writer_deinit(&next.writer);
+    tear_down(&other);
+    tear_down(&dead);
+}
+
 static void test_a_follower_waits_no_longer_than_its_deadline_and_ends_when_cancelled(
     struct testkit *kit, struct context *ctx)
 {
@@ -508,6 +585,8 @@ int main(void)
         TESTKIT_BODY(test_readers_get_the_content_joined_and_a_missing_row_is_no_error),
         TESTKIT_BODY(test_another_tenant_reads_nothing),
         TESTKIT_BODY(test_followers_see_every_event_once_and_in_order),
+        TESTKIT_BODY(test_a_batch_of_rows_alone_makes_no_lost_event_readable),
+        TESTKIT_BODY(test_what_a_dead_writer_offered_is_not_read_behind_another_nodes_events),
         TESTKIT_BODY(test_a_follower_waits_no_longer_than_its_deadline_and_ends_when_cancelled),
     };
     const struct CMUnitTest threads[] = {

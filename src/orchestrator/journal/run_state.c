@@ -1,6 +1,7 @@
 #include "orchestrator/journal/run_state.h"
 #include "base/arena.h"
 #include "base/limits.h"
+#include "orchestrator/journal/child_table.h"
 #include "orchestrator/journal/workflow_state.h"
 
 void run_state_init(struct run_state *state, struct arena *arena)
@@ -25,22 +26,6 @@ struct open_reservation *run_state_reservation(const struct run_state *state, uu
         if (uuid_equal(state->reservations[i].id, id))
             return &state->reservations[i];
     return NULL;
-}
-
-struct child *run_state_child(const struct run_state *state, uuid run_id)
-{
-    for (size_t i = 0; i < state->child_count; i++)
-        if (uuid_equal(state->children[i].run_id, run_id))
-            return &state->children[i];
-    return NULL;
-}
-
-size_t run_state_live_children(const struct run_state *state)
-{
-    size_t live = 0;
-    for (size_t i = 0; i < state->child_count; i++)
-        live += !state->children[i].is_ended;
-    return live;
 }
 
 int64_t run_state_votes(const struct run_state *state, uuid approval_id)
@@ -216,6 +201,9 @@ static bool apply_budget_reserved(const struct reader *r)
         return broken(r, "the reservation exists already");
     if (!read_cost(r, "amount", &reservation.amount))
         return false;
+    str shares = json_str_or(r->event->data, S("shares"), STR_NONE);
+    if (!str_is_empty(shares))
+        reservation.shares = str_copy(state->arena, shares);
     str purpose = json_str_or(r->event->data, S("for"), STR_NONE);
     reservation.is_model = str_equal(purpose, S("model"));
     bool is_guests = str_equal(purpose, S("guest")); /* its call begins with its intent */
@@ -412,8 +400,10 @@ static bool apply_model_failed(const struct reader *r)
 {
     if (!attempt_is_in_flight(r))
         return broken(r, "no such attempt is in flight");
+    bool is_interrupted =
+        str_equal(json_str_or(r->event->data, S("error"), STR_NONE), S("interrupted"));
     r->state->model_in_flight = false;
-    if (!is_aside(r))
+    if (!is_aside(r) && !is_interrupted) /* that is not the provider's failure */
         r->state->failed_in_a_row++;
     return true;
 }
@@ -497,17 +487,11 @@ static bool apply_child_started(const struct reader *r)
     if (json_get(r->event->data, S("tool_call_id")) &&
         !read_id(r, "tool_call_id", &child.tool_call_id))
         return false;
-    if (run_state_child(state, child.run_id))
+    if (uuid_is_none(child.run_id) || child_table_knows(state, child.run_id))
         return broken(r, "there is a child run of this id");
-    if (state->child_count >= RUN_CHILDREN_MAX)
+    if (state->child_count >= RUN_CHILDREN_LIVE_MAX || state->children_begun >= RUN_CHILDREN_MAX)
         return broken(r, "the run has too many child runs");
-    if (state->child_count == state->child_capacity) {
-        size_t capacity = state->child_capacity ? state->child_capacity * 2 : 8;
-        state->children = arena_grow(state->arena, state->children,
-                                     state->child_capacity * sizeof child, capacity * sizeof child);
-        state->child_capacity = capacity;
-    }
-    state->children[state->child_count++] = child;
+    child_table_add(state, child);
     return true;
 }
 
@@ -517,11 +501,11 @@ static bool apply_child_completed(const struct reader *r)
     if (!read_id(r, "child_run_id", &id))
         return false;
     struct child *child = run_state_child(r->state, id);
-    if (!child || child->is_ended)
+    if (!child)
         return broken(r, "no such child run is alive");
     if (r->state->workflow && !workflow_state_apply(r->state->workflow, r->event, r->e))
         return false;
-    child->is_ended = true;
+    child_table_remove(r->state, child);
     return true;
 }
 
@@ -606,8 +590,7 @@ static bool apply_tool_completed(const struct reader *r)
         return false;
     if (call->state == CALL_DONE)
         return broken(r, "the tool call is already done");
-    struct child *child = run_state_child(r->state, call->child_run_id);
-    if (child && !child->is_ended)
+    if (run_state_child(r->state, call->child_run_id))
         return broken(r, "the agent's run is alive");
     if (call->is_handoff && json_get(r->event->data, S("message_id")) && !apply_handoff_answer(r))
         return false;

@@ -56,11 +56,17 @@ struct call {
 };
 struct child {
     uuid run_id, tool_call_id; /* tool_call_id: UUID_NONE when it is a step's */
-    bool is_ended;
+    struct child *next_free;
+};
+/* A run that this one began: what is left of it when it has ended, so that it is not begun twice. */
+struct child_place {
+    uuid run_id;         /* UUID_NONE: a free place */
+    struct child *child; /* NULL: it has ended */
 };
 struct open_reservation {
     uuid id;
     cost amount;
+    str shares; /* ledger_cover_text: what of it is counted as leased, where nodes share a store */
     bool is_model;
     uuid tool_call_id;
 };
@@ -91,8 +97,11 @@ struct run_state {
     size_t call_count;
     struct call **nested; /* calls that guests of these made; they never move */
     size_t nested_count, nested_capacity;
-    struct child *children; /* of the whole run, in the order in which they were begun */
+    struct child **children; /* that are alive, in the order in which they were begun */
     size_t child_count, child_capacity;
+    struct child *child_free;         /* of one that has ended: used again */
+    struct child_place *child_places; /* of the whole run, by id; a power of two of them */
+    size_t child_place_count, children_begun;
     struct workflow_state
         *workflow; /* of a workflow's instance (workflow_state.h); NULL: an agent's run */
     int64_t tool_calls_total;
@@ -137,7 +146,8 @@ struct run_command run_state_next(const struct run_state *state);
 struct call *run_state_call(const struct run_state *state, uuid id);
 struct open_reservation *run_state_reservation(const struct run_state *state, uuid id);
 int64_t run_state_votes(const struct run_state *state, uuid approval_id);
-struct child *run_state_child(const struct run_state *state, uuid run_id);
+struct child *run_state_child(const struct run_state *state,
+                              uuid run_id); /* that is alive; NULL: none */
 size_t run_state_live_children(const struct run_state *state);
 
 #endif

@@ -642,14 +642,41 @@ static void test_a_run_starts_a_bounded_number_of_runs(void **state)
     struct history *history = *state;
     char data[160];
     start(history);
-    for (int i = 0; i < RUN_CHILDREN_MAX; i++) {
+    for (int i = 0; i < RUN_CHILDREN_LIVE_MAX; i++) {
         snprintf(data, sizeof data,
                  "{\"child_run_id\":\"00000000-0000-7000-8000-%012d\",\"step\":\"s\"}", i + 1);
         take(history, EVENT_RUN_CHILD_STARTED, data);
     }
     refuse(history, EVENT_RUN_CHILD_STARTED,
            "{\"child_run_id\":\"00000000-0000-7000-9000-000000000000\"}", "too many child runs");
-    assert_int_equal(run_state_live_children(&history->state), RUN_CHILDREN_MAX);
+    assert_int_equal(run_state_live_children(&history->state), RUN_CHILDREN_LIVE_MAX);
+}
+
+/* One after the other: what counts is how many are alive; what has ended leaves its id and no more. */
+static void test_a_run_that_ended_makes_room_for_another_and_is_not_begun_again(void **state)
+{
+    struct history *history = *state;
+    char data[160];
+    start(history);
+    for (int i = 0; i < 20 * RUN_CHILDREN_LIVE_MAX; i++) {
+        snprintf(data, sizeof data,
+                 "{\"child_run_id\":\"00000000-0000-7000-8000-%012d\",\"step\":\"s\"}", i + 1);
+        take(history, EVENT_RUN_CHILD_STARTED, data);
+        assert_int_equal(run_state_live_children(&history->state), 1);
+        snprintf(data, sizeof data,
+                 "{\"child_run_id\":\"00000000-0000-7000-8000-%012d\",\"status\":\"completed\"}",
+                 i + 1);
+        take(history, EVENT_RUN_CHILD_COMPLETED, data);
+    }
+    assert_int_equal(run_state_live_children(&history->state), 0);
+    refuse(history, EVENT_RUN_CHILD_STARTED,
+           "{\"child_run_id\":\"00000000-0000-7000-8000-000000000007\",\"step\":\"s\"}",
+           "there is a child run of this id");
+    refuse(history, EVENT_RUN_CHILD_COMPLETED,
+           "{\"child_run_id\":\"00000000-0000-7000-8000-000000000007\",\"status\":\"failed\"}",
+           "no such child run is alive");
+    assert_in_range(history->state.child_place_count * sizeof(struct child_place), 1,
+                    20 * RUN_CHILDREN_LIVE_MAX * 64);
 }
 
 static void test_a_run_that_waits_has_nothing_reserved(void **state)
@@ -717,6 +744,7 @@ int main(void)
         TEST(test_the_answer_of_a_handoff_is_the_runs),
         TEST(test_a_handoff_that_failed_leaves_the_run_to_its_model),
         TEST(test_a_run_starts_a_bounded_number_of_runs),
+        TEST(test_a_run_that_ended_makes_room_for_another_and_is_not_begun_again),
         TEST(test_a_run_that_waits_has_nothing_reserved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /* What an instance can do now: its tree of steps beside its definition. */
 #include "base/arena.h"
 #include "base/ensure.h"
+#include "base/fault.h"
 #include "base/limits.h"
 #include "orchestrator/journal/workflow_state.h"
 #include <stdlib.h>
@@ -339,6 +340,9 @@ static int newest_first(const void *a, const void *b)
 {
     const struct workflow_node *left = *(struct workflow_node *const *) a;
     const struct workflow_node *right = *(struct workflow_node *const *) b;
+    if (FAULT(
+            "plant.undo-order")) /* a bug put in on purpose: what was done first is undone first */
+        return left->order < right->order ? -1 : left->order > right->order ? 1 : 0;
     return left->order < right->order ? 1 : left->order > right->order ? -1 : 0;
 }
 

@@ -36,6 +36,7 @@ struct workflow_state *workflow_state_create(struct arena *arena, const struct j
     state->name = str_copy(arena, json_str_or(workflow, S("name"), STR_NONE));
     state->version = str_copy(arena, json_str_or(workflow, S("version"), STR_NONE));
     state->digest = str_copy(arena, json_str_or(workflow, S("digest"), STR_NONE));
+    state->takes_message = json_bool_or(workflow, S("takes_message"), false);
     return state;
 }
 
@@ -462,7 +463,7 @@ static bool apply_started(const struct applying *a)
     node->child_message = UUID_NONE;
     node->approval_id = begin.approval_id;
     node->key = text_of(a, "key");
-    node->error = node->message = node->output = STR_NONE;
+    node->error = node->message = node->output = node->output_label = STR_NONE;
     node->is_stopping = node->has_cancelled_child = false;
     node->call = NULL;
     if (uuid_is_none(begin.call_id))
@@ -540,6 +541,8 @@ static bool apply_completed(const struct applying *a)
     const struct json *output = json_get(a->event->data, S("output"));
     if (output)
         node->output = json_print(a->state->arena, output);
+    if (json_get(a->event->data, S("label")))
+        node->output_label = json_print(a->state->arena, json_get(a->event->data, S("label")));
     node->order = ++a->state->completed_count;
     end_node(a, node, STEP_COMPLETED);
     return true;
@@ -565,6 +568,7 @@ static bool apply_failed(const struct applying *a)
         node->ended_us = a->event->at_us;
         node->wakes_us = retry_us;
         node->timeout_us = 0;
+        node->is_stopping = false; /* that was the attempt, not the step */
         return true;
     }
     node->continues = json_bool_or(a->event->data, S("continues"), false);

@@ -57,6 +57,7 @@ struct workflow_node {
     uuid approval_id;
     int64_t arm, count;           /* branch, map */
     str output;                   /* JSON text that stands in no other row; empty: none */
+    str output_label;             /* of it, JSON text; empty: a user's own words */
     str error, message;           /* why it failed, or its newest attempt did */
     str key;                      /* of its effect: the definition's own; empty: its place */
     struct workflow_lane **lanes; /* of the newest attempt, by number; NULL: not begun */
@@ -92,6 +93,8 @@ struct workflow_lane {
 struct workflow_state {
     struct arena *arena;
     str name, version, digest;
+    bool
+        takes_message; /* of an agent's run: the first message is input.message, not the input itself */
     struct workflow_lane root;
     size_t node_count;
     int64_t completed_count;

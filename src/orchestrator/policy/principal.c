@@ -41,6 +41,31 @@ bool priority_parse(str text, enum priority *out)
     return false;
 }
 
+static int lower_of(int a, int b)
+{
+    return a == PRIORITY_UNSAID || (b != PRIORITY_UNSAID && b < a) ? b : a;
+}
+
+enum priority principal_priority(const struct principal *principal, int agent, int session)
+{
+    int said = lower_of(principal->priority, lower_of(agent, session));
+    if (said == PRIORITY_UNSAID)
+        said = PRIORITY_NORMAL + 1;
+    return (enum priority)(lower_of(said, principal->limits.priority_max) - 1);
+}
+
+int priority_said(str name)
+{
+    enum priority priority;
+    return priority_parse(name, &priority) ? (int) priority + 1 : PRIORITY_UNSAID;
+}
+
+enum priority principal_priority_most(const struct principal *principal)
+{
+    int most = lower_of(principal->priority, principal->limits.priority_max);
+    return most == PRIORITY_UNSAID ? PRIORITY_INTERACTIVE : (enum priority)(most - 1);
+}
+
 bool principal_sees_user(const struct principal *principal, str user_id)
 {
     return principal->level >= ROLE_LEVEL_OPERATOR || str_equal(principal->user_id, user_id);

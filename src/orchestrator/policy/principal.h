@@ -26,6 +26,7 @@ struct key_limits {
     str models;
     int priority_max; /* the most urgent it may ask for, + 1; 0: any */
 };
+enum { PRIORITY_UNSAID = 0 }; /* where a priority is kept + 1 */
 
 struct principal {
     uuid tenant_id;
@@ -39,8 +40,19 @@ struct principal {
     bool
         has_key_budget; /* the key has an account of its own: what is called with it counts there too */
     struct key_limits limits;
+    int priority; /* what this request asked for, + 1; PRIORITY_UNSAID */
     str ip_address, user_agent, request_id;
 };
+
+/*
+ * How urgent work of this principal is.  `agent` and `session` (each + 1, or PRIORITY_UNSAID) are what these say.  The least urgent of
+ * all that was said holds, so each of them only lowers, and never is it more than the key may; normal when nothing was said.
+ */
+enum priority principal_priority(const struct principal *principal, int agent, int session);
+/* A name, or empty, + 1. */
+int priority_said(str name);
+/* The most urgent it can turn out to be when agent and session are not known yet. */
+enum priority principal_priority_most(const struct principal *principal);
 
 bool role_level_parse(str text, enum role_level *out);
 

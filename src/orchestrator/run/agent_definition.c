@@ -44,6 +44,7 @@ static struct agent_definition *copy(struct arena *arena, const struct agent_def
     to->description = str_copy(arena, from->description);
     to->model = str_copy(arena, from->model);
     to->instructions = str_copy(arena, from->instructions);
+    to->workflow = str_copy(arena, from->workflow);
     to->tools = ARENA_ARRAY(arena, str, from->tool_count);
     for (size_t i = 0; i < from->tool_count; i++)
         to->tools[i] = str_copy(arena, from->tools[i]);
@@ -181,6 +182,31 @@ bool agent_set_check(const struct agent_set *set, struct error *e)
     return true;
 }
 
+bool agent_workflow_parts(const struct agent_definition *agent, str *name, str *range)
+{
+    str_cut(agent->workflow, '@', name, range);
+    return !str_is_empty(agent->workflow);
+}
+
+/* What a model would be told, or would do, has no place in a workflow's agent: nobody would look at it. */
+static bool check_workflow(const struct agent_definition *d, struct error *e)
+{
+    str name, range;
+    if (!agent_workflow_parts(d, &name, &range))
+        return true;
+    if (!name_is_lawful(name))
+        return error_set(e, REASON_CONFIG,
+                         "agent \"" STR_FMT
+                         "\": workflow is \"name\" or \"name@range\", not \"" STR_FMT "\"",
+                         STR_ARG(d->name), STR_ARG(d->workflow));
+    if (!str_is_empty(d->instructions) || d->agent_count > 0 || d->degrade_count > 0)
+        return error_set(e, REASON_CONFIG,
+                         "agent \"" STR_FMT "\" is a workflow: instructions, other agents and "
+                         "degrade belong to the steps of " STR_FMT,
+                         STR_ARG(d->name), STR_ARG(name));
+    return true;
+}
+
 static bool check(const struct agent_definition *d, struct error *e)
 {
     if (!name_is_lawful(d->name))
@@ -196,7 +222,7 @@ static bool check(const struct agent_definition *d, struct error *e)
     if (d->tool_count > AGENT_TOOL_COUNT_MAX)
         return error_set(e, REASON_CONFIG, "agent \"" STR_FMT "\": more than %d tools",
                          STR_ARG(d->name), AGENT_TOOL_COUNT_MAX);
-    return check_links(d, e);
+    return check_workflow(d, e) && check_links(d, e);
 }
 
 bool agent_set_add(struct agent_set *set, const struct agent_definition *definition,

@@ -2,6 +2,9 @@
  * Agent definitions: model, instructions, tools, other agents and limits behind a name.  Immutable snapshot, swapped on reload.
  * `assistant` is built in: every shipped tool its caller's role may run.
  *
+ * An agent may be a workflow (`workflow`): what its model would do, the steps of a definition do.  A run of it is an instance, with the
+ * user's message as input.message; its output is the answer (docs/agents.md).  Its tools, when there are any, narrow what the steps may call.
+ *
  * An agent may name others that it works with (run_agents.c).  They may name each other in any order, and themselves: the depth of runs
  * is bounded.
  */
@@ -49,10 +52,12 @@ struct agent_definition {
     size_t tool_count;
     const struct agent_link *agents;
     size_t agent_count;
+    str workflow; /* "name" or "name@range": its runs are instances of it; empty: its model works */
     int steps_max;             /* model calls per run, 1..RUN_STEPS_MAX */
     int64_t run_timeout_ms;    /* of running time; waiting for approval excluded */
     int64_t max_output_tokens; /* 0: the model's */
     struct agent_limits limits;
+    int priority; /* its runs are no more urgent (enum priority + 1); 0: not said */
     const struct degrade_step *degrade; /* in this order, each once; at most DEGRADE_STEPS_MAX */
     size_t degrade_count;
 };
@@ -68,6 +73,8 @@ const struct agent_definition *agent_set_find(const struct agent_set *set, str n
 /* The agent's entry for a tool: one that names it before "*".  *range is the entry's, or empty.  NULL: the agent does not have it. */
 const struct agent_tool *agent_find_tool(const struct agent_definition *agent, str tool,
                                          str *range);
+/* The name and the range of the agent's workflow; false: it has none. */
+bool agent_workflow_parts(const struct agent_definition *agent, str *name, str *range);
 /* INVALID when an agent names one that is not there. */
 must_check bool agent_set_check(const struct agent_set *set, struct error *e);
 /* The tool by which a model calls the other agent: agent_NAME or handoff_NAME, in letters that every provider takes. */

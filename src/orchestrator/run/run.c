@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "orchestrator/run/run_child.h"
 #include "orchestrator/session/session_inbox.h"
+#include "orchestrator/webhook/webhook_tell.h"
 #include "orchestrator/workflow/workflow_run.h"
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -121,6 +122,7 @@ static bool load_identity(struct run *run, str metadata, struct error *e)
         return error_wrap(e, "metadata of the run");
     run->principal.role = json_str_or(tree, S("role"), run->principal.role);
     run->principal.caller_id = json_str_or(tree, S("caller_id"), run->principal.caller_id);
+    run->principal.priority = priority_said(json_str_or(tree, S("priority"), STR_NONE));
     str key_id = json_str_or(tree, S("key_id"), STR_NONE);
     run->principal.has_key_budget =
         !str_is_empty(key_id) && uuid_parse(key_id, &run->principal.key_id);
@@ -139,6 +141,8 @@ static bool load_run_row(struct run *run, struct error *e)
     run->has_wake = record_has(&row, AGENT_RUNS_WAKES_AT);
     run->is_pending = str_equal(record_text(&row, AGENT_RUNS_STATUS),
                                 str_from_cstr(run_status_name(RUN_PENDING)));
+    if (record_has(&row, AGENT_RUNS_CANCEL_BY) && !run->is_cancel_asked)
+        run->cancelled_by = str_copy(run->keep, record_text(&row, AGENT_RUNS_CANCEL_BY));
     if (!load_identity(run, record_text(&row, AGENT_RUNS_METADATA), e) ||
         !run_ancestors_load(run, &row, e))
         return false;
@@ -158,6 +162,15 @@ static bool is_resumption(const struct run *run, int64_t epoch)
     return run->state.status == RUN_WAITING || epoch != run->state.epoch;
 }
 
+/* Whoever was asked to cancel it may have died before it was heard.  Once the journal says so, what is left to do is done. */
+static void hear_noted_cancel(struct run *run)
+{
+    if (run->is_cancel_asked || str_is_empty(run->cancelled_by) || run->state.is_cancelling)
+        return;
+    run->is_cancel_asked = true;
+    context_cancel(&run->ctx);
+}
+
 /* A run that waited in the inbox begins when its turn has come. */
 static bool load_rows(struct run *run, struct error *e)
 {
@@ -166,6 +179,7 @@ static bool load_rows(struct run *run, struct error *e)
         return false;
     if (!run->is_pending)
         return true;
+    hear_noted_cancel(run);
     if (!session_inbox_begin(run, e))
         return false;
     return run->is_out_of_turn || (load_session(run, e) && load_run_row(run, e));
@@ -180,6 +194,7 @@ static bool load(struct run *run, struct error *e)
         return true;
     if (!own_session(run, &epoch, e) || !fold_journal(run, e))
         return false;
+    hear_noted_cancel(run);
     run->is_out_of_turn = run->state.status == RUN_WAITING && session_is_paused(&run->session) &&
                           !run->is_cancel_asked;
     if (run->is_out_of_turn) /* whoever resumes the session spawns it */
@@ -270,6 +285,7 @@ static void write_final_rows(struct run *run, enum run_status status, const stru
             .resource_id = uuid_str(run->turn, run->run_id),
             .details = str_printf(run->turn, "{\"cost\":" STR_FMT "}", STR_ARG(cost_text(run))),
         });
+    webhook_tell_end(run, status, failure);
 }
 
 bool run_end_look(struct run *run, struct error *e)
@@ -460,6 +476,88 @@ static bool do_command(struct run *run, struct run_command command, bool *is_par
     unreachable_state();
 }
 
+/*
+ * ---- damage ----
+ * The journal does not fold, or is not appended to though the store works: the run can neither go on nor end by its journal.  Its rows say
+ * so (`failed`, error `corrupt`), what it has reserved is booked, the session is free again; the events stay as they are, for whoever looks
+ * into it.  When not even that can be stored it is parked: it leaves memory, and the next start tries again.
+ */
+
+/* What it may have used is booked at its worst: as it was loaded, the ledger holds what its journal has open. */
+static struct settlement *settle_damaged(struct run *run, struct batch *batch)
+{
+    struct settlement *all = ARENA_ARRAY(run->turn, struct settlement, run->held_count);
+    for (size_t i = 0; i < run->held_count; i++) {
+        const struct open_reservation *open = run_state_reservation(&run->state, run->held[i].id);
+        bool is_model = open && open->is_model;
+        all[i] = (struct settlement){
+            .reserved = run->held[i].amount,
+            .used = run->held[i].amount,
+            .cover = run->held[i].cover,
+            .kind = is_model ? "model" : "tool",
+            .basis = "reserved",
+            .model = is_model ? run->state.model : STR_NONE,
+        };
+        ledger_settle(run->o->ledger, &run->path, &all[i], batch, NULL);
+    }
+    return all;
+}
+
+static void write_damaged(struct run *run, const struct error *failure, struct batch *batch)
+{
+    struct record *row = batch_add(batch, WRITE_UPDATE, TABLE_AGENT_RUNS);
+    record_set_uuid(row, AGENT_RUNS_ID, run->run_id);
+    record_set_text(row, AGENT_RUNS_STATUS, str_from_cstr(run_status_name(RUN_FAILED)));
+    record_set_integer(row, AGENT_RUNS_COMPLETED_AT, clock_unix_us(run->o->parts.clock));
+    record_set_text(row, AGENT_RUNS_ERROR, str_from_cstr(error_problem(REASON_CORRUPT)));
+    record_set_text(row, AGENT_RUNS_ERROR_MESSAGE,
+                    str_copy(run->turn, str_from_cstr(failure->message)));
+    row = batch_add(batch, WRITE_UPDATE, TABLE_SESSIONS);
+    record_set_uuid(row, SESSIONS_ID, run->session_id);
+    record_set_null(row, SESSIONS_LIVE_RUN_ID);
+    batch_where_uuid(batch, SESSIONS_LIVE_RUN_ID, run->run_id);
+}
+
+/* `fence`: of the session, where this node is its writer; NULL: the journal could not be read. */
+static never_inline void bury(struct run *run, const struct error *failure,
+                              const struct fence *fence)
+{
+    struct batch batch;
+    struct error e = {0};
+    batch_init(&batch, run->turn, run->tenant_id);
+    batch.fence = fence;
+    write_damaged(run, failure, &batch);
+    struct settlement *settlements = fence ? settle_damaged(run, &batch) : NULL;
+    run->is_buried = store_commit(run->o->parts.store, &run->shield, &batch, &e);
+    for (size_t i = 0; run->is_buried && settlements && i < run->held_count; i++)
+        ledger_settled(run->o->ledger, &run->path, &settlements[i]);
+    if (run->is_buried && settlements)
+        run->held_count = 0;
+    LOG_ERROR("orchestrator.run", S("a run is damaged"), failure,
+              LOG_STR("nexus.run.id", uuid_str(run->turn, run->run_id)),
+              LOG_STR("nexus.run.outcome", run->is_buried ? S("failed") : S("parked")));
+    if (!run->is_buried)
+        LOG_ERROR("orchestrator.run", S("the end of a damaged run was not stored"), &e);
+    metrics_add(run->o->parts.metrics, METRIC_RUNS_DAMAGED, 1,
+                (str[]){run->is_buried ? S("failed") : S("parked")}, 1);
+    if (run->is_buried)
+        session_inbox_rescue(run);
+}
+
+/* A load failed: is it worth another try?  If not, says so and leaves the run as it can be left. */
+static bool is_worth_another(struct run *run, const struct error *failure)
+{
+    bool is_broken = failure->reason == REASON_CORRUPT;
+    if (!is_broken && failure->reason != REASON_FENCED && failure->code != ERROR_NOT_FOUND)
+        return true;
+    if (is_broken)
+        bury(run, failure, NULL);
+    else
+        LOG_ERROR("orchestrator.run", S("run dropped"), failure,
+                  LOG_STR("nexus.run.id", uuid_str(run->turn, run->run_id)));
+    return false;
+}
+
 /* A failure that is not the run's own: the store did not take an append, or this node is fenced out. */
 static bool is_store_failure(const struct error *e)
 {
@@ -486,7 +584,15 @@ static never_inline enum outcome settle_failure(struct run *run, const struct er
     struct error e = {0};
     if (run_fail(run, failure, &e))
         return OUTCOME_FINAL;
-    return e.reason == REASON_FENCED ? OUTCOME_DROPPED : OUTCOME_RELOAD;
+    if (e.reason == REASON_FENCED)
+        return OUTCOME_DROPPED;
+    if (!is_store_failure(&e)) { /* loaded again it is what the store has: then it is buried */
+        run->refusals++;
+        run->refusal = (struct error){0};
+        error_set(&run->refusal, e.reason, "%s; it was to end with: %s", e.message,
+                  failure->message);
+    }
+    return OUTCOME_RELOAD;
 }
 
 static never_inline enum outcome work(struct run *run)
@@ -524,49 +630,10 @@ static never_inline enum outcome work(struct run *run)
         if (!journal_has_pending(&run->journal)) {
             arena_rewind(run->turn, mark);
             run->retry_ms = RUN_STORE_RETRY_MS; /* the store takes appends again */
+            run->refusals = 0;
         }
     }
     return OUTCOME_FINAL;
-}
-
-/*
- * The journal does not fold: nothing can be appended to it any more.  The rows say so and the session is free again; the events stay as
- * they are, for whoever looks into it.
- */
-static void bury(struct run *run, const struct error *failure)
-{
-    struct batch batch;
-    struct error e = {0};
-    batch_init(&batch, run->turn, run->tenant_id);
-    struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_AGENT_RUNS);
-    record_set_uuid(row, AGENT_RUNS_ID, run->run_id);
-    record_set_text(row, AGENT_RUNS_STATUS, str_from_cstr(run_status_name(RUN_FAILED)));
-    record_set_integer(row, AGENT_RUNS_COMPLETED_AT, clock_unix_us(run->o->parts.clock));
-    record_set_text(row, AGENT_RUNS_ERROR, str_from_cstr(error_problem(REASON_CORRUPT)));
-    record_set_text(row, AGENT_RUNS_ERROR_MESSAGE,
-                    str_copy(run->turn, str_from_cstr(failure->message)));
-    row = batch_add(&batch, WRITE_UPDATE, TABLE_SESSIONS);
-    record_set_uuid(row, SESSIONS_ID, run->session_id);
-    record_set_null(row, SESSIONS_LIVE_RUN_ID);
-    batch_where_uuid(&batch, SESSIONS_LIVE_RUN_ID, run->run_id);
-    if (!store_commit(run->o->parts.store, &run->shield, &batch, &e))
-        LOG_ERROR("orchestrator.run", S("the end of a broken run was not stored"), &e);
-}
-
-/* A load failed: is it worth another try?  If not, says so and leaves the run as it can be left. */
-static bool is_worth_another(struct run *run, const struct error *failure)
-{
-    bool is_broken = failure->reason == REASON_CORRUPT;
-    if (!is_broken && failure->reason != REASON_FENCED && failure->code != ERROR_NOT_FOUND)
-        return true;
-    LOG_ERROR("orchestrator.run", S("run dropped"), failure,
-              LOG_STR("nexus.run.id", uuid_str(run->turn, run->run_id)));
-    if (is_broken) {
-        bury(run, failure);
-        run->is_buried = true;
-        session_inbox_rescue(run);
-    }
-    return false;
 }
 
 /* The store failed an append: what is in memory may be ahead of the journal.  Wait a little, load it again, go on. */
@@ -584,7 +651,12 @@ static bool reload(struct run *run)
         run->messages = NULL;
         run->message_count = run->message_capacity = run->offered_count = 0;
         run->has_lost_sight = true;
-        if (load(run, &e))
+        bool is_loaded = load(run, &e);
+        if (is_loaded && run->refusals >= RUN_REFUSALS_MAX) {
+            bury(run, &run->refusal, &run->journal.fence);
+            return false;
+        }
+        if (is_loaded)
             return true;
         if (!is_worth_another(run, &e))
             return false;
@@ -639,8 +711,8 @@ void run_live(struct run *run)
     if (run->is_out_of_turn)
         return;
     while (is_loaded && outcome == OUTCOME_RELOAD) {
-        if (run_status_is_final(run->state.status))
-            break;
+        if (run_status_is_final(run->state.status) || run->is_out_of_turn)
+            break; /* paused meanwhile: whoever resumes the session spawns it */
         outcome = work(run);
         if (outcome == OUTCOME_RELOAD)
             is_loaded = reload(run);

@@ -53,6 +53,9 @@ static digest digest_of(struct arena *arena, const struct agent_definition *agen
     str text =
         str_printf(arena, STR_FMT "\n" STR_FMT "\n" STR_FMT "\n" STR_FMT, STR_ARG(agent->name),
                    STR_ARG(agent->version), STR_ARG(agent->model), STR_ARG(agent->instructions));
+    if (!str_is_empty(agent->workflow))
+        text = str_printf(arena, STR_FMT "\nworkflow:" STR_FMT, STR_ARG(text),
+                          STR_ARG(agent->workflow));
     for (size_t i = 0; i < agent->tool_count; i++)
         text = str_printf(arena, STR_FMT "\n" STR_FMT, STR_ARG(text), STR_ARG(agent->tools[i]));
     return digest_sha256(text);
@@ -259,7 +262,7 @@ static str output_of(struct run *run, str agent, const struct child_outcome *out
     return strbuf_str(&text);
 }
 
-static void journal_text(struct run *run, str text)
+void run_journal_text(struct run *run, str text)
 {
     enum { PIECE_BYTES_MAX = SSE_EVENT_BYTES_MAX / 8 };
     while (text.len > 0) {
@@ -277,7 +280,7 @@ static void adopt_answer(struct planned *p, const struct child_outcome *outcome)
 {
     struct run *run = p->run;
     p->message_id = run_new_id(run, RUN_ID_MESSAGE, 0, STR_NONE);
-    journal_text(run, outcome->text);
+    run_journal_text(run, outcome->text);
     struct record *row = journal_row(&run->journal, WRITE_INSERT, TABLE_MESSAGES);
     run_message_row(row, run, p->message_id, ROLE_ASSISTANT, outcome->text,
                     (int64_t) (outcome->text.len + 3) / 4, STR_NONE);

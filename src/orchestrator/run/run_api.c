@@ -20,6 +20,7 @@ struct start {
     const struct settings *settings;
     struct record session;
     const struct agent_definition *agent;
+    struct agent_workflow workflow; /* of the agent; found anew by each attempt */
     const struct model *model;
     str client_tools; /* JSON text */
     str role;         /* the lower of the session's and the caller's */
@@ -27,6 +28,7 @@ struct start {
     struct policy_decision decision;
     uuid run_id;
     int64_t epoch, now_us;
+    enum priority priority;
     bool is_busy; /* a run is live: the message waits */
     struct batch batch;
 };
@@ -67,6 +69,13 @@ static bool find_definition(struct start *s, struct error *e)
     s->model = str_is_empty(name) ? catalog_default(s->settings->catalog)
                                   : catalog_find(s->settings->catalog, name);
     return s->model || catalog_error_unknown(s->settings->catalog, name, e);
+}
+
+static bool find_workflow(struct start *s, struct error *e)
+{
+    agent_workflow_release(&s->workflow);
+    return agent_workflow_find(s->o, s->ctx, s->principal->tenant_id, s->agent, s->request->content,
+                               &s->workflow, e);
 }
 
 static str lower_role(const struct principal *principal, str session_role)
@@ -139,12 +148,14 @@ static bool commit_start(struct start *s, struct error *e)
         .agent = s->agent->name,
         .agent_version = s->agent->version,
         .model = s->model->name,
+        .workflow = s->workflow.pinned,
         .content = s->request->content,
         .history = s->request->history,
         .history_count = s->request->history_count,
         .client_tools = s->client_tools,
         .response_format = s->request->response_format,
-        .budget = COST_LIMITLESS,
+        .priority = (int) s->priority + 1,
+        .budget = s->workflow.budget,
         .epoch = s->epoch,
         .now_us = s->now_us,
         .decision = &s->decision,
@@ -156,6 +167,7 @@ static bool commit_start(struct start *s, struct error *e)
     batch_init(&s->batch, s->ctx->arena, s->principal->tenant_id);
     s->batch.fence = &fence;
     s->batch.fault = "run_start";
+    agent_workflow_pin(s->o, s->ctx->arena, &s->batch, &s->workflow);
     run_begin_write(s->o, s->ctx->arena, &s->batch, beginning, &message_id);
     if (store_commit(s->o->parts.store, s->ctx, &s->batch, e))
         return true;
@@ -207,17 +219,28 @@ static bool commit_wait(struct start *s, struct error *e)
         .request = s->request,
         .agent = s->agent->name,
         .model = s->model->name,
+        .priority = s->priority,
         .now_us = s->now_us,
     };
     return session_inbox_add(s->o, s->ctx, message, e);
 }
 
+/* Now that it is known how urgent it is. */
+static bool admit(struct start *s, struct error *e)
+{
+    s->priority = principal_priority(s->principal, s->agent->priority,
+                                     priority_said(record_text(&s->session, SESSIONS_PRIORITY)));
+    return overload_admits(s->o->overload, s->priority, e) &&
+           admission_check(s->o->admission, s->principal->tenant_id, s->priority, e);
+}
+
 static bool start(struct start *s, struct error *e)
 {
-    if (!check_session(s, e) || !find_definition(s, e) || !check_names(s, e))
+    if (!check_session(s, e) || !find_definition(s, e) || !check_names(s, e) ||
+        !agent_workflow_check_request(s->agent, s->request, e) || !admit(s, e))
         return false;
     s->role = lower_role(s->principal, record_text(&s->session, SESSIONS_ROLE));
-    if (!decide(s, e) || !filter_request(s, e))
+    if (!decide(s, e) || !filter_request(s, e) || !find_workflow(s, e))
         return false;
     return s->is_busy ? commit_wait(s, e) : own_session(s, e) && commit_start(s, e);
 }
@@ -265,8 +288,6 @@ static bool check_request(const struct start *s, struct error *e)
     const struct run_request *request = s->request;
     if (atomic_load(&s->o->is_draining))
         return error_set(e, REASON_DRAINING, "this node is shutting down; try again");
-    if (!admission_check(s->o->admission, s->principal->tenant_id, e))
-        return false;
     if (s->principal->level < ROLE_LEVEL_USER)
         return error_set(e, REASON_DENIED, "a viewer may not start runs");
     if (request->content.len > MESSAGE_BYTES_MAX)
@@ -292,11 +313,16 @@ bool message_send(struct orchestrator *o, struct context *ctx, const struct prin
     bool ok = start_until_settled(s, e);
     if (ok)
         tell_outcome(s, out);
+    agent_workflow_release(&s->workflow);
     orchestrator_release(s->settings);
     /* Should it be stored without our knowing, it must live: a run that is not there is not started by this. */
     bool may_be_stored = ok || e->reason == REASON_OUTCOME_UNKNOWN;
     if (may_be_stored && !s->is_busy)
-        run_spawn_for(o, principal->tenant_id, principal->user_id, request->session_id, s->run_id);
+        run_spawn_as(o, &(struct run_turn){.tenant_id = principal->tenant_id,
+                                           .session_id = request->session_id,
+                                           .run_id = s->run_id,
+                                           .user_id = principal->user_id,
+                                           .priority = s->priority});
     return ok;
 }
 
@@ -319,6 +345,7 @@ bool run_ask(struct orchestrator *o, struct context *ctx, const struct run_quest
     struct start *s = ARENA_NEW(ctx->arena, struct start);
     struct run_request *request = ARENA_NEW(ctx->arena, struct run_request);
     *request = (struct run_request){.session_id = record_uuid(question->session, SESSIONS_ID),
+                                    .content = question->content,
                                     .model = question->model};
     *s = (struct start){.o = o,
                         .ctx = ctx,
@@ -336,7 +363,8 @@ bool run_ask(struct orchestrator *o, struct context *ctx, const struct run_quest
         out->agent_version = str_copy(ctx->arena, s->agent->version);
         out->model = str_copy(ctx->arena, s->model->name);
     }
-    ok = ok && decide(s, e);
+    ok = ok && decide(s, e) && find_workflow(s, e);
+    out->workflow = s->workflow;
     out->is_decided = s->decision.reason.ptr != NULL;
     out->decision = s->decision;
     orchestrator_release(s->settings);
@@ -405,6 +433,19 @@ bool run_count_children(struct orchestrator *o, struct context *ctx,
     }
 }
 
+/* What is promised outlives the node: whoever loads the run finds it in its row. */
+static bool note_cancel(struct orchestrator *o, struct context *ctx,
+                        const struct principal *principal, uuid run_id, struct error *e)
+{
+    struct batch batch;
+    batch_init(&batch, ctx->arena, principal->tenant_id);
+    batch.fault = "run_cancel";
+    struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_AGENT_RUNS);
+    record_set_uuid(row, AGENT_RUNS_ID, run_id);
+    record_set_text(row, AGENT_RUNS_CANCEL_BY, principal->user_id);
+    return store_commit(o->parts.store, ctx, &batch, e);
+}
+
 bool run_cancel(struct orchestrator *o, struct context *ctx, const struct principal *principal,
                 uuid run_id, struct error *e)
 {
@@ -417,6 +458,8 @@ bool run_cancel(struct orchestrator *o, struct context *ctx, const struct princi
     if (run_status_parse(record_text(&run, AGENT_RUNS_STATUS), &status) &&
         run_status_is_final(status))
         return error_set(e, REASON_CONFLICT, "the run is already %s", run_status_name(status));
+    if (!record_has(&run, AGENT_RUNS_CANCEL_BY) && !note_cancel(o, ctx, principal, run_id, e))
+        return false;
     run_spawn_cancelled(o, principal->tenant_id, record_uuid(&run, AGENT_RUNS_SESSION_ID), run_id,
                         principal->user_id);
     return true;
@@ -439,6 +482,18 @@ static void put_id(struct json_writer *w, const char *name, uuid id)
     char text[UUID_TEXT_BYTES + 1];
     uuid_format(id, text);
     json_put_str(w, str_from_cstr(name), str_of(text, UUID_TEXT_BYTES));
+}
+
+/* Its metadata are ours: a quotation mark within a text of it has a backslash before it. */
+static str priority_of_row(const struct record *run)
+{
+    str name, rest, metadata = record_text(run, AGENT_RUNS_METADATA);
+    const str member = S("\"priority\":\"");
+    size_t at = str_find(metadata, member);
+    if (at == STR_NOT_FOUND)
+        return S("normal");
+    str_cut(str_from(metadata, at + member.len), '"', &name, &rest);
+    return name;
 }
 
 static void put_origin(struct json_writer *w, const struct record *run)
@@ -476,6 +531,7 @@ void run_write_members(struct json_writer *w, const struct record *run)
     json_put_raw(w, S("cost"), record_text(run, AGENT_RUNS_COST));
     json_put_str(w, S("trace_id"), record_text(run, AGENT_RUNS_TRACE_ID));
     json_put_i64(w, S("last_seq"), record_integer(run, AGENT_RUNS_LAST_SEQ));
+    json_put_str(w, S("priority"), priority_of_row(run));
     put_origin(w, run);
     json_key(w, S("error"));
     if (record_has(run, AGENT_RUNS_ERROR)) {

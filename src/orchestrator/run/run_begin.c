@@ -2,6 +2,7 @@
 #include "base/arena.h"
 #include "base/limits.h"
 #include "orchestrator/run_internal.h"
+#include "orchestrator/webhook/webhook_tell.h"
 
 struct beginning {
     const struct run_beginning *b;
@@ -59,6 +60,8 @@ static void put_workflow(struct json_writer *w, const struct run_workflow *workf
     json_put_str(w, S("name"), workflow->name);
     json_put_str(w, S("version"), workflow->version);
     json_put_str(w, S("digest"), workflow->digest);
+    if (workflow->takes_message)
+        json_put_bool(w, S("takes_message"), true);
     json_object_end(w);
 }
 
@@ -119,6 +122,7 @@ static void add_end(struct beginning *s)
     json_key(w, S("cost"));
     cost_write_json(w, (cost){0});
     add_event(s, b->failure ? EVENT_RUN_FAILED : EVENT_RUN_CANCELLED);
+    webhook_tell_unbegun(s->o, s->batch, b);
 }
 
 static void add_decision(struct beginning *s)
@@ -221,12 +225,20 @@ static void add_history_message(struct beginning *s, const struct prompt_message
 
 /* ---- rows ---- */
 
+static enum priority priority_of(const struct run_beginning *b)
+{
+    return b->priority != PRIORITY_UNSAID
+               ? (enum priority)(b->priority - 1)
+               : principal_priority(b->principal, PRIORITY_UNSAID, PRIORITY_UNSAID);
+}
+
 static str metadata_text(struct beginning *s)
 {
     const struct run_beginning *b = s->b;
     struct json_writer *w = json_begin(s, 4096);
     json_put_str(w, S("role"), b->role);
     json_put_str(w, S("caller_id"), b->principal->caller_id);
+    json_put_str(w, S("priority"), str_from_cstr(priority_name(priority_of(b))));
     if (b->principal->has_key_budget) /* what the run uses counts against the key too */
         json_put_str(w, S("key_id"), uuid_str(s->arena, b->principal->key_id));
     return json_end(s);

@@ -10,10 +10,8 @@
 #define NEXUS_ORCHESTRATOR_RUN_BEGIN_H
 
 #include "orchestrator/orchestrator_internal.h"
+#include "orchestrator/workflow/workflow_agent.h"
 
-struct run_workflow { /* all empty: an agent's run */
-    str name, version, digest;
-};
 struct run_beginning {
     uuid run_id,
         session_id; /* the caller's choice: deterministic where it may be asked for twice */
@@ -29,6 +27,7 @@ struct run_beginning {
     size_t history_count;
     str client_tools, response_format; /* JSON text or empty */
     int64_t max_output_tokens;         /* 0: the agent's */
+    int priority;                      /* + 1; PRIORITY_UNSAID: as the principal's */
     uuid parent_run_id;                /* UUID_NONE: none */
     int depth;
     cost budget; /* its own ceiling; COST_LIMITLESS: none */
@@ -54,10 +53,12 @@ struct run_question {
     const struct record *session;
     const struct principal *principal;
     str role, model; /* model empty: the agent's */
+    str content;     /* the message that it would begin with */
 };
 struct run_grant {
     int64_t epoch; /* 0: the session could not be owned */
     str agent, agent_version, model;
+    struct agent_workflow workflow; /* the caller releases it, whatever run_ask gave */
     bool is_decided;
     struct policy_decision decision; /* strings on ctx's arena */
 };

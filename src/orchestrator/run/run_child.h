@@ -9,7 +9,8 @@
  * A child's id is derived from the parent's and the place (tool call or step and attempt), so it exists once whatever crashes.
  * It has a session of its own (parent_run_id, root_session_id), is charged to the root's account and to the run accounts of all its
  * ancestors, each with its own ceiling, and gets the parent's role and user, never more.  Depth and number are bounded
- * (RUN_CHILD_DEPTH_MAX, RUN_CHILDREN_MAX).  The cancellation of a parent reaches every child before the parent is final.
+ * (RUN_CHILD_DEPTH_MAX; at once RUN_CHILDREN_LIVE_MAX, in its life RUN_CHILDREN_MAX, of an agent's RUN_AGENT_CHILDREN_MAX).  The
+ * cancellation of a parent reaches every child before the parent is final.
  * Labels: the child's question has the label of the words it was given; its answer comes back with the join of all it has seen.
  * A bare model's run has the agent "model:NAME", no tools and one step.  A child uses the files of its root's session.
  */

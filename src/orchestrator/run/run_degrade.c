@@ -74,7 +74,8 @@ static str version_of(struct run *run, uuid run_id)
 }
 
 /* Question and answer, and nothing else. */
-static bool answers(struct run *run, const struct record *row, str question, struct earlier *out)
+static never_inline bool answers(struct run *run, const struct record *row, str question,
+                                 struct earlier *out)
 {
     struct records messages;
     uuid session_id = record_uuid(row, AGENT_RUNS_SESSION_ID);
@@ -102,6 +103,9 @@ static bool find_earlier(struct run *run, struct earlier *out)
     struct query *query = ARENA_NEW(run->turn, struct query);
     struct records rows, own;
     struct error ignored = {0};
+    const struct run_oracle *oracle = run->o->oracle;
+    if (oracle)
+        return oracle->earlier(oracle->owner, &out->run_id, &out->answer, &out->metadata);
     if (!list_messages(run, run->session_id, &own) || own.count != 1 ||
         !is_of(&own.items[0], S("user")) || record_has(&own.items[0], MESSAGES_PARTS))
         return false;
@@ -245,11 +249,14 @@ static bool is_low(const struct run *run)
 
 bool run_degrade_ahead(struct run *run)
 {
-    struct error refused = {0};
-    if (run->o->oracle || run->is_last_call || run->state.is_winding_down)
-        return false; /* a replay has no accounts and no load of its own */
+    const struct run_oracle *oracle = run->o->oracle;
+    enum degrade_when when;
+    if (oracle) /* a replay has no accounts and no load of its own */
+        return oracle->degrades(oracle->owner, &when) && run_degrade(run, when);
+    if (run->is_last_call || run->state.is_winding_down)
+        return false;
     if (run_may_degrade(run, DEGRADE_OVERLOADED) &&
-        !overload_admits(run->o->overload, PRIORITY_BATCH, &refused) &&
+        overload_look(run->o->overload).pressure_milli >= 1000 &&
         run_degrade(run, DEGRADE_OVERLOADED))
         return true;
     return run_may_degrade(run, DEGRADE_BUDGET_LOW) && is_low(run) &&
@@ -261,7 +268,7 @@ bool run_degrade_cause(const struct error *failure, enum degrade_when *out)
     static const enum error_reason providers[] = {
         REASON_PROVIDER_RATE_LIMITED, REASON_PROVIDER_QUOTA,   REASON_PROVIDER_AUTH,
         REASON_PROVIDER_OVERLOADED,   REASON_PROVIDER_TIMEOUT, REASON_PROVIDER_NETWORK,
-        REASON_PROVIDER_PROTOCOL,     REASON_UNAVAILABLE};
+        REASON_PROVIDER_PROTOCOL,     REASON_UNAVAILABLE,      REASON_OVERLOADED_HERE};
     *out = DEGRADE_BUDGET_LOW;
     if (failure->reason == REASON_BUDGET)
         return true;

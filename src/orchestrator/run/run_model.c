@@ -128,6 +128,8 @@ static void begin_route(struct model_step *a)
                     .sticky = str_of((const char *) &run->session_id, sizeof run->session_id),
                     .input_tokens_bound = a->input_bound,
                     .output_tokens_max = run->model->max_output_tokens,
+                    .tenant_id = run->tenant_id,
+                    .is_run = true,
                 });
     run->has_route = true;
     run->model_failure = (struct error){0};
@@ -138,6 +140,30 @@ static void drop_attempt(struct model_step *a)
     struct error unsent = {0};
     error_set(&unsent, REASON_CANCELLED, "not sent");
     attempt_end(&a->attempt, &unsent);
+}
+
+/*
+ * Its own place among the runs is somebody else's while it waits for one at the provider: a slow provider holds up nobody who has
+ * nothing to do with it.  So for a moment there may be more runs at work than places, by those that come back.
+ */
+static bool wait_for_place(struct model_step *a, struct error *e)
+{
+    struct run *run = a->run;
+    struct admission *admission = run->o->admission;
+    struct admission_request again = {.tenant_id = run->tenant_id,
+                                      .run_id = run->run_id,
+                                      .priority = run->place_priority,
+                                      .is_urgent = true};
+    bool is_known;
+    if (!a->attempt.must_wait)
+        return true;
+    if (run->has_place)
+        admission_leave(admission, run->tenant_id, run->place_priority);
+    bool is_in = attempt_enter(&a->attempt, &run->ctx, e);
+    if (run->has_place)
+        ensure(admission_ask(admission, &again, &is_known));
+    a->is_woken = !is_in && e->reason != REASON_OVERLOADED_HERE;
+    return is_in;
 }
 
 /* A replay's: the recorded target; the router has no part in it. */
@@ -180,9 +206,11 @@ static bool next_target(struct model_step *a, struct error *e)
             return false;
         }
         refusal = (struct error){0};
-        if (bound_cost(a, run_remaining_now(run), &refusal))
+        if (wait_for_place(a, &refusal) && bound_cost(a, run_remaining_now(run), &refusal))
             return true;
         attempt_end(&a->attempt, &refusal);
+        if (a->is_woken)
+            return error_copy(e, &refusal);
     }
 }
 
@@ -542,19 +570,53 @@ static bool was_refused(const struct model_step *a, const struct error *failure)
             failure->reason == REASON_PROVIDER_OVERLOADED);
 }
 
+static const char lost_text[] =
+    "the node stopped while the call was in flight; it counts at its reservation";
+
+static void settle_lost(struct run *run, uuid reservation_id, cost reserved)
+{
+    run_settle(run, reservation_id,
+               &(struct settlement){.reserved = reserved,
+                                    .used = reserved,
+                                    .kind = "model",
+                                    .basis = "reserved",
+                                    .model = run->state.model});
+}
+
+/* An attempt that a stopping node gave up is told as one that a crash lost. */
+static str failure_name(const struct error *failure)
+{
+    return failure->reason == REASON_DRAINING ? S("interrupted")
+                                              : str_from_cstr(error_problem(failure->reason));
+}
+
 static void fail_attempt(struct model_step *a, const struct error *failure, bool will_retry)
 {
     struct run *run = a->run;
     struct json_writer *w = journal_event(&run->journal, EVENT_MODEL_FAILED);
     json_put_i64(w, S("attempt"), a->number);
     json_put_i64(w, S("step"), a->step);
-    json_put_str(w, S("error"), str_from_cstr(error_problem(failure->reason)));
+    json_put_str(w, S("error"), failure_name(failure));
     json_put_str(w, S("message"), str_from_cstr(failure->message));
     json_put_bool(w, S("will_retry"), will_retry);
     put_purpose(w, run);
     struct usage usage = was_refused(a, failure) ? (struct usage){0} : estimate(a);
-    settle(a, usage, was_refused(a, failure) ? "reported" : "estimated");
-    count_call(a, &usage, str_from_cstr(error_problem(failure->reason)));
+    if (failure->reason == REASON_DRAINING && strcmp(failure->message, lost_text) == 0)
+        settle_lost(run, a->reservation_id, a->reserved); /* as a replay is told of one */
+    else
+        settle(a, usage, was_refused(a, failure) ? "reported" : "estimated");
+    count_call(a, &usage, failure_name(failure));
+}
+
+/* This node stops.  What came is known, so that is settled; without the append the next start would count the whole reservation. */
+static bool interrupt_attempt(struct model_step *a, const struct error *failure, struct error *e)
+{
+    struct error late = {0}, interrupted = {0};
+    error_set(&interrupted, REASON_DRAINING,
+              "the node was stopped while the call was in flight; what came of it counts");
+    fail_attempt(a, &interrupted, true);
+    (void) !run_flush(a->run, "model_interrupted", &late);
+    return error_copy(e, failure);
 }
 
 /* A call cannot be made as it was meant: does the agent's definition say what to do instead? */
@@ -577,8 +639,8 @@ static bool handle_failure(struct model_step *a, const struct error *failure, st
     bool will_retry = oracle ? oracle->may_go_on(oracle->owner)
                              : !is_ours && (has_patience || route_may_go_on(&run->route, failure));
     run->model_failure = *failure;
-    if (run->is_draining) /* the next start counts this attempt as lost */
-        return error_copy(e, failure);
+    if (run->is_draining)
+        return interrupt_attempt(a, failure, e);
     fail_attempt(a, failure, will_retry);
     if (!run_flush(run, "model_failed", e))
         return false;
@@ -701,16 +763,10 @@ bool run_model_lose_attempt(struct run *run, struct error *e)
     json_put_i64(w, S("attempt"), run->state.attempt);
     json_put_i64(w, S("step"), run->state.step + 1);
     json_put_str(w, S("error"), S("interrupted"));
-    json_put_str(w, S("message"),
-                 S("the node stopped while the call was in flight; it counts at its reservation"));
+    json_put_str(w, S("message"), str_from_cstr(lost_text));
     json_put_bool(w, S("will_retry"), true);
     journal_close_event(&run->journal);
-    run_settle(run, run->state.model_reservation_id,
-               &(struct settlement){.reserved = reserved,
-                                    .used = reserved,
-                                    .kind = "model",
-                                    .basis = "reserved",
-                                    .model = run->state.model});
+    settle_lost(run, run->state.model_reservation_id, reserved);
     run->state.failed_in_a_row = 0; /* an interruption is not the provider's failure */
     return true;
 }

@@ -2,7 +2,7 @@
  * Run oracle: what a replay puts in place of chance.
  *
  * A run is determined by its journal but for a few things that come from outside: ids, what the accounts have left, which target the router
- * takes.  Live, they come from the random source, the ledger and the router; in a replay (run_replay.h) from the recording.  An
+ * takes, how long is waited.  Live, they come from the random source, the ledger and the router; in a replay (run_replay.h) from the recording.  An
  * orchestrator has no oracle, or one, and then it lives for one run alone.
  * Thread: the run's loop.  Suspends: never.
  */
@@ -13,6 +13,8 @@
 #include "base/error.h"
 #include "base/uuid.h"
 #include "orchestrator/journal/journal.h"
+#include "orchestrator/ledger/ledger.h"
+#include "orchestrator/run/agent_definition.h"
 
 enum run_id_kind {
     RUN_ID_RESERVATION,
@@ -23,6 +25,7 @@ enum run_id_kind {
     RUN_ID_STOPPED,     /* what a run that went in circles ends with */
     RUN_ID_SUMMARY,     /* message of a summary */
     RUN_ID_STEERING,    /* message that steers the run */
+    RUN_ID_OUTPUT,      /* message of a workflow's output */
 };
 
 struct run_oracle {
@@ -36,7 +39,15 @@ struct run_oracle {
     bool (*reserve)(void *owner, struct error *e);
     /* The target of the next attempt: provider and the provider's name of the model. */
     bool (*target)(void *owner, str *provider, str *model, struct error *e);
-    str (*environment)(void *owner); /* that the next model call names; empty: none */
+    str (*environment)(void *owner); /* that the next event which may name one does; empty: none */
+    /* Milliseconds until another attempt, `least` to `most`. */
+    int64_t (*wait_ms)(void *owner, int64_t least, int64_t most);
+    /* Thresholds that the settlement told just now has passed. */
+    void (*alerts)(void *owner, struct ledger_alerts *out);
+    /* Is the next model call not even tried, because little is left or the node is overloaded? */
+    bool (*degrades)(void *owner, enum degrade_when *when);
+    /* The earlier answer that the run gives; texts as its message's row keeps them. */
+    bool (*earlier)(void *owner, uuid *run_id, str *answer, str *metadata);
     bool (*may_go_on)(
         void *owner); /* is another attempt made after the failure that is told now? */
 };

@@ -28,6 +28,8 @@ struct restored {
 struct restored_runs {
     pthread_mutex_t lock;
     struct map *by_id;
+    bool
+        is_complete; /* every interrupted run was looked at: not again when the start is tried again */
 };
 
 static str key_of(const uuid *id)
@@ -58,6 +60,15 @@ void restored_runs_destroy(struct orchestrator *o)
     map_destroy(o->restored->by_id);
     pthread_mutex_destroy(&o->restored->lock);
     free(o->restored);
+}
+
+/* A start that failed is tried again: what it has restored stands already. */
+static bool is_restored(struct orchestrator *o, uuid run_id)
+{
+    pthread_mutex_lock(&o->restored->lock);
+    bool is_known = map_find(o->restored->by_id, key_of(&run_id)) != NULL;
+    pthread_mutex_unlock(&o->restored->lock);
+    return is_known;
 }
 
 /* The run gives them away. */
@@ -155,6 +166,8 @@ static bool look_at_all(struct orchestrator *o, struct context *ctx, enum run_st
 static bool restore(struct page *page, struct context *ctx, size_t index, struct error *e)
 {
     const struct record *row = &page->rows.items[index];
+    if (is_restored(page->o, record_uuid(row, AGENT_RUNS_ID)))
+        return true;
     struct run *run =
         run_create(page->o, 0, ctx->scheduler, page->tenants[index],
                    record_uuid(row, AGENT_RUNS_SESSION_ID), record_uuid(row, AGENT_RUNS_ID));
@@ -242,8 +255,8 @@ static bool spawn_if_told(struct page *page, struct context *ctx, size_t index, 
     const struct record *row = &page->rows.items[index];
     bool is_workflow = record_has(row, AGENT_RUNS_WORKFLOW);
     bool has_client = record_has(row, AGENT_RUNS_WAITS_UNTIL);
-    bool is_told = false, is_decided = false;
-    if (has_client && !has_results(page, ctx, index, &is_told, e))
+    bool is_told = record_has(row, AGENT_RUNS_CANCEL_BY), is_decided = false;
+    if (!is_told && has_client && !has_results(page, ctx, index, &is_told, e))
         return false;
     if (!is_told && is_workflow && !has_signal(page, ctx, index, &is_told, e))
         return false;
@@ -256,8 +269,10 @@ static bool spawn_if_told(struct page *page, struct context *ctx, size_t index, 
 
 bool runs_recover(struct orchestrator *o, struct context *ctx, size_t *resumed, struct error *e)
 {
-    return look_at_all(o, ctx, RUN_RUNNING, restore, resumed, e) &&
-           look_at_all(o, ctx, RUN_PENDING, spawn, resumed, e) &&
+    if (!o->restored->is_complete && !look_at_all(o, ctx, RUN_RUNNING, restore, resumed, e))
+        return false;
+    o->restored->is_complete = true; /* from here on runs are spawned, which take them along */
+    return look_at_all(o, ctx, RUN_PENDING, spawn, resumed, e) &&
            look_at_all(o, ctx, RUN_RUNNING, spawn, resumed, e) &&
            look_at_all(o, ctx, RUN_WAITING, spawn_if_told, resumed, e);
 }

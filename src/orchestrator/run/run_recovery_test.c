@@ -435,6 +435,102 @@ static void test_a_store_that_fails_commits_in_any_way_ends_no_run(struct testki
         }
 }
 
+/* ---- the store works, and does not take what the run appends ---- */
+
+static bool takes_rows;
+
+static enum commit_outcome refuse_events(void *owner, struct context *ctx,
+                                         const struct batch *batch)
+{
+    (void) owner;
+    (void) ctx;
+    for (size_t i = 0; i < batch->count; i++)
+        if (batch->writes[i].record.table == TABLE_RUN_EVENTS)
+            return COMMIT_DAMAGED;
+    return batch->fence && !takes_rows ? COMMIT_DAMAGED : COMMIT_OK;
+}
+
+static void damage(struct testkit *kit, bool is_row_taken)
+{
+    scene_start(kit);
+    takes_rows = is_row_taken;
+    testkit_reply(kit, (struct fake_reply){.text = "never stored", .delay_ms = 1000});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 500);
+    memory_store_set_hooks(kit->store, (struct memory_store_hooks){.before_commit = refuse_events});
+    testkit_run_ms(kit, 120000);
+}
+
+static void assert_damaged(struct testkit *kit, const char *outcome)
+{
+    OWNED(arena) arena = arena_create(0);
+    struct strbuf text;
+    strbuf_init(&text, arena, 1 << 20);
+    metrics_write(kit->metrics, &text);
+    str wanted = str_printf(arena, "nexus_runs_damaged_total{outcome=\"%s\"} 1\n", outcome);
+    if (str_find(strbuf_str(&text), wanted) == STR_NOT_FOUND)
+        fail_msg("no " STR_FMT, STR_ARG(wanted));
+}
+
+static void check_damaged(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_at_rest(ctx, "failed");
+    struct record run = testkit_run(scene.kit, ctx, scene.run_id);
+    assert_str(record_text(&run, AGENT_RUNS_ERROR), "corrupt");
+    assert_int_equal(scene.kit->model_calls, 1); /* not again and again */
+}
+
+static void test_a_run_whose_journal_takes_nothing_ends_as_damaged_and_what_it_reserved_is_booked(
+    struct testkit *kit)
+{
+    damage(kit, true);
+    testkit_do(kit, check_damaged, NULL);
+    assert_damaged(kit, "failed");
+}
+
+static void check_parked(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_str(testkit_status(scene.kit, ctx, scene.run_id), "running");
+    assert_int_equal(orchestrator_active_runs(scene.kit->o), 0);
+}
+
+static void test_a_damaged_run_that_cannot_even_be_ended_is_parked_until_the_next_start(
+    struct testkit *kit)
+{
+    damage(kit, false);
+    testkit_do(kit, check_parked, NULL);
+    assert_damaged(kit, "parked");
+    memory_store_set_hooks(kit->store, (struct memory_store_hooks){0});
+    testkit_crash(kit);
+    testkit_run_ms(kit, 30000);
+    testkit_do(kit, check_lost_attempt, NULL);
+}
+
+/* ---- a start that fails is tried again ---- */
+
+static void recover_again(struct context *ctx, void *unused)
+{
+    (void) unused;
+    size_t resumed;
+    struct error e = {0};
+    assert_true(orchestrator_recover(scene.kit->o, ctx, &resumed, &e));
+    assert_true(orchestrator_recover(scene.kit->o, ctx, &resumed, &e));
+}
+
+static void test_a_start_that_is_tried_again_restores_each_run_once(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.delay_ms = 20000});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 100);
+    testkit_crash_only(kit);
+    testkit_do(kit, recover_again, NULL);
+    testkit_run_ms(kit, 30000);
+    testkit_do(kit, check_lost_attempt, NULL); /* the accounts add up, nothing stays reserved */
+}
+
 static void usurp(struct context *ctx, void *unused)
 {
     (void) unused;
@@ -483,6 +579,19 @@ static void drain(struct context *ctx, void *unused)
     assert_str(testkit_status(scene.kit, ctx, scene.run_id), "running"); /* to be gone on with */
 }
 
+/* What came before the stop is known: nothing of the reservation counts beyond it. */
+static void check_drained(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_history(ctx, BEGUN INTENT " model.failed budget.settled run.resumed" INTENT ANSWERED
+                                     " run.completed");
+    assert_at_rest(ctx, "completed");
+    assert_member(ctx, EVENT_MODEL_FAILED, "error", "interrupted");
+    assert_true(str_find(json_str_or(event(ctx, EVENT_MODEL_FAILED), S("message"), STR_NONE),
+                         S("what came of it counts")) != STR_NOT_FOUND);
+    assert_int_equal(scene.kit->model_calls, 2);
+}
+
 static void test_a_drained_run_goes_on_at_the_next_start(struct testkit *kit)
 {
     scene_start(kit);
@@ -492,7 +601,7 @@ static void test_a_drained_run_goes_on_at_the_next_start(struct testkit *kit)
     testkit_do(kit, drain, NULL);
     testkit_crash(kit);
     testkit_run_ms(kit, 30000);
-    testkit_do(kit, check_lost_attempt, NULL);
+    testkit_do(kit, check_drained, NULL);
 }
 
 /* A request that was in work when the drain began commits its run after the lane was found idle. */
@@ -520,7 +629,7 @@ static void test_a_run_spawned_after_the_drain_is_only_stored(struct testkit *ki
     testkit_do(kit, drain_then_spawn, NULL);
     testkit_crash(kit);
     testkit_run_ms(kit, 30000);
-    testkit_do(kit, check_lost_attempt, NULL);
+    testkit_do(kit, check_drained, NULL);
 }
 
 int main(void)
@@ -544,6 +653,10 @@ int main(void)
         TESTKIT_SCRIPT(test_a_pure_or_idempotent_call_is_repeated_after_a_crash_under_the_same_key),
         TESTKIT_SCRIPT(test_a_crash_before_the_first_step_loses_nothing),
         TESTKIT_SCRIPT(test_a_store_that_fails_commits_in_any_way_ends_no_run),
+        TESTKIT_SCRIPT(
+            test_a_run_whose_journal_takes_nothing_ends_as_damaged_and_what_it_reserved_is_booked),
+        TESTKIT_SCRIPT(test_a_damaged_run_that_cannot_even_be_ended_is_parked_until_the_next_start),
+        TESTKIT_SCRIPT(test_a_start_that_is_tried_again_restores_each_run_once),
         TESTKIT_SCRIPT(test_a_writer_that_was_fenced_out_stops_and_writes_nothing),
         TESTKIT_SCRIPT(test_a_drained_run_goes_on_at_the_next_start),
         TESTKIT_SCRIPT(test_a_run_spawned_after_the_drain_is_only_stored),

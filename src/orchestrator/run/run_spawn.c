@@ -20,7 +20,8 @@ struct spawn {
     uuid tenant_id, session_id, run_id;
     bool is_cancel, is_about_inbox;
     bool has_place; /* of the admission's */
-    uint64_t user;  /* hash of whose turn it uses; 0: nobody's */
+    enum priority priority;
+    uint64_t user; /* hash of whose turn it uses; 0: nobody's */
     size_t by_bytes;
     char by[256];
 };
@@ -47,7 +48,7 @@ void lane_deinit(struct lane_state *lane)
 static void spawn_drop(struct spawn *spawn)
 {
     if (spawn->has_place)
-        admission_leave(spawn->o->admission, spawn->tenant_id);
+        admission_leave(spawn->o->admission, spawn->tenant_id, spawn->priority);
     free(spawn);
 }
 
@@ -124,7 +125,7 @@ void run_destroy(struct run *run)
     arena_destroy(run->arena);
     arena_destroy(run->keep);
     if (run->has_place) /* the next one's turn */
-        admission_leave(run->o->admission, run->tenant_id);
+        admission_leave(run->o->admission, run->tenant_id, run->place_priority);
     free(run);
 }
 
@@ -166,6 +167,7 @@ static struct run *begin(const struct spawn *spawn, size_t lane)
         run_create(o, lane, scheduler, spawn->tenant_id, spawn->session_id, spawn->run_id);
     struct error e = {0};
     run->has_place = spawn->has_place;
+    run->place_priority = spawn->priority;
     link_run(run);
     run_adopt_restored(run);
     if (coroutine_start(scheduler, "run", run_coroutine, run, &e))
@@ -227,6 +229,7 @@ static bool take_place(struct spawn *spawn)
     bool is_known;
     struct admission_request request = {.tenant_id = spawn->tenant_id,
                                         .run_id = spawn->run_id,
+                                        .priority = spawn->priority,
                                         .user = spawn->user,
                                         .is_urgent = spawn->is_cancel,
                                         .start = spawn_admitted,
@@ -274,18 +277,21 @@ static void post_spawn(struct orchestrator *o, struct spawn spawn)
 
 void run_spawn(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id)
 {
-    post_spawn(o, (struct spawn){
-                      .o = o, .tenant_id = tenant_id, .session_id = session_id, .run_id = run_id});
+    run_spawn_as(o, &(struct run_turn){.tenant_id = tenant_id,
+                                       .session_id = session_id,
+                                       .run_id = run_id,
+                                       .priority = PRIORITY_NORMAL});
 }
 
-void run_spawn_for(struct orchestrator *o, uuid tenant_id, str user_id, uuid session_id,
-                   uuid run_id)
+void run_spawn_as(struct orchestrator *o, const struct run_turn *turn)
 {
+    uint64_t user = str_is_empty(turn->user_id) ? 0 : str_hash(turn->user_id, o->user_seed);
     post_spawn(o, (struct spawn){.o = o,
-                                 .tenant_id = tenant_id,
-                                 .session_id = session_id,
-                                 .run_id = run_id,
-                                 .user = str_hash(user_id, o->user_seed)});
+                                 .tenant_id = turn->tenant_id,
+                                 .session_id = turn->session_id,
+                                 .run_id = turn->run_id,
+                                 .priority = turn->priority,
+                                 .user = user});
 }
 
 void run_spawn_cancelled(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id,
@@ -295,6 +301,7 @@ void run_spawn_cancelled(struct orchestrator *o, uuid tenant_id, uuid session_id
                           .tenant_id = tenant_id,
                           .session_id = session_id,
                           .run_id = run_id,
+                          .priority = PRIORITY_NORMAL,
                           .is_cancel = true};
     str by = str_cut_utf8(cancelled_by, sizeof spawn.by);
     memcpy(spawn.by, by.ptr, by.len);
@@ -308,5 +315,6 @@ void run_tell_inbox(struct orchestrator *o, uuid tenant_id, uuid session_id, uui
                                  .tenant_id = tenant_id,
                                  .session_id = session_id,
                                  .run_id = run_id,
+                                 .priority = PRIORITY_NORMAL,
                                  .is_about_inbox = true});
 }

@@ -12,6 +12,7 @@
 #include "base/limits.h"
 #include "orchestrator/approval/approval.h"
 #include "orchestrator/run_tools_internal.h"
+#include "orchestrator/webhook/webhook_tell.h"
 #include "orchestrator/workflow/workflow_run.h"
 
 static str id_text(struct run *run, uuid id)
@@ -102,13 +103,25 @@ void run_tools_write_row(struct planned *p, enum write_op op, str status)
     record_set_text(row, TOOL_CALLS_CALL_ID, p->call->call_id);
     if (!str_is_empty(p->call->effect_key))
         record_set_text(row, TOOL_CALLS_EFFECT_KEY, p->call->effect_key);
+    p->row_index = run->journal.batch.count - 1;
+    p->row_batch = op == WRITE_INSERT ? run->journal.batch_number : 0;
+}
+
+/* The row that stands in the pending batch, or a change of the stored one. */
+static struct record *row_to_change(struct planned *p)
+{
+    struct journal_writer *journal = &p->run->journal;
+    if (p->row_batch == journal->batch_number)
+        return &journal->batch.writes[p->row_index].record;
+    struct record *row = journal_row(journal, WRITE_UPDATE, TABLE_TOOL_CALLS);
+    record_set_uuid(row, TOOL_CALLS_ID, p->call->id);
+    return row;
 }
 
 static void update_call_row(struct planned *p, str status)
 {
     struct run *run = p->run;
-    struct record *row = journal_row(&run->journal, WRITE_UPDATE, TABLE_TOOL_CALLS);
-    record_set_uuid(row, TOOL_CALLS_ID, p->call->id);
+    struct record *row = row_to_change(p);
     record_set_text(row, TOOL_CALLS_STATUS, status);
     record_set_integer(row, TOOL_CALLS_LATENCY_MS, p->result.latency_ms);
     record_set_integer(row, TOOL_CALLS_FUEL, p->result.fuel);
@@ -234,6 +247,7 @@ static void request_approval(struct planned *p, const struct policy_input *input
     struct json_writer *w = journal_event(&run->journal, EVENT_APPROVAL_REQUESTED);
     int64_t expires_us = /* from the event's own time */
         approval_write(run->settings, journal_now_us(&run->journal), row, &request);
+    approval_note_expiry(run->o, expires_us);
     json_put_str(w, S("approval_id"), id_text(run, request.id));
     json_put_str(w, S("tool_call_id"), id_text(run, p->call->id));
     json_put_str(w, S("name"), p->call->name);
@@ -241,6 +255,7 @@ static void request_approval(struct planned *p, const struct policy_input *input
     json_put_str(w, S("reason"), decision->reason);
     json_put_i64(w, S("quorum"), request.rule.quorum > 0 ? request.rule.quorum : 1);
     json_put_i64(w, S("expires_at"), expires_us);
+    webhook_tell_approval(run, &request, expires_us, p->call->name);
     p->is_done = p->is_settled = true; /* not of this turn any more */
 }
 
@@ -387,6 +402,8 @@ void run_tools_plan(struct planned *p)
     struct policy_decision decision;
     run_decide(run, &run->shield, &input, &decision);
     run_journal_decision(run, &input, &decision, p->call->id);
+    if (p->parent && decision.verdict != POLICY_ALLOW) /* nothing else says whose it was */
+        json_put_str(&run->journal.json, S("parent_id"), id_text(run, p->parent->call->id));
     if (decision.verdict != POLICY_DENY)
         run_contain(p, &decision);
     if (decision.verdict == POLICY_NEEDS_APPROVAL && p->parent) {
@@ -544,24 +561,30 @@ static void start_calls(struct tool_step *step, struct group *group)
     }
 }
 
-/* Starts what stands as an intent and journals each end as it comes, and what guests ask for; joins all before it returns. */
-static bool run_intended(struct run *run, struct tool_step *step, struct error *e)
+/*
+ * Starts what stands as an intent and journals each end as it comes, and what guests ask for; joins all before it returns.  Until
+ * `held_until_ns` nothing is flushed: what ends by then is stored together with its intent, by whoever appends next.
+ */
+static bool run_intended(struct run *run, struct tool_step *step, int64_t held_until_ns,
+                         struct error *e)
 {
     struct group group;
     bool ok = true;
     group_init(&group, &run->ctx);
     start_calls(step, &group);
     while (ok && count_running(step) > 0) {
+        bool is_held = context_now_ns(&run->shield) < held_until_ns;
         run_nested_plan(step);
         run_tools_settle(step);
-        ok = run_flush(run, "tool_completed", e);
-        if (ok)
+        ok = is_held || run_flush(run, "tool_completed", e);
+        if (ok && !is_held)
             run_nested_release(step);
-        struct error never;
+        struct error never = {0};
         if (!ok || has_news(step)) /* came during the flush: nobody wakes us for it again */
             continue;
-        if (count_running(step) > 0 && !condition_wait(&step->changed, &run->shield, &never))
-            unreachable_state(); /* the shield has neither deadline nor cancel */
+        if (count_running(step) > 0) /* the shield has neither deadline nor cancel */
+            (void) !condition_wait_until(&step->changed, &run->shield,
+                                         is_held ? held_until_ns : DEADLINE_NONE, &never);
     }
     if (!ok)
         group_cancel(&group);
@@ -589,6 +612,22 @@ static struct planned *add_planned(struct tool_step *step, struct run *run, stru
     return p;
 }
 
+bool run_tools_may_precede(const struct planned *p)
+{
+    return p->tool && p->tool->is_pure && !tool_has_effect(p->tool) &&
+           p->tool->abi != TOOL_ABI_MCP && p->tool->host_call_count == 0 && !p->parent &&
+           uuid_is_none(p->call->approval_id) && uuid_is_none(p->call->child_run_id) &&
+           !p->run->o->oracle; /* a replay goes by what was flushed */
+}
+
+static bool may_precede_all(const struct tool_step *step)
+{
+    for (size_t i = 0; i < step->count; i++)
+        if (step->items[i]->is_done || !run_tools_may_precede(step->items[i]))
+            return false;
+    return step->count > 0;
+}
+
 bool run_tools_step(struct run *run, struct error *e)
 {
     struct tool_step *step = begin_step(run);
@@ -600,10 +639,15 @@ bool run_tools_step(struct run *run, struct error *e)
     run_agents_share(step);
     for (size_t i = 0; i < step->count; i++)
         run_tools_plan(step->items[i]);
+    if (may_precede_all(step) && run_has_room(run)) {
+        int64_t held_until_ns = context_now_ns(&run->shield) + RUN_TOOLS_HOLD_MS * 1000000ll;
+        return run_intended(run, step, held_until_ns, e) &&
+               (run_has_room(run) || run_flush(run, "tool_completed", e));
+    }
     if (!run_flush(run, "tool_intent", e))
         return false;
     run_agents_release(step);
-    return run_intended(run, step, e);
+    return run_intended(run, step, 0, e);
 }
 
 /* ---- after a crash ---- */
@@ -632,7 +676,9 @@ bool run_tools_resume(struct planned *p, bool *is_again, struct error *e)
         return error_set(e, REASON_CORRUPT, "the tool call in flight has no open reservation");
     p->reserved = open->amount;
     bool is_keyed = run->workflow && workflow_may_repeat(run, call);
-    *is_again = !call->parent && !run->is_cancel_asked &&
+    /* A workflow that is being cancelled has steps to undo: theirs are repeated like any other. */
+    bool is_over = run->is_cancel_asked && !(run->workflow && run->state.is_cancelling);
+    *is_again = !call->parent && !is_over &&
                 (may_repeat(call, p->tool) || (is_keyed && !call->has_nested_effects));
     if (*is_again) {
         journal_intent(p, true);
@@ -653,5 +699,5 @@ bool run_tools_recover(struct run *run, struct call *call, struct error *e)
     bool is_again;
     if (!run_tools_resume(add_planned(step, run, call), &is_again, e))
         return false;
-    return !is_again || (run_flush(run, "tool_intent", e) && run_intended(run, step, e));
+    return !is_again || (run_flush(run, "tool_intent", e) && run_intended(run, step, 0, e));
 }

@@ -2,6 +2,7 @@
 #include "base/limits.h"
 #include "base/timefmt.h"
 #include "orchestrator/orchestrator_internal.h"
+#include "orchestrator/workflow/workflow_agent.h"
 #include <stdatomic.h>
 
 /* ---- the budget column: {"tokens", "time_seconds", "cost_usd"?, "tool_calls"?} ---- */
@@ -109,11 +110,9 @@ static bool check_object(struct arena *arena, const char *member, str text, stru
            error_set(e, REASON_SCHEMA, "%s must be an object", member);
 }
 
-static bool check_request(struct context *ctx, const struct settings *settings,
-                          const struct principal *principal, const struct session_request *request,
-                          struct error *e)
+static bool check_request(struct context *ctx, const struct principal *principal,
+                          const struct session_request *request, struct error *e)
 {
-    str agent = str_is_empty(request->agent) ? S("assistant") : request->agent;
     if (principal->level < ROLE_LEVEL_USER)
         return error_set(e, REASON_DENIED, "a viewer may not open sessions");
     if (!str_is_empty(request->user_id) && !str_equal(request->user_id, principal->user_id) &&
@@ -127,13 +126,24 @@ static bool check_request(struct context *ctx, const struct settings *settings,
     if (!str_is_empty(request->double_text) && !double_text_parse(request->double_text, &policy))
         return error_set(e, REASON_SCHEMA,
                          "double_text must be reject, enqueue, interrupt or steer");
+    if (!str_is_empty(request->priority) && priority_said(request->priority) == PRIORITY_UNSAID)
+        return error_set(e, REASON_SCHEMA, "priority must be batch, normal or interactive");
     if (request->user_id.len > 255)
         return error_set(e, REASON_SCHEMA, "user_id is over 255 bytes");
-    if (!agent_set_find(settings->agents, agent))
+    return true;
+}
+
+static bool check_agent(struct orchestrator *o, struct context *ctx,
+                        const struct settings *settings, const struct principal *principal,
+                        str name, struct error *e)
+{
+    const struct agent_definition *agent =
+        agent_set_find(settings->agents, str_is_empty(name) ? S("assistant") : name);
+    if (!agent)
         return error_set(e, REASON_NOT_FOUND,
                          "there is no agent \"" STR_FMT "\"; see GET /api/v1/agents",
-                         STR_ARG(agent));
-    return true;
+                         STR_ARG(name));
+    return agent_workflow_check(o, ctx, principal->tenant_id, agent, e);
 }
 
 static void fill_session(struct record *row, struct orchestrator *o, struct context *ctx,
@@ -158,6 +168,8 @@ static void fill_session(struct record *row, struct orchestrator *o, struct cont
         record_set_text(row, SESSIONS_POLICY_CONTEXT, request->policy_context);
     if (!str_is_empty(request->double_text))
         record_set_text(row, SESSIONS_DOUBLE_TEXT, request->double_text);
+    if (!str_is_empty(request->priority))
+        record_set_text(row, SESSIONS_PRIORITY, request->priority);
     if (!str_is_empty(request->metadata))
         record_set_text(row, SESSIONS_METADATA, request->metadata);
     record_set_text(row, SESSIONS_AGENT,
@@ -172,7 +184,8 @@ bool session_create(struct orchestrator *o, struct context *ctx, const struct pr
                     const struct session_request *request, struct record *out, struct error *e)
 {
     const struct settings *settings = orchestrator_acquire(o);
-    bool ok = check_request(ctx, settings, principal, request, e);
+    bool ok = check_request(ctx, principal, request, e) &&
+              check_agent(o, ctx, settings, principal, request->agent, e);
     if (ok) {
         struct batch batch;
         batch_init(&batch, ctx->arena, principal->tenant_id);

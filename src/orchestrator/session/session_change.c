@@ -119,14 +119,17 @@ bool session_resume(struct orchestrator *o, struct context *ctx, const struct pr
     if (!change_begin(c, session_id, e) || !move(c, S("paused"), S("active"), e))
         return false;
     change_audit(c, S("session.resume"));
-    if (!change_end(c, out, e))
+    c->batch.fault = "session_resume";
+    bool is_resumed = change_end(c, out, e);
+    if (!is_resumed && e->reason == REASON_CONFLICT)
         return false;
-    uuid live = record_uuid(out, SESSIONS_LIVE_RUN_ID);
+    /* When nobody knows whether it was stored the run looks itself: nothing else would wake it. */
+    uuid live = record_uuid(is_resumed ? out : &c->session, SESSIONS_LIVE_RUN_ID);
     if (uuid_is_none(live))
-        return true;
+        return is_resumed;
     run_tell_inbox(o, principal->tenant_id, session_id, live);
     run_spawn(o, principal->tenant_id, session_id, live);
-    return true;
+    return is_resumed;
 }
 
 /* ---- over ---- */

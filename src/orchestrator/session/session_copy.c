@@ -36,6 +36,7 @@ static bool add_session(struct copy *c, const struct copy_rules *rules, struct e
     if (rules->from) {
         set_from(row, rules->from, SESSIONS_POLICY_CONTEXT);
         set_from(row, rules->from, SESSIONS_DOUBLE_TEXT);
+        set_from(row, rules->from, SESSIONS_PRIORITY);
     }
     record_set_text(row, SESSIONS_OWNER_NODE, c->o->parts.node);
     record_set_integer(row, SESSIONS_OWNER_EPOCH, 1);

@@ -25,6 +25,7 @@
 struct inbox_message {
     const struct record *session; /* with a live run */
     enum double_text mode;        /* not REJECT, not UNSAID */
+    enum priority priority;       /* of the run it will become */
     uuid run_id;                  /* its own */
     const struct principal *principal;
     str user_id, role; /* for whom, with which role */

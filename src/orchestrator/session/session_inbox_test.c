@@ -11,6 +11,7 @@
 #include "base/ensure.h"
 #include "base/limits.h"
 #include "orchestrator/orchestrator_internal.h"
+#include "runtime/simulated.h"
 
 /* One message and what became of it. */
 struct sent {
@@ -161,6 +162,25 @@ static void check_recovered(struct context *ctx, void *unused)
     }
     assert_str(scene.kit->prompt_last, "fourth");
     assert_int_equal(count_of(ctx, TABLE_MESSAGES, MESSAGES_SESSION_ID, scene.session_id), 8);
+}
+
+static void check_fourth_was_last(struct context *ctx, void *unused)
+{
+    check_nothing_waits(ctx, unused);
+    assert_str(scene.kit->prompt_last, "fourth");
+}
+
+static void test_messages_that_wait_keep_their_order_when_the_wall_time_jumps_back(
+    struct testkit *kit)
+{
+    begin_slow(kit, 1000);
+    fill_waiting(DOUBLE_TEXT_ENQUEUE);
+    send_ok(kit, &waiting[0]);
+    clock_manual_shift_wall_us(kit->clock, -3600000000ll);
+    send_ok(kit, &waiting[1]);
+    send_ok(kit, &waiting[2]);
+    testkit_run_ms(kit, 5000);
+    testkit_do(kit, check_fourth_was_last, NULL);
 }
 
 static void test_messages_that_wait_survive_a_crash_and_run_once(struct testkit *kit)
@@ -419,6 +439,28 @@ static void test_what_came_too_late_to_steer_becomes_a_run_of_its_own(struct tes
     testkit_do(kit, check_own_run, NULL);
 }
 
+static void check_taken_and_next(struct context *ctx, void *unused)
+{
+    check_nothing_waits(ctx, unused);
+    assert_status(ctx, scene.run_id, "failed");
+    assert_history(ctx, BEGUN INTENT ANSWERED TOOL TOOL_ENDED
+                   " message.added policy.decided run.failed");
+    assert_int_equal(count_of(ctx, TABLE_AGENT_RUNS, AGENT_RUNS_SESSION_ID, scene.session_id), 2);
+    assert_str(testkit_history(scene.kit, ctx, waiting[0].outcome.run_id),
+               "run.started message.added policy.decided policy.decided run.failed");
+}
+
+/* It takes one message and ends in the same append: that message is not whose turn is next. */
+static void test_what_was_taken_by_a_run_that_ends_is_not_begun_again(struct testkit *kit)
+{
+    begin_with_tool(kit);
+    fill_waiting(DOUBLE_TEXT_ENQUEUE);
+    send_ok(kit, &waiting[0]);
+    kit->denied[0] = S("model.call");
+    testkit_run_ms(kit, 3000);
+    testkit_do(kit, check_taken_and_next, NULL);
+}
+
 /* ---- another node ---- */
 
 static void steal(struct context *ctx, void *unused)
@@ -496,6 +538,7 @@ int main(void)
     static const struct testkit_case cases[] = {
         TESTKIT_SCRIPT(test_a_rejected_message_names_the_live_run),
         TESTKIT_SCRIPT(test_messages_that_wait_get_their_turns_in_order),
+        TESTKIT_SCRIPT(test_messages_that_wait_keep_their_order_when_the_wall_time_jumps_back),
         TESTKIT_SCRIPT(test_messages_that_wait_survive_a_crash_and_run_once),
         TESTKIT_SCRIPT(test_a_crash_at_any_instant_loses_and_doubles_nothing),
         TESTKIT_SCRIPT(test_an_inbox_has_a_bound),
@@ -508,6 +551,7 @@ int main(void)
         TESTKIT_SCRIPT(test_the_live_run_hears_what_steers_it_before_its_next_model_call),
         TESTKIT_SCRIPT(test_what_steers_survives_a_crash_and_is_heard_once),
         TESTKIT_SCRIPT(test_what_came_too_late_to_steer_becomes_a_run_of_its_own),
+        TESTKIT_SCRIPT(test_what_was_taken_by_a_run_that_ends_is_not_begun_again),
         TESTKIT_SCRIPT(test_a_node_that_lost_the_session_begins_nothing),
         TESTKIT_SCRIPT(test_a_message_that_says_nothing_gets_the_sessions_policy),
     };

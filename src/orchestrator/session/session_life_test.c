@@ -9,6 +9,7 @@
 
 #include "base/arena.h"
 #include "base/ensure.h"
+#include "base/fault.h"
 #include "base/limits.h"
 #include "orchestrator/orchestrator_internal.h"
 
@@ -91,6 +92,24 @@ static void test_a_paused_run_stops_before_its_next_step_and_goes_on_when_resume
     testkit_do(kit, resume_it, NULL);
     testkit_do(kit, check_resumed, NULL);
     assert_int_equal(kit->model_calls, 2);
+}
+
+static void resume_unacknowledged(struct context *ctx, void *unused)
+{
+    (void) unused;
+    struct record row;
+    struct error e = {0};
+    fault_arm(S("session_resume.after:1"));
+    assert_false(session_resume(scene.kit->o, ctx, &scene.user, scene.session_id, &row, &e));
+    fault_arm(S(""));
+}
+
+static void test_a_run_goes_on_when_nobody_knows_whether_its_session_was_resumed(
+    struct testkit *kit)
+{
+    begin_paused(kit);
+    testkit_do(kit, resume_unacknowledged, NULL);
+    testkit_do(kit, check_resumed, NULL);
 }
 
 static void test_a_pause_outlives_crashes(struct testkit *kit)
@@ -326,6 +345,7 @@ int main(void)
 {
     static const struct testkit_case cases[] = {
         TESTKIT_SCRIPT(test_a_paused_run_stops_before_its_next_step_and_goes_on_when_resumed),
+        TESTKIT_SCRIPT(test_a_run_goes_on_when_nobody_knows_whether_its_session_was_resumed),
         TESTKIT_SCRIPT(test_a_pause_outlives_crashes),
         TESTKIT_SCRIPT(test_a_paused_run_can_be_cancelled),
         TESTKIT_SCRIPT(test_a_session_expires_when_nobody_speaks_in_it),

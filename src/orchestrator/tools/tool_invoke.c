@@ -226,6 +226,8 @@ bool tool_invoke(struct orchestrator *o, struct context *ctx, const struct princ
         .o = o, .ctx = ctx, .principal = principal, .request = invocation, .tools = tools};
     bool ok = principal->level >= ROLE_LEVEL_USER ||
               error_set(e, REASON_DENIED, "a viewer may not invoke tools");
+    ok = ok && overload_admits(o->overload,
+                               principal_priority(principal, PRIORITY_UNSAID, PRIORITY_UNSAID), e);
     ok = ok && find_tool(&i, e) && invoke(&i, out, e);
     if (ok)
         *version = str_copy(ctx->arena, i.tool->version);

@@ -80,6 +80,9 @@ bool plain_call_begin(struct orchestrator *o, struct context *ctx,
     *out = (struct plain_call){.principal = *principal, .request = *request, .basis = "none"};
     if (principal->level < ROLE_LEVEL_USER)
         return error_set(e, REASON_DENIED, "a viewer may not call models");
+    enum priority priority = principal_priority(principal, PRIORITY_UNSAID, PRIORITY_UNSAID);
+    if (!overload_admits(o->overload, priority, e))
+        return false;
     out->id = uuid_new(o->parts.clock, o->parts.random);
     out->trace = ctx->trace;
     if (!out->request.dialect)
@@ -106,6 +109,7 @@ bool plain_call_begin(struct orchestrator *o, struct context *ctx,
             .model = out->model,
             .sticky = sticky_of(out),
             .prefer = request->prefer,
+            .tenant_id = principal->tenant_id,
             .input_tokens_bound = is_embedding(&out->request) ? 0 : request->input_tokens_bound,
             .output_tokens_max = request->max_output_tokens,
         });
@@ -204,7 +208,9 @@ static bool bound_attempt(struct orchestrator *o, struct plain_attempt *attempt,
 static bool wait_and_reserve(struct orchestrator *o, struct context *ctx,
                              struct plain_attempt *attempt, int64_t wait_ms, struct error *e)
 {
-    return (wait_ms <= 0 || context_sleep_ms(ctx, wait_ms, e)) && bound_attempt(o, attempt, e) &&
+    return (wait_ms <= 0 || context_sleep_ms(ctx, wait_ms, e)) &&
+           (!attempt->attempt.must_wait || attempt_enter(&attempt->attempt, ctx, e)) &&
+           bound_attempt(o, attempt, e) &&
            ledger_reserve_plain(o->ledger, ctx, &attempt->call->path, attempt->reserved, e);
 }
 
@@ -217,7 +223,7 @@ static void note_target(struct plain_call *call, const struct plain_attempt *att
     call->variant = target->variant;
 }
 
-/* A target that the budget does not cover is passed over: a cheaper one may be left.  (What never went out says nothing about the
+/* A target that the budget does not cover, or that has no place, is passed over: another one may be left.  (What never went out says nothing about the
    target's health: to the router a refusal of ours is no failure of the target.) */
 never_inline bool plain_attempt_begin(struct orchestrator *o, struct context *ctx,
                                       struct plain_call *call, const struct error *last,
@@ -235,32 +241,45 @@ never_inline bool plain_attempt_begin(struct orchestrator *o, struct context *ct
             return true;
         }
         attempt_end(&out->attempt, &failure);
-        if (failure.reason != REASON_BUDGET)
+        if (failure.reason != REASON_BUDGET && failure.reason != REASON_OVERLOADED_HERE)
             return error_copy(e, &failure);
         refusal = failure;
         last = &refusal;
     }
 }
 
+/* The least upper bound that is known: what the provider said at its stream's begin is exact for the input; the output is what was
+   seen, or all that it was allowed. */
+static void bound_usage(const struct plain_attempt *attempt, const struct plain_result *result,
+                        struct usage *used)
+{
+    const struct plain_request *request = &attempt->call->request;
+    *used = (struct usage){.input_tokens = request->input_tokens_bound};
+    if (result->usage && result->usage->input_tokens > 0) {
+        *used = *result->usage;
+        used->is_reported = false;
+    }
+    int64_t seen = result->estimated_output >= 0 ? result->estimated_output
+                                                 : attempt->max_output_tokens * request->choices;
+    if (seen > used->output_tokens)
+        used->output_tokens = seen;
+}
+
 /* What an attempt comes to, and on what grounds. */
 static cost settle_amount(const struct plain_attempt *attempt, const struct plain_result *result,
                           struct usage *used, const char **basis)
 {
-    const struct plain_request *request = &attempt->call->request;
     bool is_reported = result->usage && result->usage->is_reported;
-    *basis = is_reported ? "reported" : result->estimated_output >= 0 ? "estimated" : "reserved";
+    bool is_known =
+        result->estimated_output >= 0 || (result->usage && result->usage->input_tokens > 0);
+    *basis = is_reported ? "reported" : is_known ? "estimated" : "reserved";
     if (is_reported)
         *used = *result->usage;
     else
-        *used = (struct usage){
-            .input_tokens = request->input_tokens_bound,
-            .output_tokens = result->estimated_output >= 0
-                                 ? result->estimated_output
-                                 : attempt->max_output_tokens * request->choices,
-        };
+        bound_usage(attempt, result, used);
     cost spent = attempt->reserved;
     spent.tokens = used->input_tokens + used->output_tokens;
-    if (is_reported || result->estimated_output >= 0)
+    if (is_reported || is_known)
         spent.cost_nanousd = price_nanousd(&attempt->attempt.target->price, used);
     return spent;
 }

@@ -70,7 +70,8 @@ struct plain_attempt {
 };
 
 struct plain_result {
-    const struct usage *usage; /* NULL or not reported: not known */
+    const struct usage *
+        usage; /* NULL: not known; not reported, but with input_tokens: what was said at the begin */
     int64_t
         estimated_output; /* tokens seen of an answer without usage; -1: nothing is known, the reservation counts */
     bool was_refused;            /* the provider did no work: costs nothing */

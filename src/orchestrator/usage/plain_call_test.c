@@ -132,6 +132,25 @@ static void test_without_a_report_the_estimate_or_else_the_reservation_counts(st
     testkit_check_ledger(kit, ctx, session_id);
 }
 
+/* The input is exact then, and only the output is bounded: by what was seen, or by all that it was allowed. */
+static void test_what_a_provider_said_at_the_begin_is_not_lost_with_the_rest(struct testkit *kit,
+                                                                             struct context *ctx)
+{
+    struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
+    uuid session_id = session_with(kit, ctx, 10000);
+    struct usage begun = {.input_tokens = 40, .output_tokens = 1};
+    struct error cut = {0};
+    struct made call;
+    error_set(&cut, REASON_PROVIDER_NETWORK, "cut");
+    assert_int_equal(begin(kit, ctx, &ada, request_of("fake", session_id), &call), REASON_NONE);
+    end(kit, &call, &begun, 12, &cut);
+    assert_entry(kit, ctx, "estimated", 52);
+    assert_int_equal(begin(kit, ctx, &ada, request_of("fake", session_id), &call), REASON_NONE);
+    end(kit, &call, &begun, -1, &cut);
+    assert_entry(kit, ctx, "estimated", 340);
+    testkit_check_ledger(kit, ctx, session_id);
+}
+
 static void test_a_provider_that_passes_the_reservation_is_an_overdraft(struct testkit *kit,
                                                                         struct context *ctx)
 {
@@ -367,6 +386,8 @@ int main(void)
         TESTKIT_BODY(test_what_the_provider_reports_settles_the_call),
         TESTKIT_BODY(test_a_key_asks_for_the_names_on_its_list_only),
         TESTKIT_BODY(test_without_a_report_the_estimate_or_else_the_reservation_counts),
+        TESTKIT_BODY(test_what_a_provider_said_at_the_begin_is_not_lost_with_the_rest),
+        TESTKIT_BODY(test_what_a_provider_said_at_the_begin_is_not_lost_with_the_rest),
         TESTKIT_BODY(test_a_provider_that_passes_the_reservation_is_an_overdraft),
         TESTKIT_BODY(test_the_output_is_lowered_to_what_fits_for_every_choice),
         TESTKIT_BODY(test_what_is_refused_leaves_no_reservation),

@@ -74,9 +74,10 @@ static void want_flush(void *owner)
         log->parts.lane->post(log->parts.lane, arm_here, log);
 }
 
-static void flush_for_room(void *owner)
+static void settle_for_room(void *owner, struct context *ctx)
 {
-    usage_log_flush(owner, true);
+    struct error e = {0}; /* then there is no room yet, and the call says so */
+    (void) !usage_log_sync(owner, ctx, &e);
 }
 
 /* ---- life ---- */
@@ -93,7 +94,7 @@ struct usage_log *usage_log_create(const struct usage_log_parts *parts)
     pthread_mutex_init(&log->done_lock, NULL);
     pthread_cond_init(&log->done, NULL);
     usage_meters_init(&log->meters, parts->metrics);
-    ledger_set_hooks(parts->ledger, (struct ledger_hooks){want_flush, flush_for_room, log});
+    ledger_set_hooks(parts->ledger, (struct ledger_hooks){want_flush, settle_for_room, log});
     return log;
 }
 
@@ -164,7 +165,18 @@ static void flush_put(struct usage_flush *flush)
 static void stored(const struct batch_notice *notice)
 {
     struct usage_batch *batch = notice->owner;
-    flush_put(batch->flush);
+    struct usage_flush *flush = batch->flush;
+    if (flush->taken)
+        ledger_taken_stored(flush->log->parts.ledger, flush->taken, batch->batch.tenant_id);
+    flush_put(flush);
+}
+
+/* What comes from the store's state and not from the batch passes. */
+static bool may_pass(const struct error *why)
+{
+    return why->code == ERROR_UNAVAILABLE || why->code == ERROR_TIMEOUT ||
+           why->reason == REASON_STORE || why->reason == REASON_OUTCOME_UNKNOWN ||
+           why->reason == REASON_DISK_FULL;
 }
 
 /* Conflict at a second try: the chunk's row is there, so the first had been stored after all. */
@@ -173,14 +185,19 @@ static void not_stored(const struct batch_notice *notice, const struct error *wh
     struct usage_batch *batch = notice->owner;
     struct usage_log *log = batch->flush->log;
     batch->tries++;
-    bool is_stored = batch->tries > 1 && why->reason == REASON_CONFLICT;
-    if (is_stored || batch->tries >= USAGE_WRITE_TRIES_MAX) {
-        if (!is_stored)
-            LOG_ERROR("orchestrator.usage", S("usage records were given up"), why);
+    if (batch->tries > 1 && why->reason == REASON_CONFLICT) {
+        stored(notice);
+        return;
+    }
+    if (batch->tries >= USAGE_WRITE_TRIES_MAX && !may_pass(why)) {
+        LOG_ERROR("orchestrator.usage", S("usage records were given up"), why);
         flush_put(batch->flush);
         return;
     }
-    batch->due_ns = clock_monotonic_ns(log->parts.clock) + USAGE_RETRY_MS * 1000000ll;
+    int64_t wait_ms = (int64_t) batch->tries * USAGE_RETRY_MS;
+    if (wait_ms > USAGE_RETRY_MAX_MS)
+        wait_ms = USAGE_RETRY_MAX_MS;
+    batch->due_ns = clock_monotonic_ns(log->parts.clock) + wait_ms * 1000000ll;
     pthread_mutex_lock(&log->done_lock);
     list_push_back(&log->retries, &batch->link);
     pthread_mutex_unlock(&log->done_lock);
@@ -307,8 +324,6 @@ static void take_and_submit(struct usage_log *log, bool is_forced)
     log->in_flight++;
     pthread_mutex_unlock(&log->done_lock);
     submit_all(log, flush);
-    if (flush->taken && !has_retries(log))
-        ledger_taken_submitted(log->parts.ledger, flush->taken);
     flush_put(flush);
 }
 

@@ -7,10 +7,13 @@
  *          LEDGER, BUDGETS  what ledger_settle_plain gathered, the settlement of leases with it (ledger.h)
  *          AUDIT_LOGS     one entry with the chunk's SHA-256, so that every call is tamper-evident
  *
- * All of a batch is stored or nothing.  A batch that the store does not take is tried again, as it is, until it is stored
- * (USAGE_WRITE_TRIES_MAX); it carries the chunk's id, so that it is never stored twice.  While the store takes nothing, sums go on and the
- * lines of records beyond USAGE_CHUNK_RECORDS_MAX are dropped and counted.
- * A crash loses what was not written: at most USAGE_FLUSH_MS and the writer's delay; leases cover it where there are limits.
+ * All of a batch is stored or nothing.  A batch that the store does not take is tried again, as it is, until it is stored, however long
+ * the store is away (one that it refuses for what is in it USAGE_WRITE_TRIES_MAX times, then it is given up with an error in the log); it
+ * carries the chunk's id, so that it is never stored twice.  While the store takes nothing, sums go on and the lines of records beyond
+ * USAGE_CHUNK_RECORDS_MAX are dropped and counted.
+ * What the guarantee is: until the batch is stored, the lease of what its calls came to stands in the store, so at every instant
+ * spent + leased <= limit, and no room is used twice.  A crash (or a batch that is given up) loses the records of at most USAGE_FLUSH_MS
+ * and the writer's delay; what they spent of limited accounts is booked as forfeited at the next start, at its worst case.
  * Thread: any; short locks.  Suspends: only usage_log_sync.
  */
 #ifndef NEXUS_ORCHESTRATOR_USAGE_LOG_H
