@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/fault.h"
+#include "base/heap.h"
 #include "base/limits.h"
 #include "build_info.h"
 #include "cli/command.h"
@@ -14,6 +15,7 @@
 #include "cli/node_loops.h"
 #include "cli/node_memory.h"
 #include "cli/node_tools.h"
+#include "cli/node_webhooks.h"
 #include "cli/on_loop.h"
 #include "cli/shipped.h"
 #include "cli/signals.h"
@@ -30,6 +32,7 @@
 #include <unistd.h>
 
 enum {
+    RECOVER_TRIES_MAX = 5,
     START_TIMEOUT_MS = 60 * 1000,
     WARM_UP_MS = 20 * 1000,
     STOP_PATIENCE_MS = 2000,
@@ -53,6 +56,7 @@ struct platform {
     str policy_dir; /* empty: off */
     struct node_tools tools;
     struct node_memory memory;
+    struct node_webhooks webhooks;
 
     struct node_loops node;
     struct http_server *server;
@@ -286,7 +290,10 @@ static bool start_orchestrator(struct platform *p, struct error *e)
 {
     uint8_t incarnation[4]; /* two lives of one node are two writers */
     random_system()->ops->fill(random_system(), incarnation, sizeof incarnation);
+    if (!node_webhooks_start(&p->webhooks, p->config, &p->node, p->arena, e))
+        return false;
     struct orchestrator_parts parts = {
+        .webhooks = &p->webhooks.options,
         .store = sqlite_database_store(p->database),
         .policy = p->policy,
         .registry = p->tools.registry,
@@ -304,17 +311,22 @@ static bool start_orchestrator(struct platform *p, struct error *e)
         .run_queue_max = (size_t) p->config->resilience.waiting_runs,
         .shed_lag_ms = p->config->resilience.shed_lag_ms,
         .shed_memory_bytes = p->config->resilience.shed_memory_bytes,
+        .shed_commit_ms = p->config->resilience.shed_commit_ms,
         .node = str_printf(p->arena, STR_FMT "." STR_FMT, STR_ARG(p->config->node),
                            STR_ARG(str_hex(p->arena, incarnation, sizeof incarnation))),
         .data_dir = str_copy(p->arena, p->config->data_dir), /* outlives a reload */
         .settings = p->settings,
     };
-    return orchestrator_create(&parts, &p->orchestrator, e);
+    if (orchestrator_create(&parts, &p->orchestrator, e))
+        return true;
+    node_webhooks_stop(&p->webhooks);
+    return false;
 }
 
 static void stop_orchestrator(struct platform *p)
 {
     orchestrator_destroy(p->orchestrator);
+    node_webhooks_stop(&p->webhooks);
 }
 
 static bool start_memory(struct platform *p, struct error *e)
@@ -370,6 +382,14 @@ static void stop_keys(struct platform *p)
 static bool recover(struct context *ctx, void *argument, struct error *e)
 {
     struct platform *p = argument;
+    for (int i = 1; i < RECOVER_TRIES_MAX; i++) {
+        struct error late = {
+            0}; /* the last life's commits may still arrive: what was read is read again */
+        if (orchestrator_recover(p->orchestrator, ctx, &p->info.resumed_runs, &late))
+            return true;
+        if (late.code != ERROR_CONFLICT)
+            return error_copy(e, &late);
+    }
     return orchestrator_recover(p->orchestrator, ctx, &p->info.resumed_runs, e);
 }
 
@@ -635,6 +655,7 @@ static bool platform_start(const struct config_sources *sources, struct config *
     p->sources = sources;
     p->config = give_config;
     p->info.data_dir = give_config->data_dir;
+    heap_start();
     for (size_t i = 0; i < ARRAY_COUNT(steps); i++) {
         LOG_DEBUG("nexus", S("start"), LOG_STR("nexus.step", str_from_cstr(steps[i].name)));
         if (!steps[i].start(p, e)) {

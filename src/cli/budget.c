@@ -62,18 +62,143 @@ static bool print_view(struct client *client, struct context *ctx, const struct 
     return true;
 }
 
+static bool get_view(struct client *client, struct context *ctx, str level, str subject,
+                     const struct json **out, struct error *e)
+{
+    str id = http_percent_encode(ctx->arena, subject);
+    str path = str_equal(level, S("session"))
+                   ? str_printf(ctx->arena, "/api/v1/sessions/" STR_FMT "/budget", STR_ARG(id))
+                   : str_printf(ctx->arena, "/api/v1/budgets/" STR_FMT "/" STR_FMT, STR_ARG(level),
+                                STR_ARG(id));
+    return client_call(client, ctx, HTTP_GET, path, STR_NONE, out, e);
+}
+
+/* ---- all of them ---- */
+
+static const struct column all_columns[] = {
+    {"LEVEL", "/level", 8},
+    {"SUBJECT", "/subject", 38},
+    {"TOKENS SPENT", "/spent/tokens", 14},
+    {"LIMIT", "/limit/tokens", 14},
+    {"NANO-USD SPENT", "/spent/cost_nanousd", 18},
+    {"LIMIT", "/limit/cost_nanousd", 18},
+    {"PER", "/period", 0},
+};
+enum { BUDGETS_SHOWN_MAX = 500 };
+
+struct all {
+    struct client *client;
+    struct context *ctx;
+    struct json_writer *w;
+    str users[BUDGETS_SHOWN_MAX]; /* shown already */
+    size_t user_count, count;
+};
+
+static bool add_one(struct all *all, str level, str subject, struct error *e)
+{
+    const struct json *view, *value;
+    str name;
+    if (++all->count > BUDGETS_SHOWN_MAX)
+        return error_set(e, REASON_LIMIT, "more than %d budgets; ask for single ones",
+                         BUDGETS_SHOWN_MAX);
+    if (!get_view(all->client, all->ctx, level, subject, &view, e))
+        return false;
+    struct json_iter it = json_iter(view);
+    json_object_begin(all->w);
+    json_put_str(all->w, S("level"), level);
+    json_put_str(all->w, S("subject"), subject);
+    while (json_next(&it, &name, &value))
+        json_put_value(all->w, name, value);
+    json_object_end(all->w);
+    return true;
+}
+
+static bool add_user(struct all *all, str user, struct error *e)
+{
+    for (size_t i = 0; i < all->user_count; i++)
+        if (str_equal(all->users[i], user))
+            return true;
+    if (all->user_count < BUDGETS_SHOWN_MAX)
+        all->users[all->user_count++] = user;
+    return add_one(all, S("user"), user, e);
+}
+
+/* Keys, and who they are of: there is no spending but by them. */
+static bool add_keys(struct all *all, struct error *e)
+{
+    str cursor = STR_NONE;
+    do {
+        const struct json *page, *key;
+        str path = str_is_empty(cursor)
+                       ? S("/api/v1/keys")
+                       : str_printf(all->ctx->arena, "/api/v1/keys?cursor=" STR_FMT,
+                                    STR_ARG(http_percent_encode(all->ctx->arena, cursor)));
+        if (!client_call(all->client, all->ctx, HTTP_GET, path, STR_NONE, &page, e))
+            return false;
+        struct json_iter it = json_iter(json_get(page, S("items")));
+        while (json_next(&it, NULL, &key))
+            if (!add_user(all, json_str_or(key, S("user_id"), STR_NONE), e) ||
+                (json_bool_or(key, S("has_budget"), false) &&
+                 !add_one(all, S("key"), json_str_or(key, S("id"), STR_NONE), e)))
+                return false;
+        cursor = json_str_or(page, S("next"), STR_NONE);
+    } while (!str_is_empty(cursor));
+    return true;
+}
+
+static bool show_all(struct client *client, struct context *ctx, struct error *e)
+{
+    const struct json *rows;
+    struct strbuf text;
+    struct json_writer w;
+    struct all *all = ARENA_NEW(ctx->arena, struct all);
+    strbuf_init(&text, ctx->arena, 4u << 20);
+    json_writer_init(&w, &text);
+    *all = (struct all){.client = client, .ctx = ctx, .w = &w};
+    json_array_begin(&w);
+    if (!add_one(all, S("tenant"), S("self"), e) || !add_keys(all, e))
+        return false;
+    json_array_end(&w);
+    if (!json_parse(ctx->arena, strbuf_str(&text), (struct json_limits){0}, &rows, e))
+        return false;
+    if (client->is_json)
+        output_json(ctx->arena, rows);
+    else
+        output_table(client->cli, ctx->arena, all_columns, ARRAY_COUNT(all_columns), rows);
+    return true;
+}
+
+/* ---- one ---- */
+
+static bool find_self(struct client *client, struct context *ctx, str *user, struct error *e)
+{
+    const struct json *me;
+    if (!client_call(client, ctx, HTTP_GET, S("/api/v1/me"), STR_NONE, &me, e))
+        return false;
+    *user = json_str_or(me, S("user_id"), STR_NONE);
+    return true;
+}
+
+/* Without a subject the caller's own; without a level the tenant's. */
 static bool show(struct client *client, struct context *ctx, struct error *e)
 {
     const struct json *view;
-    bool is_session = str_equal(arguments_operand(client->arguments, 0), S("session"));
-    str id = http_percent_encode(ctx->arena, arguments_operand(client->arguments, 1));
-    if (!check_level(client, e))
+    str level = arguments_operand(client->arguments, 0),
+        subject = arguments_operand(client->arguments, 1);
+    if (arguments_has(client->arguments, "all"))
+        return show_all(client, ctx, e);
+    if (str_is_empty(level))
+        level = S("tenant");
+    else if (!check_level(client, e))
         return false;
-    str path = is_session
-                   ? str_printf(ctx->arena, "/api/v1/sessions/" STR_FMT "/budget", STR_ARG(id))
-                   : api_path(client, ctx, "/api/v1/budgets/{}/{}");
-    return client_call(client, ctx, HTTP_GET, path, STR_NONE, &view, e) &&
-           print_view(client, ctx, view, e);
+    if (str_is_empty(subject) && str_equal(level, S("tenant")))
+        subject = S("self");
+    if (str_is_empty(subject) && str_equal(level, S("user")) &&
+        !find_self(client, ctx, &subject, e))
+        return false;
+    if (str_is_empty(subject))
+        return error_set(e, REASON_USAGE, "which " STR_FMT "? Name its id", STR_ARG(level));
+    return get_view(client, ctx, level, subject, &view, e) && print_view(client, ctx, view, e);
 }
 
 static bool write_limits(const struct arguments *arguments, struct json_writer *w, struct error *e)
@@ -183,6 +308,9 @@ static bool verify(struct client *client, struct context *ctx, struct error *e)
     return true;
 }
 
+static const struct option show_options[] = {
+    {"all", 'a', NULL, false, "the tenant, every user with a key, every key with a budget"},
+};
 static const struct option set_options[] = {
     {"tokens", 0, "COUNT", false, "what is left out is unlimited"},
     {"time-seconds", 0, "COUNT", false, "running time"},
@@ -193,9 +321,12 @@ static const struct option set_options[] = {
 };
 static const struct command commands[] = {
     {.name = "budget show",
-     .operands = "LEVEL SUBJECT",
+     .operands = "[LEVEL] [SUBJECT]",
      .summary = "Limit, spent, reserved, remaining; LEVEL: session, key, user, tenant",
+     .details = "Without LEVEL the tenant's; of user and tenant without SUBJECT the caller's own.",
      .example = "budget show user ada",
+     .options = show_options,
+     .option_count = ARRAY_COUNT(show_options),
      .work = show},
     {.name = "budget set",
      .operands = "LEVEL SUBJECT",

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define DEFAULT_SERVER S("http://127.0.0.1:8080")
 enum { ANSWER_BYTES_MAX = 64 << 20, PROBLEM_BYTES_MAX = 64 << 10, KEY_FILE_BYTES_MAX = 256 };
 
 const struct option client_options[] = {
@@ -221,8 +220,8 @@ int client_main(struct cli *cli, const char *command, const struct arguments *ar
     struct client client;
     str server = client_server_named(arguments), key;
     if (!client_find_key(cli->arena, arguments, &key, &e) ||
-        !client_open(&client, cli, arguments, str_is_empty(server) ? DEFAULT_SERVER : server, key,
-                     &e))
+        !client_open(&client, cli, arguments, str_is_empty(server) ? CLIENT_SERVER_DEFAULT : server,
+                     key, &e))
         return command_fail(cli, command, &e);
     struct client_work work = {&client, fn};
     bool is_ok = on_loop_call(client.loop, command, 0, do_work, &work, &e);

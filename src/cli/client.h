@@ -23,6 +23,8 @@ struct client {
     int exit_code; /* for what is no error: EXIT_WAITING */
 };
 
+#define CLIENT_SERVER_DEFAULT S("http://127.0.0.1:8080")
+
 typedef bool client_fn(struct client *client, struct context *ctx, struct error *e);
 
 /* The options of every command that talks to a server. */

@@ -45,9 +45,9 @@ struct command_group {
 extern const struct command_group serve_commands, run_commands, session_commands, runs_commands,
     approval_commands, tool_commands, tool_registry_commands, tool_monitor_commands,
     tool_author_commands, key_commands, audit_commands, budget_commands, usage_commands,
-    workflow_commands, schedule_commands, workflow_api_commands, run_record_commands,
-    backtest_commands, config_commands, doctor_commands, about_commands, mcp_commands,
-    memory_commands;
+    workflow_commands, schedule_commands, workflow_run_commands, workflow_api_commands,
+    run_record_commands, backtest_commands, config_commands, doctor_commands, about_commands,
+    mcp_commands, memory_commands, webhook_commands;
 
 extern const struct command_group *const command_groups[];
 extern const size_t command_group_count;

@@ -11,12 +11,13 @@
 #include <unistd.h>
 
 const struct command_group *const command_groups[] = {
-    &serve_commands,      &run_commands,           &session_commands,     &runs_commands,
-    &run_record_commands, &backtest_commands,      &approval_commands,    &tool_commands,
-    &mcp_commands,        &tool_registry_commands, &tool_author_commands, &tool_monitor_commands,
-    &budget_commands,     &memory_commands,        &usage_commands,       &key_commands,
-    &audit_commands,      &config_commands,        &doctor_commands,      &workflow_commands,
-    &schedule_commands,   &workflow_api_commands,  &about_commands,
+    &serve_commands,      &run_commands,           &session_commands,      &runs_commands,
+    &run_record_commands, &backtest_commands,      &approval_commands,     &tool_commands,
+    &mcp_commands,        &tool_registry_commands, &tool_author_commands,  &tool_monitor_commands,
+    &budget_commands,     &memory_commands,        &usage_commands,        &key_commands,
+    &audit_commands,      &config_commands,        &doctor_commands,       &workflow_commands,
+    &schedule_commands,   &workflow_run_commands,  &workflow_api_commands, &webhook_commands,
+    &about_commands,
 };
 const size_t command_group_count = ARRAY_COUNT(command_groups);
 

@@ -9,6 +9,7 @@
 #include "agent/tool/registry.h"
 #include "base/arena.h"
 #include "net/tls.h"
+#include "orchestrator/workflow/workflow_store.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -252,6 +253,58 @@ static enum verdict check_tools(struct doctor *doctor)
     return say(doctor, VERDICT_OK, detail, STR_NONE);
 }
 
+/* Does it take an input that is a message and nothing else?  What else it must have, nobody would give. */
+static bool takes_message(struct doctor *doctor, const struct definition *definition)
+{
+    const struct json *schema, *item;
+    struct error none = {0};
+    str name;
+    if (str_is_empty(definition->input_schema) ||
+        !json_parse(doctor->arena, definition->input_schema, (struct json_limits){0}, &schema,
+                    &none))
+        return true;
+    struct json_iter it = json_iter(json_get(schema, S("required")));
+    while (json_next(&it, NULL, &item))
+        if (json_to_str(item, &name) && !str_equal(name, S("message")))
+            return false;
+    return true;
+}
+
+static enum verdict check_agent_workflows(struct doctor *doctor)
+{
+    struct error e = {0};
+    struct workflow_set *set;
+    str name, range;
+    size_t count = 0;
+    enum verdict verdict = VERDICT_OK;
+    if (!settings_read_workflows(doctor->config, &set, &e))
+        return say_error(doctor, &e, "mend that file; nexus workflow validate tells all of it");
+    for (size_t i = 0; i < doctor->config->agent_count && verdict == VERDICT_OK; i++) {
+        const struct config_agent *agent = &doctor->config->agents[i];
+        str_cut(agent->workflow, '@', &name, &range);
+        if (str_is_empty(name))
+            continue;
+        const struct definition *definition = workflow_set_find(set, name, range);
+        count++;
+        if (!definition)
+            verdict = say(doctor, VERDICT_WARN,
+                          str_printf(doctor->arena,
+                                     "agent " STR_FMT ": no folder has the workflow " STR_FMT,
+                                     STR_ARG(agent->name), STR_ARG(agent->workflow)),
+                          S("nexus workflow list shows what there is; put it, or mend the name"));
+        else if (!takes_message(doctor, definition))
+            verdict = say(doctor, VERDICT_WARN,
+                          str_printf(doctor->arena,
+                                     "agent " STR_FMT ": the workflow " STR_FMT
+                                     " must be given more than a message",
+                                     STR_ARG(agent->name), STR_ARG(agent->workflow)),
+                          S("let its input require nothing but message"));
+    }
+    str detail = str_printf(doctor->arena, "%zu, of agents %zu", workflow_set_count(set), count);
+    workflow_set_destroy(set);
+    return verdict == VERDICT_OK ? say(doctor, VERDICT_OK, detail, STR_NONE) : verdict;
+}
+
 struct trial {
     struct executor *sandbox;
     const struct tool *tool;
@@ -448,6 +501,11 @@ static enum verdict check_resilience(struct doctor *doctor)
                               STR_ARG(view.open), STR_ARG(queue)),
                    S("what they lead to has failed again and again; see GET "
                      "/api/v1/system/resilience and the log"));
+    if (view.full_count > 0)
+        return say(doctor, VERDICT_WARN,
+                   str_printf(doctor->arena, "no free place: " STR_FMT "; " STR_FMT,
+                              STR_ARG(view.full), STR_ARG(queue)),
+                   S("it is slow, or has too few places for what is asked: docs/resilience.md"));
     if (view.pressure >= 1)
         return say(doctor, VERDICT_WARN, queue,
                    S("the node refuses work: give it more room or fewer callers; "
@@ -484,6 +542,7 @@ static const struct {
     {"TLS", true, check_tls},
     {"policies", true, check_policy},
     {"tools", true, check_tools},
+    {"workflows", true, check_agent_workflows},
     {"sandbox", true, check_sandbox},
     {"second wall", true, check_second_wall},
     {"models", true, check_providers},

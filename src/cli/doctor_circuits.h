@@ -9,8 +9,8 @@
 
 struct circuits_view {
     bool is_running; /* false: no server answers there, or none of this data folder */
-    size_t open_count;
-    str open; /* names, for people */
+    size_t open_count, full_count;
+    str open, full; /* names, for people; full: others wait for a place there */
     int64_t queued_runs;
     double pressure;
 };

@@ -1,6 +1,6 @@
 /* nexus run: one message to an agent, followed to its end, on a server or with a platform of its own in this process */
+#include "cli/embedded.h"
 #include "cli/follow.h"
-#include "cli/logging.h"
 #include "cli/output.h"
 #include "cli/run_view.h"
 #include "cli/signals.h"
@@ -8,14 +8,13 @@
 
 #include "base/arena.h"
 #include "base/limits.h"
-#include "cli/shipped.h"
 
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { POLL_MS = 10, EMBEDDED_DRAIN_MS = 5000, PROMPT_BYTES_MAX = 4 << 20 };
+enum { POLL_MS = 10, PROMPT_BYTES_MAX = 4 << 20 };
 
 struct run_work {
     struct cli *cli;
@@ -171,75 +170,22 @@ static int run_with(struct run_work *work, str server, str key, str embedded_dir
 
 /* ---- embedded ---- */
 
-static bool start_embedded(struct run_work *work, struct config_sources *sources,
-                           struct platform **out, struct error *e)
-{
-    struct config *config;
-    if (!config_load(sources, &config, e))
-        return false;
-    logging_set(config, work->cli->is_terminal_error, work->cli->has_colours);
-    if (!arguments_has(work->arguments, "log-level"))
-        log_set_level(LOG_LEVEL_ERROR);
-    return work->cli->platform->start(sources, config, out, e);
-}
-
-static int run_on(struct run_work *work, struct platform *platform, bool is_temporary)
-{
-    struct error e = {0};
-    const struct platform_info *info = work->cli->platform->info(platform);
-    str key = arguments_get(work->arguments, "key");
-    if (info->is_stand_in && !work->view.is_json && !work->view.is_quiet)
-        fprintf(stderr, "There is no real model here: \"offline\" is a scripted stand-in.  Set "
-                        "OPENAI_API_KEY, start a local model "
-                        "server, or configure providers.\n");
-    if (str_is_empty(key) && !client_read_key_file(work->cli->arena, info->key_path, &key, &e))
-        return command_fail(work->cli, "run", &e);
-    return run_with(work, info->url, key, is_temporary ? STR_NONE : info->data_dir);
-}
-
 static int run_embedded(struct run_work *work)
 {
-    struct cli *cli = work->cli;
     struct error e = {0};
-    struct platform *platform;
-    const char *tmp = getenv("TMPDIR");
-    str data = arguments_get(work->arguments, "data");
-    char *temporary = str_to_cstr(
-        cli->arena, str_printf(cli->arena, "%s/nexus-run.XXXXXX", tmp && *tmp ? tmp : "/tmp"));
-    bool is_temporary = str_is_empty(data);
-    if (is_temporary && !mkdtemp(temporary)) {
-        error_set(&e, REASON_UNAVAILABLE, "no temporary folder %s; set TMPDIR or give --data DIR",
-                  temporary);
-        return command_fail(cli, "run", &e);
-    }
-    struct config_sources sources = command_config_sources(cli, work->arguments);
-    struct config_override *overrides =
-        ARENA_ARRAY(cli->arena, struct config_override, sources.override_count + 6);
-    memcpy(overrides, sources.overrides, sources.override_count * sizeof *overrides);
-    overrides[sources.override_count++] =
-        (struct config_override){"listen", "--listen", S("127.0.0.1:0")};
-    static const char *const served_only[] = {"tls.cert_file", "tls.key_file",
-                                              "tls.client_ca_file"};
-    for (size_t i = 0; i < ARRAY_COUNT(served_only); i++) /* nobody but us comes here */
-        overrides[sources.override_count++] =
-            (struct config_override){served_only[i], "nexus run", STR_NONE};
-    if (is_temporary)
-        overrides[sources.override_count++] =
-            (struct config_override){"data_dir", "--data", str_from_cstr(temporary)};
-    sources.overrides = overrides;
-    int exit_code = EXIT_FAILED;
-    if (start_embedded(work, &sources, &platform, &e)) {
-        exit_code = run_on(work, platform, is_temporary);
-        cli->platform->begin_drain(platform, EMBEDDED_DRAIN_MS);
-        while (!cli->platform->is_drained(platform))
-            if (signals_wait(POLL_MS) == SIGINT)
-                break;
-        cli->platform->destroy(platform);
-    } else {
-        exit_code = command_fail(cli, "run", &e);
-    }
-    if (is_temporary)
-        folder_remove(temporary);
+    struct embedded embedded;
+    str key = arguments_get(work->arguments, "key");
+    int exit_code;
+    if (!embedded_open(&embedded, work->cli, "nexus run", work->arguments, &e))
+        return command_fail(work->cli, "run", &e);
+    if (!work->view.is_json && !work->view.is_quiet)
+        embedded_tell_stand_in(&embedded);
+    if (str_is_empty(key) && !embedded_key(&embedded, &key, &e))
+        exit_code = command_fail(work->cli, "run", &e);
+    else
+        exit_code = run_with(work, embedded.info->url, key,
+                             embedded.is_temporary ? STR_NONE : embedded.info->data_dir);
+    embedded_close(&embedded);
     return exit_code;
 }
 

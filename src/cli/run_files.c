@@ -68,7 +68,7 @@ static bool fetch(struct client *client, struct context *ctx, str operand, str *
 
 /* ---- replay ---- */
 
-static void show_side(const char *name, str text)
+void run_show_side(const char *name, str text)
 {
     printf("    %s ", name);
     output_text(stdout, str_is_empty(text) ? S("(nothing)") : str_cut_utf8(text, 2000), false);
@@ -94,8 +94,8 @@ static int show_report(struct cli *cli, const struct json *report, bool is_json)
         printf("  event %lld ", (long long) json_i64_or(item, S("seq"), 0));
         output_text(stdout, json_str_or(item, S("what"), STR_NONE), false);
         printf("\n");
-        show_side("recorded", json_str_or(item, S("recorded"), STR_NONE));
-        show_side("replayed", json_str_or(item, S("replayed"), STR_NONE));
+        run_show_side("recorded", json_str_or(item, S("recorded"), STR_NONE));
+        run_show_side("replayed", json_str_or(item, S("replayed"), STR_NONE));
     }
     return is_same ? EXIT_DONE : EXIT_FAILED;
 }
@@ -159,12 +159,27 @@ static bool fork_run(struct client *client, struct context *ctx, struct error *e
 
 /* ---- diff ---- */
 
+static void show_instance_side(const struct json *side)
+{
+    static const char *const members[] = {"kind", "status", "error", "output"};
+    for (size_t i = 0; i < ARRAY_COUNT(members); i++) {
+        output_text(stdout,
+                    str_cut_utf8(json_str_or(side, str_from_cstr(members[i]), STR_NONE), 300),
+                    false);
+        printf(" ");
+    }
+    printf("(attempt %lld)\n", (long long) json_i64_or(side, S("attempts"), 0));
+}
+
 static void show_step(const struct json *step)
 {
     struct json_iter it = json_iter(json_get(step, S("differs")));
     const struct json *item;
     str name;
+    str path = json_str_or(step, S("path"), STR_NONE); /* of a workflow's */
     printf("step %lld  ", (long long) json_i64_or(step, S("step"), 0));
+    output_text(stdout, path, false);
+    printf("%s", str_is_empty(path) ? "" : "  ");
     if (json_bool_or(step, S("same"), false)) {
         printf("same\n");
         return;
@@ -180,6 +195,10 @@ static void show_step(const struct json *step)
             continue;
         struct json_iter calls = json_iter(json_get(side, S("tool_calls")));
         printf("    %s ", sides[i]);
+        if (!str_is_empty(path)) {
+            show_instance_side(side);
+            continue;
+        }
         output_text(stdout, json_str_or(side, S("model"), STR_NONE), false);
         printf(": ");
         output_text(stdout, str_cut_utf8(json_str_or(side, S("text"), STR_NONE), 300), false);
@@ -219,7 +238,7 @@ static bool diff(struct client *client, struct context *ctx, struct error *e)
     return e->code == ERROR_OK;
 }
 
-/* ---- export, test cases ---- */
+/* ---- export ---- */
 
 static bool export_run(struct client *client, struct context *ctx, struct error *e)
 {
@@ -238,65 +257,6 @@ static bool export_run(struct client *client, struct context *ctx, struct error 
     return true;
 }
 
-struct verdict {
-    struct replay_report *report;
-    struct run_case_failures failures;
-};
-
-static bool try_case(struct arena *arena, str path, struct verdict *out, struct error *e)
-{
-    str text;
-    struct run_recording *record = ARENA_NEW(arena, struct run_recording);
-    out->report = ARENA_NEW(arena, struct replay_report);
-    return run_file_read(arena, path, &text, e) && run_recording_read(arena, text, record, e) &&
-           run_replay(arena, text, out->report, e) &&
-           run_case_check(arena, text, record, &out->failures, e);
-}
-
-static bool show_verdict(const struct verdict *verdict, str path)
-{
-    const struct replay_report *report = verdict->report;
-    bool is_passed = report->is_same && verdict->failures.count == 0;
-    printf("%s ", is_passed ? "ok    " : "FAILED");
-    output_text(stdout, path, false);
-    printf("\n");
-    if (!report->is_same && report->difference_count > 0) {
-        printf("    the replay differs at event %lld ", (long long) report->differences[0].seq);
-        output_text(stdout, report->differences[0].what, false);
-        printf("\n");
-        show_side("recorded", report->differences[0].recorded);
-        show_side("replayed", report->differences[0].replayed);
-    }
-    for (size_t i = 0; i < verdict->failures.count; i++) {
-        printf("    ");
-        output_text(stdout, verdict->failures.items[i], false);
-        printf("\n");
-    }
-    return is_passed;
-}
-
-static int test(struct cli *cli, const struct arguments *arguments)
-{
-    size_t failed = 0;
-    (void) cli;
-    for (size_t i = 0; i < arguments->operand_count; i++) {
-        OWNED(arena) arena = arena_create(0);
-        struct verdict *verdict = ARENA_NEW(arena, struct verdict);
-        struct error e = {0};
-        str path = arguments->operands[i];
-        if (!try_case(arena, path, verdict, &e)) {
-            printf("FAILED ");
-            output_text(stdout, path, false);
-            printf("\n    %s\n", e.message);
-            failed++;
-        } else if (!show_verdict(verdict, path)) {
-            failed++;
-        }
-    }
-    printf("%zu of %zu passed\n", arguments->operand_count - failed, arguments->operand_count);
-    return failed == 0 ? EXIT_DONE : EXIT_FAILED;
-}
-
 /* ---- the table ---- */
 
 static const struct option fork_options[] = {
@@ -306,6 +266,10 @@ static const struct option fork_options[] = {
 };
 static const struct option export_options[] = {
     {"as-test", 0, "FILE", false, "write a test case with what is expected, for `nexus runs test`"},
+};
+static const struct option test_options[] = {
+    {"live", 0, NULL, false, "ask the server's model instead of the record"},
+    {"model", 0, "NAME", false, "with --live: this model instead of the agent's"},
 };
 static const struct command commands[] = {
     {.name = "runs replay",
@@ -339,7 +303,15 @@ static const struct command commands[] = {
     {.name = "runs test",
      .operands = "FILE...",
      .summary = "Replay test cases and check what they expect; needs no server",
+     .details =
+         "With --live a server asks its model again, in a session of its own, and the case's "
+         "expectations are held against that run: status, names of the tools called in "
+         "their order, `contains` and `schema` of the answer, no denied call, ceilings and "
+         "half as much again.  What is not compared is said.",
      .example = "runs test cases/refund.json cases/search.json",
-     .run = test},
+     .options = test_options,
+     .option_count = ARRAY_COUNT(test_options),
+     .is_client = true,
+     .run = run_cases},
 };
 const struct command_group run_record_commands = {commands, ARRAY_COUNT(commands)};

@@ -13,6 +13,11 @@ must_check bool run_file_write(struct arena *arena, str path, str text, struct e
 may_suspend bool run_export_fetch(struct client *client, struct context *ctx, str id, str *out,
                                   struct error *e);
 
+void run_show_side(const char *name, str text); /* of a difference */
+
+/* ---- run_cases.c ---- */
+int run_cases(struct cli *cli, const struct arguments *arguments);
+
 extern const struct command_group run_record_commands;
 
 #endif

@@ -197,10 +197,32 @@ static void note_waiting(struct run_view *view, struct arena *arena, const struc
 {
     (void) arena;
     str id = STR_NONE;
+    bool is_clock = json_type(json_get(data, S("wakes_at"))) > JSON_NULL &&
+                    json_count(json_get(data, S("approvals"))) == 0;
+    if (is_clock) /* nobody has to do anything: it goes on */
+        return;
     (void) json_to_str(json_at(json_get(data, S("approvals")), 0), &id);
     view->is_waiting = true;
     snprintf(view->approval_id, sizeof view->approval_id, STR_FMT, STR_ARG(id));
     close_line(view);
+}
+
+/* "  step      each[3].book" */
+static void show_step(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    str attempt =
+        json_i64_or(data, S("attempt"), 1) > 1
+            ? str_printf(arena, "  (attempt %lld)", (long long) json_i64_or(data, S("attempt"), 1))
+            : STR_NONE;
+    line(view, STYLE_CYAN, "step",
+         str_printf(arena, STR_FMT STR_FMT, STR_ARG(text_of(data, S("step"))), STR_ARG(attempt)));
+}
+
+static void show_step_failed(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    line(view, STYLE_RED, "step",
+         str_printf(arena, STR_FMT " failed: " STR_FMT, STR_ARG(text_of(data, S("step"))),
+                    STR_ARG(text_of(data, S("message")))));
 }
 
 static void show_completed(struct run_view *view, struct arena *arena, const struct json *data)
@@ -245,6 +267,7 @@ static const struct {
     {"approval.requested", show_approval}, {"approval.decided", show_decision},
     {"run.waiting", note_waiting},         {"run.completed", show_completed},
     {"run.failed", show_failed},           {"run.cancelled", show_cancelled},
+    {"run.step_started", show_step},       {"run.step_failed", show_step_failed},
 };
 
 bool run_view_event(struct run_view *view, struct context *ctx, const struct run_event *event)

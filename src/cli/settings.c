@@ -37,8 +37,13 @@ static digest providers_identity(const struct config *config)
     for (size_t i = 0; i < config->provider_count; i++) {
         const struct config_provider *p = &config->providers[i];
         const str texts[] = {p->name, p->type, p->base_url, p->responses};
-        const int64_t numbers[] = {p->connect_timeout_ms, p->first_byte_timeout_ms,
-                                   p->idle_timeout_ms, (int64_t) p->api_key_count};
+        const int64_t numbers[] = {p->connect_timeout_ms,
+                                   p->first_byte_timeout_ms,
+                                   p->idle_timeout_ms,
+                                   (int64_t) p->api_key_count,
+                                   p->places,
+                                   p->run_places,
+                                   p->places_per_key};
         for (size_t j = 0; j < ARRAY_COUNT(texts); j++) {
             digest_stream_add(stream, texts[j]);
             digest_stream_add(stream, str_of("", 1));
@@ -49,6 +54,8 @@ static digest providers_identity(const struct config *config)
             digest_stream_add(stream, str_of((const char *) key.bytes, sizeof key.bytes));
         }
     }
+    digest_stream_add(stream,
+                      str_of((const char *) &config->resilience, sizeof config->resilience));
     digest identity = digest_stream_finish(stream);
     digest_stream_destroy(stream);
     return identity;
@@ -78,6 +85,7 @@ static bool add_provider(struct provider_set *set, const struct settings_sources
     entry->name = str_copy(set->arena, options->name);
     entry->base_url = str_copy(set->arena, options->base_url);
     entry->is_stand_in = type->is_stand_in;
+    entry->provider->places = options->places;
     set->is_stand_in = set->is_stand_in && type->is_stand_in;
     set->count++;
     return true;
@@ -105,6 +113,27 @@ static bool has_responses(const struct config_provider *from)
             str_equal_nocase(host_of(from->base_url), S("api.openai.com")));
 }
 
+static int32_t first_said(int64_t own, int64_t usual)
+{
+    return (int32_t) (own > 0 ? own : usual);
+}
+
+/* Runs leave a quarter of a node to other providers. */
+static struct provider_places places_of(const struct config *config,
+                                        const struct config_provider *from)
+{
+    int64_t runs = config->resilience.provider_run_places, active = config->resilience.active_runs;
+    if (runs == 0 && active >= 4)
+        runs = active - active / 4;
+    return (struct provider_places){
+        .calls = first_said(from ? from->places : 0, config->resilience.provider_places),
+        .run_calls = first_said(from ? from->run_places : 0, runs),
+        .calls_per_key = from ? (int32_t) from->places_per_key : 0,
+        .queue_max = (int32_t) config->resilience.provider_queue,
+        .wait_ms = config->resilience.provider_wait_ms,
+    };
+}
+
 static bool add_configured(struct provider_set *set, const struct settings_sources *sources,
                            const struct config_provider *from, struct error *e)
 {
@@ -118,6 +147,7 @@ static bool add_configured(struct provider_set *set, const struct settings_sourc
         .first_byte_timeout_ms = from->first_byte_timeout_ms,
         .idle_timeout_ms = from->idle_timeout_ms,
         .speaks_responses = has_responses(from),
+        .places = places_of(sources->config, from),
     };
     for (size_t i = 0; i < from->api_key_count; i++)
         options.api_keys[i] = secret_reveal(from->api_keys[i]);
@@ -134,7 +164,8 @@ static bool add_discovered(struct provider_set *set, const struct settings_sourc
     struct provider_options options = {.name = from->name,
                                        .base_url = from->base_url,
                                        .api_keys = &key,
-                                       .api_key_count = !str_is_empty(key)};
+                                       .api_key_count = !str_is_empty(key),
+                                       .places = places_of(sources->config, NULL)};
     return add_provider(set, sources, S("openai"), &options, e);
 }
 
@@ -155,7 +186,7 @@ bool provider_set_create(const struct settings_sources *sources, struct provider
     for (size_t i = 0; config->provider_count == 0 && i < sources->discovered_count; i++)
         if (!add_discovered(set, sources, &sources->discovered[i], e))
             return false;
-    struct provider_options offline = {.name = OFFLINE_NAME};
+    struct provider_options offline = {.name = OFFLINE_NAME, .places = places_of(config, NULL)};
     if (set->count == 0 && !add_provider(set, sources, OFFLINE_NAME, &offline, e))
         return false;
     *out = GIVE(set);
@@ -463,11 +494,13 @@ static bool fill_agents(struct agent_set *agents, const struct config *config, s
             .description = from->description,
             .model = from->model,
             .instructions = from->instructions,
+            .workflow = from->workflow,
             .tools = from->tools,
             .tool_count = from->tool_count,
             .tool_details = from->tool_details,
             .agents = from->links,
             .agent_count = from->link_count,
+            .priority = priority_said(from->priority),
             .steps_max = (int) from->steps_max,
             .run_timeout_ms = from->timeout_ms,
             .max_output_tokens = from->max_output_tokens,
@@ -529,8 +562,23 @@ static struct containment containment_of(const struct config *config, struct are
     return containment_copy(arena, &containment);
 }
 
+/* A tenant may put it; until then the agent answers nobody. */
+static void tell_missing_workflows(const struct config *config,
+                                   const struct workflow_set *workflows)
+{
+    str name, range;
+    for (size_t i = 0; i < config->agent_count; i++) {
+        str_cut(config->agents[i].workflow, '@', &name, &range);
+        if (!str_is_empty(name) && !workflow_set_find(workflows, name, range))
+            LOG_WARN("nexus", S("an agent's workflow is in no folder; its tenants have to put it"),
+                     LOG_STR("nexus.agent", config->agents[i].name),
+                     LOG_STR("nexus.workflow", config->agents[i].workflow));
+    }
+}
+
 /* What ships must not keep a node from starting; what the operator wrote is told at once. */
-static bool read_workflows(const struct config *config, struct workflow_set **out, struct error *e)
+bool settings_read_workflows(const struct config *config, struct workflow_set **out,
+                             struct error *e)
 {
     OWNED(arena) arena = arena_create(0);
     OWNED(workflow_set) workflows = workflow_set_create();
@@ -563,8 +611,10 @@ bool settings_create(const struct settings_sources *sources, const struct provid
         return false;
     bool is_filled = fill_catalog(catalog, sources, &lists, set, filters, e);
     close_prices(&lists);
-    if (!is_filled || !fill_agents(agents, config, e) || !read_workflows(config, &workflows, e))
+    if (!is_filled || !fill_agents(agents, config, e) ||
+        !settings_read_workflows(config, &workflows, e))
         return false;
+    tell_missing_workflows(config, workflows);
     struct settings *settings = calloc(1, sizeof *settings);
     ensure(settings != NULL);
     settings->catalog = GIVE(catalog);

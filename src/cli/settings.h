@@ -52,6 +52,10 @@ str config_base_url(const struct config_provider *provider);
 must_check bool config_unpriced(const struct config *config, struct arena *arena, str *out,
                                 struct error *e);
 
+/* Those that ship and those of workflows.dir. */
+struct workflow_set;
+must_check bool settings_read_workflows(const struct config *config, struct workflow_set **out,
+                                        struct error *e);
 must_check bool settings_create(const struct settings_sources *sources,
                                 const struct provider_set *set, struct settings **out,
                                 struct error *e);

@@ -1,7 +1,6 @@
-/* nexus workflow run|put|list|show|signal|deprecate: instances and definitions on a server */
+/* nexus workflow put|list|show|signal|deprecate: instances and definitions on a server */
 #include "cli/api.h"
 #include "cli/follow.h"
-#include "cli/run_view.h"
 #include "cli/tool/tool_pack.h"
 #include "cli/workflow_files.h"
 
@@ -34,9 +33,8 @@ static bool read_answer(struct context *ctx, struct http_exchange *exchange,
     return ok && json_parse(ctx->arena, text, (struct json_limits){0}, out, e);
 }
 
-/* Gives the definition as the server has it. */
-static bool put_file(struct client *client, struct context *ctx, str path, const struct json **out,
-                     struct error *e)
+bool workflow_put_file(struct client *client, struct context *ctx, str path,
+                       const struct json **out, struct error *e)
 {
     struct http_exchange *exchange;
     str text;
@@ -57,7 +55,7 @@ static bool put(struct client *client, struct context *ctx, struct error *e)
     const struct json *stored;
     str path;
     for (size_t i = 0; !str_is_empty(path = arguments_operand(client->arguments, i)); i++) {
-        if (!put_file(client, ctx, path, &stored, e))
+        if (!workflow_put_file(client, ctx, path, &stored, e))
             return false;
         if (client->is_json)
             output_json(ctx->arena, stored);
@@ -120,7 +118,8 @@ static void print_steps(struct tree *tree, const struct json *steps, int depth);
 
 static void print_step(struct tree *tree, const struct json *step, int depth)
 {
-    bool colours = tree->client->cli->has_colours;
+    const struct cli *cli = tree->client->cli;
+    bool colours = cli->is_terminal_out && cli->has_colours;
     str status = json_str_or(step, S("status"), STR_NONE);
     int64_t attempt = json_i64_or(step, S("attempt"), 1);
     const struct json *error = json_get(step, S("error")), *output = json_get(step, S("output"));
@@ -188,22 +187,16 @@ static bool print_tree(struct client *client, struct context *ctx, str run_id, s
 
 /* ---- following ---- */
 
-struct following {
-    struct client *client;
-    struct run_view view; /* how it ends */
-    bool stops_at_wait;
-};
-
 static bool is_of_steps(str type)
 {
     return str_starts_with(type, S("run.step_")) || str_equal(type, S("run.compensating")) ||
            str_equal(type, S("run.signalled")) || str_equal(type, S("approval.requested"));
 }
 
-static bool show_event(void *owner, struct context *ctx, const struct run_event *event)
+bool workflow_show_event(void *owner, struct context *ctx, const struct run_event *event)
 {
-    struct following *f = owner;
-    if (f->client->is_json)
+    struct workflow_following *f = owner;
+    if (f->view.is_json && (f->stops_at_wait || !str_equal(event->type, S("run.waiting"))))
         return run_view_event(&f->view, ctx, event);
     if (is_of_steps(event->type)) {
         fprintf(stderr, "%-20.*s ", (int) event->type.len, event->type.ptr);
@@ -213,6 +206,13 @@ static bool show_event(void *owner, struct context *ctx, const struct run_event 
         fprintf(stderr, "\n");
         return true;
     }
+    if (str_equal(event->type, S("run.failed"))) {
+        fprintf(stderr, "%-20s ", "run.failed");
+        output_text(stderr, json_str_or(event->data, S("error"), STR_NONE), false);
+        fprintf(stderr, ": ");
+        output_text(stderr, json_str_or(event->data, S("message"), STR_NONE), false);
+        fprintf(stderr, "\n");
+    }
     if (str_equal(event->type, S("run.waiting")) && !f->stops_at_wait)
         return true;
     return run_event_is_final(event->type) || str_equal(event->type, S("run.waiting"))
@@ -220,12 +220,11 @@ static bool show_event(void *owner, struct context *ctx, const struct run_event 
                : true;
 }
 
-static bool follow(struct client *client, struct context *ctx, str run_id, struct error *e)
+bool workflow_follow(struct client *client, struct context *ctx, str run_id, struct error *e)
 {
-    struct following f = {.client = client};
-    f.stops_at_wait = client->is_json;
+    struct workflow_following f = {.stops_at_wait = client->is_json};
     run_view_init(&f.view, client->cli, client->is_json, true);
-    if (!follow_run(client, ctx, run_id, 0, show_event, &f, e))
+    if (!follow_run(client, ctx, run_id, 0, workflow_show_event, &f, e))
         return false;
     client->exit_code = run_view_exit_code(&f.view);
     return true;
@@ -234,7 +233,7 @@ static bool follow(struct client *client, struct context *ctx, str run_id, struc
 static bool show(struct client *client, struct context *ctx, struct error *e)
 {
     str run_id = arguments_operand(client->arguments, 0);
-    if (arguments_has(client->arguments, "follow") && !follow(client, ctx, run_id, e))
+    if (arguments_has(client->arguments, "follow") && !workflow_follow(client, ctx, run_id, e))
         return false;
     return print_tree(client, ctx, run_id, e);
 }
@@ -242,7 +241,7 @@ static bool show(struct client *client, struct context *ctx, struct error *e)
 /* ---- instances ---- */
 
 /* JSON text, or @FILE. */
-static bool read_input(struct context *ctx, str given, str *out, struct error *e)
+bool workflow_read_input(struct context *ctx, str given, str *out, struct error *e)
 {
     const struct json *tree;
     str text = str_is_empty(given) ? S("{}") : given;
@@ -255,57 +254,12 @@ static bool read_input(struct context *ctx, str given, str *out, struct error *e
     return true;
 }
 
-static bool is_file(str operand)
-{
-    return str_find_char(operand, '/') != STR_NOT_FOUND || str_ends_with(operand, S(".yaml")) ||
-           str_ends_with(operand, S(".yml")) || str_ends_with(operand, S(".json"));
-}
-
-static bool run(struct client *client, struct context *ctx, struct error *e)
-{
-    str operand = arguments_operand(client->arguments, 0), name, version, input;
-    str session = arguments_get(client->arguments, "session");
-    const struct json *stored, *answer;
-    struct strbuf body;
-    struct json_writer w;
-    if (!read_input(ctx, arguments_get(client->arguments, "input"), &input, e))
-        return false;
-    str_cut(operand, '@', &name, &version);
-    if (is_file(operand)) {
-        if (!put_file(client, ctx, operand, &stored, e))
-            return false;
-        name = json_str_or(stored, S("name"), STR_NONE);
-        version = json_str_or(stored, S("version"), STR_NONE);
-    }
-    strbuf_init(&body, ctx->arena, 4 * WORKFLOW_OUTPUT_BYTES_MAX);
-    json_writer_init(&w, &body);
-    json_object_begin(&w);
-    if (!str_is_empty(version))
-        json_put_str(&w, S("version"), version);
-    if (!str_is_empty(session))
-        json_put_str(&w, S("session_id"), session);
-    json_put_raw(&w, S("input"), input);
-    json_object_end(&w);
-    str path = str_printf(ctx->arena, "/api/v1/workflows/" STR_FMT "/runs",
-                          STR_ARG(http_percent_encode(ctx->arena, name)));
-    if (!client_call(client, ctx, HTTP_POST, path, strbuf_str(&body), &answer, e))
-        return false;
-    str run_id = json_str_or(answer, S("run_id"), STR_NONE);
-    if (arguments_has(client->arguments, "wait"))
-        return follow(client, ctx, run_id, e);
-    if (client->is_json)
-        output_json(ctx->arena, answer);
-    else
-        printf(STR_FMT "\n", STR_ARG(run_id));
-    return true;
-}
-
 static bool send_signal(struct client *client, struct context *ctx, struct error *e)
 {
     struct strbuf body;
     struct json_writer w;
     str data;
-    if (!read_input(ctx, arguments_get(client->arguments, "input"), &data, e))
+    if (!workflow_read_input(ctx, arguments_get(client->arguments, "input"), &data, e))
         return false;
     strbuf_init(&body, ctx->arena, 4 * RUN_SIGNAL_BYTES_MAX);
     json_writer_init(&w, &body);
@@ -317,11 +271,6 @@ static bool send_signal(struct client *client, struct context *ctx, struct error
                     strbuf_str(&body), e);
 }
 
-static const struct option run_options[] = {
-    {"input", 'i', "JSON", false, "the input, or @FILE with it; else {}"},
-    {"session", 0, "ID", false, "in this session; else in one of its own"},
-    {"wait", 'w', NULL, false, "follow it to its end; the exit code is the run's"},
-};
 static const struct option signal_options[] = {
     {"input", 'i', "JSON", false, "what the step gets, or @FILE with it; else {}"},
 };
@@ -332,15 +281,6 @@ static const struct option deprecate_options[] = {
     {"reason", 0, "TEXT", false, "why; empty takes it back"},
 };
 static const struct command commands[] = {
-    {.name = "workflow run",
-     .operands = "NAME",
-     .summary = "Start an instance of a workflow",
-     .details = "NAME is a workflow (\"name\" or \"name@range\") or a file, which is stored first. "
-                "Prints the run's id, or with --wait its output.",
-     .example = "workflow run order.yaml --input '{\"sku\": \"a1\"}' --wait",
-     .options = run_options,
-     .option_count = ARRAY_COUNT(run_options),
-     .work = run},
     {.name = "workflow put",
      .operands = "FILE...",
      .summary = "Store definitions; a version never changes",

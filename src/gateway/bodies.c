@@ -2,10 +2,10 @@
 #include "base/arena.h"
 #include "base/limits.h"
 #include "base/timefmt.h"
-#include "gateway/keys/key_limits.h"
 #include "gateway/keys_internal.h"
 #include "llm/openai_format.h"
 #include "orchestrator/approval/approval.h"
+#include "orchestrator/policy/key_limits.h"
 
 /* ---- sessions ---- */
 
@@ -62,7 +62,8 @@ bool body_read_session(struct arena *arena, const struct json *json, struct sess
            body_read_budget(arena, json, &out->budget, e) &&
            read_object(arena, json, S("policy_context"), &out->policy_context, e) &&
            read_object(arena, json, S("metadata"), &out->metadata, e) &&
-           json_read_str(json, S("double_text"), &out->double_text, e);
+           json_read_str(json, S("double_text"), &out->double_text, e) &&
+           json_read_str(json, S("priority"), &out->priority, e);
 }
 
 bool body_read_session_change(struct arena *arena, const struct json *json,

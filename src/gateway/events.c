@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/timefmt.h"
 #include "gateway/gateway_internal.h"
 #include "net/sse.h"
 #include <stdatomic.h>
@@ -23,6 +24,27 @@ struct events_reader {
     bool is_final;
     int64_t authorised_ns, sent_ns;
 };
+
+bool event_waits_for_clock(const struct json *data, int64_t now_us)
+{
+    int64_t wakes_us = json_i64_or(data, S("wakes_at"), 0);
+    return json_count(json_get(data, S("approvals"))) == 0 && wakes_us > 0 &&
+           wakes_us - now_us <= GATEWAY_RUN_SLEEP_MS * INT64_C(1000);
+}
+
+str event_waiting_text(struct arena *arena, uuid run_id, const struct json *data)
+{
+    int64_t wakes_us = json_i64_or(data, S("wakes_at"), 0);
+    str why = json_bool_or(data, S("is_paused"), false) ? S("is paused with its session")
+              : wakes_us > 0
+                  ? str_printf(arena, "waits until " STR_FMT, STR_ARG(time_str(arena, wakes_us)))
+                  : S("waits for a signal");
+    str id = uuid_str(arena, run_id);
+    return str_printf(arena,
+                      "Run " STR_FMT " " STR_FMT
+                      "; it goes on by itself then, and /api/v1/runs/" STR_FMT " tells its end.",
+                      STR_ARG(id), STR_ARG(why), STR_ARG(id));
+}
 
 static bool send_event(struct events_reader *reader, const struct event *event, struct error *e)
 {

@@ -88,6 +88,9 @@ may_suspend bool middleware_authenticate(struct api_call *call,
                                          struct error *e); /* who, and may they */
 must_check bool middleware_limit(struct api_call *call,
                                  struct error *e); /* requests of user, key and tenant */
+/* The same once a public route knows whose request it is. */
+must_check bool middleware_limit_as(struct api_call *call, const struct principal *principal,
+                                    struct error *e);
 /* Tokens of user, key and tenant, by an estimate; corrected (used - estimate) when the call has ended.  The latter takes no
    call, for a stream may outlive it. */
 must_check bool middleware_take_tokens(struct api_call *call, int64_t tokens, struct error *e);
@@ -149,6 +152,10 @@ must_check bool reply_page(struct api_call *call, const struct records *rows, wr
 may_suspend bool events_stream(struct api_call *call, uuid run_id, int64_t after, struct error *e);
 may_suspend bool events_list(struct api_call *call, uuid run_id, int64_t after, int64_t limit,
                              struct error *e);
+/* Of run.waiting: nobody has to do anything, and the run goes on soon (a sleep, another attempt). */
+bool event_waits_for_clock(const struct json *data, int64_t now_us);
+/* Of run.waiting without approvals and calls of the client: "Run ID waits until ...". */
+str event_waiting_text(struct arena *arena, uuid run_id, const struct json *data);
 
 /* ---- openapi.c, page.c ---- */
 str openapi_document(struct arena *arena);

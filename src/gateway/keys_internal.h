@@ -5,8 +5,8 @@
 #define NEXUS_GATEWAY_KEYS_INTERNAL_H
 
 #include "base/digest.h"
-#include "gateway/keys/key_limits.h"
 #include "gateway/keys/keys.h"
+#include "orchestrator/policy/key_limits.h"
 
 bool scope_parse(str name, unsigned *bit); /* "platform", "act_as", "approve" */
 void scopes_write_json(struct json_writer *w, unsigned scopes);

@@ -228,23 +228,29 @@ static str key_name(const struct principal *principal)
     return str_of((const char *) principal->key_id.bytes, sizeof principal->key_id.bytes);
 }
 
-/* Without a user it is the address that is counted. */
-static size_t request_limits(const struct api_call *call, struct limit limits[RATES_MAX])
+static size_t person_limits(const struct gateway *gateway, const struct principal *principal,
+                            struct limit limits[RATES_MAX])
 {
     size_t count = 0;
-    const struct gateway_options *options = &call->gateway->options;
-    const struct principal *principal = &call->principal;
-    if (call->route->flags & ROUTE_PUBLIC) {
-        add_limit(limits, &count, RATE_ADDRESS_REQUESTS, UUID_NONE,
-                  str_from_cstr(call->request->peer_address), options->requests_per_minute);
-        return count;
-    }
+    const struct gateway_options *options = &gateway->options;
     add_limit(limits, &count, RATE_USER_REQUESTS, principal->tenant_id, principal->caller_id,
               options->requests_per_minute);
     add_limit(limits, &count, RATE_KEY_REQUESTS, principal->tenant_id, key_name(principal),
               principal->limits.requests_per_minute);
     add_limit(limits, &count, RATE_TENANT_REQUESTS, principal->tenant_id, STR_NONE,
               options->tenant_requests_per_minute);
+    return count;
+}
+
+/* Without a user it is the address that is counted. */
+static size_t request_limits(const struct api_call *call, struct limit limits[RATES_MAX])
+{
+    size_t count = 0;
+    if (!(call->route->flags & ROUTE_PUBLIC))
+        return person_limits(call->gateway, &call->principal, limits);
+    add_limit(limits, &count, RATE_ADDRESS_REQUESTS, UUID_NONE,
+              str_from_cstr(call->request->peer_address),
+              call->gateway->options.requests_per_minute);
     return count;
 }
 
@@ -291,27 +297,26 @@ static void tell_rate(struct api_call *call, const struct rate_view *view)
     reply_header(call, S("RateLimit-Reset"), str_i64(arena, (view->reset_ms + 999) / 1000));
 }
 
-/* What the caller asks for, and never more than its key may. */
-static bool read_priority(const struct api_call *call, enum priority *out, struct error *e)
+static bool read_priority(struct api_call *call, struct error *e)
 {
     str text = http_request_header(call->request, S("X-Nexus-Priority"));
-    int most = call->principal.limits.priority_max;
-    *out = PRIORITY_NORMAL;
-    if (!str_is_empty(text) && !priority_parse(text, out))
-        return error_set(e, REASON_INVALID,
-                         "X-Nexus-Priority must be batch, normal or interactive");
-    if (most > 0 && (int) *out >= most)
-        *out = (enum priority)(most - 1);
-    return true;
+    if (str_is_empty(text))
+        return true;
+    call->principal.priority = priority_said(text);
+    return call->principal.priority != PRIORITY_UNSAID ||
+           error_set(e, REASON_INVALID, "X-Nexus-Priority must be batch, normal or interactive");
 }
 
-/* Before anything else is done for it. */
+/* Before anything else is done for it: what would be refused however urgent it turns out to be.  Who knows its agent and its session
+   looks again (principal_priority). */
 static bool shed(struct api_call *call, struct error *e)
 {
-    enum priority priority;
-    return !(call->route->flags & ROUTE_WORK) ||
-           (read_priority(call, &priority, e) &&
-            overload_admits(orchestrator_overload(call->gateway->orchestrator), priority, e));
+    if (!(call->route->flags & (ROUTE_WORK | ROUTE_MAY_WORK)))
+        return true;
+    return read_priority(call, e) &&
+           ((call->route->flags & ROUTE_MAY_WORK) ||
+            overload_admits(orchestrator_overload(call->gateway->orchestrator),
+                            principal_priority_most(&call->principal), e));
 }
 
 bool middleware_limit(struct api_call *call, struct error *e)
@@ -323,6 +328,16 @@ bool middleware_limit(struct api_call *call, struct error *e)
     struct limit limits[RATES_MAX];
     struct rate_view tightest = {0};
     size_t count = request_limits(call, limits);
+    bool fits = take_all(call, limits, count, 1, &tightest, e);
+    tell_rate(call, &tightest);
+    return fits;
+}
+
+bool middleware_limit_as(struct api_call *call, const struct principal *principal, struct error *e)
+{
+    struct limit limits[RATES_MAX];
+    struct rate_view tightest = {0};
+    size_t count = person_limits(call->gateway, principal, limits);
     bool fits = take_all(call, limits, count, 1, &tightest, e);
     tell_rate(call, &tightest);
     return fits;

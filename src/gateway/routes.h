@@ -22,6 +22,7 @@ enum route_flag {
     ROUTE_EVENTS = 8,     /* may answer with an event stream */
     ROUTE_UNLIMITED = 16, /* not counted against the user's rate: health, page */
     ROUTE_WORK = 32, /* costs something to serve: refused by priority when the node is overloaded */
+    ROUTE_MAY_WORK = 64, /* only some of its requests do: whoever serves those refuses */
 };
 enum { ROUTE_PARAMS_MAX = 2 };
 

@@ -54,7 +54,8 @@ static void test_parameters_are_cut_out_of_the_path(void **state)
     assert_true(str_equal(routes_allowed(arena, S("/api/v1/sessions")), S("POST, GET, HEAD")));
 }
 
-static void test_only_health_page_documents_and_the_callback_of_logins_need_no_key(void **state)
+static void test_only_health_page_documents_signed_requests_and_the_callback_of_logins_need_no_key(
+    void **state)
 {
     (void) state;
     static const str open[] = {S_INIT("/"),
@@ -63,6 +64,7 @@ static void test_only_health_page_documents_and_the_callback_of_logins_need_no_k
                                S_INIT("/api/openapi.json"),
                                S_INIT("/.well-known/oauth-protected-resource"),
                                S_INIT("/.well-known/oauth-protected-resource/mcp"),
+                               S_INIT("/api/v1/hooks/{tenant}/{name}"),
                                S_INIT("/api/v1/mcp/oauth/callback"),
                                S_INIT("/api/v1/mcp/oauth/client")};
     size_t count = 0;
@@ -144,7 +146,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_route_is_found_by_its_own_path_and_method),
         cmocka_unit_test(test_parameters_are_cut_out_of_the_path),
-        cmocka_unit_test(test_only_health_page_documents_and_the_callback_of_logins_need_no_key),
+        cmocka_unit_test(
+            test_only_health_page_documents_signed_requests_and_the_callback_of_logins_need_no_key),
         cmocka_unit_test(test_every_route_is_in_the_document_with_its_rights),
         cmocka_unit_test(test_every_reference_of_the_document_leads_somewhere),
         cmocka_unit_test(test_operation_ids_are_unique),

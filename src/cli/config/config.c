@@ -414,6 +414,17 @@ int config_budget_alerts(const struct config *config, int out[BUDGET_ALERTS_MAX]
     return count;
 }
 
+int config_webhook_retries(const struct config *config, int64_t out[WEBHOOK_RETRIES_MAX])
+{
+    int count = 0;
+    int64_t wait_ms;
+    for (size_t i = 0; i < config->webhooks.retry_count && count < WEBHOOK_RETRIES_MAX; i++)
+        if (duration_parse(config->webhooks.retries[i], &wait_ms) && wait_ms > 0 &&
+            wait_ms <= WEBHOOK_WEEK_MS)
+            out[count++] = wait_ms;
+    return count;
+}
+
 cost config_session_budget(const struct config *config)
 {
     int64_t seconds = config->session_budget.time_seconds;

@@ -31,6 +31,7 @@ struct config_provider {
     struct secret **api_keys;
     size_t api_key_count;
     int64_t connect_timeout_ms, first_byte_timeout_ms, idle_timeout_ms; /* 0: limits.h */
+    int64_t places, run_places, places_per_key; /* 0: resilience.provider_*, no bound per key */
 };
 
 /* Per million tokens; COST_UNLIMITED: not said. */
@@ -98,7 +99,7 @@ struct config_degrade {
     } use;
 };
 struct config_agent {
-    str name, version, description, model, instructions;
+    str name, version, description, model, instructions, workflow;
     str *tools;
     size_t tool_count;
     struct agent_tool *tool_details; /* one each, or NULL; read by config_check */
@@ -107,6 +108,7 @@ struct config_agent {
     struct agent_link *links; /* ... one each; read by config_check */
     int64_t steps_max, timeout_ms, max_output_tokens;
     struct agent_limits limits;
+    str priority; /* batch, normal, interactive; empty: not said */
     struct config_degrade *degrade;
     size_t degrade_count;
 };
@@ -172,13 +174,22 @@ struct config {
     int64_t session_workspace_bytes, session_workspace_files;
     struct { /* docs/resilience.md */
         int64_t tool_places, server_places, tool_queue, tool_wait_ms;
+        int64_t provider_places, provider_run_places, provider_queue, provider_wait_ms;
         int64_t active_runs, waiting_runs;
-        int64_t shed_lag_ms, shed_memory_bytes; /* 0: not looked at */
+        int64_t shed_lag_ms, shed_memory_bytes, shed_commit_ms; /* 0: not looked at */
     } resilience;
     int64_t approval_expiry_ms, approval_remind_ms;
     int64_t retention_runs_ms, retention_deltas_ms; /* 0: never */
     str *registrars;                                /* persons who hand out keys to others */
     size_t registrar_count;
+    struct { /* docs/webhooks.md */
+        str *allowed_hosts, *allowed_ips, *blocked_ips;
+        size_t allowed_host_count, allowed_ip_count, blocked_ip_count;
+        str http; /* "refuse", "allow" */
+        str *retries;
+        size_t retry_count;
+        int64_t timeout_ms, keep_ms;
+    } webhooks;
     int64_t responses_expiry_ms; /* of stored answers of /v1/responses */
     struct {                     /* docs/memory.md */
         str embedding_model;     /* empty: the built-in embedder */
@@ -240,6 +251,9 @@ cost config_session_budget(const struct config *config);
 
 /* Thresholds in thousandths, rising; how many.  config_check has seen them. */
 int config_budget_alerts(const struct config *config, int out[BUDGET_ALERTS_MAX]);
+
+/* From one attempt of a delivery to the next, ms; how many.  config_check has seen them. */
+int config_webhook_retries(const struct config *config, int64_t out[WEBHOOK_RETRIES_MAX]);
 
 /* The settings in force as JSON, each with its origin; secrets and references are not resolved. */
 void config_write_json(struct json_writer *w, const struct config *config);

@@ -119,6 +119,27 @@ bool config_read_agent_links(struct config *config, struct config_agent *agent,
     return true;
 }
 
+/* ---- workflows ---- */
+
+bool config_check_agent_workflow(struct config *config, const struct config_agent *agent,
+                                 const struct json *value, struct error *e)
+{
+    static const char *const of_models[] = {"instructions",      "agents", "max_steps", "timeout",
+                                            "max_output_tokens", "limits", "degrade"};
+    if (str_is_empty(agent->workflow))
+        return true;
+    for (size_t i = 0; i < ARRAY_COUNT(of_models); i++) {
+        const struct json *member = json_get(value, str_from_cstr(of_models[i]));
+        if (member)
+            return yaml_error(&config->document, member, e,
+                              "agent \"" STR_FMT
+                              "\" is a workflow: %s stands in its definition, or "
+                              "in the agents of its steps",
+                              STR_ARG(agent->name), of_models[i]);
+    }
+    return true;
+}
+
 /* ---- degradation ---- */
 
 static bool has_model(const struct config *config, str name)

@@ -32,6 +32,7 @@ void config_warn_fixed(const struct config *old, const struct config *fresh)
          old->session_workspace_bytes == fresh->session_workspace_bytes},
         {"sessions.workspace_files",
          old->session_workspace_files == fresh->session_workspace_files},
+        {"webhooks", is_same_tree(arena, old, fresh, S("webhooks"))},
         {"allowed_hosts", is_same_tree(arena, old, fresh, S("allowed_hosts"))},
         {"limits.requests_per_minute", old->requests_per_minute == fresh->requests_per_minute},
         {"limits.tokens_per_minute", old->tokens_per_minute == fresh->tokens_per_minute},

@@ -8,6 +8,7 @@
 #include "cli/config/mcp_servers.h"
 #include "filter/filter.h"
 #include "net/dns.h"
+#include "net/egress.h"
 #include "net/http.h"
 #include "net/tls.h"
 #include "orchestrator/run/agent_definition.h"
@@ -369,7 +370,8 @@ static bool check_agents(struct config *config, struct error *e)
         const struct json *value = item_value(config, S("agents"), i);
         if (!read_agent_tools(config, agent, value, e) ||
             !config_read_agent_links(config, agent, value, e) ||
-            !config_check_degrade(config, agent, value, e))
+            !config_check_degrade(config, agent, value, e) ||
+            !config_check_agent_workflow(config, agent, value, e))
             return false;
         if (!str_is_empty(agent->model) && config->model_count > 0 &&
             !find_model(config, agent->model))
@@ -394,6 +396,26 @@ static bool check_budgets(const struct config *config, struct error *e)
     return error_set(e, REASON_CONFIG,
                      "budgets.alerts: at most %d rising numbers from 1 to 100 (per cent)",
                      BUDGET_ALERTS_MAX);
+}
+
+static bool check_webhooks(const struct config *config, struct error *e)
+{
+    int64_t waits_ms[WEBHOOK_RETRIES_MAX];
+    OWNED(egress_rules) rules = NULL;
+    const struct egress_options options = {
+        .allowed_hosts = config->webhooks.allowed_hosts,
+        .allowed_host_count = config->webhooks.allowed_host_count,
+        .blocked_ips = config->webhooks.blocked_ips,
+        .blocked_ip_count = config->webhooks.blocked_ip_count,
+        .allowed_ips = config->webhooks.allowed_ips,
+        .allowed_ip_count = config->webhooks.allowed_ip_count,
+    };
+    size_t count = (size_t) config_webhook_retries(config, waits_ms);
+    if (count == 0 || count != config->webhooks.retry_count)
+        return error_set(e, REASON_CONFIG,
+                         "webhooks.retries: 1 to %d durations such as 5s, each at most 7d",
+                         WEBHOOK_RETRIES_MAX);
+    return egress_rules_create(&options, &rules, e) || error_wrap(e, "webhooks");
 }
 
 static bool check_tools(const struct config *config, struct error *e)
@@ -471,7 +493,7 @@ bool config_check(struct config *config, struct error *e)
     if (!check_tls(config, e))
         return false;
     return check_providers(config, e) && check_models(config, e) && check_filters(config, e) &&
-           check_agents(config, e) && check_budgets(config, e) && check_memory(config, e) &&
-           check_tools(config, e) && check_mcp(config, e) && check_tracing(config, e) &&
-           check_dns(config, e);
+           check_agents(config, e) && check_budgets(config, e) && check_webhooks(config, e) &&
+           check_memory(config, e) && check_tools(config, e) && check_mcp(config, e) &&
+           check_tracing(config, e) && check_dns(config, e);
 }

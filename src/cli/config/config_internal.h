@@ -76,6 +76,9 @@ must_check bool config_read_agent_links(struct config *config, struct config_age
                                         const struct json *value, struct error *e);
 must_check bool config_check_degrade(struct config *config, const struct config_agent *agent,
                                      const struct json *value, struct error *e);
+/* Of an agent that is a workflow: nothing stands there that nobody would look at. */
+must_check bool config_check_agent_workflow(struct config *config, const struct config_agent *agent,
+                                            const struct json *value, struct error *e);
 
 /* config_check.c: what rows alone cannot tell. */
 must_check bool config_check(struct config *config, struct error *e);

@@ -6,6 +6,7 @@
  *
  *   run events --> model.delta: text (of the newest attempt)   run.completed: the end   run.failed: the error of its class
  *                  run.waiting: for an approval: the answer ends with run id and approval link, Nexus-Status: waiting
+ *                               for the clock, soon (a workflow): it is waited for; later, or for a signal: as for an approval
  *                               for the client's own tools: the answer ends by their calls; their results resume the same run
  *
  * The reply's head waits for the first event that decides it, so a run that is refused, fails or waits at once has its own status.
@@ -38,12 +39,14 @@ struct agent_call {
     bool has_text;      /* anything sent at all */
     int64_t authorised_ns, sent_ns;
     struct usage usage;
+    int64_t child_tokens; /* of runs that it started: they count against the caller's rate, too */
     enum outcome outcome;
     enum finish finish;
-    bool is_degraded;
-    char degraded[200]; /* why */
+    bool is_degraded, is_degraded_told; /* told: in the header of a stream that has begun */
+    char degraded[200];                 /* why */
     uuid answer_id;
     str approvals; /* links, one a line */
+    str waiting;   /* OUTCOME_WAITING for nobody's approval: for what */
     uuid approval_ids[AGENT_APPROVALS_SHOWN_MAX];
     size_t approval_count;
 };
@@ -130,11 +133,16 @@ static bool read_question(struct agent_call *a, struct error *e)
     return true;
 }
 
+/* On this route an agent is a model.  `e` stays what it is when it is about something else that is not there. */
 static bool unknown_agent(struct agent_call *a, str agent, struct error *e)
 {
     enum { NAMES_BYTES_MAX = 300 };
     struct strbuf names;
     const struct settings *settings = orchestrator_acquire(a->call->gateway->orchestrator);
+    if (agent_set_find(settings->agents, agent)) {
+        orchestrator_release(settings);
+        return false;
+    }
     strbuf_init(&names, a->call->ctx->arena, 64u << 10);
     for (size_t i = 0; i < agent_set_count(settings->agents) && names.len < NAMES_BYTES_MAX; i++) {
         strbuf_add(&names, i > 0 ? S(", agent:") : S("agent:"));
@@ -171,10 +179,63 @@ static bool open_session(struct agent_call *a, str agent, struct error *e)
 
 /* ---- streaming out ---- */
 
+/* What a header may hold: no quotes of other people's bytes beyond printable ASCII. */
+static str header_text(struct agent_call *a)
+{
+    for (char *c = a->degraded; *c; c++)
+        if (*c < 0x20 || *c > 0x7e)
+            *c = '?';
+    return str_from_cstr(a->degraded);
+}
+
+static void set_degraded(struct agent_call *a, str why)
+{
+    a->is_degraded = true;
+    a->is_degraded_told = false;
+    snprintf(a->degraded, sizeof a->degraded, STR_FMT,
+             STR_ARG(str_cut_utf8(why, sizeof a->degraded - 1)));
+}
+
+/* The whole of it, as the run's end says. */
+static void tell_degraded(struct agent_call *a, str why)
+{
+    if (!str_is_empty(why) && !str_equal(why, str_from_cstr(a->degraded)))
+        set_degraded(a, why);
+}
+
+static void add_degraded(struct agent_call *a, str what)
+{
+    char before[sizeof a->degraded];
+    memcpy(before, a->degraded, sizeof before);
+    set_degraded(a, *before ? str_printf(a->call->ctx->arena, "%s; " STR_FMT, before, STR_ARG(what))
+                            : what);
+}
+
+static void put_degraded(struct agent_call *a)
+{
+    if (a->is_degraded)
+        reply_header(a->call, S("Nexus-Degraded"), header_text(a));
+    a->is_degraded_told = a->is_degraded;
+}
+
+/* What a stream's head could not say yet, as a comment before its end. */
+static bool send_degraded(struct agent_call *a, struct error *e)
+{
+    if (!a->is_degraded || a->is_degraded_told)
+        return true;
+    a->is_degraded_told = true;
+    return http_reply_write(a->call->request,
+                            str_printf(a->call->ctx->arena, ": Nexus-Degraded: " STR_FMT "\n\n",
+                                       STR_ARG(header_text(a))),
+                            e);
+}
+
 static bool begin_stream(struct agent_call *a, struct error *e)
 {
     if (http_reply_has_begun(a->call->request))
         return true;
+    if (!a->is_degraded_told)
+        put_degraded(a);
     if (!call_stream_begin(a->call, e))
         return false;
     a->m->dialect->writer_open(a->writer, &a->answer);
@@ -270,6 +331,8 @@ static bool on_waiting(struct agent_call *a, const struct json *data, struct err
         a->outcome = OUTCOME_CLIENT_CALLS;
         return true;
     }
+    if (event_waits_for_clock(data, clock_unix_us(a->call->gateway->clock)))
+        return true;
     struct strbuf links;
     const struct json *item;
     strbuf_init(&links, a->call->ctx->arena, 64u << 10);
@@ -285,6 +348,8 @@ static bool on_waiting(struct agent_call *a, const struct json *data, struct err
                           STR_ARG(id));
     }
     a->approvals = strbuf_str(&links);
+    if (a->approval_count == 0)
+        a->waiting = event_waiting_text(a->call->ctx->arena, a->run_id, data);
     a->outcome = OUTCOME_WAITING;
     return true;
 }
@@ -301,13 +366,14 @@ static bool on_event(struct agent_call *a, const struct event *event, struct err
         if (json_count(json_get(data, S("tool_calls"))) > 0)
             a->step_bytes = 0; /* another step follows */
         return true;
+    case EVENT_RUN_DEGRADED: add_degraded(a, json_str_or(data, S("what"), STR_NONE)); return true;
+    case EVENT_RUN_CHILD_COMPLETED:
+        a->child_tokens += json_i64_or(json_get(data, S("cost")), S("tokens"), 0);
+        return true;
     case EVENT_RUN_COMPLETED:
         a->outcome = OUTCOME_COMPLETED;
         a->finish = finish_of(json_str_or(data, S("finish"), STR_NONE));
-        a->is_degraded = json_get(data, S("degraded")) != NULL;
-        snprintf(a->degraded, sizeof a->degraded, STR_FMT,
-                 STR_ARG(str_cut_utf8(json_str_or(data, S("degraded"), STR_NONE),
-                                      sizeof a->degraded - 1)));
+        tell_degraded(a, json_str_or(data, S("degraded"), STR_NONE));
         if (!uuid_parse(json_str_or(data, S("message_id"), STR_NONE), &a->answer_id))
             a->answer_id = UUID_NONE;
         return true;
@@ -413,9 +479,11 @@ static bool end_text(struct agent_call *a, str *content, struct error *e)
         a->finish = FINISH_TOOL_CALLS;
     if (a->outcome != OUTCOME_WAITING)
         return read_answer(a, content, e);
-    *content =
-        str_printf(arena, "Run " STR_FMT " waits for an approval by another person:\n" STR_FMT,
-                   STR_ARG(uuid_str(arena, a->run_id)), STR_ARG(a->approvals));
+    *content = a->waiting;
+    if (a->approval_count > 0)
+        *content =
+            str_printf(arena, "Run " STR_FMT " waits for an approval by another person:\n" STR_FMT,
+                       STR_ARG(uuid_str(arena, a->run_id)), STR_ARG(a->approvals));
     a->finish = FINISH_STOP;
     return true;
 }
@@ -433,15 +501,6 @@ static bool approval_parts(struct agent_call *a, struct part *parts, size_t *cou
     return true;
 }
 
-/* What a header may hold: no quotes of other people's bytes beyond printable ASCII. */
-static str header_text(struct agent_call *a)
-{
-    for (char *c = a->degraded; *c; c++)
-        if (*c < 0x20 || *c > 0x7e)
-            *c = '?';
-    return str_from_cstr(a->degraded);
-}
-
 static void put_outcome(struct agent_call *a)
 {
     if (a->outcome == OUTCOME_WAITING)
@@ -450,8 +509,7 @@ static void put_outcome(struct agent_call *a)
         reply_header(a->call, S("Nexus-Status"), S("tool_calls"));
     else
         reply_header(a->call, S("Nexus-Status"), S("completed"));
-    if (a->is_degraded)
-        reply_header(a->call, S("Nexus-Degraded"), header_text(a));
+    put_degraded(a);
 }
 
 static bool send_approvals(struct agent_call *a, struct error *e)
@@ -493,7 +551,7 @@ static never_inline bool finish_stream(struct agent_call *a, str content, struct
         a->step_bytes = 0;
     struct delta end = {.kind = DELTA_END, .finish = a->finish, .usage = a->usage};
     if ((needs_text && !send_text(a, content, e)) || !send_approvals(a, e) ||
-        !send_client_calls(a, e) || !send_delta(a, &end, e))
+        !send_client_calls(a, e) || !send_degraded(a, e) || !send_delta(a, &end, e))
         return false;
     http_reply_end(a->call->request);
     return true;
@@ -617,9 +675,10 @@ bool call_agent(struct model_call *m, struct error *e)
         journal_follow(orchestrator_hub(call->gateway->orchestrator), call->ctx, a->run_id);
     bool ok = answer(a, &failure);
     journal_unfollow(a->follower);
-    if (a->usage.is_reported)
+    if (a->usage.is_reported || a->child_tokens > 0)
         middleware_correct_tokens(call->gateway, &call->principal,
-                                  a->usage.input_tokens + a->usage.output_tokens - estimate);
+                                  a->usage.input_tokens + a->usage.output_tokens + a->child_tokens -
+                                      estimate);
     if (!ok && a->is_own_session && a->outcome == OUTCOME_NONE) /* gone, or its key was revoked */
         cancel_run(a);
     if (!ok && http_reply_has_begun(call->request))

@@ -52,8 +52,8 @@ static never_inline bool ask(struct counting *c, str *answer, struct error *e)
     int64_t wait_ms;
     while (route_next(&c->plain.route, has_failed ? &last : NULL, &c->attempt, &wait_ms, &none)) {
         struct error failure = {0};
-        bool is_asked =
-            wait_ms == 0 && provider_speaks(c->attempt.target->provider, c->dialect->id);
+        bool is_asked = wait_ms == 0 && !c->attempt.must_wait &&
+                        provider_speaks(c->attempt.target->provider, c->dialect->id);
         bool ok = is_asked && ask_provider(c, answer, &failure);
         if (!is_asked)
             error_set(&failure, REASON_CANCELLED, "not asked");

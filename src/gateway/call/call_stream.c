@@ -108,7 +108,7 @@ static void book(struct call_stream *s, const struct error *failure)
     const struct usage *usage = &s->relay.glance.usage;
     bool is_ours = failure && failure->reason == REASON_CONTENT_BLOCKED; /* not the provider's */
     struct plain_result result = {
-        .usage = usage->is_reported ? usage : NULL,
+        .usage = usage->is_reported || usage->input_tokens > 0 ? usage : NULL,
         .estimated_output = glance_output_estimate(&s->relay.glance),
         .failure = is_ours ? NULL : failure,
     };

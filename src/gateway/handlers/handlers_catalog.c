@@ -153,6 +153,8 @@ static void write_agent(struct json_writer *w, const struct agent_definition *ag
     json_put_str(w, S("version"), agent->version);
     json_put_str(w, S("description"), agent->description);
     json_put_str(w, S("model"), agent->model);
+    if (!str_is_empty(agent->workflow))
+        json_put_str(w, S("workflow"), agent->workflow);
     json_key(w, S("tools"));
     json_array_begin(w);
     for (size_t i = 0; i < agent->tool_count; i++)

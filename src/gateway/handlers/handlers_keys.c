@@ -3,7 +3,7 @@
 #include "base/limits.h"
 #include "gateway/bodies.h"
 #include "gateway/gateway_internal.h"
-#include "gateway/keys/key_limits.h"
+#include "orchestrator/policy/key_limits.h"
 
 static bool write_limits(struct api_call *call, struct json_writer *w, const struct record *row,
                          struct error *e)

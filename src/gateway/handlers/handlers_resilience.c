@@ -17,6 +17,13 @@ static void put_runs(struct json_writer *w, struct admission *admission)
     json_put_i64(w, S("queue_max"), (int64_t) counts.queue_max);
     json_put_i64(w, S("tenants_waiting"), (int64_t) counts.tenants_waiting);
     json_put_i64(w, S("refused"), counts.refused);
+    json_put_i64(w, S("active_batch"), (int64_t) counts.active_batch);
+    json_key(w, S("queued_by_priority"));
+    json_object_begin(w);
+    for (int i = 0; i < PRIORITY_COUNT; i++)
+        json_put_i64(w, str_from_cstr(priority_name((enum priority) i)),
+                     (int64_t) counts.queued_of[i]);
+    json_object_end(w);
     json_object_end(w);
 }
 
@@ -30,6 +37,10 @@ static void put_overload(struct json_writer *w, struct overload *overload)
     json_put_i64(w, S("lag_limit_ms"), view.lag_limit_ms);
     json_put_i64(w, S("memory_bytes"), view.memory_bytes);
     json_put_i64(w, S("memory_limit_bytes"), view.memory_limit_bytes);
+    json_put_i64(w, S("commit_ms"), view.commit_ms);
+    json_put_i64(w, S("commit_limit_ms"), view.commit_limit_ms);
+    json_put_i64(w, S("store_queued"), view.store_queued);
+    json_put_i64(w, S("store_queue_max"), view.store_queue_max);
     json_key(w, S("refused"));
     json_object_begin(w);
     for (int i = 0; i < PRIORITY_COUNT; i++)
@@ -51,6 +62,8 @@ bool route_resilience(struct api_call *call, struct error *e)
     json_array_end(w);
     json_key(w, S("providers"));
     router_write_json(orchestrator_parts(o)->router, w);
+    json_key(w, S("provider_places"));
+    router_write_places_json(orchestrator_parts(o)->router, w);
     put_runs(w, orchestrator_admission(o));
     put_overload(w, orchestrator_overload(o));
     json_object_end(w);

@@ -34,6 +34,11 @@ static bool write_session(struct api_call *call, struct json_writer *w, const st
         json_write_str(w, record_text(row, SESSIONS_DOUBLE_TEXT));
     else
         json_write_null(w);
+    json_key(w, S("priority"));
+    if (record_has(row, SESSIONS_PRIORITY))
+        json_write_str(w, record_text(row, SESSIONS_PRIORITY));
+    else
+        json_write_null(w);
     json_put_i64(w, S("waiting"), record_integer(row, SESSIONS_INBOX_COUNT));
     put_time(w, S("created_at"), record_integer(row, SESSIONS_CREATED_AT));
     put_time(w, S("updated_at"), record_integer(row, SESSIONS_UPDATED_AT));

@@ -3,6 +3,7 @@
 #include "base/limits.h"
 #include "gateway/gateway_internal.h"
 #include "gateway/keys_internal.h"
+#include "llm/router.h"
 #include <stdatomic.h>
 
 bool route_page(struct api_call *call, struct error *e)
@@ -41,6 +42,7 @@ bool route_metrics(struct api_call *call, struct error *e)
 {
     struct strbuf text;
     strbuf_init(&text, call->ctx->arena, GATEWAY_REPLY_BYTES_MAX);
+    router_show(orchestrator_parts(call->gateway->orchestrator)->router);
     metrics_write(call->gateway->metrics, &text);
     if (strbuf_is_over(&text))
         return error_set(e, REASON_TOO_LARGE, "the metrics are over %u bytes",

@@ -1,7 +1,7 @@
 /*
  * Agents as tools: agent_NAME {message, session_id?} is one run, told from its journal.
  *
- *   run events --> model.delta, model.requested, tool.*: progress, when asked for     run.completed: the answer     run.failed: isError
+ *   run events --> model.delta, model.requested, tool.*, run.step_started: progress, when asked for     run.completed: the answer     run.failed: isError
  *                  run.waiting: a result that names the approvals; stateless and with URLs: input_required, and the retry goes on
  *
  * Session era: the events of the stream carry ids, and a client whose connection broke comes back with Last-Event-ID; until it does, the
@@ -29,8 +29,10 @@ struct agent_run {
     enum agent_outcome outcome;
     struct error failure; /* AGENT_FAILED */
     uuid answer_id;
+    str degraded; /* why the answer is less than what was asked for; empty: it is not */
     uuid approvals[MCP_SERVER_APPROVALS_MAX];
     size_t approval_count;
+    char waiting[200]; /* AGENT_WAITING for nobody's approval: for what */
     int64_t tokens_used;
 };
 
@@ -44,6 +46,7 @@ static const char output_schema[] =
     "{\"type\":\"object\",\"properties\":{\"answer\":{\"type\":\"string\"},"
     "\"status\":{\"type\":\"string\",\"enum\":[\"completed\",\"waiting\"]},"
     "\"run_id\":{\"type\":\"string\"},\"session_id\":{\"type\":\"string\"},"
+    "\"degraded\":{\"type\":\"string\"},"
     "\"approvals\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{"
     "\"id\":{\"type\":\"string\"},\"url\":{\"type\":\"string\"}},\"required\":[\"id\",\"url\"]}}},"
     "\"required\":[\"answer\",\"status\",\"run_id\",\"session_id\"]}";
@@ -126,10 +129,14 @@ static void on_waiting(struct agent_run *a, const struct json *data)
     const struct json *item;
     struct json_iter it = json_iter(json_get(data, S("approvals")));
     a->approval_count = 0;
+    if (event_waits_for_clock(data, clock_unix_us(a->m->call->gateway->clock)))
+        return;
     while (json_next(&it, NULL, &item) && a->approval_count < MCP_SERVER_APPROVALS_MAX)
         if (json_to_str(item, &id) && uuid_parse(id, &a->approvals[a->approval_count]))
             a->approval_count++;
     a->outcome = AGENT_WAITING;
+    str waiting = event_waiting_text(mcp_arena(a->m), a->run_id, data);
+    snprintf(a->waiting, sizeof a->waiting, STR_FMT, STR_ARG(waiting));
 }
 
 static void on_delta(struct agent_run *a, const struct json *data)
@@ -151,6 +158,7 @@ static void on_event(struct agent_run *a, const struct event *event)
         a->outcome = AGENT_RUNNING; /* it went on */
     switch ((int) event->type) {
     case EVENT_MODEL_DELTA: on_delta(a, data); break;
+    case EVENT_RUN_STEP_STARTED: add_line(a, "step", json_str_or(data, S("step"), STR_NONE)); break;
     case EVENT_TOOL_INTENDED: add_line(a, "tool", json_str_or(data, S("name"), STR_NONE)); break;
     case EVENT_TOOL_COMPLETED:
         add_line(a, "tool result", json_str_or(data, S("status"), STR_NONE));
@@ -159,6 +167,9 @@ static void on_event(struct agent_run *a, const struct event *event)
         usage = json_get(data, S("usage"));
         a->tokens_used +=
             json_i64_or(usage, S("input_tokens"), 0) + json_i64_or(usage, S("output_tokens"), 0);
+        break;
+    case EVENT_RUN_CHILD_COMPLETED:
+        a->tokens_used += json_i64_or(json_get(data, S("cost")), S("tokens"), 0);
         break;
     case EVENT_RUN_WAITING: on_waiting(a, data); break;
     case EVENT_RUN_FAILED: on_failed(a, data); break;
@@ -169,6 +180,7 @@ static void on_event(struct agent_run *a, const struct event *event)
     case EVENT_RUN_COMPLETED:
         if (!uuid_parse(json_str_or(data, S("message_id"), STR_NONE), &a->answer_id))
             a->answer_id = UUID_NONE;
+        a->degraded = str_copy(mcp_arena(a->m), json_str_or(data, S("degraded"), STR_NONE));
         a->outcome = AGENT_COMPLETED;
         break;
     default: break;
@@ -297,6 +309,8 @@ static void write_structured(struct agent_run *a, struct json_writer *w, str ans
     json_put_str(w, S("status"), a->outcome == AGENT_WAITING ? S("waiting") : S("completed"));
     json_put_str(w, S("run_id"), uuid_str(arena, a->run_id));
     json_put_str(w, S("session_id"), uuid_str(arena, a->session_id));
+    if (!str_is_empty(a->degraded))
+        json_put_str(w, S("degraded"), a->degraded);
     if (a->outcome == AGENT_WAITING) {
         json_key(w, S("approvals"));
         json_array_begin(w);
@@ -335,6 +349,8 @@ static str waiting_text(struct agent_run *a)
 {
     struct strbuf text;
     struct arena *arena = mcp_arena(a->m);
+    if (a->approval_count == 0)
+        return str_from_cstr(a->waiting);
     strbuf_init(&text, arena, 64u << 10);
     strbuf_printf(&text,
                   "Run " STR_FMT " waits for an approval by another person; it goes on by itself "
