@@ -7,6 +7,7 @@ SHELL := /bin/bash
 SEEDS ?= 1000
 SEED_BASE ?= 1
 PLANT ?=
+JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
 
 build: setup                    ## build/nexus, optimised
@@ -24,9 +25,9 @@ check: setup                    ## the minute before a commit: format, layers, h
 dev asan tsan: setup            ## one of the other builds, complete: build/dev, build/asan, build/tsan
 	@scripts/build $@
 
-sim: setup                      ## simulate: SEEDS=1000 SEED_BASE=1, PLANT=name for a bug put in on purpose
-	@scripts/build dev sim
-	@build/dev/sim --seeds $(SEEDS) --seed-base $(SEED_BASE) --jobs $$(nproc) $(if $(PLANT),--plant $(PLANT))
+sim: setup                      ## simulate: SEEDS=1000 SEED_BASE=1 JOBS=cores, PLANT=name for a bug put in on purpose
+	@scripts/build sim sim
+	@build/sim/sim --seeds $(SEEDS) --seed-base $(SEED_BASE) --jobs $(JOBS) $(if $(PLANT),--plant $(PLANT))
 
 bench:                          ## what it costs, beside nginx
 	@scripts/setup --bench

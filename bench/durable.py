@@ -8,7 +8,7 @@ rate      runs of one tool: two model calls, one sandboxed tool call, every effe
 turns     one session, 1,000 turns: bytes a turn at the beginning and at the end
 profile   500 new runs of one second each and 500 reads a second, over HTTP; p99 of the reads
 recovery  N runs in flight, SIGKILL, start: how long until all of them are at work again
-waiting   N runs that wait for approval: what each costs in memory
+waiting   N runs that wait for approval: what each costs in memory: the difference of the settled RSS, by which they are more
 peers     the same run by LangGraph with its SQLite checkpointer and by DBOS on PostgreSQL; with --peers DIR, where a Python
           environment of them is made (bench/durable/requirements.txt); PostgreSQL from Debian's package
 
@@ -122,6 +122,14 @@ class Node:
 
     def rss(self) -> int:
         return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text()).group(1)) << 10
+
+    def settled_rss(self) -> int:
+        """The median of half a minute: what is done by the clock comes and goes."""
+        samples = []
+        for _ in range(30):
+            samples.append(self.rss())
+            time.sleep(1)
+        return sorted(samples)[15]
 
     def idle(self) -> None:
         """Until it has nothing to do: tools are compiled in the background after the first start."""
@@ -284,17 +292,18 @@ def waiting(given, folder: Path) -> None:
     node.start()
     try:
         node.idle()
-        begin_runs(node, 5000, ONE_TOOL)
+        begin_runs(node, 2000, ONE_TOOL)
+        wrk(node, folder, posts(chat(*ONE_TOOL)), 64, 5)          # as many connections as later: what they leave behind is in `before`
         time.sleep(IDLE_SECONDS)
         node.idle()
-        before, known = node.rss(), count_waiting(node)
+        before, known = node.settled_rss(), count_waiting(node)
         while count_waiting(node) < known + given.waiting:
             wrk(node, folder, posts(chat(*ONE_TOOL)), 64, 5)
         time.sleep(IDLE_SECONDS)
         node.idle()
-        more = count_waiting(node) - known
-        say(f"  {more} more runs wait; RSS {before / 1e6:.1f} -> {node.rss() / 1e6:.1f} MB")
-        aim("memory of a waiting run", (node.rss() - before) / more, 100, "bytes", True)
+        more, after = count_waiting(node) - known, node.settled_rss()
+        say(f"  {more} more runs wait; RSS {before / 1e6:.1f} -> {after / 1e6:.1f} MB")
+        aim("memory of a waiting run", (after - before) / more, 100, "bytes", True)
     finally:
         node.stop()
 

@@ -229,3 +229,15 @@ def test_the_books_are_shown_and_verified_on_the_command_line(start, provider):
     nexus.start()
     broken = nexus.command("budget", "verify")
     assert broken.returncode == 1 and f"session|{session}" in broken.stdout, broken.stdout
+
+
+def test_the_command_line_shows_the_tenants_the_callers_and_all_budgets(start):
+    nexus = start()
+    nexus.admin.put("/api/v1/budgets/tenant/self", json={"tokens": 123456})
+    ada = nexus.user("ada")
+    assert "123456" in nexus.command("budget", "show").stdout
+    assert "unlimited" in nexus.command("budget", "show", "user").stdout
+    shown = nexus.command("budget", "show", "--all")
+    assert shown.returncode == 0 and "123456" in shown.stdout and "ada" in shown.stdout, shown.stdout + shown.stderr
+    assert nexus.command("budget", "show", "session").returncode == 2
+    assert nexus.command("budget", "show", key=ada.key).returncode == 3, "it is the operators' to see"

@@ -2,6 +2,8 @@
 
 import json
 
+import yaml
+from harness.provider import FakeProvider, Text
 from harness.scripts import call, say, script
 
 NO_TOOLS = """
@@ -71,6 +73,84 @@ def test_a_router_is_told_where_calls_would_have_gone(nexus):
     router = client.post("/api/v1/backtests", {"router": {"models": [{"name": model, "targets": targets}]}}).json()["router"]
     assert router["routed"] >= 3
     assert sum(line["calls"] for line in router["moves"]) == router["routed"]
+
+
+# ---- figures that are computed here, from what the provider reported ----
+
+USAGES = [(1000, 200), (2500, 40), (333, 777), (90000, 5)]
+PRICES = """
+version: "1"
+date: 2026-01-01
+source: "a contract"
+providers:
+  - provider: fake
+    models:
+      - {model: tiny, input: "0.31", output: "1.27"}
+"""
+
+
+def priced_traffic(start, provider: FakeProvider):
+    """One run for each usage, at a price of 0.15 and 0.60 dollars a million."""
+    left = list(USAGES)
+    provider.answer = lambda call: Text("done", usage=left.pop(0))
+    price = {"input_usd_per_million_tokens": "0.15", "output_usd_per_million_tokens": "0.60"}
+    nexus = start({"models": [{"name": "small", "targets": [{"provider": "fake", "model": "tiny", "price": price}]}]}, provider=provider)
+    for number in range(len(USAGES)):
+        assert nexus.admin.ask(f"question {number}", model="small").status == "completed"
+    return nexus
+
+
+def nanousd(per_million_input: float, per_million_output: float) -> int:
+    """Each call rounded up by itself, as the ledger does: pico-dollars a token, to nano-dollars."""
+    picos = [round(per_million_input * 1e6) * i + round(per_million_output * 1e6) * o for i, o in USAGES]
+    return sum(-(-pico // 1000) for pico in picos)
+
+
+def test_another_price_list_costs_what_the_tokens_say(start, provider: FakeProvider, tmp_path):
+    nexus = priced_traffic(start, provider)
+    report = nexus.admin.post("/api/v1/backtests", {"prices": PRICES})
+    assert report.status_code == 200, report.text
+    prices = report.json()["prices"]
+    print(f"note: {json.dumps(prices)[:600]}")
+    was, would_be = nanousd(0.15, 0.60), nanousd(0.31, 1.27)
+    assert int(prices["was_nanousd"]) == was and int(prices["would_be_nanousd"]) == would_be
+    assert int(prices["difference_nanousd"]) == would_be - was
+    assert prices["priced"] == len(USAGES) and prices["unpriced"] == 0
+    (tmp_path / "prices.yaml").write_text(PRICES)
+    result = nexus.command("backtest", "--prices", str(tmp_path / "prices.yaml"), "--since", "1d", "--json")
+    assert result.returncode == 0 and json.loads(result.stdout)["prices"]["would_be_nanousd"] == str(would_be)
+
+
+def test_another_router_is_told_target_by_target_with_its_price(start, provider: FakeProvider, tmp_path):
+    nexus = priced_traffic(start, provider)
+    targets = [{"provider": "fake", "model": "tiny", "weight": 1, "priority": 1}]
+    router = {"models": [{"name": "small", "targets": targets}]}
+    report = nexus.admin.post("/api/v1/backtests", {"router": router, "prices": PRICES}).json()
+    assert report["router"]["routed"] == len(USAGES)
+    [move] = report["router"]["moves"]
+    assert move["calls"] == len(USAGES)                              # one target: all of them go there
+    print(f"note: {json.dumps(report['router'])[:400]}")
+    assert int(report["prices"]["would_be_nanousd"]) == nanousd(0.31, 1.27)
+    (tmp_path / "router.yaml").write_text(yaml.safe_dump(router))
+    result = nexus.command("backtest", "--router", str(tmp_path / "router.yaml"), "--json")
+    assert result.returncode == 0 and json.loads(result.stdout)["router"]["routed"] == len(USAGES), result.stdout + result.stderr
+
+
+def test_another_filter_counts_what_a_plain_search_counts(start, provider: FakeProvider, tmp_path):
+    questions = ["write to ada@example.com", "no address here", "bob@example.org and eve@example.net"]
+    provider.answer = lambda call: Text(f"you said: {call.last_user_text}")
+    nexus = start(provider=provider)
+    for question in questions:
+        assert nexus.admin.ask(question).status == "completed"
+    texts = questions + [f"you said: {question}" for question in questions]
+    with_address = sum("@" in text for text in texts)
+    found = nexus.admin.post("/api/v1/backtests", {"filter": {"pii": "mask"}}).json()["filter"]
+    assert (found["texts"], found["masked"], found["blocked"]) == (len(texts), with_address, 0)
+    assert sum(line["findings"] for line in found["rules"]) == sum(text.count("@") for text in texts)
+    (tmp_path / "filter.yaml").write_text(yaml.safe_dump({"pii": "block"}))
+    result = nexus.command("backtest", "--filter", str(tmp_path / "filter.yaml"), "--json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert json.loads(result.stdout)["filter"]["blocked"] == with_address
 
 
 def test_only_an_admin_may_and_nothing_to_try_is_an_error(nexus):

@@ -314,6 +314,61 @@ def test_delegations_are_seen_and_ended_by_their_ends_on_the_command_line_too(ne
     assert problem(delegate(boss, "helper", 91 * 86400)) == "schema"
 
 
+# ---- single use, whoever comes at once and whenever it crashes ----
+
+def test_an_approval_is_given_once_and_a_second_call_with_the_same_arguments_needs_its_own(nexus_with):
+    nexus = nexus_with()
+    alice, bob, carl = nexus.user("alice"), nexus.user("bob", "operator"), nexus.user("carl", "operator")
+    twice = script(call(DANGEROUS, operation="upper", text="same"), call(DANGEROUS, operation="upper", text="same"), say("done"))
+    run_id = alice.send(alice.open_session(), twice)
+    alice.wait(run_id, "waiting")
+    first = pending(bob)
+    replies = []
+    threads = [threading.Thread(target=lambda who=who: replies.append(decide(who, first))) for who in (bob, carl) * 6]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(reply.status_code for reply in replies) == [200] + [409] * 11
+    assert {problem(reply) for reply in replies if reply.status_code != 200} == {"already_decided"}
+    deadline = time.monotonic() + 20
+    while not bob.get("/api/v1/approvals?status=pending").json()["items"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    second = pending(bob)
+    assert second["id"] != first["id"]                                      # what was used is not used again
+    assert bob.get(f"/api/v1/approvals/{first['id']}").json()["status"] == "consumed"
+    assert problem(decide(bob, {**second, "digest": first["digest"]})) in ("stale_digest", "denied") or second["digest"] == first["digest"]
+    assert decide(carl, second).status_code == 200
+    outcome = alice.outcome(run_id)
+    assert outcome.status == "completed" and len(outcome.of("tool.intended")) == 2
+    assert len({event["data"]["approval_id"] for event in outcome.of("approval.decided")}) == 2
+
+
+@pytest.mark.parametrize("point", ["approval_decide.before", "approval_decide.after", "tool_intent.before", "tool_intent.after"])
+def test_a_crash_around_the_vote_or_the_use_consumes_an_approval_once(needs_fault_points, start, tmp_path, point):
+    nexus = start({"tools": {"dir": str(tools_with_a_dangerous_one(tmp_path / "tools"))}, **REGISTRARS}, is_dev=True)
+    alice, bob = nexus.user("alice"), nexus.user("bob", "operator")
+    run_id = waiting_run(alice)
+    approval = pending(bob)
+    nexus.stop()
+    nexus.environment["NEXUS_FAULT"] = f"{point}:1:kill"
+    nexus.start()
+    try:
+        decide(bob, approval)
+    except Exception:
+        pass                                                                # it died before it could answer
+    if nexus.process.wait(20) != -9:
+        pytest.fail("the fault point was not passed")
+    del nexus.environment["NEXUS_FAULT"]
+    nexus.start()
+    again = decide(bob, approval)                                           # the voter tries again: a vote that counted is not counted twice
+    assert again.status_code == (200 if point == "approval_decide.before" else 409), again.text
+    outcome = alice.outcome(run_id, seconds=60)
+    assert outcome.status == "completed" and len(outcome.of("tool.intended")) == 1
+    assert len(outcome.of("approval.decided")) == 1
+    assert bob.get(f"/api/v1/approvals/{approval['id']}").json()["status"] == "consumed"
+
+
 # ---- by the clock, and as it is shown ----
 
 def test_persons_are_reminded_and_then_it_expires(nexus_with):

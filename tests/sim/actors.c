@@ -2,6 +2,7 @@
  * Who acts: a user per session who sends messages one after another, somebody who approves and denies, and callers of plain model calls
  * on the same budgets.  They ask any node that is up, and ask again when it dies under their request.
  */
+#include "acts.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "orchestrator/usage/plain_call.h"
@@ -36,7 +37,8 @@ static bool has_session(const struct person *person)
 static void ask_session(struct errand *call, void *argument)
 {
     struct principal alice = alice_of(call);
-    struct session_request request = {.budget = COST_LIMITLESS};
+    struct session_request request = {.budget = COST_LIMITLESS,
+                                      .agent = company_agent(call->world)};
     struct record made;
     struct error e = {0};
     (void) argument;
@@ -86,9 +88,9 @@ static void send_message(struct person *person)
     world->runs_started
         [person->index]++; /* also when the acknowledgement is lost: then it may have begun */
     if (!person_ask(person, ask_message, &run_id) || uuid_is_none(run_id) ||
-        !world_chance(world, 80))
+        !world_chance(world, 120))
         return;
-    person_doze(person, 0, 800);
+    person_doze(person, 0, 2500);
     (void) person_ask(person, ask_cancel, &run_id);
 }
 
@@ -134,10 +136,10 @@ static void ask_decisions(struct errand *call, void *argument)
     }
 }
 
-static void approver(struct person *person)
+void approver(struct person *person)
 {
     struct world *world = person->world;
-    while (world->people > 2) { /* more than me and the judge */
+    while (person_is_needed(person)) {
         if (world_chance(world, 800))
             (void) person_ask(person, ask_decisions, NULL);
         person_doze(person, 200, 3000);
@@ -199,6 +201,7 @@ static void try_call(struct errand *at, struct plain_call *call)
         ok = attempt_once(at, &attempt, &failure);
         last = &failure;
     }
+    cover(world, ok ? COVER_PLAIN_CALL : COVER_BUDGET_REFUSED);
     plain_call_end(at->o, call, PLAIN_CACHE_NONE, ok ? NULL : last ? last : &e);
 }
 
@@ -232,27 +235,28 @@ static void plain_caller(struct person *person)
 static void ask_limit(struct errand *call, void *argument)
 {
     struct error e = {0};
-    cost limit = COST_LIMITLESS;
-    limit.tokens = 45000;
+    struct ledger_setting setting = {.limit = COST_LIMITLESS};
     bool *is_set = argument;
-    *is_set = ledger_set_limit(orchestrator_ledger(call->o), &call->ctx, call->world->tenant_id,
-                               ACCOUNT_USER, S("alice"), limit, &e);
+    setting.limit.tokens = 45000;
+    setting.period = call->world->stage->rules.has_day ? PERIOD_DAY : PERIOD_NONE;
+    *is_set = ledger_set(orchestrator_ledger(call->o), &call->ctx, call->world->tenant_id,
+                         ACCOUNT_USER, S("alice"), &setting, &e);
 }
 
 /* The user's own limit binds all sessions together: tight enough that calls are refused. */
 static void beginner(struct person *person)
 {
     struct world *world = person->world;
-    bool is_set = !world_has_limits(world);
+    bool is_set = false;
     while (!is_set) {
         (void) person_ask(person, ask_limit, &is_set);
         person_doze(person, 1, 10);
     }
-    for (int i = 0; i < SESSIONS; i++) {
+    for (int i = 0; i < SESSIONS && world->stage->rules.has_users; i++) {
         person_start(world, "user", user, i);
         person_start(world, "plain", plain_caller, i);
     }
-    person_start(world, "approver", approver, 0);
+    acts_start(world);
 }
 
 void actors_start(struct world *world)

@@ -1,6 +1,7 @@
 #include "disk.h"
 #include "base/arena.h"
 #include "base/ensure.h"
+#include "laws.h"
 #include "store/sqlite.h"
 #include "vfs.h"
 #include "witness.h"
@@ -148,6 +149,8 @@ void disk_crash(struct world *world, bool is_power_cut)
     if (!use(world, survivor))
         return;
     witness_check_promises(world);
+    laws_read_again(world);
+    cover(world, COVER_DISK_CRASH);
     vfs_disk_set_faults(survivor, faults);
 }
 

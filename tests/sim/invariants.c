@@ -1,7 +1,10 @@
+#include "acts.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/limits.h"
 #include "disk.h"
+#include "law_share.h"
+#include "laws.h"
 #include "world.h"
 #include <stdio.h>
 
@@ -63,7 +66,7 @@ static void check_budget_row(struct world *world, struct context *ctx, const str
 {
     (void) ctx;
     (void) is_end;
-    if (!record_has(row, BUDGETS_LIMIT_TOKENS))
+    if (!record_has(row, BUDGETS_LIMIT_TOKENS) || record_has(row, BUDGETS_PERIOD))
         return;
     int64_t spent = record_integer(row, BUDGETS_SPENT_TOKENS),
             leased = record_integer(row, BUDGETS_LEASED_TOKENS);
@@ -100,6 +103,9 @@ static void check_run_row(struct world *world, struct context *ctx, const struct
     enum run_status status;
     uuid run_id = record_uuid(row, AGENT_RUNS_ID);
     str text = record_text(row, AGENT_RUNS_STATUS);
+    if (world->stage->rules.runs_ms > 0 && run_status_parse(text, &status) &&
+        run_status_is_final(status))
+        return; /* retention may be at it */
     run_state_init(&state, ctx->arena);
     for (;;) {
         struct events events;
@@ -120,6 +126,10 @@ static void check_run_row(struct world *world, struct context *ctx, const struct
     if (!run_status_parse(text, &status) || status != state.status)
         world_violation(world, "a run's row says %.*s, its journal %s", STR_ARG(text),
                         run_status_name(state.status));
+    if (record_integer(row, AGENT_RUNS_LAST_SEQ) != state.last_seq)
+        world_violation(world, "a run's row says %lld events, its journal has %lld",
+                        (long long) record_integer(row, AGENT_RUNS_LAST_SEQ),
+                        (long long) state.last_seq);
     if (is_end && !run_status_is_final(state.status))
         tell_approvals(world, ctx, run_id);
     if (is_end && !run_status_is_final(state.status))
@@ -168,6 +178,8 @@ void check_durable(struct world *world, struct context *ctx, bool is_end)
         return; /* runs go on while we would look */
     each_row(world, ctx, TABLE_AGENT_RUNS, check_run_row, is_end);
     each_row(world, ctx, TABLE_SESSIONS, check_session_row, is_end);
+    law_share_rest(world, ctx);
+    laws_end(world, ctx);
     struct ledger *ledger = ledger_create(world->store, world->clock, world->random);
     if (!ledger_verify(ledger, ctx, world->tenant_id, &first_bad, &e))
         world_violation(world, "ledger: %s", e.message);

@@ -104,6 +104,8 @@ static void late_main(void *argument)
     context_init(&ctx, world->outside, packet->arena, DEADLINE_NONE);
     (void) !context_sleep_ms(&ctx, packet->delay_ms, &e);
     bool ok = apply(world, packet->node, &ctx, &packet->batch, &e);
+    if (ok)
+        cover(world, COVER_LINK_LATE);
     world_tell(world, "a late request of node%c is %s", 'A' + packet->node->index,
                ok ? "applied" : "refused");
     context_deinit(&ctx);
@@ -124,6 +126,7 @@ static void send_late(struct link *link, const struct batch *batch)
 static bool lose(struct link *link, struct error *e)
 {
     link->world->has_lost_acknowledgement = true;
+    cover(link->world, COVER_LINK_LOST);
     return error_set(e, REASON_OUTCOME_UNKNOWN, "the acknowledgement of a commit was lost");
 }
 
@@ -133,8 +136,10 @@ static bool go_there(struct link *link, struct context *ctx, const struct batch 
 {
     struct world *world = link->world;
     wait_ms(ctx, world_between(world, 0, 20));
-    if (world_chance(world, 8))
+    if (world_chance(world, 8)) {
+        cover(world, COVER_LINK_REFUSED);
         return error_set(e, REASON_STORE, "the commit failed");
+    }
     if (world_chance(world, 4))
         return lose(link, e);
     int64_t ms = cut_ms(link);
@@ -176,8 +181,7 @@ static void apply_submitted(struct link *link, struct context *ctx)
         if (!first)
             return;
         struct packet *packet = LIST_ITEM(first, struct packet, link);
-        /* Not where accounts are limited: the ledger counts on the order of what it submitted. */
-        bool is_lost = !world_has_limits(link->world) && world_chance(link->world, 3);
+        bool is_lost = world_chance(link->world, 3);
         bool ok = !is_lost || error_set(&e, REASON_STORE, "a submitted batch was lost");
         ok = ok && apply(link->world, link->node, ctx, &packet->batch, &e);
         if (!ok && packet->batch.notice.failed)
@@ -296,6 +300,11 @@ static void destroy(struct store *base)
     free(link_of(base));
 }
 
+static struct store_load load(struct store *base)
+{
+    return store_load(link_of(base)->world->store);
+}
+
 static const struct store_ops network_ops = {
     .name = "network",
     .commit = commit,
@@ -306,20 +315,42 @@ static const struct store_ops network_ops = {
     .list_any_tenant = list_any_tenant,
     .audit_verify = audit_verify,
     .destroy = destroy,
+    .load = load,
 };
 
 /* ---- a store on the node's own disk ---- */
+
+/* The disk has it: whoever asked may hear of it much later, when others have built on it. */
+struct asked {
+    struct link *link;
+    const struct batch *batch;
+};
+
+static void local_committed(const struct batch_notice *notice)
+{
+    const struct asked *asked = notice->owner;
+    const struct batch_notice *own = &asked->batch->notice;
+    witness_batch(asked->link->world, asked->link->node, asked->batch);
+    witness_promise(asked->link->world, asked->batch);
+    if (own->run)
+        own->run(own);
+}
 
 static bool local_commit(struct store *base, struct context *ctx, const struct batch *batch,
                          struct error *e)
 {
     struct link *link = link_of(base);
-    if (!apply(link->world, link->node, ctx, batch, e)) {
-        link->world->has_lost_acknowledgement = true; /* of a broken disk nobody knows either */
-        return false;
-    }
-    witness_promise(link->world, batch);
-    return true;
+    struct world *world = link->world;
+    struct asked asked = {link, batch};
+    struct batch watched = *batch;
+    watched.notice = (struct batch_notice){.run = local_committed, .owner = &asked};
+    witness_ask(world, batch);
+    if (world->store->ops->commit(world->store, ctx, &watched, e))
+        return true;
+    if (e->reason != REASON_CONFLICT)
+        world_tell(world, "%s: not stored: %s", link->node->name, e->message);
+    world->has_lost_acknowledgement = true; /* of a broken disk nobody knows either */
+    return false;
 }
 
 /* Stands between the store and whoever submitted, to see when it is stored. */
@@ -351,6 +382,7 @@ static bool local_submit(struct store *base, const struct batch *batch, struct e
     struct batch watched = *batch;
     watched.notice =
         (struct batch_notice){.run = local_stored, .failed = local_failed, .owner = packet};
+    witness_ask(link->world, batch);
     if (store->ops->submit(store, &watched, e))
         return true;
     packet_destroy(packet);
@@ -400,6 +432,7 @@ static const struct store_ops local_ops = {
     .list_any_tenant = local_list_any_tenant,
     .audit_verify = audit_verify,
     .destroy = destroy,
+    .load = load,
 };
 
 struct link *link_create(struct node *node)

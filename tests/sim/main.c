@@ -1,5 +1,5 @@
 /*
- * sim --seeds N [--seed-base K] [--sqlite PER_MILLE] [--shares] [--jobs N] [--plant NAME] [--twice] [--verbose]
+ * sim --seeds N [--seed-base K] [--sqlite PER_MILLE] [--jobs N] [--plant NAME] [--twice] [--history] [--verbose]
  *
  * Plays N seeds.  The last line tells seeds, steps, crashes and violations; exit 0 only when there was none.  A violation prints its seed,
  * which alone replays it.  --twice plays each seed twice, in two processes, and compares the histories.
@@ -12,6 +12,7 @@
 #include "disk.h"
 #include "tools.h"
 #include "world.h"
+#include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,23 +24,23 @@ enum { SEEDS_PER_PROCESS = 50, JOBS_MAX = 64, SQLITE_PER_MILLE = 125 };
 struct options {
     uint64_t seeds, seed_base, sqlite_per_mille, jobs;
     const char *plant;
-    bool is_verbose, is_twice, shows_history, has_shares;
+    bool is_verbose, is_twice, shows_history, shows_coverage;
 };
 struct tally {
     uint64_t seeds, violations, sqlite_seeds, shared_seeds;
     int64_t steps, crashes;
     uint64_t history;
+    struct coverage coverage;
 };
 
 /* ---- one child: a range of seeds ---- */
 
 static void tell_violation(const struct options *options, const struct world *world)
 {
-    printf(
-        "seed %llu: %s\n  replay: build/dev/sim --seeds 1 --seed-base %llu --sqlite %llu%s%s%s\n",
-        (unsigned long long) world->seed, world->violation, (unsigned long long) world->seed,
-        (unsigned long long) options->sqlite_per_mille, options->has_shares ? " --shares" : "",
-        options->plant ? " --plant " : "", options->plant ? options->plant : "");
+    printf("seed %llu: %s\n  replay: build/sim/sim --seeds 1 --seed-base %llu --sqlite %llu%s%s\n",
+           (unsigned long long) world->seed, world->violation, (unsigned long long) world->seed,
+           (unsigned long long) options->sqlite_per_mille, options->plant ? " --plant " : "",
+           options->plant ? options->plant : "");
     fflush(stdout);
 }
 
@@ -49,7 +50,6 @@ static void play(const struct options *options, struct registry *registry, uint6
     struct world *world = calloc(1, sizeof *world);
     struct world_options how = {.registry = registry,
                                 .is_verbose = options->is_verbose,
-                                .has_shares = options->has_shares,
                                 .sqlite_per_mille = (int) options->sqlite_per_mille};
     ensure(world != NULL);
     for (uint64_t seed = first; seed < first + count; seed++) {
@@ -59,6 +59,7 @@ static void play(const struct options *options, struct registry *registry, uint6
         tally->crashes += world->crashes;
         tally->sqlite_seeds += world->database != NULL;
         tally->shared_seeds += world_is_shared(world);
+        coverage_add(&tally->coverage, &world->coverage);
         tally->history = (tally->history ^ world->history) * 0x9e3779b97f4a7c15u;
         if (options->shows_history)
             printf("seed %llu: history %016llx\n", (unsigned long long) seed,
@@ -119,6 +120,7 @@ static void worker_end(struct worker *worker, struct tally *total)
     total->violations += tally.violations;
     total->sqlite_seeds += tally.sqlite_seeds;
     total->shared_seeds += tally.shared_seeds;
+    coverage_add(&total->coverage, &tally.coverage);
     total->history += tally.history; /* children end in any order */
 }
 
@@ -191,10 +193,10 @@ static bool read_options(int argc, char **argv, struct options *out)
             continue;
         if (str_equal(option, S("--verbose")))
             out->is_verbose = true;
-        else if (str_equal(option, S("--shares")))
-            out->has_shares = true;
         else if (str_equal(option, S("--history")))
             out->shows_history = true;
+        else if (str_equal(option, S("--coverage")))
+            out->shows_coverage = true;
         else if (str_equal(option, S("--twice")))
             out->is_twice = true;
         else if (str_equal(option, S("--plant")) && i + 1 < argc)
@@ -205,12 +207,13 @@ static bool read_options(int argc, char **argv, struct options *out)
     return out->jobs >= 1 && out->jobs <= JOBS_MAX && out->sqlite_per_mille <= 1000;
 }
 
-/* Runs end with errors on purpose: only what the simulation itself says is wanted. */
+/* Runs end with errors on purpose: what the nodes log is for those who want all of it. */
 static void drop_line(void *context, enum log_level level, str line)
 {
-    (void) context;
+    const struct options *options = context;
     (void) level;
-    (void) line;
+    if (options->is_verbose)
+        printf("    %.*s\n", STR_ARG(line));
 }
 
 /* The same seeds once more, in other processes and another grouping: the histories must be the same. */
@@ -245,15 +248,18 @@ int main(int argc, char **argv)
 {
     struct options options;
     if (!read_options(argc, argv, &options)) {
-        fputs("usage: sim [--seeds N] [--seed-base K] [--sqlite PER_MILLE] [--shares] [--jobs N] "
-              "[--plant "
-              "NAME] [--twice] [--history] [--verbose]\n",
+        fputs("usage: sim [--seeds N] [--seed-base K] [--sqlite PER_MILLE] [--jobs N] "
+              "[--plant NAME] [--twice] [--history] [--verbose]\n",
               stderr);
         return 2;
     }
+    /* Arenas come and go by the thousand: they stay in the heap, and the kernel clears no page twice. */
+    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    mallopt(M_TOP_PAD, 4 << 20);
     char folder[] = "/tmp/nexus-sim-XXXXXX";
     ensure(mkdtemp(folder) != NULL);
-    log_set_sink(drop_line, NULL);
+    log_set_sink(drop_line, &options);
     struct registry *registry = tools_registry(folder);
     disk_prepare(folder);
     if (options.plant) {
@@ -264,6 +270,7 @@ int main(int argc, char **argv)
     play_all(&options, registry, &total);
     if (options.is_twice)
         compare(&options, registry, &total);
+    size_t never = options.shows_coverage ? coverage_print(&total.coverage) : 0;
     registry_destroy(registry);
     if (rmdir(folder) != 0)
         fprintf(stderr, "sim: %s was not empty\n", folder);
@@ -272,5 +279,5 @@ int main(int argc, char **argv)
     printf("%llu seeds, %lld steps, %lld crashes, %llu violations\n",
            (unsigned long long) total.seeds, (long long) total.steps, (long long) total.crashes,
            (unsigned long long) total.violations);
-    return total.violations ? 1 : 0;
+    return total.violations || never ? 1 : 0;
 }

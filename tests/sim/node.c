@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SWEEP_MS = 1000 };
+enum { SWEEP_MS = 1000, RECOVERIES_MAX = 3 };
 
 /* ---- its clock ---- */
 
@@ -139,6 +139,18 @@ static void sweep_main(void *argument)
     context_deinit(&ctx);
 }
 
+/* Half of the starts that fail are tried again in the same life. */
+static bool recover(struct node *node, struct context *ctx, size_t *resumed, struct error *e)
+{
+    for (int tries = 0;; tries++) {
+        *e = (struct error){0};
+        if (orchestrator_recover(node->o, ctx, resumed, e))
+            return true;
+        if (tries == RECOVERIES_MAX || world_chance(node->world, 500))
+            return false;
+    }
+}
+
 static void boot_main(void *argument)
 {
     struct node *node = argument;
@@ -147,8 +159,7 @@ static void boot_main(void *argument)
     struct error e = {0};
     size_t resumed;
     context_init(&ctx, node->lanes[0].scheduler, arena, DEADLINE_NONE);
-    if (!orchestrator_recover(node->o, &ctx, &resumed,
-                              &e)) { /* as main: the process ends, and is started again */
+    if (!recover(node, &ctx, &resumed, &e)) { /* as main: the process ends, and is started again */
         world_tell(node->world, "%s does not come up: %s", node->name, e.message);
         node->must_end = true;
         context_deinit(&ctx);

@@ -1,6 +1,8 @@
+#include "acts.h"
 #include "base/arena.h"
 #include "base/ensure.h"
-#include "world.h"
+#include "laws.h"
+#include "minds.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -32,15 +34,30 @@ static void destroy_policy(struct policy *policy)
     (void) policy;
 }
 
-static const struct policy_ops policy_ops = {"sim", decide, policy_demands_nothing, reload,
-                                             destroy_policy};
+/* In some seeds what needs another person needs several. */
+static bool demand(struct policy *policy, struct context *ctx, const struct policy_input *input,
+                   str *out, struct error *e)
+{
+    const struct world *world = ((struct sim_policy *) policy)->node->world;
+    int64_t quorum = world->stage->rules.quorum;
+    (void) input;
+    (void) e;
+    *out = STR_NONE;
+    if (quorum > 0)
+        *out = str_printf(ctx->arena, "{\"quorum\":%lld}", (long long) quorum);
+    return true;
+}
+
+static const struct policy_ops policy_ops = {"sim", decide, demand, reload, destroy_policy};
 
 /* ---- executor: effects really happen, in the world outside ---- */
 
-static void happen(struct world *world, uuid call_id)
+static void happen(struct world *world, const struct tool_request *request)
 {
     char id[UUID_TEXT_BYTES + 1];
-    uuid_format(call_id, id);
+    uuid_format(request->call_id, id);
+    if (map_put(world->effect_keys, request->effect_key, world))
+        cover(world, COVER_EFFECT_KEY);
     int *count = map_find(world->effects, str_of(id, UUID_TEXT_BYTES));
     if (!count) {
         count = ARENA_NEW(world->arena, int);
@@ -54,16 +71,23 @@ static bool execute(struct executor *base, struct context *ctx, const struct too
 {
     struct world *world = ((struct sim_executor *) base)->node->world;
     int64_t started_ns = context_now_ns(ctx);
-    bool ok = context_sleep_ms(ctx, world_between(world, 0, 200), e);
-    if (ok)
-        happen(world, request->call_id);
+    int64_t slow_ms = world_chance(world, 20) ? 8000 : 200;
+    bool ok = context_sleep_ms(ctx, world_between(world, 0, slow_ms), e);
+    if (ok) {
+        happen(world, request);
+        laws_effect(world, request);
+    }
     ok = ok && context_sleep_ms(ctx, world_between(world, 0, 200),
                                 e); /* done, but the answer is still on its way */
     out->latency_us = (context_now_ns(ctx) - started_ns) / 1000;
     out->latency_ms = out->latency_us / 1000;
-    if (ok && world_chance(world, 50))
+    if (ok && world_chance(world, 50)) {
+        laws_effect_failed(world, request);
+        cover(world, COVER_TOOL_FAILED);
         return error_set(e, REASON_TOOL_FAILED, "simulated failure");
-    out->output = S("{\"ok\":true}");
+    }
+    out->output = world_chance(world, 120) ? S("{\"ok\":false,\"status\":503}")
+                                           : S("{\"ok\":true,\"status\":200}");
     return ok;
 }
 
@@ -80,11 +104,10 @@ struct sim_stream {
     struct reply_stream base;
     struct world *world;
     int position, call_count, text_count;
+    struct mind mind;
     int64_t input_tokens, output_tokens;
     bool is_cut, is_silent;
 };
-
-static const char *const tool_names[] = {"lookup", "pay", "notify", "wipe"};
 
 static bool next(struct reply_stream *base, struct context *ctx, struct delta *out, struct error *e)
 {
@@ -99,12 +122,12 @@ static bool next(struct reply_stream *base, struct context *ctx, struct delta *o
         *out = (struct delta){.kind = at % 2 ? DELTA_TOOL_ARGUMENTS : DELTA_TOOL_CALL,
                               .index = at / 2};
         out->call_id = S("call");
-        out->name = str_from_cstr(tool_names[world_between(world, 0, 3)]);
-        out->text = at % 2 ? S("{}") : STR_NONE;
+        out->name = str_from_cstr(stream->mind.names[at / 2]);
+        out->text = at % 2 ? str_from_cstr(stream->mind.arguments[at / 2]) : STR_NONE;
         return true;
     }
     if (at < stream->call_count * 2 + stream->text_count) {
-        *out = (struct delta){.kind = DELTA_TEXT, .text = S("word ")};
+        *out = (struct delta){.kind = DELTA_TEXT, .text = str_from_cstr(stream->mind.text)};
         return true;
     }
     *out = (struct delta){.kind = DELTA_END,
@@ -129,22 +152,26 @@ static bool stream(struct provider *base, struct context *ctx, const struct prov
     struct world *world = ((struct sim_provider *) base)->node->world;
     if (!context_sleep_ms(ctx, world_between(world, 1, 300), e))
         return false;
-    if (world_chance(world, 40))
+    if (world_chance(world, str_equal(prompt->model, S("sim-frail")) ? 700 : 40))
         return error_set(e, REASON_PROVIDER_RATE_LIMITED, "simulated limit");
-    if (world_chance(world, 20))
+    if (world_chance(world, 20)) {
+        cover(world, COVER_MODEL_REFUSED);
         return error_set(e, REASON_PROVIDER_INVALID, "simulated refusal");
-    size_t turns = 0;
-    for (size_t i = prompt->message_count; i > 0 && prompt->messages[i - 1].role != ROLE_USER; i--)
-        turns += prompt->messages[i - 1].role == ROLE_ASSISTANT;
+    }
     struct sim_stream *made = calloc(1, sizeof *made);
     ensure(made != NULL);
     *made = (struct sim_stream){.base = {.ops = &stream_ops}, .world = world};
-    made->call_count = turns < 2 && world_chance(world, 700) ? (int) world_between(world, 1, 3) : 0;
-    made->text_count = (int) world_between(world, 1, 5);
+    mind_draw(world, prompt, &made->mind);
+    made->call_count = made->mind.call_count;
+    made->text_count = made->mind.text_count;
     made->input_tokens = world_between(world, 1, prompt_input_tokens_bound(prompt));
     made->output_tokens = world_between(world, 1, prompt->max_output_tokens);
     made->is_cut = world_chance(world, 30);
     made->is_silent = world_chance(world, 100);
+    if (made->is_cut)
+        cover(world, COVER_MODEL_CUT);
+    if (made->is_silent)
+        cover(world, COVER_MODEL_SILENT);
     *out = &made->base;
     return true;
 }
@@ -200,7 +227,7 @@ static const struct provider_ops provider_ops = {
 
 void parts_init(struct node *node)
 {
-    node->policy.base.ops = &policy_ops;
+    node->policy = (struct sim_policy){.base = {.ops = &policy_ops}, .node = node};
     node->executor = (struct sim_executor){.base = {.ops = &executor_ops}, .node = node};
     node->provider =
         (struct sim_provider){.base = {.ops = &provider_ops, .name = S("sim")}, .node = node};
@@ -226,25 +253,31 @@ struct catalog *parts_catalog(struct node *node)
         fprintf(stderr, "sim: %s\n", e.message);
         abort();
     }
+    company_models(node, catalog);
     return catalog;
 }
 
 struct settings *parts_settings(struct node *node)
 {
+    const struct rules *rules = &node->world->stage->rules;
     struct settings *settings = calloc(1, sizeof *settings);
     ensure(settings != NULL);
     *settings = (struct settings){
         .catalog = parts_catalog(node),
-        .agents = agent_set_create(),
+        .agents = company_agents(),
+        .workflows = company_workflows(node->world),
         .session_budget = {.tokens = 30000,
                            .time_ms = 3600000,
                            .cost_nanousd = COST_UNLIMITED,
                            .tool_calls = 40},
-        .approval_expiry_ms = 600000,
+        .session_expiry_ms = rules->expiry_ms,
+        .approval_expiry_ms = rules->approval_expiry_ms,
+        .approval_remind_ms = rules->approval_remind_ms,
+        .alerts = {500, 900},
+        .alert_count = 2,
+        .retention = {.runs_ms = rules->runs_ms, .deltas_ms = rules->deltas_ms},
         .call_timeout_ms = 60000,
         .session_files_bytes_max = 1 << 20,
     };
-    if (!world_has_limits(node->world))
-        settings->session_budget = COST_LIMITLESS;
     return settings;
 }

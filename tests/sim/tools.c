@@ -12,6 +12,8 @@ static const struct {
     {"pay", "http", "pure: false\nidempotent: false\n"},
     {"notify", "http", "pure: false\nidempotent: true\n"},
     {"wipe", "system", "pure: false\nidempotent: false\n"},
+    {"undo", "http", "pure: false\nidempotent: false\n"},
+    {"http_request", "http", "pure: false\nidempotent: false\n"},
 };
 
 static void write_file(const char *path, const char *text)

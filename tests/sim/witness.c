@@ -2,6 +2,8 @@
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/strbuf.h"
+#include "law_share.h"
+#include "laws.h"
 #include "store/check.h"
 
 struct seen_session {
@@ -98,6 +100,19 @@ static void check_event(struct world *world, const struct record *row)
                STR_ARG(str_cut_utf8(record_text(row, RUN_EVENTS_DATA), 160)));
 }
 
+/* Its journal begins with another run's. */
+static void check_fork(struct world *world, const struct write *write)
+{
+    const struct record *row = &write->record;
+    if (row->table != TABLE_AGENT_RUNS || !write_is_insert(write->op) ||
+        !record_has(row, AGENT_RUNS_FORKED_AT))
+        return;
+    uuid run_id = record_uuid(row, AGENT_RUNS_ID);
+    struct seen_journal *seen = ARENA_NEW(world->arena, struct seen_journal);
+    seen->seq = record_integer(row, AGENT_RUNS_FORKED_AT);
+    map_put(world->journals, key_of_id(&run_id), seen);
+}
+
 /* ---- no account over its limit ---- */
 
 static void check_budget(struct world *world, const struct batch *batch, const struct record *row)
@@ -111,7 +126,8 @@ static void check_budget(struct world *world, const struct batch *batch, const s
     struct error e = {0};
     struct context ctx = {.arena = world->arena, .deadline_ns = DEADLINE_NONE};
     arena_mark mark = arena_save(world->arena);
-    if (world->store->ops->get(world->store, &ctx, batch->tenant_id, row, &now, &e))
+    if (world->store->ops->get(world->store, &ctx, batch->tenant_id, row, &now, &e) &&
+        !record_has(&now, BUDGETS_PERIOD)) /* then its limit is of each period */
         for (size_t i = 0; i < ARRAY_COUNT(columns); i++) {
             if (!record_has(&now, columns[i][0]))
                 continue;
@@ -160,6 +176,8 @@ void witness_batch(struct world *world, const struct node *node, const struct ba
 {
     if (batch->fence)
         check_fence(world, node, batch->fence);
+    for (size_t i = 0; i < batch->count; i++)
+        check_fork(world, &batch->writes[i]);
     for (size_t i = 0; i < batch->count; i++) {
         const struct record *row = &batch->writes[i].record;
         world_note(world, digest_of(row) + batch->writes[i].op);
@@ -181,6 +199,8 @@ void witness_batch(struct world *world, const struct node *node, const struct ba
         if (row->table == TABLE_BUDGETS && !world->database)
             check_budget(world, batch, row);
     }
+    law_share_batch(world, node, batch);
+    laws_batch(world, node, batch);
 }
 
 /* ---- promises ---- */
@@ -205,10 +225,38 @@ static str promise_key(struct arena *arena, uuid tenant_id, const struct record 
     return strbuf_str(&key);
 }
 
+/* A batch that removes rows and is not acknowledged: after a crash all of them are there or none. */
+struct removal {
+    bool has_kept, has_removed;
+    bool is_mixed; /* another one was asked to remove the same: nobody can tell them apart */
+};
+
 struct promise {
     uuid tenant_id;
-    struct record row; /* its key columns */
+    struct record row;       /* its key columns */
+    struct removal *removal; /* asked for: the row may be gone before anybody is told */
+    bool is_gone;            /* a crash has shown it */
 };
+
+void witness_ask(struct world *world, const struct batch *batch)
+{
+    struct removal *removal = NULL;
+    for (size_t i = 0; world->promised && i < batch->count; i++) {
+        if (batch->writes[i].op != WRITE_DELETE)
+            continue;
+        arena_mark mark = arena_save(world->arena);
+        struct promise *promise = map_find(
+            world->promised, promise_key(world->arena, batch->tenant_id, &batch->writes[i].record));
+        arena_rewind(world->arena, mark);
+        if (!promise)
+            continue;
+        if (!removal)
+            removal = ARENA_NEW(world->arena, struct removal);
+        if (promise->removal && promise->removal != removal)
+            promise->removal->is_mixed = removal->is_mixed = true;
+        promise->removal = removal;
+    }
+}
 
 void witness_promise(struct world *world, const struct batch *batch)
 {
@@ -218,18 +266,46 @@ void witness_promise(struct world *world, const struct batch *batch)
         const struct record *row = &batch->writes[i].record;
         arena_mark mark = arena_save(world->arena);
         str key = promise_key(world->arena, batch->tenant_id, row);
-        bool is_known = map_find(world->promised, key) != NULL;
+        struct promise *promise = map_find(world->promised, key);
         if (batch->writes[i].op == WRITE_DELETE)
             (void) map_remove(world->promised, key);
-        if (is_known || !write_is_insert(batch->writes[i].op)) {
+        if (promise || !write_is_insert(batch->writes[i].op)) {
+            if (promise && write_is_insert(batch->writes[i].op))
+                promise->is_gone = false;
             arena_rewind(world->arena, mark);
             continue;
         }
-        struct promise *promise = ARENA_NEW(world->arena, struct promise);
+        promise = ARENA_NEW(world->arena, struct promise);
         promise->tenant_id = batch->tenant_id;
         record_copy(world->arena, &promise->row, row);
         map_put(world->promised, key, promise);
     }
+}
+
+/* What survived is certain from now on. */
+static bool check_promise(struct world *world, struct context *ctx, struct promise *promise)
+{
+    struct record found;
+    struct error e = {0};
+    const char *table = table_def(promise->row.table)->name;
+    struct removal *removal = promise->removal;
+    bool is_there =
+        world->store->ops->get(world->store, ctx, promise->tenant_id, &promise->row, &found, &e);
+    if (!is_there && (!removal || e.reason != REASON_NOT_FOUND)) {
+        world_violation(world, "an acknowledged row of %s is gone after a crash: %s", table,
+                        e.message);
+        return false;
+    }
+    promise->is_gone = !is_there;
+    promise->removal = NULL;
+    if (!removal)
+        return true;
+    removal->has_kept = removal->has_kept || is_there;
+    removal->has_removed = removal->has_removed || !is_there;
+    if (removal->is_mixed || !removal->has_kept || !removal->has_removed)
+        return true;
+    world_violation(world, "a batch that removes rows of %s is half there after a crash", table);
+    return false;
 }
 
 void witness_check_promises(struct world *world)
@@ -239,15 +315,9 @@ void witness_check_promises(struct world *world)
     size_t position = 0;
     void *value;
     while (world->promised && map_next(world->promised, &position, NULL, &value)) {
-        const struct promise *promise = value;
-        struct record found;
-        struct error e = {0};
-        if (!world->store->ops->get(world->store, &ctx, promise->tenant_id, &promise->row, &found,
-                                    &e)) {
-            world_violation(world, "an acknowledged row of %s is gone after a crash: %s",
-                            table_def(promise->row.table)->name, e.message);
+        struct promise *promise = value;
+        if (!promise->is_gone && !check_promise(world, &ctx, promise))
             return;
-        }
         arena_reset(arena);
     }
 }

@@ -1,7 +1,9 @@
 #include "world.h"
+#include "acts.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "disk.h"
+#include "laws.h"
 #include "orchestrator/usage/usage_log.h"
 #include "people.h"
 #include "witness.h"
@@ -11,11 +13,15 @@
 
 enum {
     STEPS_MAX = 400000,
-    DISASTER_STEPS = 2500,           /* they come within so many steps */
-    CALM_MS_MAX = 40 * 60 * 1000,    /* after the last one: what has not ended by then never does */
+    DISASTER_STEPS = 2500, /* they come within so many steps */
+    CALM_MS_MAX =
+        160 * 60 *
+        1000, /* after the last one: what has not ended by then never does; wall times may be hours off */
     SOURCES_MAX = NODES * LANES + 2, /* schedulers, and the store's own threads */
 };
 #define SECOND_NS 1000000000ll
+#define START_US 1700000000000000ll   /* 22:13:20 UTC */
+#define NEAR_MIDNIGHT_US 6396000000ll /* 23:59:56 */
 
 /* ---- chance, time, history ---- */
 
@@ -37,11 +43,6 @@ int64_t world_now_ns(const struct world *world)
 bool world_is_shared(const struct world *world)
 {
     return world->node_count > 1;
-}
-
-bool world_has_limits(const struct world *world)
-{
-    return world->node_count == 1 || world->has_shares;
 }
 
 void world_violation(struct world *world, const char *format, ...)
@@ -156,6 +157,7 @@ static void crash_one(struct world *world, struct node *node)
         return;
     node_crash(node);
     world->crashes++;
+    cover(world, is_for_ever ? COVER_NODE_LOST : COVER_NODE_CRASHED);
     if (world->database)
         disk_crash(world, world_chance(world, 700));
     node->state = is_for_ever ? NODE_GONE : NODE_DOWN;
@@ -171,16 +173,20 @@ static void strike(struct world *world, enum disaster_kind kind)
     switch (kind) {
     case DISASTER_CRASH: crash_one(world, node); break;
     case DISASTER_SLEEP:
+        cover(world, COVER_NODE_SLEPT);
         node->asleep_until = now_ns + world_between(world, 1, 60) * SECOND_NS;
         world_tell(world, "%s sleeps %lld s", node->name,
                    (long long) ((node->asleep_until - now_ns) / SECOND_NS));
         break;
     case DISASTER_CUT:
+        cover(world, COVER_NODE_CUT);
         node->cut_until = now_ns + world_between(world, 1, 40) * SECOND_NS;
         world_tell(world, "%s is cut off for %lld s", node->name,
                    (long long) ((node->cut_until - now_ns) / SECOND_NS));
         break;
     case DISASTER_CLOCK:
+        cover(world, COVER_NODE_CLOCK);
+        world->has_clock_jumps = true;
         node->clock.wall_us += world_between(world, -3600, 3600) * 1000000;
         world_tell(world, "%s has another wall time", node->name);
         break;
@@ -320,10 +326,13 @@ static void make(struct world *world, const struct world_options *options)
 {
     world->random = random_seeded_create(world->seed);
     map_set_seed(world->seed);
-    world->clock = clock_manual_create(1700000000000000ll, SECOND_NS);
+    world->clock =
+        clock_manual_create(START_US + world_between(world, 0, 1) * NEAR_MIDNIGHT_US, SECOND_NS);
     world->arena = arena_create(64 << 20);
     world->effects = map_create();
+    world->effect_keys = map_create();
     witness_init(world);
+    laws_init(world);
     list_init(&world->requests);
     world->outside = scheduler_create(world->clock, world->random,
                                       (struct scheduler_hooks){.owner = world, .pick = pick});
@@ -331,6 +340,7 @@ static void make(struct world *world, const struct world_options *options)
     world->tenant_id = uuid_new(world->clock, world->random);
     for (int i = 0; i < world->node_count; i++)
         world->nodes[i] = (struct node){.world = world, .index = i, .state = NODE_DOWN};
+    acts_draw(world);
     plan_disasters(world);
 }
 
@@ -342,7 +352,9 @@ static void unmake(struct world *world)
         disk_close(world);
     else
         store_destroy(world->store);
+    laws_deinit(world);
     map_destroy(world->effects);
+    map_destroy(world->effect_keys);
     arena_destroy(world->arena);
     clock_manual_destroy(world->clock);
     random_seeded_destroy(world->random);
@@ -352,7 +364,6 @@ bool world_play(struct world *world, uint64_t seed, const struct world_options *
 {
     *world = (struct world){
         .seed = seed, .registry = options->registry, .is_verbose = options->is_verbose};
-    world->has_shares = options->has_shares;
     make(world, options);
     world_tell(world, "%d nodes, a store %s", world->node_count,
                world->database ? "on a disk" : "in memory");

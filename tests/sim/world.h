@@ -14,6 +14,7 @@
 #define NEXUS_TESTS_SIM_WORLD_H
 
 #include "base/map.h"
+#include "coverage.h"
 #include "llm/router.h"
 #include "orchestrator/orchestrator.h"
 #include "orchestrator/sweep.h"
@@ -31,6 +32,8 @@ enum {
 struct world;
 struct link;
 struct disk;
+struct laws;
+struct stage;
 struct sqlite_database;
 struct request;
 
@@ -44,6 +47,7 @@ struct sim_executor {
 };
 struct sim_policy {
     struct policy base;
+    struct node *node;
 };
 struct sim_clock {
     struct clock base;
@@ -90,12 +94,12 @@ struct disaster {
 struct world {
     uint64_t seed;
     bool is_verbose;
-    bool has_shares;       /* accounts are limited where nodes share a store, too */
     struct random *random; /* of faults, people and choices */
     struct clock *clock;   /* the true time */
     struct registry *registry;
     struct store *store;             /* the shared one itself: no link, no faults */
     struct map *effects;             /* call id -> how often it happened (int *) */
+    struct map *effect_keys;         /* that the other side has seen */
     struct arena *arena;             /* lives as long as the world */
     struct map *sessions, *journals; /* witness.c: what was seen of each */
     struct map *promised;            /* witness.c: rows that were acknowledged; NULL: not kept */
@@ -120,15 +124,25 @@ struct world {
     struct disk *disk;
     struct sqlite_database *database;
 
+    struct laws *laws;        /* laws.c: what was seen of everything stored */
+    struct stage *stage;      /* acts.c: what this seed plays */
+    struct coverage coverage; /* what has happened */
+    bool has_clock_jumps;     /* of a node's wall time */
+    int servants;             /* of the people: they stay until all others are done */
+
     uuid tenant_id, session_ids[SESSIONS];
     int runs_started[SESSIONS];
 };
 
+static inline void cover(struct world *world, enum cover what)
+{
+    world->coverage.things[what]++;
+}
+
 bool world_chance(struct world *world, unsigned per_mille);
 int64_t world_between(struct world *world, int64_t low, int64_t high);
 int64_t world_now_ns(const struct world *world);
-bool world_is_shared(const struct world *world);  /* several nodes */
-bool world_has_limits(const struct world *world); /* accounts are limited */
+bool world_is_shared(const struct world *world); /* several nodes */
 void world_violation(struct world *world, const char *format, ...) format_like(2, 3);
 void world_note(struct world *world, uint64_t what); /* into the history */
 void world_tell(const struct world *world, const char *format, ...) format_like(2, 3); /* verbose */
@@ -136,7 +150,6 @@ void world_tell(const struct world *world, const char *format, ...) format_like(
 struct world_options {
     struct registry *registry;
     bool is_verbose;
-    bool has_shares;
     int sqlite_per_mille; /* of seeds that have a store on a disk */
 };
 /* Plays one seed.  False: a violation, told in world->violation. */

@@ -70,8 +70,9 @@ class Books:
     def check(self) -> None:
         """Everything that must add up in a store where nothing runs any more."""
         settled: dict[str, Cost] = {}
+        first = {row["id"]: (row["forked_at"] or 0) + 1 for row in self.rows("SELECT id, forked_at FROM agent_runs")}
         for run, events in self.events().items():
-            assert [seq for seq, _, _ in events] == list(range(1, len(events) + 1)), f"run {run} has a gap"
+            assert [seq for seq, _, _ in events] == list(range(first[run], first[run] + len(events))), f"run {run} has a gap"
             reserved = [data["reservation_id"] for _, kind, data in events if kind == "budget.reserved"]
             ended = [data["reservation_id"] for _, kind, data in events if kind == "budget.settled"]
             if events[-1][1] in ("run.completed", "run.failed", "run.cancelled"):
