@@ -78,18 +78,11 @@ static bool was_refused(const struct call_attempt *a, const struct error *failur
     }
 }
 
-/* Did the provider end it, so that nothing was on its way that we have not seen?  Else the input's bound covers that. */
-static bool saw_all(const struct error *failure)
-{
-    return failure && (failure->reason == REASON_PROVIDER_NETWORK ||
-                       failure->reason == REASON_PROVIDER_PROTOCOL);
-}
-
 struct plain_result attempt_result(const struct call_attempt *a, const struct usage *usage,
                                    int64_t estimated_output, const struct error *failure)
 {
     return (struct plain_result){
-        .usage = usage->is_reported || (usage->input_tokens > 0 && saw_all(failure)) ? usage : NULL,
+        .usage = usage->is_reported || usage->input_tokens > 0 ? usage : NULL,
         .estimated_output = estimated_output,
         .was_refused = failure && !usage->is_reported && was_refused(a, failure),
         .failure = failure,

@@ -248,14 +248,22 @@ never_inline bool plain_attempt_begin(struct orchestrator *o, struct context *ct
     }
 }
 
-/* The least upper bound that is known: what the provider said at its stream's begin is exact for the input; the output is what was
-   seen, or all that it was allowed. */
+/* Did the provider say at the begin what it had read, and end it itself?  Of a caller who left, or of our deadline, tokens may have been on
+   their way that nobody has seen: the input's bound covers them. */
+static bool is_input_told(const struct plain_result *result)
+{
+    return result->usage && result->usage->input_tokens > 0 && result->failure &&
+           (result->failure->reason == REASON_PROVIDER_NETWORK ||
+            result->failure->reason == REASON_PROVIDER_PROTOCOL);
+}
+
+/* The least upper bound that is known; the output is what was seen, or all that it was allowed. */
 static void bound_usage(const struct plain_attempt *attempt, const struct plain_result *result,
                         struct usage *used)
 {
     const struct plain_request *request = &attempt->call->request;
     *used = (struct usage){.input_tokens = request->input_tokens_bound};
-    if (result->usage && result->usage->input_tokens > 0) {
+    if (is_input_told(result)) {
         *used = *result->usage;
         used->is_reported = false;
     }
@@ -270,8 +278,7 @@ static cost settle_amount(const struct plain_attempt *attempt, const struct plai
                           struct usage *used, const char **basis)
 {
     bool is_reported = result->usage && result->usage->is_reported;
-    bool is_known =
-        result->estimated_output >= 0 || (result->usage && result->usage->input_tokens > 0);
+    bool is_known = result->estimated_output >= 0 || is_input_told(result);
     *basis = is_reported ? "reported" : is_known ? "estimated" : "reserved";
     if (is_reported)
         *used = *result->usage;

@@ -387,7 +387,6 @@ int main(void)
         TESTKIT_BODY(test_a_key_asks_for_the_names_on_its_list_only),
         TESTKIT_BODY(test_without_a_report_the_estimate_or_else_the_reservation_counts),
         TESTKIT_BODY(test_what_a_provider_said_at_the_begin_is_not_lost_with_the_rest),
-        TESTKIT_BODY(test_what_a_provider_said_at_the_begin_is_not_lost_with_the_rest),
         TESTKIT_BODY(test_a_provider_that_passes_the_reservation_is_an_overdraft),
         TESTKIT_BODY(test_the_output_is_lowered_to_what_fits_for_every_choice),
         TESTKIT_BODY(test_what_is_refused_leaves_no_reservation),
