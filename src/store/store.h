@@ -47,7 +47,7 @@ struct batch_notice {
     void (*run)(const struct batch_notice *notice); /* NULL: none */
     void *owner;
     uuid id;
-    int64_t number;
+    int64_t number, source;
     void (*failed)(const struct batch_notice *notice, const struct error *why); /* NULL: none */
 };
 

@@ -20,7 +20,7 @@ static void start_batch(struct journal_writer *w)
 /* The store calls it once the events are durable: only then may readers look for them. */
 static void publish(const struct batch_notice *notice)
 {
-    journal_publish(notice->owner, notice->id, notice->number);
+    journal_publish(notice->owner, notice->id, notice->source, notice->number);
 }
 
 static void offer_events(struct journal_writer *w)
@@ -35,7 +35,7 @@ static void offer_events(struct journal_writer *w)
             continue;
         event.seq = record_integer(row, RUN_EVENTS_SEQ);
         event.at_us = record_integer(row, RUN_EVENTS_AT);
-        journal_offer(w->hub, w->run_id, &event, record_text(row, RUN_EVENTS_DATA));
+        journal_offer(w->hub, w->run_id, w->number, &event, record_text(row, RUN_EVENTS_DATA));
     }
 }
 
@@ -57,7 +57,8 @@ static void seal_batch(struct journal_writer *w)
     w->batch.notice = (struct batch_notice){.run = publish,
                                             .owner = w->hub,
                                             .id = w->run_id,
-                                            .number = has_events ? w->state->last_seq : 0};
+                                            .number = has_events ? w->state->last_seq : 0,
+                                            .source = w->number};
 }
 
 void journal_writer_init(struct journal_writer *w, struct store *store, struct journal_hub *hub,
@@ -77,7 +78,7 @@ void journal_writer_init(struct journal_writer *w, struct store *store, struct j
         .flushed_seq = state->last_seq,
         .arena = arena_create(BATCH_ARENA_BYTES),
     };
-    journal_begin(hub, run_id);
+    w->number = journal_begin(hub, run_id);
     start_batch(w);
 }
 

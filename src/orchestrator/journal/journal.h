@@ -42,6 +42,7 @@ struct journal_writer {
     uuid tenant_id, session_id, run_id;
     str node;
     int64_t epoch;
+    int64_t number;      /* of this writer, in the hub */
     struct arena *arena; /* of the pending batch: reset after each flush */
     struct batch batch;
     int64_t
@@ -80,13 +81,14 @@ must_check bool journal_post(struct journal_writer *w, struct error *e);
 /* ---- reading ---- */
 struct journal_hub *journal_hub_create(void);
 void journal_hub_destroy(struct journal_hub *hub);
-/* Tells the followers that events up to `seq` are on their way to the store.  Any thread.  (The writer calls it.) */
-void journal_publish(struct journal_hub *hub, uuid run_id, int64_t seq);
-/* A new writer of the run: what an earlier one has on its way is nobody's any more.  (The writer calls it.) */
-void journal_begin(struct journal_hub *hub, uuid run_id);
+/* A new writer of the run: what an earlier one has on its way is nobody's any more.  Its number, from 1 on.  (The writer calls it.) */
+int64_t journal_begin(struct journal_hub *hub, uuid run_id);
+/* Tells the followers that the writer's events up to `seq` are durable; writer 0: one that offers none.  Any thread.  (The writer calls it.) */
+void journal_publish(struct journal_hub *hub, uuid run_id, int64_t writer, int64_t seq);
 /* Events on their way to the store, for those who follow the run; journal_publish makes them readable.  (The writer calls it.) */
 bool journal_is_followed(struct journal_hub *hub, uuid run_id);
-void journal_offer(struct journal_hub *hub, uuid run_id, const struct event *event, str data);
+void journal_offer(struct journal_hub *hub, uuid run_id, int64_t writer, const struct event *event,
+                   str data);
 
 struct events {
     struct event *items;

@@ -19,6 +19,7 @@ enum { BUCKET_COUNT = 1024 };
 
 struct journal_hub {
     pthread_mutex_t lock;
+    int64_t writers;                   /* that ever began */
     struct list buckets[BUCKET_COUNT]; /* of journal_follower.link */
 };
 
@@ -150,21 +151,24 @@ bool journal_is_followed(struct journal_hub *hub, uuid run_id)
     return is_followed;
 }
 
-void journal_begin(struct journal_hub *hub, uuid run_id)
+int64_t journal_begin(struct journal_hub *hub, uuid run_id)
 {
     pthread_mutex_lock(&hub->lock);
+    int64_t number = ++hub->writers;
     struct journal_follower *follower = find_follower(hub, run_id);
     if (follower)
         journal_tail_begin(follower->shared->tail);
     pthread_mutex_unlock(&hub->lock);
+    return number;
 }
 
-void journal_offer(struct journal_hub *hub, uuid run_id, const struct event *event, str data)
+void journal_offer(struct journal_hub *hub, uuid run_id, int64_t writer, const struct event *event,
+                   str data)
 {
     pthread_mutex_lock(&hub->lock);
     struct journal_follower *follower = find_follower(hub, run_id);
     if (follower)
-        journal_tail_offer(follower->shared->tail, event, data);
+        journal_tail_offer(follower->shared->tail, writer, event, data);
     pthread_mutex_unlock(&hub->lock);
 }
 
@@ -191,12 +195,12 @@ bool journal_follower_read(struct journal_follower *follower, struct store *stor
     return true;
 }
 
-void journal_publish(struct journal_hub *hub, uuid run_id, int64_t seq)
+void journal_publish(struct journal_hub *hub, uuid run_id, int64_t writer, int64_t seq)
 {
     pthread_mutex_lock(&hub->lock);
     struct journal_follower *first = find_follower(hub, run_id);
     if (first)
-        journal_tail_commit(first->shared->tail, seq);
+        journal_tail_commit(first->shared->tail, writer, seq);
     LIST_EACH(node, bucket_of(hub, run_id))
     {
         struct journal_follower *follower = LIST_ITEM(node, struct journal_follower, link);

@@ -6,6 +6,7 @@
 
 struct kept {
     struct event event; /* without data */
+    int64_t writer;
     size_t bytes;
     char *text;
 };
@@ -67,7 +68,8 @@ void journal_tail_begin(struct journal_tail *tail)
     truncate_at(tail, tail->committed_seq + 1);
 }
 
-void journal_tail_offer(struct journal_tail *tail, const struct event *event, str data)
+void journal_tail_offer(struct journal_tail *tail, int64_t writer, const struct event *event,
+                        str data)
 {
     truncate_at(tail, event->seq);
     if (tail->count > 0 && tail->first_seq + (int64_t) tail->count != event->seq)
@@ -83,6 +85,7 @@ void journal_tail_offer(struct journal_tail *tail, const struct event *event, st
     kept->text = malloc(data.len + 1);
     ensure(kept->text != NULL);
     memcpy(kept->text, data.ptr, data.len);
+    kept->writer = writer;
     kept->bytes = data.len;
     kept->event = *event;
     kept->event.data = NULL;
@@ -90,8 +93,23 @@ void journal_tail_offer(struct journal_tail *tail, const struct event *event, st
     tail->count++;
 }
 
-void journal_tail_commit(struct journal_tail *tail, int64_t seq)
+/* Of the numbers that are durable now, the first that was offered by somebody else; seq + 1: none. */
+static int64_t first_of_others(const struct journal_tail *tail, int64_t writer, int64_t seq)
 {
+    int64_t end = tail->first_seq + (int64_t) tail->count;
+    int64_t at =
+        tail->committed_seq + 1 > tail->first_seq ? tail->committed_seq + 1 : tail->first_seq;
+    for (; at < end && at <= seq; at++)
+        if (tail->events[place_of(at)].writer != writer)
+            return at;
+    return seq + 1;
+}
+
+void journal_tail_commit(struct journal_tail *tail, int64_t writer, int64_t seq)
+{
+    int64_t taken = first_of_others(tail, writer, seq);
+    if (taken <= seq)
+        truncate_at(tail, taken);
     if (seq > tail->committed_seq)
         tail->committed_seq = seq;
 }

@@ -477,10 +477,10 @@ static void test_a_follower_waits_no_longer_than_its_deadline_and_ends_when_canc
     struct context cancelled;
     set_up(&bench, kit, ctx);
     struct journal_follower *f = journal_follow(bench.hub, ctx, bench.run_id);
-    journal_publish(bench.hub, uuid_new(kit->clock, kit->random), 99); /* another run's */
+    journal_publish(bench.hub, uuid_new(kit->clock, kit->random), 0, 99); /* another run's */
     assert_false(journal_wait(f, ctx, 0, context_deadline_in(ctx, 50), &e));
     assert_int_equal(e.code, ERROR_TIMEOUT);
-    journal_publish(bench.hub, bench.run_id, 3);
+    journal_publish(bench.hub, bench.run_id, 0, 3);
     assert_true(journal_wait(f, ctx, 2, context_deadline_in(ctx, 50), &e));
     e = (struct error){0};
     assert_false(journal_wait(f, ctx, 3, context_deadline_in(ctx, 50), &e));
@@ -557,7 +557,7 @@ static void test_followers_on_other_threads_miss_nothing(void **state)
         sched_yield();
     for (int64_t seq = 1; seq <= LAST; seq++) {
         atomic_store(&committed, seq);
-        journal_publish(hub, run_id, seq);
+        journal_publish(hub, run_id, 0, seq);
         if (seq % 16 == 0)
             sched_yield();
     }

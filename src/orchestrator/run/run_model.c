@@ -701,7 +701,7 @@ static bool commit_intent(struct model_step *a, struct error *e)
 }
 
 /* An aside is not made: no reason for the run to fail. */
-static bool do_without(struct model_step *a, struct error *e)
+static never_inline bool do_without(struct model_step *a, struct error *e)
 {
     struct run *run = a->run;
     if (!run->aside)

@@ -405,7 +405,7 @@ struct turn {
 
 static void publish(const struct batch_notice *notice)
 {
-    journal_publish(notice->owner, notice->id, notice->number);
+    journal_publish(notice->owner, notice->id, notice->source, notice->number);
 }
 
 static bool read_principal(struct turn *t, struct error *e)
