@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/config/config_changes.h"
 #include "cli/models.h"
+#include "cli/node_drain.h"
 #include "cli/node_loops.h"
 #include "cli/node_memory.h"
 #include "cli/node_tools.h"
@@ -66,9 +67,9 @@ struct platform {
     struct orchestrator *orchestrator;
     struct keys *keys;
     struct gateway *gateway;
-    struct on_loop warm_up, warm_up_late, housekeeping, drain;
+    struct on_loop warm_up, warm_up_late, housekeeping;
+    struct node_drain drain;
     _Atomic bool is_ready;
-    bool is_draining;
 };
 
 /* ---- the process ---- */
@@ -554,54 +555,16 @@ static const struct step {
 
 /* ---- drain ---- */
 
-struct drain_part {
-    struct platform *p;
-    bool is_ok;
-    struct error error;
-};
-
-static void drain_server(struct context *ctx, void *argument)
-{
-    struct drain_part *part = argument;
-    part->is_ok = http_server_drain(part->p->server, ctx, &part->error);
-}
-
-static void drain_runs(struct context *ctx, void *argument)
-{
-    struct drain_part *part = argument;
-    part->is_ok = orchestrator_drain(part->p->orchestrator, ctx, &part->error);
-}
-
-/* Both at once: streams end with their runs, and a client may still send what a run waits for. */
-static bool drain_all(struct context *ctx, void *argument, struct error *e)
-{
-    struct platform *p = argument;
-    struct drain_part server = {p, true, {0}}, runs = {p, true, {0}};
-    struct group group;
-    group_init(&group, ctx);
-    bool is_started = group_start(&group, "drain_server", drain_server, &server, e);
-    if (is_started && p->orchestrator)
-        is_started = group_start(&group, "drain_runs", drain_runs, &runs, e);
-    group_wait(&group);
-    if (!is_started)
-        return false;
-    return server.is_ok && runs.is_ok ? true
-                                      : error_copy(e, server.is_ok ? &runs.error : &server.error);
-}
-
 static void platform_begin_drain(struct platform *p, int64_t timeout_ms)
 {
-    ensure(!p->is_draining);
-    p->is_draining = true;
     if (p->gateway)
         gateway_set_draining(p->gateway);
-    on_loop_begin(&p->drain, p->node.loops[0], "drain", timeout_ms > 0 ? timeout_ms : 1, drain_all,
-                  p);
+    node_drain_begin(&p->drain, p->node.loops[0], p->server, p->orchestrator, timeout_ms);
 }
 
 static bool platform_is_drained(const struct platform *p)
 {
-    return p->is_draining && atomic_load(&p->drain.is_done);
+    return node_drain_is_done(&p->drain);
 }
 
 /* ---- life ---- */
@@ -624,9 +587,9 @@ static void platform_destroy(struct platform *p)
         return;
     struct error late;
     if (p->node.thread_count > 0) {
-        if (!p->is_draining)
+        if (!p->drain.is_begun)
             platform_begin_drain(p, 0);
-        if (!on_loop_wait(&p->drain, &late))
+        if (!node_drain_wait(&p->drain, &late))
             LOG_WARN("nexus",
                      S("not everything ended in time; interrupted runs go on at the next start"),
                      LOG_STR("error.message", str_from_cstr(late.message)));
