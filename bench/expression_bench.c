@@ -92,6 +92,9 @@ int main(void)
     run_expression(&scope, "input.a.b > 3", ROUNDS);
     run_expression(&scope, "input.a.b > 3 && input.name == 'Ada' ? input.items : []", ROUNDS);
     run_expression(&scope, "input.items.filter(i, i > 3).map(i, i * 2)", ROUNDS / 10);
+    run_expression(&scope, "input.name.matches('^[A-Z][a-z]+$')", ROUNDS / 100);
+    run_expression(&scope, "range(1000).all(i, input.name.matches('^[A-Z][a-z]+$'))",
+                   ROUNDS / 10000);
     run_template(&scope, "{\"url\":\"${input.base}/x\",\"n\":\"${input.a.b}\",\"c\":[1,2,3]}",
                  ROUNDS);
     run_parse("input.a.b > 3", ROUNDS / 10);

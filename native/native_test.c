@@ -209,6 +209,37 @@ static void test_schema_fetches_nothing(void **state)
     }
 }
 
+static void test_a_pattern_matches_or_says_where_it_is_wrong(void **state)
+{
+    (void) state;
+    const struct native_pattern_limits limits = {.depth = 32, .parts = 100, .bytes = 1 << 20};
+    struct native_pattern *pattern = NULL;
+    struct native_pattern_size size = {0};
+    char *error = NULL;
+    bool is_match = true;
+    assert_int_equal(native_pattern_create(text("^\\w+-\\d{4}$"), &limits, &pattern, &size, &error),
+                     NATIVE_OK);
+    assert_int_equal(size.parts, 9);
+    assert_int_equal(native_pattern_matches(pattern, text("an-12345"), &is_match, &error),
+                     NATIVE_OK);
+    assert_false(is_match);
+    assert_int_equal(native_pattern_matches(pattern, text("an-1234"), &is_match, &error),
+                     NATIVE_OK);
+    assert_true(is_match);
+    assert_int_equal(native_pattern_matches(pattern, text("\xff"), &is_match, NULL),
+                     NATIVE_INVALID);
+    native_pattern_destroy(pattern);
+    pattern = NULL;
+    assert_int_equal(native_pattern_create(text("a(b"), &limits, &pattern, &size, &error),
+                     NATIVE_INVALID);
+    assert_string_equal(error, "at its character 2: unclosed group; close it with )");
+    assert_null(pattern);
+    native_string_free(error);
+    assert_int_equal(native_pattern_create(text("a{101}"), &limits, &pattern, &size, NULL),
+                     NATIVE_INVALID);
+    native_pattern_destroy(NULL);
+}
+
 static void test_wasmtime_runs_a_module_under_fuel(void **state)
 {
     (void) state;
@@ -300,6 +331,7 @@ int main(void)
         cmocka_unit_test(test_wrong_calls_have_their_own_status),
         cmocka_unit_test(test_schema_reports_each_error_without_the_value),
         cmocka_unit_test(test_schema_fetches_nothing),
+        cmocka_unit_test(test_a_pattern_matches_or_says_where_it_is_wrong),
         cmocka_unit_test(test_wasmtime_runs_a_module_under_fuel),
         cmocka_unit_test(test_a_snapshot_begins_where_the_start_up_ended),
         cmocka_unit_test(test_a_snapshot_without_its_function_is_refused),

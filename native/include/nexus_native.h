@@ -1,5 +1,5 @@
 /*
- * The native library: Rego policies and JSON Schema, written in Rust, called from C.  (wasmtime's C API is in the same
+ * The native library: Rego policies, JSON Schema and patterns, written in Rust, called from C.  (wasmtime's C API is in the same
  * archive; its manual is wasmtime.h.)
  *
  * - Text goes in borrowed for the call and need not be terminated; it must be UTF-8.  NULL with 0 bytes is empty text.
@@ -7,7 +7,7 @@
  * - A result is set only when the status says so.  `error` is set with every status >= NATIVE_INVALID unless a function
  *   says otherwise; it may be NULL when the caller does not care.
  * - A panic inside becomes NATIVE_INTERNAL; it never crosses this border.
- * Thread: any; a compiled policy set or schema is immutable and may be used by many threads at once.
+ * Thread: any; a compiled policy set, schema or pattern is immutable and may be used by many threads at once.
  * Stack: up to a few hundred KiB, so never on a coroutine's stack.  Suspends: never.  Blocks: computes only, no I/O.
  */
 #ifndef NEXUS_NATIVE_H
@@ -21,7 +21,7 @@ enum native_status {
     NATIVE_OK = 0,
     NATIVE_UNDEFINED = 1, /* Rego: the rule has no value for this input; no result, no error */
     NATIVE_INVALID =
-        2, /* what was given is wrong: syntax, JSON, a rule that conflicts with itself, a schema */
+        2, /* what was given is wrong: syntax, JSON, a rule that conflicts with itself, a schema, a pattern */
     NATIVE_NOT_FOUND = 3, /* no module defines this rule */
     NATIVE_TIMEOUT = 4,   /* the evaluation took longer than its limit */
     NATIVE_INTERNAL = 5,  /* a panic in the library */
@@ -111,6 +111,34 @@ void native_schema_destroy(struct native_schema *schema); /* NULL is fine */
 enum native_status native_schema_validate(const struct native_schema *schema,
                                           struct native_text instance_json, size_t error_max,
                                           char **out_errors_json, char **error);
+
+/* ---- Patterns ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * A compiled regular expression in RE2's syntax; docs/workflows.md says what of it there is.  A search goes through the text
+ * once: it takes time in proportion to (bytes of the text) x (parts of the pattern) at worst, whatever both are.
+ */
+struct native_pattern;
+struct native_pattern_limits {
+    uint32_t depth; /* groups, sets, repetitions, lists and choices inside each other */
+    size_t parts;   /* characters, sets and places once repetitions are written out */
+    size_t bytes;   /* of each automaton; a search takes some times as much */
+};
+struct native_pattern_size {
+    size_t parts;
+    size_t bytes; /* of all of it; building took time in proportion */
+};
+
+/* NATIVE_INVALID: the error reads "at its character N: what is wrong", counted from 1. */
+enum native_status native_pattern_create(struct native_text source,
+                                         const struct native_pattern_limits *limits,
+                                         struct native_pattern **out,
+                                         struct native_pattern_size *size, char **error);
+void native_pattern_destroy(struct native_pattern *pattern); /* NULL is fine */
+
+/* Is there a match anywhere in the text? */
+enum native_status native_pattern_matches(const struct native_pattern *pattern,
+                                          struct native_text text, bool *out, char **error);
 
 /* ---- Sandbox ---------------------------------------------------------------------------------------------------- */
 

@@ -3,6 +3,7 @@
 //! wasmtime's own C API is exported unchanged.  The rest is ours: text in, text out, never a panic across the border.
 
 mod border;
+mod pattern;
 mod profile;
 mod rego;
 mod rego_explain;

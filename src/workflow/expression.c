@@ -66,6 +66,11 @@ void value_build(struct json_builder *b, const struct value *value)
 
 /* ---- bounds ---- */
 
+void work_release(struct work *work)
+{
+    regex_free(&work->regex);
+}
+
 bool work_take(struct work *work, size_t steps, size_t bytes, struct error *e)
 {
     if (bytes > EXPRESSION_VALUE_BYTES_MAX)
@@ -152,7 +157,7 @@ bool expression_reads(const struct expression *expression, str variable)
 bool expression_evaluate(const struct expression *expression, const struct expression_scope *scope,
                          struct arena *arena, const struct json **out, struct error *e)
 {
-    struct work work = {.arena = arena, .steps_left = EXPRESSION_STEPS_MAX};
+    WORK(work, arena);
     struct value value;
     if (!expression_run(expression, scope, &work, &value, e))
         return false;
@@ -163,7 +168,7 @@ bool expression_evaluate(const struct expression *expression, const struct expre
 bool expression_test(const struct expression *expression, const struct expression_scope *scope,
                      struct arena *arena, bool *out, struct error *e)
 {
-    struct work work = {.arena = arena, .steps_left = EXPRESSION_STEPS_MAX};
+    WORK(work, arena);
     struct value value;
     if (!expression_run(expression, scope, &work, &value, e))
         return false;

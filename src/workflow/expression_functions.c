@@ -1,7 +1,6 @@
 /* The functions of expressions.  To add one: a row in the table at the end, and a line in docs/workflows.md. */
 #include "base/arena.h"
 #include "workflow/expression_internal.h"
-#include "workflow/regex.h"
 
 #include <math.h>
 
@@ -260,21 +259,22 @@ static bool call_index_of(struct work *work, const struct value *arguments, size
 
 static bool check_pattern(str source, struct arena *arena, struct error *e)
 {
-    struct regex *regex;
-    return regex_compile(arena, source, &regex, e);
+    struct regex regex;
+    (void) arena;
+    bool is_fine = regex_compile(source, &regex, e);
+    regex_free(&regex);
+    return is_fine;
 }
 
 static bool compile_pattern(struct work *work, str source, struct error *e)
 {
-    enum { BYTES_OF_PART = 160 }; /* of a tree's node and its instruction */
-    if (work->regex && str_equal(work->regex_source, source))
+    if (work->regex.program && str_equal(work->regex_source, source))
         return true;
-    work->regex = NULL;
-    if (!work_take(work, source.len, source.len * BYTES_OF_PART, e) ||
-        !regex_compile(work->arena, source, &work->regex, e))
+    regex_free(&work->regex);
+    if (!work_take(work, source.len, 0, e) || !regex_compile(source, &work->regex, e))
         return false;
     work->regex_source = source;
-    return work_take(work, regex_size(work->regex), 0, e);
+    return work_take(work, regex_compile_steps(&work->regex), 0, e);
 }
 
 /* text.matches(pattern): anywhere in it, as RE2 searches. */
@@ -283,14 +283,11 @@ static bool call_matches(struct work *work, const struct value *arguments, size_
 {
     bool is_match = false;
     if (!need_texts(arguments, count, e) || !compile_pattern(work, arguments[1].text, e) ||
-        !work_take(work, 0, regex_size(work->regex) * 6 * sizeof(uint32_t), e))
+        !work_take(work, regex_match_steps(&work->regex, arguments[0].text), 0, e) ||
+        !regex_matches(&work->regex, arguments[0].text, &is_match, e))
         return false;
-    arena_mark mark = arena_save(work->arena);
-    bool ok =
-        regex_matches(work->regex, arguments[0].text, work->arena, &work->steps_left, &is_match, e);
-    arena_rewind(work->arena, mark);
     *out = value_of_bool(is_match);
-    return ok;
+    return true;
 }
 
 /* ---- making strings ---- */

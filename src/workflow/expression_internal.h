@@ -11,6 +11,7 @@
 
 #include "base/limits.h"
 #include "workflow/expression.h"
+#include "workflow/regex.h"
 
 /* ---- tokens ---- */
 
@@ -82,13 +83,17 @@ void value_build(struct json_builder *b, const struct value *value);
 /* ---- one evaluation ---- */
 
 /* What is left of the work and memory of an evaluation; a template's expressions share one. */
-struct regex;
 struct work {
     struct arena *arena;
     size_t steps_left;
     str regex_source; /* of the pattern that was compiled last: lists are asked one item after the other */
-    struct regex *regex;
+    struct regex regex;
 };
+/* WORK(w, arena): a whole evaluation's, which ends with the block. */
+#define WORK(name, on_arena)                                                                       \
+    __attribute__((cleanup(work_release))) struct work name = {.arena = (on_arena),                \
+                                                               .steps_left = EXPRESSION_STEPS_MAX}
+void work_release(struct work *work);
 /* Counts work; `bytes` are about to be put on the arena.  False: LIMIT. */
 enum { BYTES_PER_STEP = 64 };
 must_check bool work_take(struct work *work, size_t steps, size_t bytes, struct error *e);

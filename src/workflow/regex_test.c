@@ -2,11 +2,13 @@
 
 #include "base/arena.h"
 #include "base/limits.h"
+#include "runtime/simulated.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <cmocka.h>
 
 static struct arena *arena;
@@ -27,13 +29,12 @@ static int tear_down(void **state)
 
 static bool matches(str pattern, str text)
 {
-    struct regex *regex;
+    struct regex regex;
     struct error e = {0};
-    size_t steps = EXPRESSION_STEPS_MAX;
     bool is_match = false;
-    if (!regex_compile(arena, pattern, &regex, &e) ||
-        !regex_matches(regex, text, arena, &steps, &is_match, &e))
+    if (!regex_compile(pattern, &regex, &e) || !regex_matches(&regex, text, &is_match, &e))
         fail_msg(STR_FMT ": %s", STR_ARG(pattern), e.message);
+    regex_free(&regex);
     return is_match;
 }
 
@@ -95,6 +96,19 @@ static void test_patterns_match_what_re2_matches(void **state)
         {"(a*)*b", "aaab", "aaaa"},
         {"(|a)+$", "aaa", NULL},
         {"$^", "", "a"},
+        {"^[a[b]]$", "[]", "a"},
+        {"^[+--]$", ",", "."},
+        {"^[a&&b]$", "&", "c"},
+        {"^{.*}$", "{x}", "x"},
+        {"\\<a\\>", "<a>", "a"},
+        {"^\\w$", "a", "\xc3\xa9"},
+        {"\\b\xc3\xa9", "a\xc3\xa9", "\xc3\xa9"},
+        {"^\\p{Greek}\\pL\\PL$",
+         "\xce\xb1\xc3\xa9"
+         "1",
+         "a\xc3\xa9"
+         "1"},
+        {"(?i)^\xc3\x89$", "\xc3\xa9", "e"},
     };
     (void) state;
     check(examples, ARRAY_COUNT(examples));
@@ -105,81 +119,107 @@ static void test_what_is_wrong_is_said(void **state)
     static const struct {
         const char *pattern, *said;
     } examples[] = {
-        {"a)", "closes nothing"},
-        {"(a", "the group has no end"},
-        {"[a", "the set has no end"},
-        {"*a", "nothing stands before"},
-        {"a|+", "nothing stands before"},
+        {"a)", "at its character 2: unopened group"},
+        {"(a", "at its character 1: unclosed group; close it with )"},
+        {"\xc3\xa9\\w\\d(a", "at its character 6: unclosed group"},
+        {"[a", "unclosed character class; close it with ]"},
+        {"*a", "repetition operator missing expression"},
+        {"a|+", "at its character 3: repetition operator missing expression"},
         {"a**", "a repetition of a repetition"},
         {"a{2}{3}", "a repetition of a repetition"},
-        {"a{3,2}", "not below it"},
-        {"a{1001}", "at most 1000"},
+        {"a{3,2}", "invalid repetition count range"},
+        {"a{1001}", "up to 1000"},
         {"a\\", "a backslash at the end"},
-        {"(a)\\1", "back references are not supported"},
-        {"(?=a)", "lookaround is not supported"},
-        {"(?<!a)", "lookaround is not supported"},
-        {"\\pL", "\\p{...} is not supported"},
-        {"\\y", "no escape of this letter"},
-        {"\\x{110000}", "up to 10FFFF"},
-        {"\\xg1", "two hexadecimal digits"},
-        {"[z-a]", "a range goes"},
-        {"[a-\\d]", "a range goes"},
-        {"[[:letter:]]", "[:alnum:]"},
-        {"(?y)", "the flags are"},
-        {"(?P<>a)", "a group's name"},
+        {"(a)\\1", "backreferences are not supported: no search with them is linear"},
+        {"(?=a)", "is not supported: no search with them is linear"},
+        {"(?<!a)", "is not supported: no search with them is linear"},
+        {"\\pX", "Unicode property not found"},
+        {"\\y", "unrecognized escape sequence"},
+        {"\\u0041", "no escape of this letter"},
+        {"\\Qa\\E", "unrecognized escape sequence"},
+        {"\\x{110000}", "not a Unicode scalar value"},
+        {"\\xg1", "invalid hexadecimal digit"},
+        {"[z-a]", "invalid character class range"},
+        {"[a-\\d]", "a range ends with a character"},
+        {"[[:letter:]]", "no such class; there are alnum"},
+        {"(?y)", "the flags of a group are"},
+        {"(?x)a b", "the flags of a group are"},
+        {"(?P<>a)", "empty capture group name"},
     };
     (void) state;
     for (size_t i = 0; i < ARRAY_COUNT(examples); i++) {
-        struct regex *regex;
+        struct regex regex;
         struct error e = {0};
-        assert_false(regex_compile(arena, str_from_cstr(examples[i].pattern), &regex, &e));
+        assert_false(regex_compile(str_from_cstr(examples[i].pattern), &regex, &e));
+        assert_null(regex.program);
         assert_int_equal(e.reason, REASON_EXPRESSION);
         if (!strstr(e.message, examples[i].said))
             fail_msg("%s: %s", examples[i].pattern, e.message);
     }
 }
 
-/* What takes a backtracking matcher longer than the world will last. */
-static void test_the_work_is_linear_in_the_text(void **state)
+static int64_t now_ns(void)
 {
-    static const char *const evil[] = {"^(a+)+$", "(a|aa)+$", "(.*)*x", "(a?){30}a{30}$",
-                                       "^(([a-z])+.)+[A-Z]([a-z])+$"};
-    enum { BYTES = 20000 };
-    char *text = arena_alloc_raw(arena, 2 * BYTES);
-    memset(text, 'a', 2 * BYTES);
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (int64_t) now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* What takes a backtracking matcher longer than the world will last, and an automaton the most that it can. */
+static void test_the_time_is_within_what_was_told_beforehand(void **state)
+{
+    static const char *const evil[] = {"^(a+)+$",
+                                       "(a|aa)+$",
+                                       "(.*)*x",
+                                       "(a?){30}a{30}x",
+                                       "^(([a-z])+.)+[A-Z]([a-z])+$",
+                                       "[ab]*a[ab]{500}[ab]{500}x",
+                                       "(?:.*a.{50}){20}x"};
+    enum { BYTES = 8000, NS_PER_STEP = 1000 }; /* a slow machine, with sanitizers */
+    char *text = arena_alloc_raw(arena, BYTES);
     (void) state;
+    uint32_t random = 1;
+    for (size_t i = 0; i < BYTES; i++) {
+        random = random * 1664525u + 1013904223u;
+        text[i] = random >> 31 ? 'a' : 'b';
+    }
     for (size_t i = 0; i < ARRAY_COUNT(evil); i++) {
-        struct regex *regex;
+        struct regex regex;
         struct error e = {0};
-        size_t once = 1u << 30, twice = 1u << 30;
         bool is_match;
-        assert_true(regex_compile(arena, str_from_cstr(evil[i]), &regex, &e));
-        assert_true(regex_matches(regex, str_of(text, BYTES), arena, &once, &is_match, &e));
-        assert_true(regex_matches(regex, str_of(text, 2 * BYTES), arena, &twice, &is_match, &e));
-        assert_in_range((1u << 30) - once, 0, BYTES * regex_size(regex) * 2);
-        assert_in_range((1u << 30) - twice, 0, 2 * ((1u << 30) - once) + 1000);
+        assert_true(regex_compile(str_from_cstr(evil[i]), &regex, &e));
+        size_t steps = regex_match_steps(&regex, str_of(text, BYTES));
+        assert_in_range(steps, BYTES, BYTES * (1 + regex.parts));
+        int64_t begin = now_ns();
+        assert_true(regex_matches(&regex, str_of(text, BYTES), &is_match, &e));
+        assert_true(now_ns() - begin < (int64_t) steps * NS_PER_STEP);
+        regex_free(&regex);
     }
 }
 
-static void test_a_search_ends_when_its_work_is_used_up(void **state)
+static void test_a_text_that_is_no_utf8_is_an_error(void **state)
 {
-    struct regex *regex;
+    struct regex regex;
     struct error e = {0};
-    size_t steps = 10;
     bool is_match;
     (void) state;
-    assert_true(regex_compile(arena, S("x"), &regex, &e));
-    assert_false(
-        regex_matches(regex, S("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), arena, &steps, &is_match, &e));
-    assert_int_equal(e.reason, REASON_LIMIT);
-    assert_int_equal(steps, 0);
+    assert_true(regex_compile(S("x"), &regex, &e));
+    assert_false(regex_matches(&regex, S("\xff x"), &is_match, &e));
+    assert_int_equal(e.reason, REASON_EXPRESSION);
+    regex_free(&regex);
+    assert_false(regex_compile(S("\xff"), &regex, &e));
+    regex_free(&regex); /* harmless */
 }
 
 static bool compiles(str pattern)
 {
-    struct regex *regex;
+    struct regex regex;
     struct error e = {0};
-    return regex_compile(arena, pattern, &regex, &e);
+    bool is_fine = regex_compile(pattern, &regex, &e);
+    if (is_fine)
+        assert_in_range(regex.parts, 0, REGEX_PARTS_MAX);
+    regex_free(&regex);
+    return is_fine;
 }
 
 static void test_patterns_are_bounded(void **state)
@@ -190,13 +230,42 @@ static void test_patterns_are_bounded(void **state)
     assert_true(compiles(str_of(text, REGEX_BYTES_MAX)));
     assert_false(compiles(str_of(text, REGEX_BYTES_MAX + 1)));
     assert_true(compiles(S("a{1000}")));
+    assert_true(compiles(S(".{1000}")));
     assert_false(compiles(S("(a{1000}){5}")));
-    assert_false(
-        compiles(S("((((a{0}){1000}){1000}){1000}){1000}"))); /* writes nothing, a trillion times */
+    assert_false(compiles(S("(((a{1000}){1000}){1000}){1000}")));
+    assert_false(compiles(S("\\pL{1000}")));
+    assert_true(compiles(S("((((a{0}){1000}){1000}){1000}){1000}"))); /* of nothing: nothing */
+    for (size_t i = 0; i < 32; i++) { /* groups of lists of repetitions of choices */
+        memcpy(text + 5 * i, "x|y(z", 5);
+        memcpy(text + 5 * 32 + 2 * i, ")+", 2);
+    }
+    assert_true(compiles(str_of(text, 7 * 32)));
     memset(text, '(', REGEX_DEPTH_MAX + 1);
     memset(text + REGEX_DEPTH_MAX + 1, ')', REGEX_DEPTH_MAX + 1);
     assert_true(compiles(str_of(text + 1, 2 * REGEX_DEPTH_MAX)));
     assert_false(compiles(str_of(text, 2 * REGEX_DEPTH_MAX + 2)));
+}
+
+static void compile_and_search(void *argument)
+{
+    bool *is_match = argument;
+    *is_match = matches(S("^(\\w+[.]){1,20}$"), S("a.b.c."));
+}
+
+static void test_a_coroutine_searches_too(void **state)
+{
+    struct error e = {0};
+    bool is_match = false;
+    (void) state;
+    struct clock *clock = clock_manual_create(0, 0);
+    struct random *random = random_seeded_create(1);
+    struct scheduler *scheduler = scheduler_create(clock, random, (struct scheduler_hooks){0});
+    assert_true(coroutine_start(scheduler, "searcher", compile_and_search, &is_match, &e));
+    assert_true(simulated_run(scheduler, clock, 100));
+    assert_true(is_match);
+    scheduler_destroy(scheduler);
+    random_seeded_destroy(random);
+    clock_manual_destroy(clock);
 }
 
 int main(void)
@@ -205,9 +274,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_patterns_match_what_re2_matches),
         TEST(test_what_is_wrong_is_said),
-        TEST(test_the_work_is_linear_in_the_text),
-        TEST(test_a_search_ends_when_its_work_is_used_up),
+        TEST(test_the_time_is_within_what_was_told_beforehand),
+        TEST(test_a_text_that_is_no_utf8_is_an_error),
         TEST(test_patterns_are_bounded),
+        TEST(test_a_coroutine_searches_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -307,7 +307,7 @@ static bool fill_action(const struct action *action, const struct expression_sco
 bool template_fill(const struct template *tree, const struct expression_scope *scope,
                    struct arena *arena, const struct json **out, struct error *e)
 {
-    struct work work = {.arena = arena, .steps_left = EXPRESSION_STEPS_MAX};
+    WORK(work, arena);
     struct value value;
     struct json_builder b;
     if (tree->count == 1) { /* a constant tree or a lone value of the scope is passed on as it is */
