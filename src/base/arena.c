@@ -2,6 +2,7 @@
 
 #include "base/ensure.h"
 #include "base/limits.h"
+#include "base/spare.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -68,7 +69,7 @@ struct arena {
 /* Requests come and go by the thousand; each thread keeps some of their first chunks. */
 static _Thread_local struct {
     struct chunk *chunks;
-    size_t count;
+    struct spare spare;
     bool is_registered; /* drop_cache() runs when this thread ends */
 } cache;
 
@@ -97,7 +98,7 @@ static void drop_cache(void *unused)
         cache.chunks = chunk->previous;
         chunk_free(chunk);
     }
-    cache.count = 0;
+    cache.spare = (struct spare){0};
     cache.is_registered = false;
 }
 
@@ -120,7 +121,7 @@ static struct chunk *first_chunk_take(void)
     if (!chunk)
         return chunk_create(ARENA_CHUNK_BYTES_FIRST);
     cache.chunks = chunk->previous;
-    cache.count--;
+    spare_took(&cache.spare);
     chunk->previous = NULL;
     chunk->start = chunk->used = sizeof(*chunk);
     return chunk;
@@ -128,7 +129,7 @@ static struct chunk *first_chunk_take(void)
 
 static void first_chunk_give(struct chunk *chunk)
 {
-    if (cache.count + 1 > KEPT_CHUNKS_MAX) {
+    if (cache.spare.count + 1 > KEPT_CHUNKS_MAX) {
         chunk_free(chunk);
         return;
     }
@@ -141,7 +142,7 @@ static void first_chunk_give(struct chunk *chunk)
     POISON((char *) chunk + sizeof(*chunk), chunk->size - sizeof(*chunk));
     chunk->previous = cache.chunks;
     cache.chunks = chunk;
-    cache.count++;
+    spare_gave(&cache.spare);
 }
 
 /* ---- allocation ---- */
@@ -278,6 +279,15 @@ void arena_destroy(struct arena *arena)
         return;
     arena_reset(arena);
     first_chunk_give(arena->current);
+}
+
+void arena_rest(void)
+{
+    for (size_t left = spare_rest(&cache.spare); left > 0; left--) {
+        struct chunk *chunk = cache.chunks;
+        cache.chunks = chunk->previous;
+        chunk_free(chunk);
+    }
 }
 
 void *arena_alloc(struct arena *arena, size_t size)

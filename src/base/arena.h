@@ -25,6 +25,9 @@ struct arena *arena_create(
     size_t limit_bytes);                 /* limit: see arena_is_over; 0 means ARENA_BYTES_DEFAULT */
 void arena_destroy(struct arena *arena); /* NULL is fine */
 OWNED_DEFINE(arena)
+/* Of the first chunks that this thread keeps for its next arenas, half of those that none of them needed since the last call go back to
+ * the heap.  Loops and the threads of the store call it now and then. */
+void arena_rest(void);
 
 void *arena_alloc(struct arena *arena, size_t size); /* zeroed */
 void *arena_alloc_array(struct arena *arena, size_t count,

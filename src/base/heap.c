@@ -15,12 +15,18 @@ void heap_start(void)
         (void) mallctl("background_thread", NULL, NULL, &is_on, sizeof is_on);
 }
 
+void heap_rest(void)
+{
+    if (mallctl)
+        (void) mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
+}
+
 void heap_give_back(void)
 {
     if (!mallctl) {
         malloc_trim(0);
         return;
     }
-    (void) mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
+    heap_rest();
     (void) mallctl("arena.4096.purge", NULL, NULL, NULL, 0); /* 4096: all of them */
 }

@@ -9,6 +9,9 @@
 
 /* Once, while the program starts: from then on what was freed leaves memory within about ten seconds, also when nothing happens. */
 void heap_start(void);
+/* What this thread has freed and keeps for itself is everybody's.  Now and then: an allocator looks after it only while the thread asks for
+   memory.  Microseconds. */
+void heap_rest(void);
 /* Now, all of it; takes up to some milliseconds.  Any thread. */
 void heap_give_back(void);
 

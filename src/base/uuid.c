@@ -26,6 +26,16 @@ uuid uuid_derive(uuid from, str what)
     return id;
 }
 
+uuid uuid_after(uuid id, uuid other)
+{
+    int64_t ms = 0;
+    if (uuid_compare(id, other) > 0)
+        return id;
+    for (int i = 0; i < 6; i++)
+        ms = ms << 8 | other.bytes[i];
+    return uuid_make(ms + 1, id.bytes + 6);
+}
+
 static int hex_value(char c)
 {
     if (c >= '0' && c <= '9')

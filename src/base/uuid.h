@@ -17,6 +17,8 @@ enum { UUID_TEXT_BYTES = 36 };
 uuid uuid_make(int64_t unix_ms, const uint8_t random[10]);
 /* An id that follows from another one and a text: whoever derives it again gets the same.  It sorts by the time of `from`. */
 uuid uuid_derive(uuid from, str what);
+/* The id, or where it does not sort behind `other` one with its randomness that does: a clock was behind the one that made `other`. */
+uuid uuid_after(uuid id, uuid other);
 bool uuid_parse(str text, uuid *out); /* canonical 8-4-4-4-12 hex, either case */
 void uuid_format(uuid id, char out[UUID_TEXT_BYTES + 1]);
 str uuid_str(struct arena *arena, uuid id);

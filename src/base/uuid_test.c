@@ -80,6 +80,19 @@ static void test_a_derived_id_is_the_same_each_time_and_sorts_where_its_origin_d
     assert_int_equal(one.bytes[8] >> 6, 2);
 }
 
+static void test_an_id_that_is_to_sort_behind_another_does_whatever_its_own_time(void **state)
+{
+    (void) state;
+    const uint8_t low[10] = {0}, high[10] = {255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+    uuid early = uuid_make(1000, low), late = uuid_make(2000, high);
+    assert_true(uuid_equal(uuid_after(late, early), late));
+    assert_true(uuid_equal(uuid_after(early, UUID_NONE), early));
+    uuid moved = uuid_after(early, late);
+    assert_true(uuid_compare(moved, late) > 0);
+    assert_memory_equal(moved.bytes + 6, early.bytes + 6, 10);
+    assert_true(uuid_compare(uuid_after(late, late), late) > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -88,6 +101,7 @@ int main(void)
         cmocka_unit_test(test_ids_sort_by_time),
         cmocka_unit_test(test_text_goes_there_and_back_in_either_case),
         cmocka_unit_test(test_anything_else_is_refused),
+        cmocka_unit_test(test_an_id_that_is_to_sort_behind_another_does_whatever_its_own_time),
         cmocka_unit_test(test_a_derived_id_is_the_same_each_time_and_sorts_where_its_origin_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -137,15 +137,42 @@ void bulkhead_resize(struct bulkhead *bulkhead, int32_t places, int32_t queue_ma
 
 /* ---- waiting for one ---- */
 
+enum { PACE_UNKNOWN_MS = 1000, PACE_PARTS = 8 };
+
 static bool refuse(struct bulkhead *bulkhead, const struct bulkhead_entry *entry, const char *why,
-                   struct error *e)
+                   int64_t retry_after_ms, struct error *e)
 {
     bulkhead->refused++;
     pthread_mutex_unlock(&bulkhead->lock);
     error_set(e, REASON_OVERLOADED_HERE, STR_FMT ": %s", STR_ARG(str_cut_utf8(entry->name, 100)),
               why);
-    e->retry_after_ms = entry->wait_ms > 0 ? entry->wait_ms : 1000;
+    e->retry_after_ms = retry_after_ms;
     return false;
+}
+
+static int64_t patience_ms(const struct bulkhead_entry *entry)
+{
+    return entry->wait_ms > 0 ? entry->wait_ms : PACE_UNKNOWN_MS;
+}
+
+/* Until those who wait now have been served. */
+static int64_t queue_ms(const struct bulkhead *bulkhead, const struct bulkhead_entry *entry)
+{
+    int64_t most = patience_ms(entry);
+    if (bulkhead->queue_max == 0)
+        return most;
+    int64_t ms = bulkhead->pace_ns > 0 ? bulkhead->queued * bulkhead->pace_ns / 1000000 + 1
+                                       : PACE_UNKNOWN_MS;
+    return ms < most ? ms : most;
+}
+
+/* Somebody got a place after so long with so many before it: each newer one counts for an eighth. */
+static void note_pace(struct bulkhead *bulkhead, int64_t waited_ns, int32_t before)
+{
+    int64_t pace_ns = waited_ns / (before + 1);
+    if (bulkhead->pace_ns > 0)
+        pace_ns = bulkhead->pace_ns + (pace_ns - bulkhead->pace_ns) / PACE_PARTS;
+    bulkhead->pace_ns = pace_ns > 0 ? pace_ns : 1;
 }
 
 static bool is_full(struct bulkhead *bulkhead, uuid owner)
@@ -199,7 +226,10 @@ bool bulkhead_enter(struct bulkhead *bulkhead, struct context *ctx,
         return true;
     }
     if (is_full(bulkhead, entry->owner))
-        return refuse(bulkhead, entry, "too many wait for it already", e);
+        return refuse(bulkhead, entry, "too many wait for it already", queue_ms(bulkhead, entry),
+                      e);
+    int32_t before = bulkhead->queued;
+    int64_t since_ns = context_now_ns(ctx);
     waiter_init(&waiter, ctx);
     struct place_wait *wait = join_queue(bulkhead, &waiter, entry->owner);
     pthread_mutex_unlock(&bulkhead->lock);
@@ -207,7 +237,9 @@ bool bulkhead_enter(struct bulkhead *bulkhead, struct context *ctx,
     wait->waiter = NULL;
     pthread_mutex_lock(&bulkhead->lock);
     bool is_given = wait->is_given;
-    if (!is_given) {
+    if (is_given) {
+        note_pace(bulkhead, context_now_ns(ctx) - since_ns, before);
+    } else {
         unqueue(bulkhead, wait);
         release(wait); /* nobody will wake it */
     }
@@ -215,7 +247,7 @@ bool bulkhead_enter(struct bulkhead *bulkhead, struct context *ctx,
     release(wait);
     struct error own = {0};
     if (!is_given && ended.code == ERROR_TIMEOUT && context_check(ctx, &own))
-        return refuse(bulkhead, entry, "no place in time", e);
+        return refuse(bulkhead, entry, "no place in time", patience_ms(entry), e);
     pthread_mutex_unlock(&bulkhead->lock);
     return is_given || error_copy(e, &ended);
 }

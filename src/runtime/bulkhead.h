@@ -6,7 +6,8 @@
  * Fair: those who wait are asked in turn by owner (a tenant), and of one owner first come, first served; so who brings a thousand delays
  * another one's call by one call.  No owner takes more than three quarters of the queue.
  * Who finds the queue full, or waits longer than wait_ms, is told so (OVERLOADED_HERE with a time to come back): one slow thing behind a
- * door holds no more than its own places and queue.
+ * door holds no more than its own places and queue.  The time is what those who wait now will take, at the pace of those who waited
+ * lately; while none has, a second; where nobody may wait, and for who has waited in vain, wait_ms.  Never more than wait_ms.
  * Places can become more or fewer at any time: who is inside stays, and who waits is let in as soon as there is room.
  * Thread: any loop; one short lock.  Suspends: enter, when there is no place.
  */
@@ -23,6 +24,7 @@ struct bulkhead {
     int32_t places, queue_max;
     int32_t in_use, queued;
     int64_t refused; /* so far: queue full or waited too long */
+    int64_t pace_ns; /* from one of the queue to the next, of late; 0: nobody has waited yet */
 };
 struct bulkhead_counts {
     int32_t places, in_use, queued, queue_max;

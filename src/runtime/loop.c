@@ -1,6 +1,8 @@
 #include "runtime/loop.h"
 
+#include "base/arena.h"
 #include "base/ensure.h"
+#include "base/heap.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "runtime/scheduler_internal.h"
@@ -21,7 +23,7 @@ struct loop {
     uv_loop_t uv;
     uv_prepare_t prepare;
     uv_idle_t idle;
-    uv_timer_t timer;
+    uv_timer_t timer, rest;
     uv_async_t async;
     struct scheduler *scheduler;
     struct clock *clock;
@@ -165,6 +167,15 @@ static void set_timer(struct loop *loop)
     ensure(uv_timer_start(&loop->timer, on_nothing_timer, left_ms, 0) == 0);
 }
 
+/* What was made for a burst that is over goes back to the system. */
+static void on_rest(uv_timer_t *timer)
+{
+    struct loop *loop = timer->data;
+    scheduler_rest(loop->scheduler);
+    arena_rest();
+    heap_rest();
+}
+
 static void run_at_stops(struct loop *loop)
 {
     struct list *node;
@@ -231,11 +242,14 @@ static bool open_handles(struct loop *loop, struct error *e)
     uv_prepare_init(&loop->uv, &loop->prepare);
     uv_idle_init(&loop->uv, &loop->idle);
     uv_timer_init(&loop->uv, &loop->timer);
-    loop->prepare.data = loop->timer.data = loop;
+    uv_timer_init(&loop->uv, &loop->rest);
+    loop->prepare.data = loop->timer.data = loop->rest.data = loop;
+    uv_timer_start(&loop->rest, on_rest, LOOP_REST_MS, LOOP_REST_MS);
     uv_prepare_start(&loop->prepare, on_turn);
     uv_unref((uv_handle_t *) &loop->async);
     uv_unref((uv_handle_t *) &loop->idle);
     uv_unref((uv_handle_t *) &loop->timer);
+    uv_unref((uv_handle_t *) &loop->rest);
     return true;
 }
 
@@ -244,6 +258,7 @@ static void close_handles(struct loop *loop)
     uv_close((uv_handle_t *) &loop->prepare, NULL);
     uv_close((uv_handle_t *) &loop->idle, NULL);
     uv_close((uv_handle_t *) &loop->timer, NULL);
+    uv_close((uv_handle_t *) &loop->rest, NULL);
     uv_close((uv_handle_t *) &loop->async, NULL);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
     ensure(uv_loop_close(&loop->uv) == 0); /* somebody's handle is still open */

@@ -4,6 +4,9 @@
  *
  * A loop never blocks: files, DNS, SQLite, wasm live on other threads and talk to it by loop_post /
  * mailboxes.  loop_post and loop_stop are the only functions that other threads may call.
+ *
+ * Each LOOP_REST_MS, busy or idle, it gives back half of the stacks and arena chunks that nobody
+ * needed since the last time (base/spare.h): what a burst made large is small a minute later.
  */
 #ifndef NEXUS_RUNTIME_LOOP_H
 #define NEXUS_RUNTIME_LOOP_H

@@ -221,6 +221,11 @@ size_t scheduler_coroutine_count(const struct scheduler *scheduler)
     return scheduler->alive_count;
 }
 
+void scheduler_rest(struct scheduler *scheduler)
+{
+    stack_pool_rest(scheduler->stacks);
+}
+
 struct scheduler *scheduler_current(void)
 {
     return here.scheduler;

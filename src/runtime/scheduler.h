@@ -52,6 +52,9 @@ int64_t scheduler_run_timers(struct scheduler *scheduler);
 int64_t scheduler_next_deadline_ns(const struct scheduler *scheduler);
 size_t scheduler_ready_count(const struct scheduler *scheduler);
 size_t scheduler_coroutine_count(const struct scheduler *scheduler);
+/* Now and then, outside coroutines: stacks that no coroutine needed since the last call lose their
+ * pages, half of them each time. */
+void scheduler_rest(struct scheduler *scheduler);
 struct scheduler *scheduler_current(void); /* of this thread, NULL outside; set while it runs */
 
 /* ---- timers: intrusive, one shot, callback on the scheduler's stack (not a coroutine) ---- */

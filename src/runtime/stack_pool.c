@@ -1,10 +1,12 @@
 #include "runtime/stack_pool_internal.h"
 
 #include "base/ensure.h"
+#include "base/spare.h"
 #include "runtime/coroutine_switch_internal.h"
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #ifdef NEXUS_ASAN
@@ -41,8 +43,8 @@ struct stack_pool {
     /* Free stacks are kept beside, not threaded through their memory: that would touch pages given
      * back. */
     void *warm[STACK_POOL_WARM_MAX];
-    size_t warm_count;
-    void **cold; /* room for every stack of the slabs */
+    struct spare warm_spare; /* how many of `warm` there are */
+    void **cold;             /* room for every stack of the slabs */
     size_t cold_count;
     size_t taken_count;
 };
@@ -166,12 +168,21 @@ void stack_pool_destroy(struct stack_pool *pool)
 void *stack_pool_take(struct stack_pool *pool)
 {
     pool->taken_count++;
-    if (pool->warm_count > 0)
-        return pool->warm[--pool->warm_count];
+    if (pool->warm_spare.count > 0) {
+        spare_took(&pool->warm_spare);
+        return pool->warm[pool->warm_spare.count];
+    }
     void *stack = pool->cold_count > 0 ? pool->cold[--pool->cold_count] : carve(pool);
     if (has_canary(pool, stack))
         canary_write(stack);
     return stack;
+}
+
+/* Its pages go back to the kernel. */
+static void cool(struct stack_pool *pool, void *stack)
+{
+    ensure(madvise(stack, STACK_USABLE_BYTES, MADV_DONTNEED) == 0);
+    pool->cold[pool->cold_count++] = stack;
 }
 
 void stack_pool_give(struct stack_pool *pool, void *stack)
@@ -183,12 +194,21 @@ void stack_pool_give(struct stack_pool *pool, void *stack)
     /* The last frames were left, not returned from: their red zones are still poisoned. */
     __asan_unpoison_memory_region(stack, STACK_USABLE_BYTES);
 #endif
-    if (pool->warm_count < STACK_POOL_WARM_MAX) {
-        pool->warm[pool->warm_count++] = stack;
+    if (pool->warm_spare.count < STACK_POOL_WARM_MAX) {
+        pool->warm[pool->warm_spare.count] = stack;
+        spare_gave(&pool->warm_spare);
         return;
     }
-    ensure(madvise(stack, STACK_USABLE_BYTES, MADV_DONTNEED) == 0);
-    pool->cold[pool->cold_count++] = stack;
+    cool(pool, stack);
+}
+
+/* Those at the front were in use longest ago. */
+void stack_pool_rest(struct stack_pool *pool)
+{
+    size_t count = spare_rest(&pool->warm_spare);
+    for (size_t i = 0; i < count; i++)
+        cool(pool, pool->warm[i]);
+    memmove(pool->warm, pool->warm + count, pool->warm_spare.count * sizeof pool->warm[0]);
 }
 
 enum stack_guard stack_pool_guard(const struct stack_pool *pool)
@@ -198,7 +218,7 @@ enum stack_guard stack_pool_guard(const struct stack_pool *pool)
 
 size_t stack_pool_warm_count(const struct stack_pool *pool)
 {
-    return pool->warm_count;
+    return pool->warm_spare.count;
 }
 
 size_t stack_pool_slab_count(const struct stack_pool *pool)

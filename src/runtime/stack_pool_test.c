@@ -118,6 +118,48 @@ static void test_stacks_past_the_watermark_give_their_pages_back(void **state)
     check_trim(STACK_GUARD_SPARSE);
 }
 
+static void check_rest(enum stack_guard guard)
+{
+    enum { COUNT = 64 };
+    struct stack_pool *pool = stack_pool_create(guard);
+    char *stacks[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
+        stacks[i] = stack_pool_take(pool);
+        stacks[i][STACK_USABLE_BYTES - 1] = 1;
+    }
+    for (size_t i = 0; i < COUNT; i++)
+        stack_pool_give(pool, stacks[i]);
+    stack_pool_rest(pool); /* all were in use since it began */
+    assert_int_equal(stack_pool_warm_count(pool), COUNT);
+    char *used = stack_pool_take(pool);
+    stack_pool_give(pool, used);
+    stack_pool_rest(pool);
+    assert_int_equal(stack_pool_warm_count(pool), COUNT / 2);
+    assert_true(page_is_resident(&used[STACK_USABLE_BYTES - 1]));
+    for (int i = 0; i < 10; i++)
+        stack_pool_rest(pool);
+    assert_int_equal(stack_pool_warm_count(pool), 0);
+    size_t resident = 0;
+    for (size_t i = 0; i < COUNT; i++)
+        resident += page_is_resident(&stacks[i][STACK_USABLE_BYTES - 1]);
+    assert_int_equal(resident, 0);
+    for (size_t i = 0; i < COUNT; i++) {
+        stacks[i] = stack_pool_take(pool);
+        memset(stacks[i], 0x55, STACK_USABLE_BYTES);
+    }
+    assert_int_equal(stack_pool_slab_count(pool), 1);
+    for (size_t i = 0; i < COUNT; i++)
+        stack_pool_give(pool, stacks[i]);
+    stack_pool_destroy(pool);
+}
+
+static void test_stacks_that_nobody_needs_lose_their_pages(void **state)
+{
+    (void) state;
+    check_rest(STACK_GUARD_EACH);
+    check_rest(STACK_GUARD_SPARSE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -126,6 +168,7 @@ int main(void)
         cmocka_unit_test(test_writing_below_a_stack_ends_the_process),
         cmocka_unit_test(test_without_kernel_guards_a_canary_tells_the_overflow),
         cmocka_unit_test(test_stacks_past_the_watermark_give_their_pages_back),
+        cmocka_unit_test(test_stacks_that_nobody_needs_lose_their_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@
 #define REQUIRED COLUMN_REQUIRED
 #define INDEXED COLUMN_INDEXED
 #define UNIQUE COLUMN_UNIQUE
+#define DUE COLUMN_DUE
 
 #define TABLE(table_name, sql) static const struct column_def columns_of_##table_name[] = {
 #define COLUMN(table, column, sql, type, flags) [table##_##column] = {#sql, COLUMN_##type, (flags)},
@@ -26,6 +27,7 @@
 #undef REQUIRED
 #undef INDEXED
 #undef UNIQUE
+#undef DUE
 
 static const struct table_def table_defs[] = {
 #define TABLE(table_name, sql)                                                                     \

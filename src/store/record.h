@@ -49,7 +49,13 @@ enum column_type {
     COLUMN_BOOLEAN,
     COLUMN_BLOB
 };
-enum column_flag { COLUMN_KEY = 1, COLUMN_REQUIRED = 2, COLUMN_INDEXED = 4, COLUMN_UNIQUE = 8 };
+enum column_flag {
+    COLUMN_KEY = 1,
+    COLUMN_REQUIRED = 2,
+    COLUMN_INDEXED = 4,
+    COLUMN_UNIQUE = 8,
+    COLUMN_DUE = 16
+};
 
 struct column_def {
     const char *name;

@@ -55,6 +55,14 @@ void batch_where_null(struct batch *batch, int column)
     batch_where(batch, column)->is_null = true;
 }
 
+void batch_where_as(struct batch *batch, int column, const struct record *read)
+{
+    if (record_has(read, column))
+        *batch_where(batch, column) = read->values[column];
+    else
+        batch_where_null(batch, column);
+}
+
 struct query query_of(enum table table)
 {
     return (struct query){.table = table, .order_column = -1, .limit = STORE_PAGE_MAX};

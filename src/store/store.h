@@ -75,6 +75,8 @@ void batch_where_text(struct batch *batch, int column, str value);
 void batch_where_integer(struct batch *batch, int column, int64_t value);
 void batch_where_uuid(struct batch *batch, int column, uuid value);
 void batch_where_null(struct batch *batch, int column); /* the column must be null */
+void batch_where_as(struct batch *batch, int column,
+                    const struct record *read); /* it must be as in this row, null or not */
 
 enum filter_op {
     FILTER_EQUAL,

@@ -40,7 +40,7 @@ static bool set_checkpoint(sqlite3 *db, int pages)
 bool connection_open(struct connection *connection, const struct connection_options *options,
                      struct error *e)
 {
-    *connection = (struct connection){.arena = arena_create(0)};
+    *connection = (struct connection){.arena = arena_create(0), .is_warm = true};
     char *file = str_to_cstr(connection->arena, options->path);
     int flags =
         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;

@@ -70,7 +70,8 @@ struct connection {
     /* Open addressing: STORE_STATEMENTS_MAX and what one job may add. */
     struct statement_slot slots[2048];
     int slot_count;
-    /* How much there was to do since then, and whether anything was read since the cache was emptied. */
+    /* How much there was to do since then, and whether anything was read since the cache was emptied
+       (by a migration too). */
     int64_t counted_ns;
     size_t job_count;
     bool is_warm;

@@ -1,5 +1,7 @@
 /* The reader threads: each serves one job after the other on a connection of its own. */
+#include "base/arena.h"
 #include "base/ensure.h"
+#include "base/heap.h"
 #include "store/sqlite/database_internal.h"
 #include <stdio.h>
 
@@ -24,8 +26,11 @@ static void *reader_run(void *argument)
             return NULL;
         if (taken == TAKE_JOBS)
             serve(reader, job);
-        (void) connection_rest(&reader->connection, clock_monotonic_ns(reader->database->clock),
-                               taken == TAKE_JOBS);
+        if (connection_rest(&reader->connection, clock_monotonic_ns(reader->database->clock),
+                            taken == TAKE_JOBS)) {
+            arena_rest();
+            heap_rest();
+        }
     }
 }
 

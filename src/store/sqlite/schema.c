@@ -110,10 +110,11 @@ static void write_indexes(struct strbuf *out, enum table table)
         if (def->columns[i].flags & COLUMN_UNIQUE)
             strbuf_printf(out, "CREATE UNIQUE INDEX %s_%s ON %s (%s);\n", def->name, name,
                           def->name, name);
-        if (!(def->columns[i].flags & COLUMN_INDEXED))
+        bool is_due = def->columns[i].flags & COLUMN_DUE;
+        if (!is_due && !(def->columns[i].flags & COLUMN_INDEXED))
             continue;
-        strbuf_printf(out, "CREATE INDEX %s_%s ON %s (tenant_id, %s", def->name, name, def->name,
-                      name);
+        strbuf_printf(out, "CREATE INDEX %s_%s ON %s (%s, %s", def->name, name, def->name,
+                      is_due ? name : "tenant_id", is_due ? "tenant_id" : name);
         write_keys(out, def, i);
         strbuf_add_char(out, ')');
         /* Rows without a value are never looked for by it: they need no place in the index. */

@@ -106,7 +106,8 @@ static int sparse_column(const struct statement_key *key)
     for (int i = 0; key->is_any_tenant && i < key->filter_count; i++) {
         int column = key->filters[i].column;
         unsigned flags = column >= 0 ? def->columns[column].flags : 0;
-        bool is_sparse = (flags & COLUMN_INDEXED) && !(flags & (COLUMN_KEY | COLUMN_REQUIRED));
+        bool is_sparse =
+            (flags & (COLUMN_INDEXED | COLUMN_DUE)) && !(flags & (COLUMN_KEY | COLUMN_REQUIRED));
         if (is_sparse && key->filters[i].op != FILTER_IS_NULL &&
             key->filters[i].op != FILTER_NOT_EQUAL)
             return column;
