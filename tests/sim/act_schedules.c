@@ -105,6 +105,8 @@ static void keeper(struct person *person)
             insist(person, ask_pause, &keeping);
         } else if (world_chance(world, 300))
             (void) person_ask(person, ask_now, &keeping);
+        else if (world_chance(world, 300)) /* it is not paused: nothing may change */
+            insist(person, ask_pause, &keeping);
     }
     insist(person, ask_remove, &keeping);
 }

@@ -9,7 +9,8 @@ static const struct {
 } acts[ACT_COUNT] = {
     [ACT_INSTANCES] = {450, act_instances}, [ACT_CHATS] = {350, act_chats},
     [ACT_SCHEDULES] = {150, act_schedules}, [ACT_BOARD] = {350, act_board},
-    [ACT_CLIENTS] = {120, act_clients},
+    [ACT_CLIENTS] = {120, act_clients},     [ACT_REPLAYS] = {250, act_replays},
+    [ACT_WEBHOOKS] = {150, act_webhooks},
 };
 
 void acts_draw(struct world *world)

@@ -15,10 +15,13 @@ enum act {
     ACT_SCHEDULES, /* act_schedules.c */
     ACT_BOARD,     /* act_board.c: quorum, delegation, racing votes */
     ACT_CLIENTS,   /* act_clients.c: tools that callers run themselves */
+    ACT_REPLAYS,   /* act_replays.c: what has ended is run again from its record */
+    ACT_WEBHOOKS,  /* act_webhooks.c: endpoints that are told */
     ACT_COUNT
 };
 
-enum { CHATS = 2, CHAT_MESSAGES = 6, FOLLOWED = 6 };
+enum { CHATS = 2, CHAT_MESSAGES = 6, FOLLOWED = 6, REPLAYS = 2 };
+enum { HOOK_RETRIES = 3, HOOK_RETRY_AFTER_MS = 9000 };
 
 /* What holds for a whole seed. */
 struct rules {
@@ -50,6 +53,13 @@ struct chat {
     int count, order;
 };
 
+/* A run that was exported. */
+struct replayed {
+    uuid run_id;
+    str text;
+    bool is_workflow;
+};
+
 struct stage {
     struct rules rules;
     struct chat chats[CHATS];
@@ -57,6 +67,10 @@ struct stage {
         uuid run_id;
     } followed[FOLLOWED]; /* by whom of this index */
     int followed_count;
+    struct replayed replays[REPLAYS];
+    int replay_count;
+    int64_t hook_made_us[HOOKS]; /* true time at which its row was stored; 0: not yet */
+    bool is_hook_kept;           /* somebody looks after the endpoints */
     int definition_count;
     int voting; /* at this moment */
 };
@@ -76,7 +90,15 @@ void act_chats(struct world *world);
 void act_schedules(struct world *world);
 void act_board(struct world *world);
 void act_clients(struct world *world);
-person_fn follower, approver; /* act_followers.c, actors.c */
+void act_webhooks(struct world *world);
+void act_replays(struct world *world);
+void replays_play(struct world *world); /* at rest, outside all coroutines */
+/* act_webhooks.c: endpoints, by their index */
+const struct webhook_options *hook_options(struct node *node); /* NULL: none in this seed */
+uuid hook_tenant(const struct world *world, int index);
+const char *hook_name(int index);
+int64_t hook_wait_ms(int attempt); /* after that attempt, from 1 */
+person_fn follower, approver;      /* act_followers.c, actors.c */
 
 /* company.c: agents and models that they work with */
 struct agent_set *company_agents(void);

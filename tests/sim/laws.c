@@ -51,6 +51,7 @@ void laws_init(struct world *world)
     laws->schedules = map_create();
     laws->undone = map_create();
     laws->periods = map_create();
+    laws->deliveries = map_create();
     laws->scratch = arena_create(64 << 20);
     make_maps(laws);
 }
@@ -62,6 +63,7 @@ void laws_deinit(struct world *world)
     law_schedules_deinit(laws);
     map_destroy(laws->undone);
     map_destroy(laws->periods);
+    map_destroy(laws->deliveries);
     arena_destroy(laws->scratch);
 }
 
@@ -93,6 +95,8 @@ static void run_row(struct world *world, const struct record *row)
     const struct json *budget;
     struct error e = {0};
     run->parent_id = record_uuid(row, AGENT_RUNS_PARENT_RUN_ID);
+    run->origin_id = record_uuid(row, AGENT_RUNS_FORKED_FROM);
+    run->is_removed = record_has(row, AGENT_RUNS_REMOVED_AT);
     run->is_workflow = record_has(row, AGENT_RUNS_WORKFLOW);
     run->depth = (int) record_integer(row, AGENT_RUNS_DEPTH);
     if (run->depth > 1)
@@ -107,6 +111,23 @@ static void run_row(struct world *world, const struct record *row)
         uuid_is_none(run->parent_id) ? NULL : law_run_find(world, run->parent_id);
     if (parent && parent->is_final && !laws_of(world)->is_reading)
         world_violation(world, "a run that has ended began a child run");
+    const struct law_run *origin =
+        uuid_is_none(run->origin_id) ? NULL : law_run_find(world, run->origin_id);
+    if (origin && origin->is_removed)
+        world_violation(world, "a run was forked that retention had removed");
+}
+
+/* From here on it is gone for everybody: nothing may go on from it. */
+static void run_marked(struct world *world, const struct record *row)
+{
+    const struct laws *laws = laws_of(world);
+    struct law_run *run = law_run_of(world, record_uuid(row, AGENT_RUNS_ID));
+    if (run->is_removed)
+        world_violation(world, "a run was removed twice");
+    run->is_removed = true;
+    for (size_t i = 0; i < laws->run_count; i++)
+        if (uuid_equal(laws->run_list[i]->origin_id, run->id) && !laws->run_list[i]->is_removed)
+            world_violation(world, "a run was removed that another one was forked from");
 }
 
 static void run_removed(struct world *world, const struct record *row)
@@ -116,6 +137,8 @@ static void run_removed(struct world *world, const struct record *row)
     cover(world, COVER_RUN_REMOVED);
     if (run && run->is_begun && !run->is_final)
         world_violation(world, "a run was removed that has not ended");
+    if (run && !run->is_removed)
+        world_violation(world, "a run's row was removed before it was gone for everybody");
     if (parent && parent->is_begun && !parent->is_final)
         world_violation(world, "a child run was removed while its parent was alive");
 }
@@ -286,6 +309,8 @@ static void look_at(struct world *world, const struct node *node, const struct w
         run_row(world, row);
     else if (row->table == TABLE_AGENT_RUNS && write->op == WRITE_DELETE)
         run_removed(world, row);
+    else if (row->table == TABLE_AGENT_RUNS && record_has(row, AGENT_RUNS_REMOVED_AT))
+        run_marked(world, row);
     else if (row->table == TABLE_RUN_EVENTS && is_new)
         event_row(world, row);
     else if (row->table == TABLE_RUN_SIGNALS && is_new)
@@ -310,6 +335,8 @@ void laws_batch(struct world *world, const struct node *node, const struct batch
 {
     struct laws *laws = laws_of(world);
     arena_mark mark = arena_save(laws->scratch);
+    if (!world->is_calm)
+        laws->unrest_ns = world_now_ns(world);
     for (size_t i = 0; i < batch->count; i++)
         if (batch->writes[i].record.table == TABLE_AGENT_RUNS)
             look_at(world, node, &batch->writes[i]);
@@ -319,6 +346,7 @@ void laws_batch(struct world *world, const struct node *node, const struct batch
     if (batch->is_retention)
         cover(world, COVER_DELTAS_REMOVED);
     law_workflow_end_of_batch(world, batch);
+    law_webhook_batch(world, node, batch);
     arena_rewind(laws->scratch, mark);
 }
 
@@ -361,6 +389,7 @@ void laws_read_again(struct world *world)
     laws->is_reading = true;
     for (size_t i = 0; i < ARRAY_COUNT(tables); i++)
         read_table(world, tables[i]);
+    law_webhook_read_again(world);
     laws->is_reading = false;
 }
 
@@ -423,4 +452,5 @@ void laws_end(struct world *world, struct context *ctx)
             world_violation(world, "a run has not ended at rest");
     }
     law_messages_rest(world);
+    law_webhooks_rest(world);
 }

@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "laws.h"
+#include "orchestrator/webhook/webhook.h"
 
 struct law_step {
     str path;
@@ -23,8 +24,9 @@ struct law_signal {
     bool is_taken;
 };
 struct law_run {
-    uuid id, parent_id;
-    bool is_pending; /* its message waits for its turn */
+    uuid id, parent_id, origin_id; /* origin: that it was forked from */
+    bool is_removed;               /* by retention: marked, or its row is gone */
+    bool is_pending;               /* its message waits for its turn */
     bool is_begun, is_final, is_workflow, is_cancelling;
     enum event_type end;
     int depth;
@@ -42,11 +44,18 @@ struct law_call { /* of a tool */
     str path;     /* the step's; empty: it is a model's */
     uuid run_id;
 };
+struct law_clock {      /* of a node */
+    int64_t wall_us;    /* how far its wall time was off before it was last set */
+    int64_t changed_ns; /* true time; 0: never */
+};
 struct laws {
-    struct map *runs, *calls, *approvals, *approvals_of_calls, *schedules, *undone, *periods;
+    struct map *runs, *calls, *approvals, *approvals_of_calls, *schedules, *undone, *periods,
+        *deliveries;
     struct law_run **run_list;
     size_t run_count, run_capacity;
     bool is_reading; /* rows that survived a crash */
+    struct law_clock clocks[NODES];
+    int64_t unrest_ns; /* the last commit before it was calm */
     struct arena *scratch;
 };
 
@@ -77,6 +86,10 @@ void law_approval_effect(struct world *world, const struct tool_request *request
 void law_schedule_write(struct world *world, const struct node *node, const struct write *write);
 
 void law_schedules_deinit(struct laws *laws);
+
+void law_webhook_batch(struct world *world, const struct node *node, const struct batch *batch);
+void law_webhook_read_again(struct world *world);
+void law_webhooks_rest(struct world *world);
 
 void law_message_row(struct world *world, const struct record *row);
 void law_messages_rest(struct world *world);

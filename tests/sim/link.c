@@ -2,6 +2,7 @@
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/limits.h"
+#include "laws.h"
 #include "store/check.h"
 #include "witness.h"
 #include <stdlib.h>
@@ -279,13 +280,23 @@ static bool list(struct store *base, struct context *ctx, uuid tenant_id, const 
            store->ops->list(store, ctx, tenant_id, query, out, e);
 }
 
+static bool read_any(struct link *link, struct context *ctx, const struct query *query,
+                     struct records *out, uuid **tenant_ids, struct error *e)
+{
+    struct store *store = link->world->store;
+    int64_t asked_us = clock_unix_us(link->world->clock);
+    if (!store->ops->list_any_tenant(store, ctx, query, out, tenant_ids, e))
+        return false;
+    if (query->table == TABLE_WEBHOOK_ENDPOINTS)
+        law_webhook_listed(link->node, asked_us);
+    return true;
+}
+
 static bool list_any_tenant(struct store *base, struct context *ctx, const struct query *query,
                             struct records *out, uuid **tenant_ids, struct error *e)
 {
     struct link *link = link_of(base);
-    struct store *store = link->world->store;
-    return read_gets_through(link, ctx, e) &&
-           store->ops->list_any_tenant(store, ctx, query, out, tenant_ids, e);
+    return read_gets_through(link, ctx, e) && read_any(link, ctx, query, out, tenant_ids, e);
 }
 
 static bool audit_verify(struct store *base, struct context *ctx, uuid tenant_id,
@@ -418,8 +429,7 @@ static bool local_list_any_tenant(struct store *base, struct context *ctx,
                                   const struct query *query, struct records *out, uuid **tenant_ids,
                                   struct error *e)
 {
-    struct store *store = link_of(base)->world->store;
-    return store->ops->list_any_tenant(store, ctx, query, out, tenant_ids, e);
+    return read_any(link_of(base), ctx, query, out, tenant_ids, e);
 }
 
 static const struct store_ops local_ops = {

@@ -3,7 +3,8 @@
  *
  * Plays N seeds.  The last line tells seeds, steps, crashes and violations; exit 0 only when there was none.  A violation prints its seed,
  * which alone replays it.  --twice plays each seed twice, in two processes, and compares the histories.
- * Seeds are played in child processes, many in each, since a crash leaks its incarnation on purpose; --jobs of them at once.
+ * Seeds are played in child processes, many in each, since a crash leaks its incarnation on purpose; --jobs of them at once.  A child
+ * notes in shared memory which seed it plays and what came of those before: when it dies the seed is named, and the next ones are played.
  */
 #include "base/arena.h"
 #include "base/ensure.h"
@@ -16,6 +17,8 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,17 +38,35 @@ struct tally {
 
 /* ---- one child: a range of seeds ---- */
 
-static void tell_violation(const struct options *options, const struct world *world)
+/* What a child and its parent share: it outlives the child. */
+struct progress {
+    uint64_t seed; /* in play */
+    bool is_over;
+    struct tally tally; /* of the seeds before */
+};
+
+static void tell_violation(const struct options *options, uint64_t seed, const char *what)
 {
     printf("seed %llu: %s\n  replay: build/sim/sim --seeds 1 --seed-base %llu --sqlite %llu%s%s\n",
-           (unsigned long long) world->seed, world->violation, (unsigned long long) world->seed,
+           (unsigned long long) seed, what, (unsigned long long) seed,
            (unsigned long long) options->sqlite_per_mille, options->plant ? " --plant " : "",
            options->plant ? options->plant : "");
     fflush(stdout);
 }
 
+static void count_world(struct tally *tally, const struct world *world)
+{
+    tally->seeds++;
+    tally->steps += world->steps;
+    tally->crashes += world->crashes;
+    tally->sqlite_seeds += world->database != NULL;
+    tally->shared_seeds += world_is_shared(world);
+    coverage_add(&tally->coverage, &world->coverage);
+    tally->history = (tally->history ^ world->history) * 0x9e3779b97f4a7c15u;
+}
+
 static void play(const struct options *options, struct registry *registry, uint64_t first,
-                 uint64_t count, struct tally *tally)
+                 uint64_t count, struct progress *progress)
 {
     struct world *world = calloc(1, sizeof *world);
     struct world_options how = {.registry = registry,
@@ -53,115 +74,154 @@ static void play(const struct options *options, struct registry *registry, uint6
                                 .sqlite_per_mille = (int) options->sqlite_per_mille};
     ensure(world != NULL);
     for (uint64_t seed = first; seed < first + count; seed++) {
+        progress->seed = seed;
         bool ok = world_play(world, seed, &how);
-        tally->seeds++;
-        tally->steps += world->steps;
-        tally->crashes += world->crashes;
-        tally->sqlite_seeds += world->database != NULL;
-        tally->shared_seeds += world_is_shared(world);
-        coverage_add(&tally->coverage, &world->coverage);
-        tally->history = (tally->history ^ world->history) * 0x9e3779b97f4a7c15u;
+        count_world(&progress->tally, world);
         if (options->shows_history)
             printf("seed %llu: history %016llx\n", (unsigned long long) seed,
                    (unsigned long long) world->history);
         if (ok)
             continue;
-        tally->violations++;
-        tell_violation(options, world);
+        progress->tally.violations++;
+        tell_violation(options, seed, world->violation);
         if (options->plant)
             break; /* found: that is what it was planted for */
     }
     free(world);
     fflush(stdout);
+    progress->is_over = true;
 }
 
 /* ---- the children ---- */
 
 struct worker {
     pid_t pid;
-    int end; /* of its pipe; -1: none */
+    int end; /* of its pipe, which says that it has ended; -1: none */
     uint64_t first, count;
+    struct progress *progress;
+};
+struct crew {
+    const struct options *options;
+    struct registry *registry;
+    struct worker workers[JOBS_MAX];
+    size_t busy;
+    struct tally *total;
 };
 
-static void worker_start(struct worker *worker, const struct options *options,
-                         struct registry *registry, uint64_t first, uint64_t count)
+static void worker_start(const struct crew *crew, struct worker *worker, uint64_t first,
+                         uint64_t count)
 {
     int ends[2];
     ensure(pipe(ends) == 0);
     fflush(stdout);
-    *worker = (struct worker){.pid = fork(), .end = ends[0], .first = first, .count = count};
+    *worker->progress = (struct progress){.seed = first};
+    worker->first = first;
+    worker->count = count;
+    worker->end = ends[0];
+    worker->pid = fork();
     ensure(worker->pid >= 0);
     if (worker->pid == 0) {
-        struct tally tally = {0};
-        play(options, registry, first, count, &tally);
-        ensure(write(ends[1], &tally, sizeof tally) == (ssize_t) sizeof tally);
+        play(crew->options, crew->registry, first, count, worker->progress);
         _exit(0);
     }
     close(ends[1]);
 }
 
-static void worker_end(struct worker *worker, struct tally *total)
+static void tally_add(struct tally *total, const struct tally *part)
 {
-    struct tally tally = {0};
+    total->seeds += part->seeds;
+    total->steps += part->steps;
+    total->crashes += part->crashes;
+    total->violations += part->violations;
+    total->sqlite_seeds += part->sqlite_seeds;
+    total->shared_seeds += part->shared_seeds;
+    coverage_add(&total->coverage, &part->coverage);
+    total->history += part->history; /* children end in any order */
+}
+
+/* The seed that it died of, and how. */
+static void tell_death(const struct crew *crew, const struct worker *worker, int status)
+{
+    char what[160];
+    if (WIFSIGNALED(status))
+        snprintf(what, sizeof what, "the simulation itself died: signal %d (%s)", WTERMSIG(status),
+                 strsignal(WTERMSIG(status)));
+    else
+        snprintf(what, sizeof what, "the simulation itself died: it left with %d",
+                 WEXITSTATUS(status));
+    tell_violation(crew->options, worker->progress->seed, what);
+    crew->total->seeds++;
+    crew->total->violations++;
+}
+
+static void worker_end(struct crew *crew, struct worker *worker)
+{
+    const struct progress *progress = worker->progress;
     int status;
-    bool ok = read(worker->end, &tally, sizeof tally) == (ssize_t) sizeof tally;
     close(worker->end);
     worker->end = -1;
+    crew->busy--;
     ensure(waitpid(worker->pid, &status, 0) == worker->pid);
-    if (!ok || status != 0) {
-        printf("seeds %llu to %llu: the simulation itself died (status %d)\n",
-               (unsigned long long) worker->first,
-               (unsigned long long) (worker->first + worker->count - 1), status);
-        total->violations++;
-    }
-    total->seeds += tally.seeds;
-    total->steps += tally.steps;
-    total->crashes += tally.crashes;
-    total->violations += tally.violations;
-    total->sqlite_seeds += tally.sqlite_seeds;
-    total->shared_seeds += tally.shared_seeds;
-    coverage_add(&total->coverage, &tally.coverage);
-    total->history += tally.history; /* children end in any order */
+    tally_add(crew->total, &progress->tally);
+    if (progress->is_over && status == 0)
+        return;
+    tell_death(crew, worker, status);
+    uint64_t left = worker->first + worker->count - progress->seed - 1;
+    if (left == 0 || progress->is_over || crew->options->plant)
+        return;
+    worker_start(crew, worker, progress->seed + 1, left);
+    crew->busy++;
 }
 
 /* Waits for one of them. */
-static struct worker *worker_wait(struct worker *workers, size_t count, struct tally *total)
+static void crew_wait(struct crew *crew)
 {
     struct pollfd polls[JOBS_MAX];
+    size_t count = crew->options->jobs;
     for (size_t i = 0; i < count; i++)
-        polls[i] = (struct pollfd){.fd = workers[i].end, .events = POLLIN};
+        polls[i] = (struct pollfd){.fd = crew->workers[i].end, .events = POLLIN};
     ensure(poll(polls, (nfds_t) count, -1) > 0);
     for (size_t i = 0; i < count; i++)
         if (polls[i].revents) {
-            worker_end(&workers[i], total);
-            return &workers[i];
+            worker_end(crew, &crew->workers[i]);
+            return;
         }
+}
+
+static struct worker *idle_worker(struct crew *crew)
+{
+    for (size_t i = 0; i < crew->options->jobs; i++)
+        if (crew->workers[i].end < 0)
+            return &crew->workers[i];
     return NULL;
 }
 
 static void play_all(const struct options *options, struct registry *registry, struct tally *total)
 {
-    struct worker workers[JOBS_MAX];
-    size_t busy = 0;
+    struct crew crew = {.options = options, .registry = registry, .total = total};
+    size_t bytes = options->jobs * sizeof(struct progress);
+    struct progress *shared =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     uint64_t done = 0;
+    ensure(shared != MAP_FAILED);
     for (size_t i = 0; i < options->jobs; i++)
-        workers[i].end = -1;
-    while (busy > 0 || done < options->seeds) {
+        crew.workers[i] = (struct worker){.end = -1, .progress = &shared[i]};
+    for (;;) {
         bool is_enough = options->plant && total->violations > 0;
         uint64_t left = is_enough ? 0 : options->seeds - done;
         uint64_t count = left < SEEDS_PER_PROCESS ? left : SEEDS_PER_PROCESS;
-        if (left == 0 && busy == 0)
-            return;
-        for (size_t i = 0; i < options->jobs && count > 0; i++)
-            if (workers[i].end < 0) {
-                worker_start(&workers[i], options, registry, options->seed_base + done, count);
-                done += count;
-                busy++;
-                count = 0;
-            }
-        if (busy == options->jobs || done >= options->seeds || is_enough)
-            busy -= worker_wait(workers, options->jobs, total) != NULL;
+        struct worker *idle = count > 0 ? idle_worker(&crew) : NULL;
+        if (idle) {
+            worker_start(&crew, idle, options->seed_base + done, count);
+            done += count;
+            crew.busy++;
+        } else if (crew.busy > 0) {
+            crew_wait(&crew);
+        } else {
+            break;
+        }
     }
+    munmap(shared, bytes);
 }
 
 /* ---- options ---- */

@@ -1,4 +1,5 @@
 /* One node: its life from boot to crash, its clock, its lanes. */
+#include "acts.h"
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "link.h"
@@ -235,6 +236,7 @@ void node_boot(struct node *node)
         .expelled_owner = node,
         .data_dir = S("/nonexistent"),
         .settings = parts_settings(node),
+        .webhooks = hook_options(node),
     };
     if (!orchestrator_create(&parts, &node->o, &e) ||
         !coroutine_start(node->lanes[0].scheduler, "boot", boot_main, node, &e)) {

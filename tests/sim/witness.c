@@ -155,6 +155,35 @@ static void check_budget(struct world *world, const struct batch *batch, const s
     arena_rewind(world->arena, mark);
 }
 
+/* ---- what the ledger writes: to be read with --verbose ---- */
+
+static void tell_ledger(struct world *world, const struct node *node, const struct write *write)
+{
+    const struct record *row = &write->record;
+    if (row->table == TABLE_LEDGER)
+        world_tell(
+            world,
+            "%s: entry of " STR_FMT " at %lld: " STR_FMT " " STR_FMT ", %lld tokens, %lld calls",
+            node->name, STR_ARG(record_text(row, LEDGER_USER_ID)),
+            (long long) record_integer(row, LEDGER_AT), STR_ARG(record_text(row, LEDGER_KIND)),
+            STR_ARG(record_text(row, LEDGER_BASIS)), (long long) record_integer(row, LEDGER_TOKENS),
+            (long long) record_integer(row, LEDGER_TOOL_CALLS));
+    else if (row->table == TABLE_BUDGET_PERIODS)
+        world_tell(world,
+                   "%s: period " STR_FMT " of " STR_FMT " " STR_FMT ": %lld tokens, %lld calls",
+                   node->name, STR_ARG(record_text(row, BUDGET_PERIODS_PERIOD)),
+                   STR_ARG(record_text(row, BUDGET_PERIODS_LEVEL)),
+                   STR_ARG(record_text(row, BUDGET_PERIODS_SUBJECT)),
+                   (long long) record_integer(row, BUDGET_PERIODS_SPENT_TOKENS),
+                   (long long) record_integer(row, BUDGET_PERIODS_SPENT_TOOL_CALLS));
+    else if (row->table == TABLE_BUDGETS && record_has(row, BUDGETS_PERIOD_START))
+        world_tell(world, "%s: " STR_FMT " of " STR_FMT " " STR_FMT " counts from %lld", node->name,
+                   STR_ARG(record_text(row, BUDGETS_PERIOD)),
+                   STR_ARG(record_text(row, BUDGETS_LEVEL)),
+                   STR_ARG(record_text(row, BUDGETS_SUBJECT)),
+                   (long long) record_integer(row, BUDGETS_PERIOD_START));
+}
+
 /* ---- all of it ---- */
 
 static uint64_t digest_of(const struct record *row)
@@ -181,6 +210,7 @@ void witness_batch(struct world *world, const struct node *node, const struct ba
     for (size_t i = 0; i < batch->count; i++) {
         const struct record *row = &batch->writes[i].record;
         world_note(world, digest_of(row) + batch->writes[i].op);
+        tell_ledger(world, node, &batch->writes[i]);
         if (row->table == TABLE_RUN_EVENTS && write_is_insert(batch->writes[i].op))
             check_event(world, row);
         if (row->table == TABLE_BUDGET_LEASES)

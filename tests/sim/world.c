@@ -2,6 +2,7 @@
 #include "acts.h"
 #include "base/arena.h"
 #include "base/ensure.h"
+#include "base/fault.h"
 #include "disk.h"
 #include "laws.h"
 #include "orchestrator/usage/usage_log.h"
@@ -13,7 +14,9 @@
 
 enum {
     STEPS_MAX = 400000,
-    DISASTER_STEPS = 2500, /* they come within so many steps */
+    LATE_S = 300,            /* until a delivery is over that was asked for at the very end */
+    STILL_STEPS_MAX = 20000, /* at one simulated time */
+    DISASTER_STEPS = 2500,   /* they come within so many steps */
     CALM_MS_MAX =
         160 * 60 *
         1000, /* after the last one: what has not ended by then never does; wall times may be hours off */
@@ -187,6 +190,7 @@ static void strike(struct world *world, enum disaster_kind kind)
     case DISASTER_CLOCK:
         cover(world, COVER_NODE_CLOCK);
         world->has_clock_jumps = true;
+        law_clock_changes(world, node);
         node->clock.wall_us += world_between(world, -3600, 3600) * 1000000;
         world_tell(world, "%s has another wall time", node->name);
         break;
@@ -239,6 +243,7 @@ static void step(struct world *world, struct sources *sources)
     size_t chosen = (size_t) random_below(world->random, sources->count);
     struct node *node = sources->nodes[chosen];
     world_note(world, (uint64_t) world_now_ns(world) + chosen);
+    world->mover = node ? node->name : sources->schedulers[chosen] ? "people" : "the store";
     if (!sources->schedulers[chosen]) {
         disk_store_work(world);
         return;
@@ -248,14 +253,29 @@ static void step(struct world *world, struct sources *sources)
         check_accounts(node);
 }
 
+/* A seed that spins is told by its steps, never by the time that it takes us. */
+static bool goes_on(struct world *world)
+{
+    int64_t now_ns = world_now_ns(world);
+    if (now_ns != world->still_ns) {
+        world->still_ns = now_ns;
+        world->still_since = world->steps;
+    }
+    int64_t still = ++world->steps - world->still_since;
+    if (still <= STILL_STEPS_MAX && world->steps <= STEPS_MAX)
+        return true;
+    world_violation(world,
+                    "the seed does not come to rest: %lld steps at simulated time %.3f s, %lld in "
+                    "all; the last of %s",
+                    (long long) still, (double) (now_ns - SECOND_NS) / SECOND_NS,
+                    (long long) world->steps, world->mover);
+    return false;
+}
+
 static void run(struct world *world)
 {
     struct sources sources;
-    while (!world->violation[0] && !world->is_over) {
-        if (++world->steps > STEPS_MAX) {
-            world_violation(world, "it did not come to rest within %d steps", STEPS_MAX);
-            return;
-        }
+    while (!world->violation[0] && !world->is_over && goes_on(world)) {
         meet_disasters(world);
         find_sources(world, &sources);
         if (sources.count > 0)
@@ -279,7 +299,7 @@ static void sync_node(struct errand *call, void *argument)
 static bool is_quiet(struct person *person)
 {
     struct world *world = person->world;
-    bool quiet = world->people == 1 && world->is_calm;
+    bool quiet = world->people == 1 && world->is_calm && !law_webhooks_wait(world);
     for (int i = 0; i < world->node_count && quiet; i++)
         if (world->nodes[i].state != NODE_GONE)
             quiet = person_ask_node(person, &world->nodes[i], sync_node, &quiet) && quiet;
@@ -305,6 +325,8 @@ static void judge(struct person *person)
     }
     person_doze(person, 3000, 3000); /* free leases go back */
     for (int i = 0; i < 3 && !is_quiet(person); i++)
+        person_doze(person, 1000, 1000);
+    for (int i = 0; i < LATE_S && law_webhooks_wait(world); i++) /* told by a late request */
         person_doze(person, 1000, 1000);
     world->is_over = true;
     check_durable(world, &person->ctx, true);
@@ -344,6 +366,28 @@ static void make(struct world *world, const struct world_options *options)
     plan_disasters(world);
 }
 
+/* Bugs of the kind that a seed cannot tell of by itself: the watch over it must. */
+static void spinner(struct person *person)
+{
+    person_doze(person, 1000, 1000);
+    while (!person->world->is_over)
+        coroutine_yield();
+}
+
+static void dier(struct person *person)
+{
+    person_doze(person, 1000, 1000);
+    abort();
+}
+
+static void plant(struct world *world)
+{
+    if (FAULT("plant.spin") && world->seed % 7 == 0)
+        person_start(world, "spinner", spinner, 0);
+    if (FAULT("plant.death") && world->seed % 7 == 0)
+        person_start(world, "dier", dier, 0);
+}
+
 /* What has died was leaked on purpose, as a power cut would; the play is a process's, which ends. */
 static void unmake(struct world *world)
 {
@@ -362,14 +406,18 @@ static void unmake(struct world *world)
 
 bool world_play(struct world *world, uint64_t seed, const struct world_options *options)
 {
-    *world = (struct world){
-        .seed = seed, .registry = options->registry, .is_verbose = options->is_verbose};
+    *world = (struct world){.seed = seed,
+                            .registry = options->registry,
+                            .is_verbose = options->is_verbose,
+                            .mover = "nobody"};
     make(world, options);
     world_tell(world, "%d nodes, a store %s", world->node_count,
                world->database ? "on a disk" : "in memory");
     actors_start(world);
     person_start(world, "judge", judge, 0);
+    plant(world);
     run(world);
+    replays_play(world);
     unmake(world);
     return !world->violation[0];
 }

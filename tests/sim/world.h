@@ -27,6 +27,7 @@ enum {
     SESSIONS = 5,
     RUNS_PER_SESSION = 3,
     DISASTERS = 8,
+    HOOKS = 3, /* endpoints that are told of what happens */
 };
 
 struct world;
@@ -83,6 +84,7 @@ struct node {
     struct sim_policy policy;
     struct ledger_path watch[SESSIONS]; /* held, to look at the accounts after each step */
     bool has_watch[SESSIONS];
+    int64_t knows_hook_us[HOOKS]; /* since then, true time; 0: it may not know of it */
 };
 
 enum disaster_kind { DISASTER_CRASH, DISASTER_SLEEP, DISASTER_CUT, DISASTER_CLOCK };
@@ -105,6 +107,8 @@ struct world {
     struct map *promised;            /* witness.c: rows that were acknowledged; NULL: not kept */
     uint64_t history;                /* digest of all that happened */
     int64_t steps, crashes;
+    int64_t still_ns, still_since; /* the simulated time, and the step at which it came */
+    const char *mover;             /* who made the last step */
     bool has_lost_acknowledgement; /* then a lease may stay stranded until the next start */
     bool is_calm;                  /* the disasters are over */
     bool is_over;
