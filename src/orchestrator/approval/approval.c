@@ -161,8 +161,8 @@ static bool expire_one(struct orchestrator *o, struct context *ctx, uuid tenant_
     batch_where_text(&batch, APPROVALS_STATUS, S("pending"));
     if (!store_commit(o->parts.store, ctx, &batch, e) && e->reason != REASON_OUTCOME_UNKNOWN)
         return e->code == ERROR_CONFLICT; /* decided meanwhile: fine */
-    run_spawn(o, tenant_id, record_uuid(approval, APPROVALS_SESSION_ID),
-              record_uuid(approval, APPROVALS_RUN_ID));
+    run_wake(o, ctx, tenant_id, record_uuid(approval, APPROVALS_SESSION_ID),
+             record_uuid(approval, APPROVALS_RUN_ID));
     return true;
 }
 

@@ -70,6 +70,9 @@ may_suspend bool run_approval_rule(struct run *run, const struct tool *tool,
 /* How it stands; votes that the journal does not have yet come into the run's batch as approval.voted.  Texts on the run's turn arena. */
 may_suspend bool run_approval_look(struct run *run, uuid approval_id, struct approval_outcome *out,
                                    struct error *e);
+/* Is `approved`, a digest, that of the call as it would be made now?  REASON_STALE_DIGEST: it is not. */
+bool run_approval_covers(struct run *run, const struct call *call, const struct tool *tool,
+                         str arguments, str approved, struct error *failure);
 /* Into the batch: approved becomes consumed, or the batch conflicts. */
 void run_approval_consume(struct run *run, uuid approval_id);
 /* Into the batch: the run ends or goes on without it; one that is decided already stays as it is. */

@@ -294,8 +294,8 @@ bool approval_decide(struct orchestrator *o, struct context *ctx, const struct p
         if (!ok && failure.reason == REASON_CONFLICT && attempt < APPROVAL_VOTE_ATTEMPTS)
             continue; /* another vote, a decision or the expiry came first: what is there now? */
         if (ok || failure.reason == REASON_OUTCOME_UNKNOWN) /* the run looks for itself */
-            run_spawn(o, principal->tenant_id, record_uuid(&v->approval, APPROVALS_SESSION_ID),
-                      record_uuid(&v->approval, APPROVALS_RUN_ID));
+            run_wake(o, ctx, principal->tenant_id, record_uuid(&v->approval, APPROVALS_SESSION_ID),
+                     record_uuid(&v->approval, APPROVALS_RUN_ID));
         if (ok)
             metrics_add(o->parts.metrics, METRIC_APPROVAL_VOTES, 1,
                         (str[]){decision->is_approve ? S("approve") : S("deny")}, 1);

@@ -325,6 +325,14 @@ void ledger_release(struct ledger *ledger, const struct ledger_path *path, cost 
     pthread_mutex_unlock(&ledger->lock);
 }
 
+void ledger_hear_time(struct ledger *ledger, int64_t at_us)
+{
+    pthread_mutex_lock(&ledger->lock);
+    if (at_us > ledger->last_us)
+        ledger->last_us = at_us;
+    pthread_mutex_unlock(&ledger->lock);
+}
+
 void ledger_restore(struct ledger *ledger, const struct ledger_path *path, cost worst_case)
 {
     pthread_mutex_lock(&ledger->lock);
@@ -688,6 +696,7 @@ static bool set_account(struct ledger *ledger, struct context *ctx, struct accou
     struct batch batch;
     bool is_new_period = setting->period != account->period.period;
     pthread_mutex_lock(&ledger->lock);
+    account->settings_in_flight++;
     struct account_period before = account->period, period = before;
     cost spent = account->budget.spent, total = account->total;
     if (is_new_period) {
@@ -701,6 +710,8 @@ static bool set_account(struct ledger *ledger, struct context *ctx, struct accou
                      period, ctx->arena);
     bool ok = store_commit(ledger->store, ctx, &batch, e);
     pthread_mutex_lock(&ledger->lock);
+    account->settings_in_flight--;
+    account->settings_number++;
     if (ok) {
         account_set_limit(ledger, account, setting->limit);
         account_set_thresholds(account, setting->thresholds, setting->threshold_count);

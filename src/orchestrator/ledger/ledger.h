@@ -99,6 +99,8 @@ may_suspend bool ledger_reserve_in(struct ledger *ledger, struct context *ctx,
 void ledger_reserved_write(struct ledger *ledger, const struct ledger_path *path, cost reserved,
                            const struct ledger_cover *cover, struct batch *batch);
 void ledger_release(struct ledger *ledger, const struct ledger_path *path, cost worst_case);
+/* Something was journaled at this moment: the ledger's time is not before it, whatever the clock says. */
+void ledger_hear_time(struct ledger *ledger, int64_t at_us);
 /* A journaled reservation of a run that is being resumed: counted again without a check.  It brings its room along. */
 void ledger_restore(struct ledger *ledger, const struct ledger_path *path, cost worst_case);
 /* The run leaves memory: what ledger_restore did is undone; also for a reservation of which nobody knows whether it is journaled. */

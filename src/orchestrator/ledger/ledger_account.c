@@ -384,18 +384,30 @@ static bool has_period(const struct account *account, const struct account_perio
     return account->period.period == period->period && account->period.since_us == period->since_us;
 }
 
+uint64_t account_settings(struct ledger *ledger, const struct account *account)
+{
+    pthread_mutex_lock(&ledger->lock);
+    uint64_t number = account->settings_number;
+    pthread_mutex_unlock(&ledger->lock);
+    return number;
+}
+
 never_inline bool account_hear(struct ledger *ledger, struct context *ctx, struct account *account,
-                               const struct record *row, struct error *e)
+                               const struct record *row, uint64_t seen, struct error *e)
 {
     struct account *said = ARENA_NEW(ctx->arena, struct account);
     cost limit = account_get_cost(row, budgets_limit_columns);
     if (!account_peek(ledger, ctx, account->tenant_id, row, said, e))
         return false;
     pthread_mutex_lock(&ledger->lock);
-    bool is_new = !cost_equal(limit, account->limit) || !has_period(account, &said->period);
-    if (!has_period(account, &said->period))
+    bool is_old = account->settings_in_flight > 0 || account->settings_number != seen;
+    bool is_new =
+        !is_old && (!cost_equal(limit, account->limit) || !has_period(account, &said->period));
+    if (is_new)
+        account->settings_number++;
+    if (is_new && !has_period(account, &said->period))
         account_set_period(ledger, account, said->period, (cost){0});
-    if (!cost_equal(limit, account->limit))
+    if (is_new && !cost_equal(limit, account->limit))
         account_set_limit(ledger, account, limit);
     if (is_new)
         account_set_thresholds(account, said->thresholds, said->threshold_count);
@@ -574,10 +586,11 @@ static never_inline bool hear_of_limit(struct ledger *ledger, struct context *ct
 {
     struct record key = record_of(TABLE_BUDGETS), row;
     struct error missing = {0};
+    uint64_t seen = account_settings(ledger, account);
     account_set_key(&key, account->level, account->subject);
     if (!store_get(ledger->store, ctx, account->tenant_id, &key, &row, &missing))
         return missing.code == ERROR_NOT_FOUND || error_copy(e, &missing);
-    return account_hear(ledger, ctx, account, &row, e);
+    return account_hear(ledger, ctx, account, &row, seen, e);
 }
 
 bool account_open(struct ledger *ledger, struct context *ctx, uuid tenant_id,

@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "base/arena.h"
-#include "orchestrator/orchestrator_testkit.h"
+#include "orchestrator/run_testkit.h"
 #include "orchestrator/usage/usage_log.h"
 
 #define DAY_US (86400ll * 1000000)
@@ -276,6 +276,43 @@ static void test_a_clock_that_steps_back_before_the_start_opens_no_period_again(
     clock_manual_shift_wall_us(kit->clock, -DAY_US);
     testkit_crash(kit);
     testkit_do(kit, look_on_the_day_before, kit);
+}
+
+static void limit_days(struct context *ctx, void *kit)
+{
+    begin(kit, ctx);
+    set(100000, PERIOD_DAY);
+}
+
+static void count_periods(struct context *ctx, void *count)
+{
+    struct query query = query_of(TABLE_BUDGET_PERIODS);
+    struct records rows;
+    struct error e = {0};
+    query_where_text(&query, BUDGET_PERIODS_LEVEL, S("user"));
+    assert_true(store_list(scene.kit->store, ctx, scene.kit->tenant_id, &query, &rows, &e));
+    *(size_t *) count = rows.count;
+}
+
+static void test_a_day_that_has_only_reservations_goes_on_after_a_clock_stepped_back(
+    struct testkit *kit)
+{
+    size_t count = 0;
+    scene_start(kit);
+    testkit_do(kit, limit_days, kit);
+    testkit_do(kit, scene_begin, NULL); /* spends on the first day */
+    clock_manual_shift_wall_us(kit->clock, DAY_US);
+    testkit_reply(kit, (struct fake_reply){.delay_ms = 60000});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 1000); /* its call is out: reserved on the second day, nothing spent yet */
+    testkit_begin(kit, count_periods, &count);
+    testkit_run_ms(kit, 1);
+    assert_int_equal(count, 1);
+    clock_manual_shift_wall_us(kit->clock, -DAY_US);
+    testkit_crash(kit);
+    testkit_run_ms(kit, 1000); /* what was lost is booked where it was reserved */
+    testkit_do(kit, count_periods, &count);
+    assert_int_equal(count, 2);
 }
 
 static void test_verify_names_the_period_that_was_changed(struct testkit *kit, struct context *ctx)
@@ -553,6 +590,7 @@ int main(void)
         TESTKIT_BODY(test_a_month_ends_with_its_last_day),
         TESTKIT_SCRIPT(test_a_period_goes_on_after_a_crash),
         TESTKIT_SCRIPT(test_a_clock_that_steps_back_before_the_start_opens_no_period_again),
+        TESTKIT_SCRIPT(test_a_day_that_has_only_reservations_goes_on_after_a_clock_stepped_back),
         TESTKIT_BODY(test_verify_names_the_period_that_was_changed),
         TESTKIT_BODY(test_the_counters_hold_what_the_tenant_spent),
         TESTKIT_BODY(test_entries_without_an_account_are_found),

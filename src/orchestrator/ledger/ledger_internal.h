@@ -32,6 +32,8 @@ struct account {
         plain_reserved, /* part of budget.reserved: of plain calls, where nodes share a store ... */
         uncovered;      /* ... and what of it is not in the stored LEASED: the limit came later */
     cost held_back;     /* part of budget.reserved: kept by runs for their last call */
+    int settings_in_flight;   /* that are being stored: what a row says meanwhile may be old */
+    uint64_t settings_number; /* changes with each setting that was made or heard */
     struct account_period period;
     int64_t period_start_us, period_end_us; /* of the period that budget.spent is of */
     int thresholds[BUDGET_ALERTS_MAX];      /* in thousandths, rising */
@@ -150,9 +152,11 @@ void account_set_limit(struct ledger *ledger, struct account *account, cost limi
 void account_set_period(struct ledger *ledger, struct account *account,
                         struct account_period period, cost spent);
 void account_set_thresholds(struct account *account, const int *thresholds, int count);
-/* Where nodes share a store another one may have set something: its row tells. */
+/* Where nodes share a store another one may have set something: its row tells.  `seen`: account_settings before the row was read; if they
+   have been set or heard since, the row is older than what is known, and is passed over. */
 may_suspend bool account_hear(struct ledger *ledger, struct context *ctx, struct account *account,
-                              const struct record *row, struct error *e);
+                              const struct record *row, uint64_t seen, struct error *e);
+uint64_t account_settings(struct ledger *ledger, const struct account *account);
 
 /* ---- ledger_alert.c ---- */
 /* With the lock held: does this much more make the account pass a threshold?  Then it is noted as being told. */

@@ -397,8 +397,9 @@ bool ledger_share_look(struct ledger *ledger, struct context *ctx, struct error 
     pthread_mutex_unlock(&ledger->lock);
     for (size_t i = 0; ok && i < count; i++) {
         struct record row;
+        uint64_t seen = account_settings(ledger, held[i]);
         ok = read_account_row(ledger, ctx, held[i], &row, e) &&
-             account_hear(ledger, ctx, held[i], &row, e) &&
+             account_hear(ledger, ctx, held[i], &row, seen, e) &&
              ledger_alert_shared(ledger, ctx, held[i]->tenant_id, &row, e);
     }
     int64_t now_ns = clock_monotonic_ns(ledger->clock);

@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/ensure.h"
+#include "orchestrator/ledger/ledger_internal.h"
 #include "orchestrator/orchestrator_testkit.h"
 
 enum { NODES = 3, RESERVERS = 64, ROUNDS = 12, LIMIT = 20000, KILLS = 8 };
@@ -507,9 +508,82 @@ static void test_what_all_nodes_spent_is_told_by_one_of_them(struct testkit *kit
         node_stop(w.nodes[i]);
 }
 
+/* ---- what a row says that was read before a limit was set ---- */
+
+static struct record row_of_user(struct context *ctx)
+{
+    struct record key = record_of(TABLE_BUDGETS), row;
+    struct error e = {0};
+    account_set_key(&key, ACCOUNT_USER, S("ada"));
+    assert_true(store_get(w.kit->store, ctx, w.kit->tenant_id, &key, &row, &e));
+    return row;
+}
+
+static void hear(struct context *ctx, const struct record *row, uint64_t seen)
+{
+    struct share_node *node = w.nodes[0];
+    struct error e = {0};
+    assert_true(account_hear(node->ledger, ctx, node->path.accounts[ACCOUNT_USER], row, seen, &e));
+}
+
+static void set_day(struct context *ctx)
+{
+    struct ledger_setting setting = {.limit = COST_LIMITLESS, .period = PERIOD_DAY};
+    struct error e = {0};
+    setting.limit.tokens = 500;
+    assert_true(ledger_set(w.nodes[0]->ledger, ctx, w.kit->tenant_id, ACCOUNT_USER, S("ada"),
+                           &setting, &e));
+}
+
+static void assert_day(void)
+{
+    const struct account *account = w.nodes[0]->path.accounts[ACCOUNT_USER];
+    assert_int_equal(account->period.period, PERIOD_DAY);
+    assert_int_equal(account->limit.tokens, 500);
+}
+
+static void test_a_row_that_was_read_before_a_limit_was_set_does_not_undo_it(struct testkit *kit,
+                                                                             struct context *ctx)
+{
+    begin(kit, ctx, 1);
+    struct account *account = w.nodes[0]->path.accounts[ACCOUNT_USER];
+    struct record old = row_of_user(ctx);
+    uint64_t seen = account_settings(w.nodes[0]->ledger, account);
+    set_day(ctx);
+    hear(ctx, &old, seen);
+    assert_day();
+    struct record new = row_of_user(ctx);
+    hear(ctx, &new, account_settings(w.nodes[0]->ledger, account));
+    assert_day();
+    node_stop(w.nodes[0]);
+}
+
+static enum commit_outcome hear_old_row(void *owner, struct context *ctx, const struct batch *batch)
+{
+    (void) batch;
+    const struct record *old = owner;
+    hear(ctx, old, account_settings(w.nodes[0]->ledger, w.nodes[0]->path.accounts[ACCOUNT_USER]));
+    return COMMIT_OK;
+}
+
+static void test_a_row_that_is_heard_while_a_limit_is_being_stored_does_not_undo_it(
+    struct testkit *kit, struct context *ctx)
+{
+    begin(kit, ctx, 1);
+    struct record old = row_of_user(ctx);
+    memory_store_set_hooks(
+        kit->store, (struct memory_store_hooks){.owner = &old, .before_commit = hear_old_row});
+    set_day(ctx);
+    memory_store_set_hooks(kit->store, (struct memory_store_hooks){0});
+    assert_day();
+    node_stop(w.nodes[0]);
+}
+
 int main(void)
 {
     static const struct testkit_case cases[] = {
+        TESTKIT_BODY(test_a_row_that_was_read_before_a_limit_was_set_does_not_undo_it),
+        TESTKIT_BODY(test_a_row_that_is_heard_while_a_limit_is_being_stored_does_not_undo_it),
         TESTKIT_BODY(test_two_nodes_never_take_the_same_room),
         TESTKIT_BODY(test_what_idles_goes_back_by_itself),
         TESTKIT_BODY(test_a_run_takes_its_room_along_when_another_node_goes_on_with_it),

@@ -139,6 +139,21 @@ bool run_approval_look(struct run *run, uuid id, struct approval_outcome *out, s
     return !has_votes || journal_votes(run, id, outcome.quorum, e);
 }
 
+bool run_approval_covers(struct run *run, const struct call *call, const struct tool *tool,
+                         str arguments, str approved, struct error *failure)
+{
+    str subject, now;
+    if (!approval_digest(
+            run->turn,
+            &(struct approval_subject){run->tenant_id, run->run_id, call->id, tool, arguments},
+            &subject, &now, failure))
+        return false;
+    return str_equal(now, approved) ||
+           error_set(failure, REASON_STALE_DIGEST,
+                     "the tool, its permissions or its arguments have changed since the approval "
+                     "was asked for");
+}
+
 /* ---- its end ---- */
 
 void run_approval_consume(struct run *run, uuid id)

@@ -33,22 +33,14 @@ static struct policy_input input_of_tool(const struct tool *tool, str arguments)
 static bool approval_still_fits(struct run *run, const struct call *call,
                                 const struct approval_outcome *given, struct error *failure)
 {
-    str subject, digest_text;
     struct approval_rule now;
     const struct tool *tool = run_tools_find(run, call);
     if (!tool)
         return error_set(failure, REASON_STALE_DIGEST, "the approved tool is no longer there");
     struct policy_input input = input_of_tool(tool, run_tools_arguments(run, call));
-    if (!approval_digest(run->turn,
-                         &(struct approval_subject){run->tenant_id, run->run_id, call->id, tool,
-                                                    input.arguments},
-                         &subject, &digest_text, failure) ||
+    if (!run_approval_covers(run, call, tool, input.arguments, given->digest, failure) ||
         !run_approval_rule(run, tool, &input, &now, failure))
         return false;
-    if (!str_equal(digest_text, given->digest))
-        return error_set(failure, REASON_STALE_DIGEST,
-                         "the tool, its permissions or its arguments have changed since the "
-                         "approval was asked for");
     if (now.quorum > given->quorum ||
         (!str_is_empty(now.approvers) && !str_equal(now.approvers, given->approvers)))
         return error_set(failure, REASON_STALE_DIGEST,

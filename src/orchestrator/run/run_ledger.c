@@ -270,6 +270,7 @@ void run_ledger_reconcile(struct run *run)
         struct ledger_cover cover = ledger_cover_parse(open->shares);
         if (find_held(run, open->id))
             continue;
+        ledger_hear_time(ledger, open->at_us);
         ledger_restore(ledger, &run->path, open->amount);
         hold(run, open->id, open->amount, &cover);
     }
