@@ -42,9 +42,20 @@ static bool is_named(struct sweep *s, uuid tenant_id, enum table table, int colu
     return true;
 }
 
+/* What was seen in a session's row must stand there still when the run is marked: a condition of that commit. */
+static void expect(struct batch *mark, const struct record *session)
+{
+    static const int seen[] = {SESSIONS_METADATA, SESSIONS_LIVE_RUN_ID, SESSIONS_FORKS};
+    for (size_t i = 0; i < ARRAY_COUNT(seen); i++) {
+        struct record *row = batch_add(mark, WRITE_UPDATE, TABLE_SESSIONS);
+        record_set_uuid(row, SESSIONS_ID, record_uuid(session, SESSIONS_ID));
+        batch_where_as(mark, seen[i], session);
+    }
+}
+
 /* It or its session is under hold, or somebody speaks in the session. */
 static never_inline bool is_kept(struct sweep *s, uuid tenant_id, const struct record *run,
-                                 bool *out, struct error *e)
+                                 struct batch *mark, bool *out, struct error *e)
 {
     struct record key = record_of(TABLE_SESSIONS),
                   *session = ARENA_NEW(s->ctx->arena, struct record);
@@ -57,6 +68,7 @@ static never_inline bool is_kept(struct sweep *s, uuid tenant_id, const struct r
         return missing.code == ERROR_NOT_FOUND || error_copy(e, &missing);
     *out = record_has(session, SESSIONS_LIVE_RUN_ID) ||
            has_hold(s->ctx, record_text(session, SESSIONS_METADATA));
+    expect(mark, session);
     return true;
 }
 
@@ -69,7 +81,8 @@ static bool is_ended(const struct record *run)
 
 /* Those above it too: a parent that lives asks for what its child answered. */
 static never_inline bool is_kept_by_family(struct sweep *s, uuid tenant_id,
-                                           const struct record *run, bool *out, struct error *e)
+                                           const struct record *run, struct batch *mark, bool *out,
+                                           struct error *e)
 {
     struct record *above = ARENA_NEW(s->ctx->arena, struct record);
     *above = *run;
@@ -79,7 +92,7 @@ static never_inline bool is_kept_by_family(struct sweep *s, uuid tenant_id,
         *out = !is_ended(above);
         if (*out)
             return true;
-        if (!is_kept(s, tenant_id, above, out, e))
+        if (!is_kept(s, tenant_id, above, mark, out, e))
             return false;
         if (*out || !record_has(above, AGENT_RUNS_PARENT_RUN_ID))
             return true;
@@ -90,13 +103,14 @@ static never_inline bool is_kept_by_family(struct sweep *s, uuid tenant_id,
     return true;
 }
 
-static bool may_remove(struct sweep *s, uuid tenant_id, const struct record *run, bool *out,
-                       struct error *e)
+/* The sessions are read before it is asked who was forked: a fork that this does not see has changed its session until the mark. */
+static bool may_remove(struct sweep *s, uuid tenant_id, const struct record *run,
+                       struct batch *mark, bool *out, struct error *e)
 {
     uuid id = record_uuid(run, AGENT_RUNS_ID);
     bool is_held = false, is_origin = false, is_parent = false, is_forked = false;
     *out = false;
-    if (!is_kept_by_family(s, tenant_id, run, &is_held, e))
+    if (!is_kept_by_family(s, tenant_id, run, mark, &is_held, e))
         return false;
     if (is_held)
         return true;
@@ -171,10 +185,37 @@ static bool remove_votes(struct sweep *s, uuid tenant_id, uuid run_id, struct er
     }
 }
 
-/* The run's row goes last, with the audit entry: what is interrupted is done again. */
-static bool remove_run(struct sweep *s, uuid tenant_id, const struct record *run, struct error *e)
+/* From this commit on it is gone for everybody.  *out false: what was looked at has changed meanwhile; the next round looks again. */
+static bool mark_run(struct sweep *s, uuid tenant_id, const struct record *run, struct batch *mark,
+                     bool *out, struct error *e)
 {
     uuid id = record_uuid(run, AGENT_RUNS_ID);
+    struct error changed = {0};
+    struct principal nobody = {.tenant_id = tenant_id,
+                               .user_id = S("retention"),
+                               .caller_id = S("retention"),
+                               .role = S("admin"),
+                               .level = ROLE_LEVEL_ADMIN};
+    struct record *row = batch_add(mark, WRITE_UPDATE, TABLE_AGENT_RUNS);
+    record_set_uuid(row, AGENT_RUNS_ID, id);
+    record_set_integer(row, AGENT_RUNS_REMOVED_AT, s->now_us);
+    batch_where_null(mark, AGENT_RUNS_REMOVED_AT);
+    audit_add(mark, s->o->parts.clock, s->o->parts.random, &nobody,
+              &(struct audit_entry){
+                  .action = S("run.remove"),
+                  .resource_type = S("run"),
+                  .resource_id = uuid_str(s->ctx->arena, id),
+                  .details = str_printf(s->ctx->arena, "{\"ended_at\":%lld}",
+                                        (long long) record_integer(run, AGENT_RUNS_COMPLETED_AT)),
+              });
+    mark->fault = "retention";
+    *out = store_commit(s->o->parts.store, s->ctx, mark, &changed);
+    return *out || changed.code == ERROR_CONFLICT || error_copy(e, &changed);
+}
+
+/* Of a run that is marked.  Its row goes last: by it the next sweep finds what was interrupted. */
+static bool remove_rest(struct sweep *s, uuid tenant_id, uuid id, struct error *e)
+{
     static const struct {
         enum table table;
         int column;
@@ -189,22 +230,9 @@ static bool remove_run(struct sweep *s, uuid tenant_id, const struct record *run
         if (!remove_rows(s, tenant_id, tables[i].table, tables[i].column, id, e))
             return false;
     struct batch batch;
-    struct principal nobody = {.tenant_id = tenant_id,
-                               .user_id = S("retention"),
-                               .caller_id = S("retention"),
-                               .role = S("admin"),
-                               .level = ROLE_LEVEL_ADMIN};
     batch_init(&batch, s->ctx->arena, tenant_id);
     struct record *gone = batch_add(&batch, WRITE_DELETE, TABLE_AGENT_RUNS);
     record_set_uuid(gone, AGENT_RUNS_ID, id);
-    audit_add(&batch, s->o->parts.clock, s->o->parts.random, &nobody,
-              &(struct audit_entry){
-                  .action = S("run.remove"),
-                  .resource_type = S("run"),
-                  .resource_id = uuid_str(s->ctx->arena, id),
-                  .details = str_printf(s->ctx->arena, "{\"ended_at\":%lld}",
-                                        (long long) record_integer(run, AGENT_RUNS_COMPLETED_AT)),
-              });
     s->counts->runs++;
     return commit(s, &batch, e);
 }
@@ -251,11 +279,35 @@ static bool look_at(struct sweep *s, uuid tenant_id, const struct record *run, s
     bool is_old = is_final && s->rules->runs_ms > 0 && ended_us > 0 &&
                   ended_us < s->now_us - s->rules->runs_ms * 1000;
     bool is_free = false;
-    if (is_old && !may_remove(s, tenant_id, run, &is_free, e))
+    struct batch mark;
+    if (record_has(run, AGENT_RUNS_REMOVED_AT))
+        return true; /* another node is at it, or the next sweep */
+    batch_init(&mark, s->ctx->arena, tenant_id);
+    if (is_old && !may_remove(s, tenant_id, run, &mark, &is_free, e))
+        return false;
+    if (is_free && !mark_run(s, tenant_id, run, &mark, &is_free, e))
         return false;
     if (is_free)
-        return remove_run(s, tenant_id, run, e);
-    return !is_final || !is_to_compact(s, ended_us) || compact(s, tenant_id, run, e);
+        return remove_rest(s, tenant_id, record_uuid(run, AGENT_RUNS_ID), e);
+    struct error gone = {0};
+    return !is_final || !is_to_compact(s, ended_us) || compact(s, tenant_id, run, &gone) ||
+           gone.code == ERROR_NOT_FOUND /* another node has removed it */ || error_copy(e, &gone);
+}
+
+/* What a crash or a failure has interrupted, whatever the rules are now. */
+static bool finish_begun(struct sweep *s, struct error *e)
+{
+    struct query query = query_of(TABLE_AGENT_RUNS);
+    struct records rows;
+    uuid *tenants;
+    query_where_null(&query, AGENT_RUNS_REMOVED_AT, false);
+    query.limit = RETENTION_RUNS_PER_SWEEP;
+    if (!store_list_any_tenant(s->o->parts.store, s->ctx, &query, &rows, &tenants, e))
+        return false;
+    for (size_t i = 0; i < rows.count; i++)
+        if (!remove_rest(s, tenants[i], record_uuid(&rows.items[i], AGENT_RUNS_ID), e))
+            return false;
+    return true;
 }
 
 bool retention_sweep(struct orchestrator *o, struct context *ctx,
@@ -272,6 +324,8 @@ bool retention_sweep(struct orchestrator *o, struct context *ctx,
     struct records rows;
     uuid *tenants;
     *out = (struct retention_counts){0};
+    if (!finish_begun(&s, e))
+        return false;
     if (str_is_empty(progress->cursor))
         progress->round_us = s.now_us;
     query.limit =

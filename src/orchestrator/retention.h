@@ -9,7 +9,13 @@
  * Never touched: what is live and what is below it (a parent asks for what its children answered), what another run was forked from or
  * started, a session under hold (its metadata, or a run's, has "hold": true) and what is below it.  A sweep looks at a bounded number
  * of runs of one tenant after the other and goes on where it was.
- * Each removal of runs leaves one audit entry (run.remove) with their ids.
+ *
+ *      there --mark--> gone for everybody (AGENT_RUNS.REMOVED_AT, with the audit entry run.remove) --rows, in batches--> its row
+ *
+ * The mark is one commit, and only while what was looked at is as it was: the hold, the live run and the count of forks (SESSIONS.FORKS)
+ * of its session and of those above it.  A fork counts itself there and holds the run's row as unmarked, so either the run stays or the
+ * fork is NOT_FOUND, never a fork of what is half removed.  Who reads runs passes over marked ones; what was interrupted behind the mark
+ * is finished by the next sweep of any node, whatever the rules are by then.
  * Thread: the sweeper's coroutine.
  */
 #ifndef NEXUS_ORCHESTRATOR_RETENTION_H

@@ -21,7 +21,7 @@
  *                      use ("model", "cached", "tools"), model?, instead_of?, message_id?, from_run_id?
  *   run.looping        what, count, action ("warned", "stopped"), message_id? (what the run ends with)
  *   run.forked         from_run_id, at (number of its last shared event), agent_version, model, user_id, epoch, node, message_id?
- *   message.summarised message_id (the summary), from, to (ids of the first and last message it stands for), is_fallback
+ *   message.summarised message_id (the summary), from, to (ids of the first and last message it stands for), is_fallback, remaining?
  *   budget.alerted     level, subject, resource, threshold (thousandths)
  *   budget.wind_down   why; what is left goes to one last call that sums up
  *   approval.voted     approval_id, number (of the vote, from 1), approver, decision, delegated_by?, votes, quorum

@@ -134,7 +134,7 @@ static bool take_rows(struct reading *r, const struct event *decoded, size_t cou
     return true;
 }
 
-/* The run that this one begins with, if any. */
+/* The run that this one begins with, if any.  What retention is removing (retention.h) is not read: its first events go first. */
 static bool find_origin(struct reading *r, uuid run_id, uuid *origin, int64_t *at, struct error *e)
 {
     struct record key = record_of(TABLE_AGENT_RUNS), *row = ARENA_NEW(r->ctx->arena, struct record);
@@ -143,6 +143,8 @@ static bool find_origin(struct reading *r, uuid run_id, uuid *origin, int64_t *a
     *origin = UUID_NONE;
     if (!store_get(r->store, r->ctx, r->tenant_id, &key, row, &missing))
         return missing.code == ERROR_NOT_FOUND || error_copy(e, &missing);
+    if (record_has(row, AGENT_RUNS_REMOVED_AT))
+        return error_set(e, REASON_NOT_FOUND, "the run has been removed");
     if (record_has(row, AGENT_RUNS_FORKED_FROM)) {
         *origin = record_uuid(row, AGENT_RUNS_FORKED_FROM);
         *at = record_integer(row, AGENT_RUNS_FORKED_AT);

@@ -194,7 +194,7 @@ static bool apply_run_final(const struct reader *r)
 static bool apply_budget_reserved(const struct reader *r)
 {
     struct run_state *state = r->state;
-    struct open_reservation reservation = {0};
+    struct open_reservation reservation = {.at_us = r->event->at_us};
     if (!read_id(r, "reservation_id", &reservation.id))
         return false;
     if (run_state_reservation(state, reservation.id))
@@ -614,6 +614,7 @@ static bool apply_approval_requested(const struct reader *r)
     if (call->state != CALL_REQUESTED)
         return broken(r, "the tool call is past its decision");
     call->approval_id = approval_id;
+    call->digest = read_text(r, "digest");
     call->state = CALL_AWAITING;
     r->state->approvals_asked++;
     return true;

@@ -45,6 +45,7 @@ struct call {
     enum call_state state;
     int attempts;
     uuid approval_id;
+    str digest; /* of what the approval was asked for */
     str approver;
     uuid reservation_id;
     str effect_key;
@@ -69,6 +70,7 @@ struct open_reservation {
     str shares; /* ledger_cover_text: what of it is counted as leased, where nodes share a store */
     bool is_model;
     uuid tool_call_id;
+    int64_t at_us; /* when it was made */
 };
 
 struct vote_tally { /* of one approval: votes that the journal has */

@@ -275,6 +275,17 @@ static void take_session(struct forking *f)
     batch_where_null(&f->batch, SESSIONS_LIVE_RUN_ID);
 }
 
+/* It fails where retention has removed the run meanwhile, and makes retention look again at what it has not (retention.h). */
+static void hold_origin(struct forking *f)
+{
+    struct record *row = batch_add(&f->batch, WRITE_UPDATE, TABLE_AGENT_RUNS);
+    record_set_uuid(row, AGENT_RUNS_ID, f->request->run_id);
+    batch_where_null(&f->batch, AGENT_RUNS_REMOVED_AT);
+    row = batch_add(&f->batch, WRITE_ADD, TABLE_SESSIONS);
+    record_set_uuid(row, SESSIONS_ID, record_uuid(&f->session, SESSIONS_ID));
+    record_set_integer(row, SESSIONS_FORKS, 1);
+}
+
 static bool commit(struct forking *f, struct error *e)
 {
     const struct orchestrator_parts *parts = &f->o->parts;
@@ -292,6 +303,7 @@ static bool commit(struct forking *f, struct error *e)
     if (!str_is_empty(f->request->message))
         f->message_id = uuid_new(parts->clock, parts->random);
     take_session(f);
+    hold_origin(f);
     add_forked(f);
     if (!uuid_is_none(f->message_id))
         add_message(f);
@@ -325,6 +337,17 @@ static bool admit(const struct forking *f, struct error *e)
            admission_check(f->o->admission, f->principal->tenant_id, priority_of(f), e);
 }
 
+/* Whatever failed because the run was removed on the way is told as that. */
+static bool blame_removal(struct forking *f, struct error *e)
+{
+    struct error gone = {0};
+    if (e->reason != REASON_OUTCOME_UNKNOWN &&
+        !run_get(f->o, f->ctx, f->principal, f->request->run_id, &f->run, &gone) &&
+        gone.code == ERROR_NOT_FOUND)
+        *e = gone;
+    return false;
+}
+
 static bool fork_it(struct forking *f, struct error *e)
 {
     struct record key = record_of(TABLE_SESSIONS);
@@ -338,8 +361,9 @@ static bool fork_it(struct forking *f, struct error *e)
     record_set_uuid(&key, SESSIONS_ID, record_uuid(&f->run, AGENT_RUNS_SESSION_ID));
     if (!store_get(f->o->parts.store, f->ctx, f->principal->tenant_id, &key, &f->session, e))
         return error_wrap(e, "the run's session");
-    return fold_to(f, e) && find_definition(f, e) && admit(f, e) && decide(f, e) &&
-           make_session(f, e) && commit(f, e);
+    return (fold_to(f, e) && find_definition(f, e) && admit(f, e) && decide(f, e) &&
+            make_session(f, e) && commit(f, e)) ||
+           blame_removal(f, e);
 }
 
 bool run_fork(struct orchestrator *o, struct context *ctx, const struct principal *principal,

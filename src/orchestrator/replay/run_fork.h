@@ -8,7 +8,8 @@
  * (SESSIONS.FORKED_FROM, FORKED_AT).  What A did up to there is done: its tool calls are not made again.  B has an account of its own, so
  * what A spent is not B's.  Later events of A are none of B's.
  * A fork is possible only where nothing is in flight: no model call, no tool call, no approval, no child run.  Else CONFLICT names the
- * nearest event where it is.  Files of A's session are not B's.
+ * nearest event where it is.  Files of A's session are not B's.  While B is there, retention keeps A; where A is removed first, there is
+ * no such run.
  */
 #ifndef NEXUS_ORCHESTRATOR_RUN_FORK_H
 #define NEXUS_ORCHESTRATOR_RUN_FORK_H
