@@ -167,7 +167,7 @@ static bool insert(struct orchestrator *o, struct context *ctx, const struct pri
     record_set_integer(row, WEBHOOK_ENDPOINTS_CREATED_AT, clock_unix_us(o->parts.clock));
     webhook_audit(o, &batch, principal, "webhook_endpoint.create", "webhook_endpoint", name,
                   STR_NONE);
-    if (store_commit(o->parts.store, ctx, &batch, e))
+    if (webhook_commit(o, ctx, &batch, e))
         return true;
     return e->reason != REASON_CONFLICT
                ? false
@@ -188,9 +188,12 @@ bool webhook_endpoint_create(struct orchestrator *o, struct context *ctx,
         !check_events(ctx->arena, request->events, &made.events, e) ||
         !check_include(ctx->arena, request->include, &made.include, e) ||
         !webhook_secret_choose(ctx->arena, WEBHOOK_STANDARD, request->secret, &made.secret, e) ||
-        !count_is_free(o, ctx, principal->tenant_id, e) || !insert(o, ctx, principal, &made, e) ||
-        !find(o, ctx, principal->tenant_id, request->name, out, e))
+        !count_is_free(o, ctx, principal->tenant_id, e) || !insert(o, ctx, principal, &made, e))
         return false;
+    if (!find(o, ctx, principal->tenant_id, request->name, out, e)) {
+        webhooks_doubt(o->webhooks);
+        return false;
+    }
     webhook_target_set(o->webhooks, principal->tenant_id, out);
     *secret = made.secret;
     return true;
@@ -199,9 +202,12 @@ bool webhook_endpoint_create(struct orchestrator *o, struct context *ctx,
 static bool change(struct orchestrator *o, struct context *ctx, const struct principal *principal,
                    struct batch *batch, str name, struct record *out, struct error *e)
 {
-    if (!store_commit(o->parts.store, ctx, batch, e) ||
-        !find(o, ctx, principal->tenant_id, name, out, e))
+    if (!webhook_commit(o, ctx, batch, e))
         return false;
+    if (!find(o, ctx, principal->tenant_id, name, out, e)) {
+        webhooks_doubt(o->webhooks);
+        return false;
+    }
     webhook_target_set(o->webhooks, principal->tenant_id, out);
     return true;
 }
@@ -301,7 +307,7 @@ bool webhook_endpoint_test(struct orchestrator *o, struct context *ctx,
     webhook_delivery_row(batch_add(&batch, WRITE_INSERT, TABLE_WEBHOOK_DELIVERIES), *delivery_id,
                          name, S("webhook.test"), webhook_body(ctx->arena, &emission),
                          emission.at_us);
-    if (!store_commit(o->parts.store, ctx, &batch, e))
+    if (!webhook_commit(o, ctx, &batch, e))
         return false;
     webhook_target_done(o->webhooks, principal->tenant_id, name, -1);
     webhook_target_wake(o->webhooks, principal->tenant_id, name);
@@ -375,7 +381,7 @@ bool webhook_delivery_retry(struct orchestrator *o, struct context *ctx,
     write_again(&batch, &old, now_us);
     webhook_audit(o, &batch, principal, "webhook_delivery.retry", "webhook_delivery",
                   uuid_str(ctx->arena, id), STR_NONE);
-    if (!store_commit(o->parts.store, ctx, &batch, e))
+    if (!webhook_commit(o, ctx, &batch, e))
         return false;
     if (was_over)
         webhook_target_done(o->webhooks, principal->tenant_id, endpoint, -1);
@@ -403,7 +409,7 @@ static bool redeliver_page(struct orchestrator *o, struct context *ctx,
         write_again(&batch, &page.items[i], clock_unix_us(o->parts.clock));
     webhook_audit(o, &batch, principal, "webhook_endpoint.redeliver", "webhook_endpoint", endpoint,
                   str_printf(ctx->arena, "{\"count\":%zu}", page.count));
-    if (!store_commit(o->parts.store, ctx, &batch, e))
+    if (!webhook_commit(o, ctx, &batch, e))
         return false;
     webhook_target_done(o->webhooks, principal->tenant_id, endpoint, -(int32_t) page.count);
     *count += (int64_t) page.count;
@@ -449,7 +455,7 @@ static bool bury_page(struct orchestrator *o, struct context *ctx,
         record_set_integer(row, WEBHOOK_DELIVERIES_DONE_AT, clock_unix_us(o->parts.clock));
         record_set_text(row, WEBHOOK_DELIVERIES_LAST_ERROR, S("the endpoint was removed"));
     }
-    return page.count == 0 || store_commit(o->parts.store, ctx, &batch, e);
+    return page.count == 0 || webhook_commit(o, ctx, &batch, e);
 }
 
 bool webhook_endpoint_remove(struct orchestrator *o, struct context *ctx,
@@ -465,7 +471,7 @@ bool webhook_endpoint_remove(struct orchestrator *o, struct context *ctx,
                     WEBHOOK_ENDPOINTS_NAME, name);
     webhook_audit(o, &batch, principal, "webhook_endpoint.remove", "webhook_endpoint", name,
                   STR_NONE);
-    if (!store_commit(o->parts.store, ctx, &batch, e))
+    if (!webhook_commit(o, ctx, &batch, e))
         return false;
     webhook_target_forget(o->webhooks, principal->tenant_id, name);
     while (is_more)

@@ -46,6 +46,7 @@ struct webhooks {
     pthread_mutex_t lock;  /* of the four below */
     struct map *by_tenant; /* first struct webhook_target of each, by the tenant's bytes */
     _Atomic size_t target_count;
+    _Atomic bool is_in_doubt; /* the store may hold what is not remembered here: it is read again */
     struct webhook_refusals refusals[WEBHOOK_REFUSALS_MAX];
     size_t refused_count; /* of places taken */
 
@@ -68,6 +69,15 @@ void webhook_target_forget(struct webhooks *w, uuid tenant_id, str name);
 void webhook_target_wake(struct webhooks *w, uuid tenant_id, str name);
 /* So many of its deliveries are over (negative: wait again). */
 void webhook_target_done(struct webhooks *w, uuid tenant_id, str name, int32_t count);
+
+/* What is remembered may be wrong: the next turn of the sweep reads it again, and looks for what is due.  Any thread. */
+void webhooks_doubt(struct webhooks *w);
+/* store_commit of what is remembered here too: where nobody knows whether it was stored, there is doubt. */
+must_check may_suspend bool webhook_commit(struct orchestrator *o, struct context *ctx,
+                                           const struct batch *batch, struct error *e);
+/* The sweep's: true once after a doubt. */
+bool webhooks_take_doubt(struct webhooks *w);
+void webhooks_wake_all(struct webhooks *w);
 
 /* The lock is held; NULL when it is not known here. */
 struct webhook_target *webhook_target_find(const struct webhooks *w, uuid tenant_id, str name);

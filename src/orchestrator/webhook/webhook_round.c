@@ -228,7 +228,7 @@ static never_inline bool store_outcome(struct sending *s, struct error *e)
     batch_init(&batch, s->ctx->arena, r->tenant_id);
     batch.fault = "webhook_sent";
     const char *outcome = write_outcome(s, &batch);
-    bool ok = store_commit(r->o->parts.store, s->ctx, &batch, &failure);
+    bool ok = webhook_commit(r->o, s->ctx, &batch, &failure);
     if (!ok && failure.code == ERROR_CONFLICT) /* somebody asked for it again meanwhile */
         return true;
     if (!ok)

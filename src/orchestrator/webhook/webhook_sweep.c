@@ -243,8 +243,14 @@ bool webhooks_sweep(struct orchestrator *o, struct context *ctx, struct error *e
     int64_t now_ns = context_now_ns(ctx);
     bool is_stale =
         o->parts.is_shared && now_ns - w->load_ns >= WEBHOOK_LOOK_SHARED_MS * INT64_C(1000000);
-    if ((!w->is_loaded || is_stale) && !webhooks_load(o, ctx, e))
+    bool is_in_doubt = webhooks_take_doubt(w);
+    if ((!w->is_loaded || is_stale || is_in_doubt) && !webhooks_load(o, ctx, e)) {
+        if (is_in_doubt)
+            webhooks_doubt(w);
         return false;
+    }
+    if (is_in_doubt)
+        webhooks_wake_all(w);
     if (is_due(&w->note_ns, WEBHOOK_NOTE_MS, now_ns) && !note_refusals(o, ctx, e))
         return false;
     if (is_due(&w->clean_ns, WEBHOOK_LOOK_MS, now_ns) && !clean(o, ctx, e))

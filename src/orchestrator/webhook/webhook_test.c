@@ -1,5 +1,6 @@
 /* Webhooks over simulated parts: what starts, what is told, how often, and what a crash leaves. */
 #include "orchestrator/webhook/webhook.h"
+#include "store/memory.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -430,6 +431,41 @@ static void end_a_run(struct context *ctx, void *argument)
     assert_int_equal(receiver.heard_count, 1);
 }
 
+/* The store keeps it and the acknowledgement is lost. */
+static enum commit_outcome lose_the_word(void *owner, struct context *ctx,
+                                         const struct batch *batch)
+{
+    (void) owner;
+    (void) ctx;
+    (void) batch;
+    return COMMIT_APPLIED_BUT_FAIL;
+}
+
+static void resume_unheard(struct context *ctx, void *argument)
+{
+    struct testkit *kit = argument;
+    struct principal person = olga(kit);
+    struct record row;
+    struct error e = {0};
+    (void) make_endpoint(kit, ctx, "pager");
+    must(webhook_endpoint_pause(kit->o, ctx, &person, S("pager"), true, &row, &e), &e);
+    (void) run_once(kit, ctx);
+    sweep_for(kit, ctx, 2000);
+    assert_int_equal(receiver.heard_count, 0);
+    memory_store_set_hooks(kit->store, (struct memory_store_hooks){.before_commit = lose_the_word});
+    assert_false(webhook_endpoint_pause(kit->o, ctx, &person, S("pager"), false, &row, &e));
+    assert_int_equal(e.reason, REASON_OUTCOME_UNKNOWN);
+    memory_store_set_hooks(kit->store, (struct memory_store_hooks){0});
+    sweep_for(kit, ctx, 2000);
+    assert_int_equal(receiver.heard_count, 1);
+}
+
+static void test_what_may_have_been_stored_is_read_again(struct testkit *kit)
+{
+    open_doors(kit);
+    testkit_do(kit, resume_unheard, kit);
+}
+
 static void sweep_some(struct context *ctx, void *argument)
 {
     sweep_for(argument, ctx, 2000);
@@ -649,6 +685,7 @@ int main(void)
         TESTKIT_SCRIPT(test_what_cannot_be_delivered_is_dead_until_somebody_asks_for_it),
         TESTKIT_SCRIPT(test_410_pauses_and_retry_after_is_obeyed),
         TESTKIT_SCRIPT(test_so_many_may_wait_for_one_endpoint_and_what_is_dropped_is_said),
+        TESTKIT_SCRIPT(test_what_may_have_been_stored_is_read_again),
         TESTKIT_SCRIPT(test_a_node_that_dies_loses_no_delivery),
         TESTKIT_SCRIPT(test_where_nodes_share_a_store_only_who_claimed_a_delivery_sends_it),
         TESTKIT_SCRIPT(test_a_delivery_starts_one_run_and_strangers_learn_nothing),
