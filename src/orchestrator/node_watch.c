@@ -115,7 +115,7 @@ static never_inline bool take_if_orphan(struct search *search, struct context *c
         return true;
     if (FAULT("plant.lost-run")) /* a bug put in on purpose: nobody goes on with it */
         return true;
-    run_spawn(o, tenant_id, record_uuid(&session, SESSIONS_ID), record_uuid(run, AGENT_RUNS_ID));
+    run_spawn_row(o, tenant_id, run);
     search->taken++;
     return true;
 }
@@ -170,8 +170,7 @@ static bool wake_if_told(struct node_watch *watch, struct context *ctx, uuid ten
     if (!store_list(watch->o->parts.store, ctx, tenant_id, &query, &pending, e))
         return false;
     if (pending.count == 0)
-        run_spawn(watch->o, tenant_id, record_uuid(run, AGENT_RUNS_SESSION_ID),
-                  record_uuid(run, AGENT_RUNS_ID));
+        run_spawn_row(watch->o, tenant_id, run);
     return true;
 }
 

@@ -68,6 +68,14 @@ struct run_turn {
     enum priority priority;
 };
 void run_spawn_as(struct orchestrator *o, const struct run_turn *turn);
+/* The same for one that goes on, with its own priority: of its row, or of one that is read here.  One whose row cannot be read goes on as
+   a normal one. */
+void run_spawn_row(struct orchestrator *o, uuid tenant_id, const struct record *row);
+may_suspend_void void run_wake(struct orchestrator *o, struct context *ctx, uuid tenant_id,
+                               uuid session_id, uuid run_id);
+/* As the run's row keeps it; normal where it says nothing. */
+enum priority run_row_priority(const struct record *row);
+enum priority priority_of_text(str metadata); /* the same of the JSON text */
 void run_spawn_cancelled(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id,
                          str cancelled_by);
 

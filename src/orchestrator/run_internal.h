@@ -8,6 +8,7 @@
  * run_tools.c the tool calls of one answer: decide all, one append, run beside each other, settle
  * run_awaited.c calls that others end: approvals, clients, other agents
  * run_client_tools.c tools that the caller runs itself
+ * run_damage.c what becomes of it when its journal is damaged
  * run_child.c runs that this one starts and waits for
  * run_agents.c other agents, called as tools or handed the run to
  * run_prompt.c rows -> prompt
@@ -43,6 +44,7 @@ struct unsure_settlement {
 struct run_ancestor {
     uuid run_id, session_id;
     cost budget; /* its ceiling; COST_LIMITLESS: none */
+    enum priority priority;
 };
 
 /* A model call of a run that is no step of it: its words go to whoever asked, no delta is told, no tool is offered. */
@@ -89,12 +91,13 @@ struct run {
     bool has_route;
     struct error model_failure; /* why the attempt before failed */
 
-    struct record session;      /* on arena */
-    bool is_inbox_told;         /* its inbox_count, or its status, may have changed */
-    bool is_pending;            /* its row says that it has not begun */
-    bool is_out_of_turn;        /* ... and it may not: whoever it waits for spawns it again */
-    const struct record *next;  /* of the inbox: whose turn is next; on turn */
-    uuid next_run_id;           /* the same once this run's end is stored */
+    struct record session;     /* on arena */
+    bool is_inbox_told;        /* its inbox_count, or its status, may have changed */
+    bool is_pending;           /* its row says that it has not begun */
+    bool is_out_of_turn;       /* ... and it may not: whoever it waits for spawns it again */
+    const struct record *next; /* of the inbox: whose turn is next; on turn */
+    uuid next_run_id;          /* the same once this run's end is stored */
+    enum priority next_priority;
     struct principal principal; /* whose run it is, from the session's row */
     str policy_context;
     uuid root_session_id; /* whose account and files the run uses: its own, unless it is a child */
@@ -106,7 +109,8 @@ struct run {
     trace_context trace;
 
     struct run_state state;
-    bool has_wake;                      /* its row says when to bring it back */
+    int64_t epoch; /* of this node as its session's writer; 0: it is not, or not yet */
+    bool has_wake; /* its row says when to bring it back */
     struct workflow_instance *workflow; /* on arena; NULL: an agent's run (workflow_internal.h) */
     struct journal_writer journal;
     struct ledger_path path;
@@ -114,8 +118,9 @@ struct run {
 
     struct prompt_message *messages; /* on arena: the whole conversation so far */
     struct context_item *items;      /* their labels, place by place */
-    uuid *rows;      /* their rows, place by place; UUID_NONE: a tool's result, or instructions */
-    uuid summary_id; /* the one that is among them; UUID_NONE: none */
+    uuid *rows; /* their rows, place by place; UUID_NONE: a tool's result, or instructions */
+    uuid newest_message_id;        /* of those that were in memory: the run's own come behind it */
+    uuid summary_id;               /* the one that is among them; UUID_NONE: none */
     uuid summary_from, summary_to; /* rows that it stands for */
     size_t message_count, message_capacity;
     bool has_instructions; /* the first message is the agent's own: instructions and file_list */
@@ -156,11 +161,18 @@ void run_adopt_restored(struct run *run);
 may_suspend_void void run_live(struct run *run);
 /* Its rows and its journal; and if anything is reserved in it, the same in the ledger (has_path). */
 may_suspend bool run_load_accounts(struct run *run, struct error *e);
+/* The ledger holds what run->state has open (has_path then). */
+may_suspend bool run_hold_reserved(struct run *run, struct error *e);
 /* The rows that every final event brings along; `failure` NULL: none.  run_end_look before the event is begun. */
 may_suspend bool run_end_look(struct run *run, struct error *e);
 void run_end_write(struct run *run, enum run_status status, const struct error *failure);
 /* Appends run.failed with everything that a final event brings along, and flushes. */
 may_suspend bool run_fail(struct run *run, const struct error *failure, struct error *e);
+
+/* ---- run_damage.c ---- */
+/* The journal is damaged: the run ends by its rows (is_buried), after its children; or it is parked.  `is_read`: it is folded, and only not
+   appended to. */
+may_suspend_void void run_bury(struct run *run, const struct error *failure, bool is_read);
 
 /* ---- run_chance.c: what comes from outside, or from the oracle of a replay ---- */
 uuid run_new_id(struct run *run, enum run_id_kind kind, size_t index, str name);
@@ -182,6 +194,15 @@ void run_prompt_add(struct run *run, struct prompt_message message);
 /* The messages from this place on come from that row. */
 void run_prompt_rows(struct run *run, size_t first, uuid row);
 must_check bool run_prompt_add_row(struct run *run, const struct record *row, struct error *e);
+/* Rows of the session's messages, the newest first: of each node of a fork those that it began with, too. */
+struct session_span {
+    uuid after, before; /* ids of messages, these left out; UUID_NONE: no bound */
+    size_t max;
+};
+may_suspend bool run_session_rows(struct run *run, const struct session_span *span,
+                                  struct record *rows, size_t *count, struct error *e);
+/* Of a row that no model is given: summaries other than the newest, which stands in front, and what was withdrawn. */
+bool run_prompt_leaves_out(struct run *run, const struct record *row);
 /* A person's message; parts as a row keeps them. */
 must_check bool run_prompt_add_user(struct run *run, str content, str parts, struct error *e);
 /* The tool's answer as the model sees it. */

@@ -19,6 +19,7 @@ struct sweeper {
     struct arena *workspace_arena;
     str workspace_after; /* where the next look at workspaces goes on */
     struct retention_progress retention;
+    struct schedule_progress schedules;
 };
 
 static bool sweep_approvals(struct sweeper *s, struct context *ctx, struct error *e)
@@ -61,7 +62,7 @@ static bool sweep_wakes(struct sweeper *s, struct context *ctx, struct error *e)
 static bool sweep_schedules(struct sweeper *s, struct context *ctx, struct error *e)
 {
     size_t started;
-    return schedules_sweep(s->o, ctx, &started, e);
+    return schedules_sweep(s->o, ctx, &s->schedules, &started, e);
 }
 
 static bool sweep_sessions(struct sweeper *s, struct context *ctx, struct error *e)
@@ -125,6 +126,7 @@ struct sweeper *sweeper_create(struct orchestrator *o)
     ensure(s->due_ns != NULL);
     s->workspace_arena = arena_create(0);
     s->retention.keep = arena_create(0);
+    s->schedules.keep = arena_create(0);
     return s;
 }
 
@@ -135,6 +137,7 @@ void sweeper_destroy(struct sweeper *s)
     webhooks_settle(s->o);
     arena_destroy(s->workspace_arena);
     arena_destroy(s->retention.keep);
+    arena_destroy(s->schedules.keep);
     free(s->due_ns);
     free(s);
 }

@@ -6,6 +6,7 @@
  * workflow_tools.c  tool steps: planned, executed, recovered
  * workflow_wait.c   approvals, signals, children: what comes from outside
  * workflow_scope.c  outputs, labels and the filling of templates
+ * workflow_session.c what was said in the session before
  */
 #ifndef NEXUS_ORCHESTRATOR_WORKFLOW_INTERNAL_H
 #define NEXUS_ORCHESTRATOR_WORKFLOW_INTERNAL_H
@@ -36,7 +37,8 @@ struct workflow_instance {
     const struct definition *definition; /* NULL: it could not be had, see `ending` */
     struct agent_definition agent;
     const struct json *input, *about; /* `about`: the variable `run` */
-    struct label input_label;
+    const struct json *session;       /* the variable; NULL: nobody has asked for it yet */
+    struct label input_label, session_label;
     struct error ending; /* why the instance must end; OK: it need not */
     bool is_cancelled;   /* ... because somebody asked for it */
 
@@ -92,6 +94,11 @@ may_suspend bool workflow_output(struct workflow_instance *w, const struct json 
 /* Text of a JSON text that is known to be good, as a tree on the run's arena. */
 must_check bool workflow_keep(struct workflow_instance *w, str text, const struct json **out,
                               struct error *e);
+
+/* ---- workflow_session.c ---- */
+/* Sets w->session and its label: {"id", "messages": [{"role", "content"}]}, the oldest first.  What it says was settled when the instance
+   began: what stands in the session before its own message. */
+may_suspend bool workflow_session_load(struct workflow_instance *w, struct error *e);
 
 /* ---- workflow_steps.c ---- */
 may_suspend bool workflow_begin(struct workflow_instance *w, const struct workflow_command *command,

@@ -185,6 +185,8 @@ static bool walk_run(struct backtest *b, const struct record *row, struct error 
     struct record *key = ARENA_NEW(b->ctx->arena, struct record);
     struct error missing = {0};
     const struct json *metadata = NULL;
+    if (record_has(row, AGENT_RUNS_REMOVED_AT))
+        return true;
     run->row = row;
     key->table = run->session.table = TABLE_SESSIONS;
     record_set_uuid(key, SESSIONS_ID, record_uuid(row, AGENT_RUNS_SESSION_ID));

@@ -1,19 +1,54 @@
 #include "base/arena.h"
 #include "orchestrator/replay/backtest_internal.h"
 
+/* A group or an action that is misspelt would be a filter that finds nothing. */
+static bool check_members(const struct json *filter, str where, bool has_rules, struct error *e)
+{
+    struct json_iter it = json_iter(filter);
+    const struct json *value;
+    str name;
+    if (json_type(filter) != JSON_OBJECT)
+        return error_set(e, REASON_CONFIG, STR_FMT ": must be an object", STR_ARG(where));
+    while (json_next(&it, &name, &value)) {
+        bool is_known =
+            has_rules && (str_equal(name, S("groups")) || str_equal(name, S("rules")) ||
+                          str_equal(name, S("name")) || str_equal(name, S("direction")));
+        for (int i = 0; i < FILTER_GROUP_COUNT && !is_known; i++)
+            is_known = str_equal(name, str_from_cstr(filter_group_name((enum filter_group) i)));
+        if (!is_known)
+            return error_set(e, REASON_CONFIG,
+                             STR_FMT ": unknown member \"" STR_FMT
+                                     "\"; known are: secrets pii injection%s",
+                             STR_ARG(where), STR_ARG(str_cut_utf8(name, 40)),
+                             has_rules ? " groups rules name direction" : "");
+    }
+    return true;
+}
+
+static bool read_groups(const struct json *filter, struct filter_options *options, struct error *e)
+{
+    const struct json *groups = json_get(filter, S("groups"));
+    if (!check_members(filter, S("filter"), true, e) ||
+        (groups && !check_members(groups, S("filter.groups"), false, e)))
+        return false;
+    for (int i = 0; i < FILTER_GROUP_COUNT; i++) {
+        str group = str_from_cstr(filter_group_name((enum filter_group) i));
+        str action = json_str_or(groups ? groups : filter, group, S("off"));
+        if (!filter_action_parse(action, &options->groups[i]))
+            return error_set(e, REASON_CONFIG, "filter: \"" STR_FMT "\" is no action",
+                             STR_ARG(action));
+    }
+    return true;
+}
+
 bool backtest_filter_read(struct backtest *b, const struct json *filter, struct error *e)
 {
     const struct json *list = json_get(filter, S("rules")), *item;
     struct json_iter it = json_iter(list);
     struct filter_rule *rules = ARENA_ARRAY(b->arena, struct filter_rule, json_count(list) + 1);
     struct filter_options options = {.rules = rules};
-    for (int i = 0; i < FILTER_GROUP_COUNT; i++) {
-        str action =
-            json_str_or(filter, str_from_cstr(filter_group_name((enum filter_group) i)), S("off"));
-        if (!filter_action_parse(action, &options.groups[i]))
-            return error_set(e, REASON_CONFIG, "filter: \"" STR_FMT "\" is no action",
-                             STR_ARG(action));
-    }
+    if (!read_groups(filter, &options, e))
+        return false;
     while (json_next(&it, NULL, &item)) {
         struct filter_rule *rule = &rules[options.rule_count++];
         str action = json_str_or(item, S("action"), S("flag"));

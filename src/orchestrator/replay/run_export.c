@@ -317,6 +317,7 @@ static bool add_children(struct run_exporting *x, struct error *e)
     struct query query = query_of(TABLE_AGENT_RUNS);
     struct records page = {0};
     query_where_uuid(&query, AGENT_RUNS_PARENT_RUN_ID, x->run_id);
+    query_where_null(&query, AGENT_RUNS_REMOVED_AT, true);
     json_key(&x->w, S("children"));
     json_array_begin(&x->w);
     do {
@@ -385,6 +386,17 @@ static bool write_document(struct run_exporting *x, struct error *e)
     return true;
 }
 
+/* What was read while the run was being removed may lack anything: that is no export, and no other failure either. */
+static never_inline bool write_whole(struct run_exporting *x, const struct principal *principal,
+                                     struct error *e)
+{
+    bool is_written = write_document(x, e);
+    struct error removed = {0};
+    if (!run_get(x->o, x->ctx, principal, x->run_id, &x->run, &removed))
+        return error_copy(e, &removed);
+    return is_written;
+}
+
 bool run_export(struct orchestrator *o, struct context *ctx, const struct principal *principal,
                 uuid run_id, str *out, struct error *e)
 {
@@ -401,7 +413,7 @@ bool run_export(struct orchestrator *o, struct context *ctx, const struct princi
         return error_wrap(e, "the run's session");
     strbuf_init(&x->text, ctx->arena, RUN_EXPORT_BYTES_MAX);
     json_writer_init(&x->w, &x->text);
-    if (!write_document(x, e))
+    if (!write_whole(x, principal, e))
         return false;
     if (strbuf_is_over(&x->text))
         return error_set(e, REASON_TOO_LARGE, "the run's export is over %u bytes",

@@ -58,8 +58,9 @@ static void put_session(struct replay *r, str node, int64_t epoch)
     record_set_uuid(&row, SESSIONS_LIVE_RUN_ID, r->record->run_id);
     record_set_text(&row, SESSIONS_OWNER_NODE, node);
     record_set_integer(&row, SESSIONS_OWNER_EPOCH, epoch);
-    static const int gone[] = {SESSIONS_EXPIRES_AT, SESSIONS_PARENT_RUN_ID,
-                               SESSIONS_ROOT_SESSION_ID, SESSIONS_FORKED_FROM, SESSIONS_FORKED_AT};
+    static const int gone[] = {SESSIONS_EXPIRES_AT,      SESSIONS_PARENT_RUN_ID,
+                               SESSIONS_ROOT_SESSION_ID, SESSIONS_FORKED_FROM,
+                               SESSIONS_FORKED_AT,       SESSIONS_FORKS};
     for (size_t i = 0; i < ARRAY_COUNT(gone); i++)
         record_set_null(&row, gone[i]);
     replay_put(r, &row);
@@ -72,11 +73,11 @@ static void put_run(struct replay *r, uuid id, bool is_it)
     record_set_text(&row, AGENT_RUNS_STATUS, is_it ? S("running") : S("completed"));
     record_set_integer(&row, AGENT_RUNS_LAST_SEQ,
                        is_it ? (int64_t) (r->record->begun + r->record->deltas_begun) : 1);
-    static const int gone[] = {AGENT_RUNS_COMPLETED_AT,  AGENT_RUNS_ERROR,
-                               AGENT_RUNS_ERROR_MESSAGE, AGENT_RUNS_WAITS_UNTIL,
-                               AGENT_RUNS_WAKES_AT,      AGENT_RUNS_PARENT_RUN_ID,
-                               AGENT_RUNS_CANCEL_BY,     AGENT_RUNS_BUDGET,
-                               AGENT_RUNS_FORKED_FROM,   AGENT_RUNS_FORKED_AT};
+    static const int gone[] = {
+        AGENT_RUNS_COMPLETED_AT, AGENT_RUNS_ERROR,     AGENT_RUNS_ERROR_MESSAGE,
+        AGENT_RUNS_WAITS_UNTIL,  AGENT_RUNS_WAKES_AT,  AGENT_RUNS_PARENT_RUN_ID,
+        AGENT_RUNS_CANCEL_BY,    AGENT_RUNS_BUDGET,    AGENT_RUNS_FORKED_FROM,
+        AGENT_RUNS_FORKED_AT,    AGENT_RUNS_REMOVED_AT};
     for (size_t i = 0; i < ARRAY_COUNT(gone); i++)
         record_set_null(&row, gone[i]);
     replay_put(r, &row);
@@ -199,9 +200,11 @@ static bool add_agents(struct agent_set *agents, const struct run_environment *f
     for (size_t i = 0; i < from->agent_count; i++)
         if (!agent_set_add(agents, &from->agents[i], e))
             return false;
+    struct agent_definition agent = from->agent;
+    if (agent.run_timeout_ms == 0) /* it is a workflow, whose times are in the journal */
+        agent.run_timeout_ms = 60 * 1000;
     /* "workflow:NAME", "model:NAME": what the run makes by itself */
-    return str_find_char(from->agent.name, ':') != STR_NOT_FOUND ||
-           agent_set_add(agents, &from->agent, e);
+    return str_find_char(agent.name, ':') != STR_NOT_FOUND || agent_set_add(agents, &agent, e);
 }
 
 static bool set_providers(struct replay *r, struct environment_model *from, struct error *e)
@@ -496,6 +499,7 @@ static bool is_over(const struct replay *r)
 
 static bool play(struct replay *r, struct error *e)
 {
+    replay_hear_at_once(r); /* what came before its first event of its own */
     spawn(r);
     for (size_t i = 0; i < RUN_REPLAY_SWITCHES_MAX; i++) {
         if (scheduler_run_ready(r->scheduler, 1) || scheduler_ready_count(r->scheduler) > 0)

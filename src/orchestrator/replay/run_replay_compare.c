@@ -29,6 +29,7 @@ static const struct {
     const char *member;
 } later_members[] = {
     {EVENT_POLICY_DECIDED, "parent_id"},
+    {EVENT_MESSAGE_SUMMARISED, "remaining"},
 };
 
 static bool is_later(const struct event *wanted, str member)

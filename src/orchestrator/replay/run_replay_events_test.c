@@ -99,6 +99,88 @@ static void test_a_run_that_was_interrupted_and_the_one_that_did_it_replay(struc
     assert_played(kit, "completed");
 }
 
+/* ---- a session that is paused ---- */
+
+static void pause_session(struct context *ctx, void *unused)
+{
+    struct error e = {0};
+    struct record row;
+    (void) unused;
+    if (!session_pause(scene.kit->o, ctx, &scene.user, scene.session_id, &row, &e))
+        fail_msg("%s", e.message);
+}
+
+static void resume_session(struct context *ctx, void *unused)
+{
+    struct error e = {0};
+    struct record row;
+    (void) unused;
+    if (!session_resume(scene.kit->o, ctx, &scene.user, scene.session_id, &row, &e))
+        fail_msg("%s", e.message);
+}
+
+/* Its tool is at work when the session is paused. */
+static void begin_and_pause(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_tool(kit, "lookup")->delay_ms = 500;
+    testkit_reply(kit, (struct fake_reply){.calls = {{"lookup", "{}"}}, .call_count = 1});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 200);
+    testkit_begin(kit, pause_session, NULL);
+    testkit_run_ms(kit, 5000);
+}
+
+static void test_a_run_that_was_paused_replays_and_so_does_one_that_goes_on(struct testkit *kit)
+{
+    begin_and_pause(kit);
+    assert_played(kit, "waiting");
+    assert_has(replay_export(kit), "\"is_paused\":true");
+    testkit_do(kit, resume_session, NULL);
+    testkit_run_ms(kit, 60000);
+    assert_played(kit, "completed");
+}
+
+static void test_a_paused_run_whose_node_stopped_replays(struct testkit *kit)
+{
+    begin_and_pause(kit);
+    testkit_crash(kit);
+    testkit_do(kit, resume_session, NULL);
+    testkit_run_ms(kit, 60000);
+    assert_played(kit, "completed");
+    assert_has(replay_export(kit), "\"is_paused\":true");
+}
+
+static void test_a_run_that_was_paused_twice_replays(struct testkit *kit)
+{
+    begin_and_pause(kit);
+    testkit_reply(kit, (struct fake_reply){.calls = {{"lookup", "{}"}}, .call_count = 1});
+    testkit_begin(kit, resume_session, NULL);
+    testkit_run_ms(kit, 100);
+    testkit_begin(kit, pause_session, NULL);
+    testkit_run_ms(kit, 5000);
+    assert_played(kit, "waiting");
+    testkit_do(kit, resume_session, NULL);
+    testkit_run_ms(kit, 60000);
+    assert_played(kit, "completed");
+}
+
+static void cancel_it(struct context *ctx, void *unused)
+{
+    struct error e = {0};
+    (void) unused;
+    if (!run_cancel(scene.kit->o, ctx, &scene.user, scene.run_id, &e))
+        fail_msg("%s", e.message);
+}
+
+static void test_a_paused_run_that_was_cancelled_replays(struct testkit *kit)
+{
+    begin_and_pause(kit);
+    testkit_do(kit, cancel_it, NULL);
+    testkit_run_ms(kit, 5000);
+    assert_played(kit, "cancelled");
+}
+
 /* ---- another agent ---- */
 
 static struct agent_link links[] = {
@@ -296,6 +378,38 @@ static void test_a_run_that_went_in_circles_and_was_stopped_replays(struct testk
     (void) assert_replays(kit);
 }
 
+/* ---- a conversation that the budget has no room for ---- */
+
+static void begin_tight(struct context *ctx, void *unused)
+{
+    (void) unused;
+    cost budget = COST_LIMITLESS;
+    budget.tokens = 30000;
+    scene_begin_with(ctx, budget);
+}
+
+static void say_much(struct context *ctx, void *unused)
+{
+    char text[700];
+    (void) unused;
+    memset(text, 'x', sizeof text);
+    text[sizeof text - 1] = '\0';
+    scene.run_id = testkit_start(scene.kit, ctx, &scene.user, scene.session_id, text);
+}
+
+static void test_a_summary_that_was_made_because_little_was_left_replays(struct testkit *kit)
+{
+    bool is_summarised = false;
+    scene_start(kit);
+    testkit_do(kit, begin_tight, NULL);
+    for (int turn = 0; turn < 40 && !is_summarised; turn++) {
+        testkit_do(kit, say_much, NULL);
+        is_summarised = str_find(replay_export(kit), S("\"message.summarised\"")) != STR_NOT_FOUND;
+    }
+    assert_true(is_summarised);
+    (void) assert_replays(kit);
+}
+
 /* ---- approvals of several persons ---- */
 
 static void vote(struct context *ctx, void *who)
@@ -340,12 +454,52 @@ static void test_an_approval_that_one_of_two_denied_replays(struct testkit *kit)
     assert_played(kit, "completed");
 }
 
+/* The later of two is decided first; the other while the run is at work on that. */
+static void decide_backwards(struct context *ctx, void *unused)
+{
+    struct error e = {0};
+    struct records rows;
+    struct principal boss = testkit_principal(scene.kit, "boss", ROLE_LEVEL_ADMIN);
+    (void) unused;
+    assert_true(approval_list(scene.kit->o, ctx, &boss, S("pending"), STR_NONE, 10, &rows, &e));
+    assert_int_equal(rows.count, 2);
+    bool is_newest_first = uuid_compare(record_uuid(&rows.items[0], APPROVALS_ID),
+                                        record_uuid(&rows.items[1], APPROVALS_ID)) > 0;
+    for (size_t i = 0; i < 2; i++) {
+        const struct record *row = &rows.items[is_newest_first ? i : 1 - i];
+        struct approval_decision decision = {
+            .approval_id = record_uuid(row, APPROVALS_ID),
+            .is_approve = true,
+            .digest = record_text(row, APPROVALS_DIGEST),
+        };
+        if (!approval_decide(scene.kit->o, ctx, &boss, &decision, &e))
+            fail_msg("%s", e.message);
+        assert_true(context_sleep_ms(ctx, 100, &e));
+    }
+}
+
+static void test_approvals_that_were_decided_one_after_the_other_replay(struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(
+        kit, (struct fake_reply){.calls = {{"wipe", "{\"all\":true}"}, {"wipe", "{\"all\":false}"}},
+                                 .call_count = 2});
+    testkit_do(kit, scene_begin, NULL);
+    assert_played(kit, "waiting");
+    testkit_do(kit, decide_backwards, NULL);
+    assert_played(kit, "completed");
+}
+
 int main(void)
 {
     static const struct testkit_case cases[] = {
         TESTKIT_SCRIPT(test_messages_that_steered_the_run_replay),
         TESTKIT_SCRIPT(test_a_steered_run_whose_node_stopped_replays),
         TESTKIT_SCRIPT(test_a_run_that_was_interrupted_and_the_one_that_did_it_replay),
+        TESTKIT_SCRIPT(test_a_run_that_was_paused_replays_and_so_does_one_that_goes_on),
+        TESTKIT_SCRIPT(test_a_paused_run_whose_node_stopped_replays),
+        TESTKIT_SCRIPT(test_a_run_that_was_paused_twice_replays),
+        TESTKIT_SCRIPT(test_a_paused_run_that_was_cancelled_replays),
         TESTKIT_SCRIPT(test_a_handoff_and_the_run_it_was_handed_to_replay),
         TESTKIT_SCRIPT(test_agents_called_beside_tools_replay_and_so_do_their_runs),
         TESTKIT_SCRIPT(test_an_answer_without_tools_because_little_was_left_replays),
@@ -353,8 +507,10 @@ int main(void)
         TESTKIT_SCRIPT(test_a_last_call_that_summed_up_replays),
         TESTKIT_SCRIPT(test_thresholds_of_a_budget_that_were_passed_replay),
         TESTKIT_SCRIPT(test_a_run_that_went_in_circles_and_was_stopped_replays),
+        TESTKIT_SCRIPT(test_a_summary_that_was_made_because_little_was_left_replays),
         TESTKIT_SCRIPT(test_an_approval_by_two_persons_with_a_time_of_its_own_replays),
         TESTKIT_SCRIPT(test_an_approval_that_one_of_two_denied_replays),
+        TESTKIT_SCRIPT(test_approvals_that_were_decided_one_after_the_other_replay),
     };
     return testkit_main(cases, ARRAY_COUNT(cases));
 }

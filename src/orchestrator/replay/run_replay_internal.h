@@ -99,7 +99,7 @@ bool replay_cancel(struct replay *r);
 void replay_deliver_next(struct replay *r);
 /* Everything that the run hears of when it goes on, up to its next rest. */
 void replay_deliver_until_rest(struct replay *r);
-/* What must be there as soon as the event before it is: messages that steer, a signal that came before its step. */
+/* What must be there as soon as the event before it is: messages that steer, a pause, a signal that came before its step. */
 void replay_hear_at_once(struct replay *r);
 void replay_deliver_event(struct replay *r, const struct event *event);
 void replay_put(struct replay *r, const struct record *row); /* into the scratch store */

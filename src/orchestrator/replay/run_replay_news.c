@@ -130,23 +130,29 @@ static void deliver_steering(struct replay *r, uuid message_id, int64_t at_us)
     replay_put(r, &row);
 }
 
-static void set_inbox_count(struct replay *r, int64_t count)
+/* The session's row changes, and the live run is told that it did. */
+static void change_session(struct replay *r, int64_t inbox_count, str status)
 {
+    struct run *run = replay_live(r);
     struct batch batch;
     struct error e = {0};
     batch_init(&batch, r->arena, r->record->tenant_id);
     struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_SESSIONS);
     record_set_uuid(row, SESSIONS_ID, r->record->session_id);
-    record_set_integer(row, SESSIONS_INBOX_COUNT, count);
+    if (inbox_count > 0)
+        record_set_integer(row, SESSIONS_INBOX_COUNT, inbox_count);
+    if (!str_is_empty(status))
+        record_set_text(row, SESSIONS_STATUS, status);
     if (!store_submit(r->store, &batch, &e))
         replay_differs(r, 0, S("scratch store"), STR_NONE, str_from_cstr(e.message));
+    if (run)
+        run->is_inbox_told = true;
 }
 
 /* All that steer the run here came before it looked. */
 static void deliver_steerings(struct replay *r)
 {
     const struct run_recording *record = r->record;
-    struct run *run = replay_live(r);
     int64_t count = 0;
     for (size_t i = r->next; i < record->solid_count; i++, count++) {
         const struct event *event = &record->solid[i];
@@ -159,9 +165,25 @@ static void deliver_steerings(struct replay *r)
     r->steered = r->next + 1; /* once: the run takes them in this order, one event for each */
     for (int64_t i = 1; i < count; i++)
         r->steered++;
-    set_inbox_count(r, count);
-    if (run)
-        run->is_inbox_told = true;
+    change_session(r, count, STR_NONE);
+}
+
+static bool is_of_approval(const struct event *event)
+{
+    return event->type == EVENT_APPROVAL_VOTED || event->type == EVENT_APPROVAL_DECIDED;
+}
+
+/* What persons said of one approval, as far as the run heard of it at once. */
+static void deliver_votes(struct replay *r)
+{
+    const struct run_recording *record = r->record;
+    uuid id = replay_id_member(record->solid[r->next].data, "approval_id");
+    for (size_t i = r->next; i < record->solid_count; i++) {
+        const struct event *event = &record->solid[i];
+        if (!is_of_approval(event) || !uuid_equal(replay_id_member(event->data, "approval_id"), id))
+            return;
+        replay_deliver_event(r, event);
+    }
 }
 
 void replay_hear_at_once(struct replay *r)
@@ -174,6 +196,10 @@ void replay_hear_at_once(struct replay *r)
         deliver_signal(r, event->data);
     if (event->type == EVENT_MESSAGE_ADDED && r->next >= r->steered)
         deliver_steerings(r);
+    if (event->type == EVENT_RUN_WAITING && json_bool_or(event->data, S("is_paused"), false))
+        change_session(r, 0, S("paused")); /* whoever resumes the run makes it active again */
+    if (!r->is_workflow)
+        deliver_votes(r);
 }
 
 void replay_deliver_event(struct replay *r, const struct event *event)
@@ -197,7 +223,8 @@ void replay_deliver_until_rest(struct replay *r)
         const struct event *event = &record->solid[i];
         if (event->type == EVENT_RUN_WAITING || event->type == EVENT_RUN_RESUMED)
             return;
-        replay_deliver_event(r, event);
+        if (!is_of_approval(event)) /* of several one may have come after the others: at once */
+            replay_deliver_event(r, event);
     }
 }
 

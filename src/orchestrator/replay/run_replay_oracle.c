@@ -136,9 +136,11 @@ static cost remaining(void *owner)
         const struct event *event = &record->solid[i];
         cost amount;
         const struct json *said = json_get(event->data, S("remaining"));
-        if (event->type == EVENT_POLICY_DECIDED && !said)
+        bool may_lack = event->type == EVENT_POLICY_DECIDED ||
+                        event->type == EVENT_MESSAGE_SUMMARISED; /* no budget asked for it */
+        if (may_lack && !said)
             continue;
-        if (event->type != EVENT_POLICY_DECIDED && event->type != EVENT_BUDGET_RESERVED)
+        if (!may_lack && event->type != EVENT_BUDGET_RESERVED)
             break;
         if (!cost_read_json(said, &left))
             break;

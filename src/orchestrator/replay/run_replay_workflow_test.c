@@ -514,9 +514,56 @@ static void test_an_end_that_was_changed_in_the_record_is_found(struct testkit *
     assert_false(replay_text(kit, str_join(kit->arena, parts, 3))->is_same);
 }
 
+/* ---- an agent that is a workflow: what was said before ---- */
+
+static struct agent_definition planner[] = {
+    {.name = S_INIT("planner"), .workflow = S_INIT("w"), .steps_max = 8, .run_timeout_ms = 600000},
+};
+
+static void ask_twice(struct context *ctx, void *unused)
+{
+    struct session_request session = {.agent = S("planner"), .budget = COST_LIMITLESS};
+    struct run_request first = {.content = S("how warm is it?")}, second = {.content = S("why?")};
+    struct message_outcome outcome;
+    struct record row;
+    struct error e = {0};
+    (void) unused;
+    scene.user = testkit_principal(scene.kit, "ada", ROLE_LEVEL_USER);
+    put(ctx, play.definition);
+    if (!session_create(scene.kit->o, ctx, &scene.user, &session, &row, &e))
+        fail_msg("%s", e.message);
+    scene.session_id = first.session_id = second.session_id = record_uuid(&row, SESSIONS_ID);
+    second.on_busy = DOUBLE_TEXT_ENQUEUE;
+    if (!message_send(scene.kit->o, ctx, &scene.user, &first, &outcome, &e) ||
+        !message_send(scene.kit->o, ctx, &scene.user, &second, &outcome, &e))
+        fail_msg("%s", e.message);
+    scene.run_id = outcome.run_id;
+}
+
+static void test_earlier_turns_of_a_session_are_the_same_in_a_replay(struct testkit *kit)
+{
+    kit->agents = planner;
+    kit->agent_count = ARRAY_COUNT(planner);
+    set_play(
+        kit,
+        "name: w\nversion: 1.0.0\noutput: {n: '${size(session.messages)}', text: "
+        "'${steps.say.output.text}'}\n"
+        "steps:\n"
+        "  - id: each\n"
+        "    map: {over: '${session.messages}', as: it, steps: [{id: x, tool: lookup, input: "
+        "{v: '${it.content}', session: '${session.id}'}}]}\n"
+        "  - {id: say, model: {prompt: 'Before: ${session.messages} Now: ${input.message}'}}\n",
+        NULL);
+    testkit_do(kit, ask_twice, NULL);
+    assert_true(str_find(kit->prompt_last, S("how warm is it?")) != STR_NOT_FOUND);
+    assert_true(str_find(kit->prompt_last, S("why?")) != STR_NOT_FOUND);
+    assert_played(kit, "completed");
+}
+
 int main(void)
 {
     static const struct testkit_case cases[] = {
+        TESTKIT_SCRIPT(test_earlier_turns_of_a_session_are_the_same_in_a_replay),
         TESTKIT_SCRIPT(test_steps_of_every_control_kind_replay),
         TESTKIT_SCRIPT(test_a_wide_map_replays_whoever_ends_first),
         TESTKIT_SCRIPT(test_retries_replay_with_the_waits_that_were_drawn),

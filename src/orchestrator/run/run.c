@@ -113,6 +113,14 @@ static bool open_accounts(struct run *run, struct error *e)
     return true;
 }
 
+bool run_hold_reserved(struct run *run, struct error *e)
+{
+    if (!run->has_path && !open_accounts(run, e))
+        return false;
+    run_ledger_reconcile(run);
+    return true;
+}
+
 /* Who asked for this run, and with which role: never more than the session's. */
 static bool load_identity(struct run *run, str metadata, struct error *e)
 {
@@ -157,9 +165,9 @@ static bool load_run_row(struct run *run, struct error *e)
 }
 
 /* Does the journal say that another coroutine than this one was at work, or that the run waited? */
-static bool is_resumption(const struct run *run, int64_t epoch)
+static bool is_resumption(const struct run *run)
 {
-    return run->state.status == RUN_WAITING || epoch != run->state.epoch;
+    return run->state.status == RUN_WAITING || run->epoch != run->state.epoch;
 }
 
 /* Whoever was asked to cancel it may have died before it was heard.  Once the journal says so, what is left to do is done. */
@@ -187,12 +195,12 @@ static bool load_rows(struct run *run, struct error *e)
 
 static bool load(struct run *run, struct error *e)
 {
-    int64_t epoch = 0;
+    run->epoch = 0;
     if (!load_rows(run, e))
         return false;
     if (run->is_out_of_turn)
         return true;
-    if (!own_session(run, &epoch, e) || !fold_journal(run, e))
+    if (!own_session(run, &run->epoch, e) || !fold_journal(run, e))
         return false;
     hear_noted_cancel(run);
     run->is_out_of_turn = run->state.status == RUN_WAITING && session_is_paused(&run->session) &&
@@ -204,20 +212,17 @@ static bool load(struct run *run, struct error *e)
             run); /* also for a final run: its last commit may have been applied without our knowing */
     if (run_status_is_final(run->state.status))
         return true;
-    if (!run->has_path) {
-        if (!open_accounts(run, e))
-            return false;
-        run_ledger_reconcile(run);
-    }
+    if (!run->has_path && !run_hold_reserved(run, e))
+        return false;
     journal_writer_deinit(&run->journal);
     journal_writer_init(&run->journal, run->o->parts.store, run->o->hub, run->o->parts.clock,
                         &run->state, run->tenant_id, run->session_id, run->run_id,
-                        run->o->parts.node, epoch);
+                        run->o->parts.node, run->epoch);
     if (run->o->oracle)
         run->journal.tap = &run->o->oracle->tap;
-    if (is_resumption(run, epoch)) {
+    if (is_resumption(run)) {
         struct json_writer *w = journal_event(&run->journal, EVENT_RUN_RESUMED);
-        json_put_i64(w, S("epoch"), epoch);
+        json_put_i64(w, S("epoch"), run->epoch);
         json_put_str(w, S("node"), run->o->parts.node);
         struct record *row = journal_row(&run->journal, WRITE_UPDATE, TABLE_AGENT_RUNS);
         record_set_uuid(row, AGENT_RUNS_ID, run->run_id);
@@ -476,73 +481,7 @@ static bool do_command(struct run *run, struct run_command command, bool *is_par
     unreachable_state();
 }
 
-/*
- * ---- damage ----
- * The journal does not fold, or is not appended to though the store works: the run can neither go on nor end by its journal.  Its rows say
- * so (`failed`, error `corrupt`), what it has reserved is booked, the session is free again; the events stay as they are, for whoever looks
- * into it.  When not even that can be stored it is parked: it leaves memory, and the next start tries again.
- */
-
-/* What it may have used is booked at its worst: as it was loaded, the ledger holds what its journal has open. */
-static struct settlement *settle_damaged(struct run *run, struct batch *batch)
-{
-    struct settlement *all = ARENA_ARRAY(run->turn, struct settlement, run->held_count);
-    for (size_t i = 0; i < run->held_count; i++) {
-        const struct open_reservation *open = run_state_reservation(&run->state, run->held[i].id);
-        bool is_model = open && open->is_model;
-        all[i] = (struct settlement){
-            .reserved = run->held[i].amount,
-            .used = run->held[i].amount,
-            .cover = run->held[i].cover,
-            .kind = is_model ? "model" : "tool",
-            .basis = "reserved",
-            .model = is_model ? run->state.model : STR_NONE,
-        };
-        ledger_settle(run->o->ledger, &run->path, &all[i], batch, NULL);
-    }
-    return all;
-}
-
-static void write_damaged(struct run *run, const struct error *failure, struct batch *batch)
-{
-    struct record *row = batch_add(batch, WRITE_UPDATE, TABLE_AGENT_RUNS);
-    record_set_uuid(row, AGENT_RUNS_ID, run->run_id);
-    record_set_text(row, AGENT_RUNS_STATUS, str_from_cstr(run_status_name(RUN_FAILED)));
-    record_set_integer(row, AGENT_RUNS_COMPLETED_AT, clock_unix_us(run->o->parts.clock));
-    record_set_text(row, AGENT_RUNS_ERROR, str_from_cstr(error_problem(REASON_CORRUPT)));
-    record_set_text(row, AGENT_RUNS_ERROR_MESSAGE,
-                    str_copy(run->turn, str_from_cstr(failure->message)));
-    row = batch_add(batch, WRITE_UPDATE, TABLE_SESSIONS);
-    record_set_uuid(row, SESSIONS_ID, run->session_id);
-    record_set_null(row, SESSIONS_LIVE_RUN_ID);
-    batch_where_uuid(batch, SESSIONS_LIVE_RUN_ID, run->run_id);
-}
-
-/* `fence`: of the session, where this node is its writer; NULL: the journal could not be read. */
-static never_inline void bury(struct run *run, const struct error *failure,
-                              const struct fence *fence)
-{
-    struct batch batch;
-    struct error e = {0};
-    batch_init(&batch, run->turn, run->tenant_id);
-    batch.fence = fence;
-    write_damaged(run, failure, &batch);
-    struct settlement *settlements = fence ? settle_damaged(run, &batch) : NULL;
-    run->is_buried = store_commit(run->o->parts.store, &run->shield, &batch, &e);
-    for (size_t i = 0; run->is_buried && settlements && i < run->held_count; i++)
-        ledger_settled(run->o->ledger, &run->path, &settlements[i]);
-    if (run->is_buried && settlements)
-        run->held_count = 0;
-    LOG_ERROR("orchestrator.run", S("a run is damaged"), failure,
-              LOG_STR("nexus.run.id", uuid_str(run->turn, run->run_id)),
-              LOG_STR("nexus.run.outcome", run->is_buried ? S("failed") : S("parked")));
-    if (!run->is_buried)
-        LOG_ERROR("orchestrator.run", S("the end of a damaged run was not stored"), &e);
-    metrics_add(run->o->parts.metrics, METRIC_RUNS_DAMAGED, 1,
-                (str[]){run->is_buried ? S("failed") : S("parked")}, 1);
-    if (run->is_buried)
-        session_inbox_rescue(run);
-}
+/* ---- failures ---- */
 
 /* A load failed: is it worth another try?  If not, says so and leaves the run as it can be left. */
 static bool is_worth_another(struct run *run, const struct error *failure)
@@ -551,7 +490,7 @@ static bool is_worth_another(struct run *run, const struct error *failure)
     if (!is_broken && failure->reason != REASON_FENCED && failure->code != ERROR_NOT_FOUND)
         return true;
     if (is_broken)
-        bury(run, failure, NULL);
+        run_bury(run, failure, false);
     else
         LOG_ERROR("orchestrator.run", S("run dropped"), failure,
                   LOG_STR("nexus.run.id", uuid_str(run->turn, run->run_id)));
@@ -653,7 +592,7 @@ static bool reload(struct run *run)
         run->has_lost_sight = true;
         bool is_loaded = load(run, &e);
         if (is_loaded && run->refusals >= RUN_REFUSALS_MAX) {
-            bury(run, &run->refusal, &run->journal.fence);
+            run_bury(run, &run->refusal, true);
             return false;
         }
         if (is_loaded)
@@ -694,10 +633,7 @@ bool run_load_accounts(struct run *run, struct error *e)
         return false;
     if (run_status_is_final(run->state.status) || run->state.reservation_count == 0)
         return true;
-    if (!open_accounts(run, e))
-        return false;
-    run_ledger_reconcile(run);
-    return true;
+    return run_hold_reserved(run, e);
 }
 
 void run_live(struct run *run)

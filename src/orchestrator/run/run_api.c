@@ -379,6 +379,7 @@ bool run_get(struct orchestrator *o, struct context *ctx, const struct principal
     struct record key = record_of(TABLE_AGENT_RUNS);
     record_set_uuid(&key, AGENT_RUNS_ID, run_id);
     if (!store_get(o->parts.store, ctx, principal->tenant_id, &key, out, e) ||
+        record_has(out, AGENT_RUNS_REMOVED_AT) ||
         !principal_sees_user(principal, record_text(out, AGENT_RUNS_USER_ID))) {
         if (e->code != ERROR_OK && e->code != ERROR_NOT_FOUND)
             return false;
@@ -396,6 +397,7 @@ bool run_list(struct orchestrator *o, struct context *ctx, const struct principa
         query_where_text(&query, AGENT_RUNS_USER_ID, principal->user_id);
     if (!uuid_is_none(session_id))
         query_where_uuid(&query, AGENT_RUNS_SESSION_ID, session_id);
+    query_where_null(&query, AGENT_RUNS_REMOVED_AT, true);
     query.is_descending = true;
     query.cursor = cursor;
     query.limit = limit;
@@ -410,6 +412,7 @@ bool run_children(struct orchestrator *o, struct context *ctx, const struct prin
     if (!run_get(o, ctx, principal, run_id, run, e))
         return false;
     query_where_uuid(&query, AGENT_RUNS_PARENT_RUN_ID, run_id);
+    query_where_null(&query, AGENT_RUNS_REMOVED_AT, true);
     query.cursor = cursor;
     query.limit = limit;
     return store_list(o->parts.store, ctx, principal->tenant_id, &query, out, e);
@@ -421,6 +424,7 @@ bool run_count_children(struct orchestrator *o, struct context *ctx,
 {
     struct query query = query_of(TABLE_AGENT_RUNS);
     query_where_uuid(&query, AGENT_RUNS_PARENT_RUN_ID, run_id);
+    query_where_null(&query, AGENT_RUNS_REMOVED_AT, true);
     *count = 0;
     for (;;) {
         struct records page;
@@ -484,18 +488,6 @@ static void put_id(struct json_writer *w, const char *name, uuid id)
     json_put_str(w, str_from_cstr(name), str_of(text, UUID_TEXT_BYTES));
 }
 
-/* Its metadata are ours: a quotation mark within a text of it has a backslash before it. */
-static str priority_of_row(const struct record *run)
-{
-    str name, rest, metadata = record_text(run, AGENT_RUNS_METADATA);
-    const str member = S("\"priority\":\"");
-    size_t at = str_find(metadata, member);
-    if (at == STR_NOT_FOUND)
-        return S("normal");
-    str_cut(str_from(metadata, at + member.len), '"', &name, &rest);
-    return name;
-}
-
 static void put_origin(struct json_writer *w, const struct record *run)
 {
     json_key(w, S("parent_run_id"));
@@ -531,7 +523,7 @@ void run_write_members(struct json_writer *w, const struct record *run)
     json_put_raw(w, S("cost"), record_text(run, AGENT_RUNS_COST));
     json_put_str(w, S("trace_id"), record_text(run, AGENT_RUNS_TRACE_ID));
     json_put_i64(w, S("last_seq"), record_integer(run, AGENT_RUNS_LAST_SEQ));
-    json_put_str(w, S("priority"), priority_of_row(run));
+    json_put_str(w, S("priority"), str_from_cstr(priority_name(run_row_priority(run))));
     put_origin(w, run);
     json_key(w, S("error"));
     if (record_has(run, AGENT_RUNS_ERROR)) {

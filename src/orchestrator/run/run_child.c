@@ -362,10 +362,9 @@ static bool cancel_child(struct run *parent, uuid child_run_id, struct error *e)
     if (outcome->is_final)
         run_child_journal_end(parent, child_run_id, outcome);
     else
-        run_spawn_cancelled(parent->o, parent->tenant_id, run_child_session(child_run_id),
-                            child_run_id,
-                            parent->state.is_cancelling ? parent->state.cancelled_by
-                                                        : S("the run that started it"));
+        run_spawn_cancelled(
+            parent->o, parent->tenant_id, run_child_session(child_run_id), child_run_id,
+            parent->state.is_cancelling ? parent->state.cancelled_by : RUN_CANCELLED_BY_PARENT);
     return true;
 }
 
@@ -457,6 +456,7 @@ bool run_ancestors_load(struct run *run, const struct record *row, struct error 
             !read_ceiling(run, above, &ancestor->budget, e))
             return false;
         ancestor->session_id = record_uuid(above, AGENT_RUNS_SESSION_ID);
+        ancestor->priority = run_row_priority(above);
         run->depth++;
     }
     return true;
@@ -465,7 +465,10 @@ bool run_ancestors_load(struct run *run, const struct record *row, struct error 
 void run_parent_wake(struct run *run)
 {
     if (run->depth > 0)
-        run_spawn(run->o, run->tenant_id, run->ancestors[0].session_id, run->ancestors[0].run_id);
+        run_spawn_as(run->o, &(struct run_turn){.tenant_id = run->tenant_id,
+                                                .session_id = run->ancestors[0].session_id,
+                                                .run_id = run->ancestors[0].run_id,
+                                                .priority = run->ancestors[0].priority});
 }
 
 const struct agent_definition *run_bare_agent(struct run *run)

@@ -20,6 +20,9 @@
 #include "orchestrator/run/run_begin.h"
 #include "orchestrator/run_internal.h"
 
+/* Who cancelled a child whose parent was not asked to end, but has to. */
+#define RUN_CANCELLED_BY_PARENT S("the run that started it")
+
 enum child_purpose { CHILD_TOOL, CHILD_HANDOFF, CHILD_STEP };
 struct child_request {
     enum child_purpose purpose;

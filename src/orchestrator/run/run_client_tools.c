@@ -247,7 +247,7 @@ bool run_give_results(struct orchestrator *o, struct context *ctx,
     *run_id = g->run_id;
     *session_id = record_uuid(&g->run, AGENT_RUNS_SESSION_ID);
     *last_seq = record_integer(&g->run, AGENT_RUNS_LAST_SEQ);
-    run_spawn(o, principal->tenant_id, *session_id, *run_id);
+    run_spawn_row(o, principal->tenant_id, &g->run);
     return true;
 }
 

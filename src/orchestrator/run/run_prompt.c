@@ -49,6 +49,8 @@ void run_prompt_rows(struct run *run, size_t first, uuid row)
 {
     for (size_t i = first; i < run->message_count; i++)
         run->rows[i] = row;
+    if (uuid_compare(row, run->newest_message_id) > 0)
+        run->newest_message_id = row;
 }
 
 static struct prompt_message one_part(struct arena *arena, enum role role, struct part part)
@@ -262,8 +264,7 @@ static bool add_message_of_row(struct run *run, const struct record *row, struct
     return true;
 }
 
-/* Rows that no model is given: summaries other than the newest, which stands in front, and what was withdrawn. */
-static bool is_left_out(struct run *run, const struct record *row)
+bool run_prompt_leaves_out(struct run *run, const struct record *row)
 {
     const struct json *metadata;
     return record_has(row, MESSAGES_METADATA) &&
@@ -275,34 +276,35 @@ static bool is_left_out(struct run *run, const struct record *row)
 bool run_prompt_add_row(struct run *run, const struct record *row, struct error *e)
 {
     size_t first = run->message_count;
-    bool ok = is_left_out(run, row) || add_message_of_row(run, row, e);
+    bool ok = run_prompt_leaves_out(run, row) || add_message_of_row(run, row, e);
     run_prompt_rows(run, first, record_uuid(row, MESSAGES_ID));
     return ok;
 }
 
-static void begin_after_summary(const struct run *run, struct query *query)
+static void narrow(const struct session_span *span, struct query *query)
 {
-    if (!uuid_is_none(run->summary_to))
+    if (!uuid_is_none(span->after))
         query->filters[query->filter_count++] = (struct filter){
-            .column = MESSAGES_ID, .op = FILTER_GREATER, .value = {.id = run->summary_to}};
+            .column = MESSAGES_ID, .op = FILTER_GREATER, .value = {.id = span->after}};
+    if (!uuid_is_none(span->before))
+        query->filters[query->filter_count++] = (struct filter){
+            .column = MESSAGES_ID, .op = FILTER_LESS, .value = {.id = span->before}};
 }
 
-/* The messages of the session since its summary, oldest first: a page at a time from the end, at most RUN_HISTORY_MESSAGES_MAX. */
-static never_inline bool load_rows(struct run *run, struct record *rows, size_t *count,
-                                   struct error *e)
+/* A page at a time from the end. */
+never_inline bool run_session_rows(struct run *run, const struct session_span *span,
+                                   struct record *rows, size_t *count, struct error *e)
 {
     struct query query = query_of(TABLE_MESSAGES);
     query_where_uuid(&query, MESSAGES_SESSION_ID, run->session_id);
-    begin_after_summary(run, &query);
+    narrow(span, &query);
     query.is_descending = true; /* by id: UUIDv7, the order of creation */
     struct fork_walk walk = {.session_id = run->session_id};
     bool is_forked = record_has(&run->session, SESSIONS_FORKED_FROM);
     *count = 0;
-    while (*count < RUN_HISTORY_MESSAGES_MAX) {
+    while (*count < span->max) {
         struct records page;
-        query.limit = RUN_HISTORY_MESSAGES_MAX - *count < STORE_PAGE_MAX
-                          ? RUN_HISTORY_MESSAGES_MAX - *count
-                          : STORE_PAGE_MAX;
+        query.limit = span->max - *count < STORE_PAGE_MAX ? span->max - *count : STORE_PAGE_MAX;
         if (!store_list(run->o->parts.store, &run->shield, run->tenant_id, &query, &page, e))
             return false;
         for (size_t i = 0; i < page.count; i++)
@@ -314,7 +316,7 @@ static never_inline bool load_rows(struct run *run, struct record *rows, size_t 
         if (!is_forked ||
             !fork_walk_next(run->o, &run->shield, run->tenant_id, &walk, &query, &failure))
             return failure.code == ERROR_OK || error_copy(e, &failure);
-        begin_after_summary(run, &query);
+        narrow(span, &query);
     }
     return true;
 }
@@ -350,7 +352,10 @@ bool run_prompt_load(struct run *run, struct error *e)
     run->message_count = 0;
     struct record *rows = ARENA_ARRAY(run->turn, struct record, RUN_HISTORY_MESSAGES_MAX);
     size_t count;
-    if (!add_system(run, e) || !run_summary_load(run, e) || !load_rows(run, rows, &count, e))
+    if (!add_system(run, e) || !run_summary_load(run, e))
+        return false;
+    struct session_span since = {.after = run->summary_to, .max = RUN_HISTORY_MESSAGES_MAX};
+    if (!run_session_rows(run, &since, rows, &count, e))
         return false;
     run->is_history_cut = count == RUN_HISTORY_MESSAGES_MAX;
     /* A conversation that was cut must not begin with a tool's answer to a question that is no longer there. */

@@ -186,8 +186,7 @@ static void spawn_row(struct page *page, size_t index)
     const struct record *row = &page->rows.items[index];
     if (FAULT("plant.lost-run")) /* a bug put in on purpose: nobody goes on with it */
         return;
-    run_spawn(page->o, page->tenants[index], record_uuid(row, AGENT_RUNS_SESSION_ID),
-              record_uuid(row, AGENT_RUNS_ID));
+    run_spawn_row(page->o, page->tenants[index], row);
     ++*page->spawned;
 }
 

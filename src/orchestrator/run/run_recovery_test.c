@@ -154,6 +154,75 @@ static void test_an_approval_that_comes_days_later_after_a_restart_goes_on(struc
     testkit_do(kit, check_approved, NULL);
 }
 
+/* ---- paused between two tries ---- */
+
+static struct {
+    bool is_refused, is_paused;
+    int written; /* appends while the session is paused */
+} turn;
+
+/* The first append after the wait fails. */
+static enum commit_outcome refuse_once(void *owner, struct context *ctx, const struct batch *batch)
+{
+    (void) owner;
+    (void) ctx;
+    if (!batch->fence)
+        return COMMIT_OK;
+    turn.written += turn.is_paused;
+    if (turn.is_refused)
+        return COMMIT_OK;
+    turn.is_refused = true;
+    return COMMIT_FAIL;
+}
+
+static void pause_it(struct context *ctx, void *unused)
+{
+    (void) unused;
+    struct record row;
+    struct error e = {0};
+    if (!session_pause(scene.kit->o, ctx, &scene.user, scene.session_id, &row, &e))
+        fail_msg("%s", e.message);
+    turn.is_paused = true;
+}
+
+static void check_paused(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_history(ctx, WAITED);
+    assert_str(testkit_status(scene.kit, ctx, scene.run_id), "waiting");
+    assert_int_equal(orchestrator_active_runs(scene.kit->o), 0);
+}
+
+static void resume_it(struct context *ctx, void *unused)
+{
+    (void) unused;
+    struct record row;
+    struct error e = {0};
+    turn.is_paused = false;
+    if (!session_resume(scene.kit->o, ctx, &scene.user, scene.session_id, &row, &e))
+        fail_msg("%s", e.message);
+}
+
+static void test_a_woken_run_whose_session_is_paused_before_it_is_loaded_again_waits_for_the_resume(
+    struct testkit *kit)
+{
+    memset(&turn, 0, sizeof turn);
+    wait_for_approval(kit);
+    memory_store_set_hooks(kit->store, (struct memory_store_hooks){.before_commit = refuse_once});
+    testkit_begin(kit, approve, NULL);
+    testkit_run_ms(kit, 5);
+    assert_true(turn.is_refused); /* it sleeps before it is loaded again */
+    testkit_begin(kit, pause_it, NULL);
+    testkit_run_ms(kit, 5);
+    assert_true(turn.is_paused);
+    testkit_run_ms(kit, 60000);
+    testkit_do(kit, check_paused, NULL);
+    assert_int_equal(turn.written, 0);
+    assert_int_equal(testkit_tool(kit, "wipe")->begun, 0);
+    testkit_do(kit, resume_it, NULL);
+    testkit_do(kit, check_approved, NULL);
+}
+
 /* ---- a start ---- */
 
 static void check_left_alone(struct context *ctx, void *unused)
@@ -643,6 +712,8 @@ int main(void)
         TESTKIT_SCRIPT(test_more_interrupted_runs_than_may_load_at_once_all_go_on),
         TESTKIT_SCRIPT(test_a_run_waits_for_an_approval_and_goes_on),
         TESTKIT_SCRIPT(test_an_approval_that_comes_days_later_after_a_restart_goes_on),
+        TESTKIT_SCRIPT(
+            test_a_woken_run_whose_session_is_paused_before_it_is_loaded_again_waits_for_the_resume),
         TESTKIT_SCRIPT(test_a_denied_call_is_told_to_the_model),
         TESTKIT_SCRIPT(test_an_approval_that_nobody_gives_expires_and_the_run_goes_on),
         TESTKIT_SCRIPT(test_a_run_that_waits_can_be_cancelled),

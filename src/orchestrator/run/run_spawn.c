@@ -136,16 +136,23 @@ static void run_coroutine(void *argument)
     bool is_again = run->is_woken && !run->is_draining &&
                     (run->state.status == RUN_WAITING || run->is_out_of_turn || run->is_parked);
     struct orchestrator *o = run->o;
-    uuid tenant_id = run->tenant_id, session_id = run->session_id, run_id = run->run_id;
-    uuid next_run_id = run->next_run_id;
+    struct run_turn again = {
+        .tenant_id = run->tenant_id,
+        .session_id = run->session_id,
+        .run_id = run->run_id,
+        .priority = principal_priority(&run->principal, PRIORITY_UNSAID, PRIORITY_UNSAID),
+    };
+    struct run_turn next = again;
+    next.run_id = run->next_run_id;
+    next.priority = run->next_priority;
     bool is_ended = run_status_is_final(run->state.status);
     if (is_ended || run->is_buried)
         run_parent_wake(run);
     run_destroy(run);
     if (is_again) /* an approval was decided between the last look and now, or its turn has come */
-        run_spawn(o, tenant_id, session_id, run_id);
-    if (is_ended && !uuid_is_none(next_run_id))
-        run_spawn(o, tenant_id, session_id, next_run_id);
+        run_spawn_as(o, &again);
+    if (is_ended && !uuid_is_none(next.run_id))
+        run_spawn_as(o, &next);
 }
 
 /* ---- on the lane ---- */
@@ -292,6 +299,44 @@ void run_spawn_as(struct orchestrator *o, const struct run_turn *turn)
                                  .run_id = turn->run_id,
                                  .priority = turn->priority,
                                  .user = user});
+}
+
+/* These texts are ours: no space is in them, and a quotation mark within a text of it has a backslash before it. */
+enum priority priority_of_text(str metadata)
+{
+    const str member = S("\"priority\":\"");
+    str name, rest;
+    enum priority priority;
+    size_t at = str_find(metadata, member);
+    bool is_said = at != STR_NOT_FOUND &&
+                   str_cut(str_from(metadata, at + member.len), '"', &name, &rest) &&
+                   priority_parse(name, &priority);
+    return is_said ? priority : PRIORITY_NORMAL;
+}
+
+enum priority run_row_priority(const struct record *row)
+{
+    return priority_of_text(record_text(row, AGENT_RUNS_METADATA));
+}
+
+void run_spawn_row(struct orchestrator *o, uuid tenant_id, const struct record *row)
+{
+    run_spawn_as(o, &(struct run_turn){.tenant_id = tenant_id,
+                                       .session_id = record_uuid(row, AGENT_RUNS_SESSION_ID),
+                                       .run_id = record_uuid(row, AGENT_RUNS_ID),
+                                       .priority = run_row_priority(row)});
+}
+
+void run_wake(struct orchestrator *o, struct context *ctx, uuid tenant_id, uuid session_id,
+              uuid run_id)
+{
+    struct record key = record_of(TABLE_AGENT_RUNS), *row = ARENA_NEW(ctx->arena, struct record);
+    struct error unknown = {0};
+    record_set_uuid(&key, AGENT_RUNS_ID, run_id);
+    if (store_get(o->parts.store, ctx, tenant_id, &key, row, &unknown))
+        run_spawn_row(o, tenant_id, row);
+    else
+        run_spawn(o, tenant_id, session_id, run_id);
 }
 
 void run_spawn_cancelled(struct orchestrator *o, uuid tenant_id, uuid session_id, uuid run_id,

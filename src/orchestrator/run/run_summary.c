@@ -26,6 +26,7 @@ static const char task_of_summariser[] =
 struct room {
     struct context_limits limits, kept;
     bool is_budget; /* the budget is tighter than the window: no model is asked to summarise */
+    cost remaining; /* of the budget, when it was looked at */
 };
 
 static int64_t window_of(const struct model *model)
@@ -63,6 +64,7 @@ static struct room room_of(struct run *run)
         room.limits.tokens_max = tokens / 100 * CONTEXT_FULL_PERCENT;
         room.kept.tokens_max = tokens / 100 * CONTEXT_KEPT_PERCENT;
     }
+    room.remaining = remaining;
     if (remaining.tokens == COST_UNLIMITED)
         return room;
     tokens = remaining.tokens - RUN_OUTPUT_TOKENS_MIN - fixed;
@@ -226,7 +228,7 @@ static str metadata_text(struct run *run, const struct conversation *c, const st
 }
 
 static bool store_summary(struct run *run, const struct conversation *c, size_t cut,
-                          const struct summary *s, struct error *e)
+                          const struct room *room, const struct summary *s, struct error *e)
 {
     uuid from = uuid_is_none(run->summary_from) ? first_row(run, c) : run->summary_from;
     uuid to = last_row(run, cut);
@@ -236,6 +238,10 @@ static bool store_summary(struct run *run, const struct conversation *c, size_t 
     json_put_str(w, S("from"), uuid_str(run->turn, from));
     json_put_str(w, S("to"), uuid_str(run->turn, to));
     json_put_bool(w, S("is_fallback"), s->is_fallback);
+    if (room->is_budget) { /* what asked for it: nothing else in the journal says how much it was */
+        json_key(w, S("remaining"));
+        cost_write_json(w, room->remaining);
+    }
     struct record *row = journal_row(&run->journal, WRITE_INSERT, TABLE_MESSAGES);
     run_message_row(row, run, s->id, ROLE_SYSTEM, s->text, (int64_t) (s->text.len + 3) / 4,
                     STR_NONE);
@@ -307,7 +313,7 @@ static bool summarise(struct run *run, const struct conversation *c, size_t cut,
         return false;
     if (run->is_cancel_asked || run->is_draining)
         return true; /* the next command says so */
-    if (!store_summary(run, c, cut, &s, e))
+    if (!store_summary(run, c, cut, room, &s, e))
         return false;
     rebuild(run, c, cut, &s);
     return true;

@@ -20,14 +20,17 @@ static str id_text(struct run *run, uuid id)
     return uuid_str(run->turn, id);
 }
 
-/* The arguments of a call: the k-th tool call of the newest answer. */
+/*
+ * The arguments of a call: the k-th tool call of the answer that the journal names.  The last answer in memory is mostly that one, but not
+ * where a clock stepped back: messages are read in the order of their ids, which are times.
+ */
 str run_tools_arguments(const struct run *run, const struct call *call)
 {
     if (run->workflow)
         return workflow_arguments(run, call);
     for (size_t m = run->message_count; m > 0; m--) {
         const struct prompt_message *message = &run->messages[m - 1];
-        if (message->role != ROLE_ASSISTANT)
+        if (message->role != ROLE_ASSISTANT || !uuid_equal(run->rows[m - 1], run->state.answer_id))
             continue;
         size_t wanted = (size_t) (call - run->state.calls);
         for (size_t i = 0; i < message->part_count; i++)
@@ -425,6 +428,11 @@ void run_tools_plan(struct planned *p)
         run_tools_refuse(p, has_row);
         return;
     }
+    if (has_row &&
+        !run_approval_covers(run, p->call, p->tool, p->arguments, p->call->digest, &p->failure)) {
+        run_tools_refuse(p, has_row);
+        return;
+    }
     if (agent_find_link(run->agent, p->call->name)) {
         run_agents_plan(p, has_row);
         return;
@@ -662,6 +670,15 @@ static bool may_repeat(const struct call *call, const struct tool *tool)
     return tool && (tool->is_pure || tool->is_idempotent);
 }
 
+/* What was approved is repeated as it was approved, or not at all. */
+static bool is_still_approved(const struct planned *p)
+{
+    struct error stale = {0};
+    return uuid_is_none(p->call->approval_id) ||
+           (p->tool &&
+            run_approval_covers(p->run, p->call, p->tool, p->arguments, p->call->digest, &stale));
+}
+
 bool run_tools_resume(struct planned *p, bool *is_again, struct error *e)
 {
     struct run *run = p->run;
@@ -678,7 +695,7 @@ bool run_tools_resume(struct planned *p, bool *is_again, struct error *e)
     bool is_keyed = run->workflow && workflow_may_repeat(run, call);
     /* A workflow that is being cancelled has steps to undo: theirs are repeated like any other. */
     bool is_over = run->is_cancel_asked && !(run->workflow && run->state.is_cancelling);
-    *is_again = !call->parent && !is_over &&
+    *is_again = !call->parent && !is_over && is_still_approved(p) &&
                 (may_repeat(call, p->tool) || (is_keyed && !call->has_nested_effects));
     if (*is_again) {
         journal_intent(p, true);

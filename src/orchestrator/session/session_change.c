@@ -128,7 +128,7 @@ bool session_resume(struct orchestrator *o, struct context *ctx, const struct pr
     if (uuid_is_none(live))
         return is_resumed;
     run_tell_inbox(o, principal->tenant_id, session_id, live);
-    run_spawn(o, principal->tenant_id, session_id, live);
+    run_wake(o, ctx, principal->tenant_id, session_id, live);
     return is_resumed;
 }
 

@@ -205,6 +205,12 @@ static bool clone_page(struct clone *c, const struct records *page, struct error
     return true;
 }
 
+static bool no_such_message(const struct clone *c, struct error *e)
+{
+    return error_set(e, REASON_NOT_FOUND, "the session has no message " STR_FMT,
+                     STR_ARG(uuid_str(c->copy.ctx->arena, c->at_message)));
+}
+
 static bool clone_messages(struct clone *c, struct error *e)
 {
     struct copy *copy = &c->copy;
@@ -223,8 +229,8 @@ static bool clone_messages(struct clone *c, struct error *e)
         bool is_last = page.count < query.limit || c->is_at_end;
         if (page.count > 0)
             after = record_uuid(&page.items[page.count - 1], MESSAGES_ID);
-        if (is_last)
-            return true;
+        if (is_last) /* it was there: without it, retention was here meanwhile */
+            return c->is_at_end || uuid_is_none(c->at_message) || no_such_message(c, e);
         if (!copy_flush(copy, e))
             return false;
     }
@@ -243,8 +249,7 @@ static bool check_message(struct clone *c, struct error *e)
         return error_copy(e, &missing);
     return (is_there && uuid_equal(record_uuid(row, MESSAGES_SESSION_ID),
                                    record_uuid(c->source, SESSIONS_ID))) ||
-           error_set(e, REASON_NOT_FOUND, "the session has no message " STR_FMT,
-                     STR_ARG(uuid_str(c->copy.ctx->arena, c->at_message)));
+           no_such_message(c, e);
 }
 
 str copy_role(const struct principal *principal, str role)

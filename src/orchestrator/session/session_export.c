@@ -73,6 +73,8 @@ static bool write_rows(struct writer *x, const struct listing *listing, struct e
         struct query query = query_of(listing->table);
         struct records page;
         query_where_uuid(&query, listing->owner_column, listing->owner);
+        if (listing->table == TABLE_AGENT_RUNS)
+            query_where_null(&query, AGENT_RUNS_REMOVED_AT, true);
         query.limit = PAGE_ROWS;
         query.cursor = cursor;
         if (!store_list(x->o->parts.store, x->ctx, x->tenant_id, &query, &page, e))

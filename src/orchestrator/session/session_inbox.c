@@ -103,6 +103,7 @@ static void remove_entry(struct batch *batch, const struct record *entry)
 struct pending_row {
     uuid run_id, session_id;
     str agent, model, user_id;
+    enum priority priority;
     int64_t now_us;
 };
 static void add_pending_run(struct batch *batch, const struct pending_row *pending)
@@ -117,7 +118,15 @@ static void add_pending_run(struct batch *batch, const struct pending_row *pendi
     record_set_text(row, AGENT_RUNS_AGENT, pending->agent);
     record_set_text(row, AGENT_RUNS_MODEL, pending->model);
     record_set_text(row, AGENT_RUNS_USER_ID, pending->user_id);
+    record_set_text(
+        row, AGENT_RUNS_METADATA, /* the rest when it begins */
+        str_printf(batch->arena, "{\"priority\":\"%s\"}", priority_name(pending->priority)));
     record_set_integer(row, AGENT_RUNS_LAST_SEQ, 0);
+}
+
+static enum priority priority_of_entry(const struct record *entry)
+{
+    return priority_of_text(record_text(entry, SESSION_INBOX_PRINCIPAL));
 }
 
 /* A message that was to steer has no run's row until its turn has come. */
@@ -132,6 +141,7 @@ static void add_row_of_next(struct orchestrator *o, struct batch *batch,
                                .agent = record_text(session, SESSIONS_AGENT),
                                .model = record_text(next, SESSION_INBOX_MODEL),
                                .user_id = record_text(session, SESSIONS_USER_ID),
+                               .priority = priority_of_entry(next),
                                .now_us = clock_unix_us(o->parts.clock),
                            });
 }
@@ -195,6 +205,7 @@ static void gather_message(struct orchestrator *o, struct context *ctx, struct b
                                                      .agent = message->agent,
                                                      .model = message->model,
                                                      .user_id = message->user_id,
+                                                     .priority = message->priority,
                                                      .now_us = message->now_us});
     audit_add(batch, o->parts.clock, o->parts.random, message->principal,
               &(struct audit_entry){
@@ -207,14 +218,6 @@ static void gather_message(struct orchestrator *o, struct context *ctx, struct b
               });
 }
 
-static int64_t ms_of(uuid id)
-{
-    int64_t ms = 0;
-    for (int i = 0; i < 6; i++)
-        ms = ms << 8 | id.bytes[i];
-    return ms;
-}
-
 /* Ids are the order: behind all that wait, also those that a node with another wall time took. */
 static bool draw_id(struct orchestrator *o, struct context *ctx,
                     const struct inbox_message *message, uuid *out, struct error *e)
@@ -225,11 +228,8 @@ static bool draw_id(struct orchestrator *o, struct context *ctx,
         return true;
     if (!list_inbox(o, ctx, message->principal->tenant_id, message->request->session_id, &inbox, e))
         return false;
-    for (size_t i = 0; i < inbox.count; i++) {
-        uuid other = record_uuid(&inbox.items[i], SESSION_INBOX_ID);
-        if (memcmp(out->bytes, other.bytes, sizeof other.bytes) <= 0)
-            *out = uuid_make(ms_of(other) + 1, out->bytes + 6);
-    }
+    for (size_t i = 0; i < inbox.count; i++)
+        *out = uuid_after(*out, record_uuid(&inbox.items[i], SESSION_INBOX_ID));
     return true;
 }
 
@@ -383,6 +383,7 @@ void session_inbox_pass_on(struct run *run, struct record *session)
     run->next_run_id = UUID_NONE;
     if (run->next) {
         run->next_run_id = record_uuid(run->next, SESSION_INBOX_RUN_ID);
+        run->next_priority = priority_of_entry(run->next);
         record_set_uuid(session, SESSIONS_LIVE_RUN_ID, run->next_run_id);
     }
     where_count(batch, &run->session);
@@ -507,8 +508,10 @@ static bool commit_failure(struct turn *t, struct error *e)
         add_row_of_next(run->o, &t->batch, &run->session, next);
     if (!store_commit(run->o->parts.store, &run->shield, &t->batch, e))
         return false;
-    if (next)
+    if (next) {
         run->next_run_id = record_uuid(next, SESSION_INBOX_RUN_ID);
+        run->next_priority = priority_of_entry(next);
+    }
     return true;
 }
 
@@ -632,7 +635,7 @@ bool session_inbox_begin(struct run *run, struct error *e)
         return false;
     if (!uuid_equal(live, run->run_id)) {
         if (uuid_is_none(record_uuid(&run->session, SESSIONS_LIVE_RUN_ID)))
-            run_spawn(run->o, run->tenant_id, run->session_id, live);
+            run_wake(run->o, &run->shield, run->tenant_id, run->session_id, live);
         return wait_for_turn(t, live, e);
     }
     run->is_out_of_turn = session_is_paused(&run->session);
@@ -649,5 +652,5 @@ void session_inbox_rescue(struct run *run)
         LOG_ERROR("orchestrator.session",
                   S("messages wait for a run that is gone; they go on at the next start"), &e);
     else if (!uuid_is_none(first))
-        run_spawn(run->o, run->tenant_id, run->session_id, first);
+        run_wake(run->o, &run->shield, run->tenant_id, run->session_id, first);
 }

@@ -15,7 +15,7 @@ struct zone_file {
     const char *path;
     char *bytes;
     size_t len;
-    int failure;
+    int failure; /* errno; 0: it was read */
 };
 
 static void read_zone_file(void *argument)
@@ -27,7 +27,16 @@ static void read_zone_file(void *argument)
         return;
     }
     file->len = fread(file->bytes, 1, ZONE_BYTES_MAX, stream);
+    if (ferror(stream))
+        file->failure = errno;
     fclose(stream);
+}
+
+/* The rest (out of files or memory, a disk that fails) goes away, and the zone is there as before. */
+static bool is_no_such_file(int failure)
+{
+    return failure == ENOENT || failure == ENOTDIR || failure == EISDIR || failure == EACCES ||
+           failure == ELOOP || failure == ENAMETOOLONG;
 }
 
 static bool load_zone(struct context *ctx, str name, const struct zone **out, struct error *e)
@@ -45,6 +54,9 @@ static bool load_zone(struct context *ctx, str name, const struct zone **out, st
     };
     if (!blocking_call(ctx, read_zone_file, &file, e))
         return false;
+    if (file.failure != 0 && !is_no_such_file(file.failure))
+        return error_set(e, REASON_UNAVAILABLE, "the time zone \"" STR_FMT "\" cannot be read now",
+                         STR_ARG(name));
     if (file.failure != 0 || !zone_read(ctx->arena, str_of(file.bytes, file.len), out, e))
         return error_set(
             e, REASON_SCHEMA,
@@ -295,6 +307,13 @@ bool schedule_remove(struct orchestrator *o, struct context *ctx, const struct p
     return store_commit(o->parts.store, ctx, &batch, e);
 }
 
+/* Asked again, its answer was lost: nothing changes, least of all the time that is due.  One that had no next time is counted anew. */
+static bool is_so_already(const struct record *row, bool is_paused)
+{
+    bool was_paused = record_integer(row, SCHEDULES_IS_PAUSED) != 0;
+    return was_paused == is_paused && (is_paused || record_has(row, SCHEDULES_NEXT_AT));
+}
+
 bool schedule_pause(struct orchestrator *o, struct context *ctx, const struct principal *principal,
                     str name, bool is_paused, struct record *out, struct error *e)
 {
@@ -306,6 +325,10 @@ bool schedule_pause(struct orchestrator *o, struct context *ctx, const struct pr
         return false;
     if (principal->level < ROLE_LEVEL_USER)
         return error_set(e, REASON_DENIED, "a viewer may not pause schedules");
+    if (is_so_already(&old, is_paused)) {
+        *out = old;
+        return true;
+    }
     batch_init(&batch, ctx->arena, principal->tenant_id);
     struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_SCHEDULES);
     record_set_text(row, SCHEDULES_NAME, name);

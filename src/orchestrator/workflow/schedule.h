@@ -44,7 +44,7 @@ may_suspend bool schedule_list(struct orchestrator *o, struct context *ctx,
                                struct records *out, struct error *e);
 may_suspend bool schedule_remove(struct orchestrator *o, struct context *ctx,
                                  const struct principal *principal, str name, struct error *e);
-/* A schedule that goes on counts from now: what fell into its pause is not missed. */
+/* A schedule that goes on counts from now: what fell into its pause is not missed.  One that is so already stays as it is. */
 may_suspend bool schedule_pause(struct orchestrator *o, struct context *ctx,
                                 const struct principal *principal, str name, bool is_paused,
                                 struct record *out, struct error *e);
@@ -53,8 +53,14 @@ may_suspend bool schedule_run_now(struct orchestrator *o, struct context *ctx,
                                   const struct principal *principal, str name, uuid *run_id,
                                   uuid *session_id, struct error *e);
 
-/* Starts what is due, at most SCHEDULE_SWEEP_MAX; the rest is for the next turn. */
-may_suspend bool schedules_sweep(struct orchestrator *o, struct context *ctx, size_t *started,
+/* Between turns of a sweep.  Those with a long past, and those that cannot start now, hold up nobody who comes behind them. */
+struct schedule_progress {
+    struct arena *keep; /* the cursor's */
+    str cursor;         /* where the next turn goes on; empty: with the first that is due */
+};
+/* Looks at SCHEDULE_SWEEP_MAX that are due, and starts of each one time; the rest is for the next turn. */
+may_suspend bool schedules_sweep(struct orchestrator *o, struct context *ctx,
+                                 struct schedule_progress *progress, size_t *started,
                                  struct error *e);
 
 #endif

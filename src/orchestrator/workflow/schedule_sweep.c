@@ -9,6 +9,8 @@
 #include "orchestrator/workflow/schedule_internal.h"
 #include "orchestrator/workflow/workflow_store.h"
 
+#define DAY_US INT64_C(86400000000)
+
 /* One schedule that is due. */
 struct due {
     struct orchestrator *o;
@@ -37,8 +39,7 @@ static int64_t next_after(const struct due *d, int64_t after_us)
 /* The newest occurrence up to now; looked for in the last day first, so that a long pause costs little. */
 static int64_t newest(const struct due *d)
 {
-    const int64_t day_us = INT64_C(86400000000);
-    int64_t from_us = d->now_us - day_us > d->due_us ? d->now_us - day_us : d->due_us;
+    int64_t from_us = d->now_us - DAY_US > d->due_us ? d->now_us - DAY_US : d->due_us;
     int64_t found_us = d->due_us, next_us = next_after(d, from_us - 1);
     if (next_us == 0 || next_us > d->now_us)
         next_us = next_after(d, d->due_us);
@@ -49,15 +50,30 @@ static int64_t newest(const struct due *d)
     return found_us;
 }
 
-/* How many occurrences there are from due_us up to now, counted to SCHEDULE_LOOK_MAX; the `keep` newest of them begin at *from_us. */
-static int64_t oldest_kept(const struct due *d, int keep)
+/* From the occurrence at first_us up to now the `keep` newest begin at *from_us; false: there are fewer.  Counted to SCHEDULE_LOOK_MAX. */
+static bool kept_from(const struct due *d, int64_t first_us, int keep, int64_t *from_us)
 {
-    int64_t from_us = d->due_us, next_us = d->due_us;
-    for (int i = 0; i < SCHEDULE_LOOK_MAX && next_us != 0 && next_us <= d->now_us; i++) {
-        if (i >= keep)
-            from_us = next_after(d, from_us);
+    int64_t next_us = first_us;
+    int count = 0;
+    *from_us = first_us;
+    for (; count < SCHEDULE_LOOK_MAX && next_us != 0 && next_us <= d->now_us; count++) {
+        if (count >= keep)
+            *from_us = next_after(d, *from_us);
         next_us = next_after(d, next_us);
     }
+    return count >= keep;
+}
+
+/* Where the `keep` newest occurrences from due_us up to now begin; looked for from the last day backwards, as far as it takes. */
+static int64_t oldest_kept(const struct due *d, int keep)
+{
+    int64_t from_us;
+    for (int64_t back_us = DAY_US; d->now_us - back_us > d->due_us; back_us *= 2) {
+        int64_t first_us = next_after(d, d->now_us - back_us);
+        if (first_us != 0 && kept_from(d, first_us, keep, &from_us))
+            return from_us;
+    }
+    (void) kept_from(d, d->due_us, keep, &from_us);
     return from_us;
 }
 
@@ -65,7 +81,8 @@ static void choose(struct due *d)
 {
     str missed = record_text(d->row, SCHEDULES_MISSED);
     const int64_t grace_us = (int64_t) SCHEDULE_GRACE_MS * 1000;
-    if (str_equal(missed, S("all"))) {
+    bool is_lost = FAULT("plant.lost-schedule"); /* a bug put in on purpose: only the newest */
+    if (str_equal(missed, S("all")) && !is_lost) {
         d->for_us = oldest_kept(d, SCHEDULE_MISSED_MAX);
         d->next_us = next_after(d, d->for_us);
         return;
@@ -251,7 +268,14 @@ static never_inline bool do_one(struct due *d, bool *is_started, struct error *e
     return d->for_us != 0 ? start(d, is_started, e) : pass_over(d, e);
 }
 
-bool schedules_sweep(struct orchestrator *o, struct context *ctx, size_t *started, struct error *e)
+static void keep_place(struct schedule_progress *progress, str cursor)
+{
+    arena_reset(progress->keep);
+    progress->cursor = str_copy(progress->keep, cursor);
+}
+
+bool schedules_sweep(struct orchestrator *o, struct context *ctx,
+                     struct schedule_progress *progress, size_t *started, struct error *e)
 {
     struct query query = query_of(TABLE_SCHEDULES);
     struct records page;
@@ -261,8 +285,10 @@ bool schedules_sweep(struct orchestrator *o, struct context *ctx, size_t *starte
     *started = 0;
     query_where_integer(&query, SCHEDULES_NEXT_AT, FILTER_LESS, now_us + 1);
     query.limit = SCHEDULE_SWEEP_MAX;
+    query.cursor = progress->cursor;
     if (!store_list_any_tenant(o->parts.store, ctx, &query, &page, &tenants, e))
         return false;
+    keep_place(progress, page.next_cursor);
     for (size_t i = 0; i < page.count; i++) {
         struct due d = {
             .o = o, .ctx = ctx, .tenant_id = tenants[i], .row = &page.items[i], .now_us = now_us};

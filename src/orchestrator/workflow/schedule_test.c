@@ -4,6 +4,8 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -70,13 +72,19 @@ static struct record get(struct testkit *kit, struct context *ctx, const char *n
     return row;
 }
 
-static size_t sweep(struct testkit *kit, struct context *ctx)
+static size_t sweep_on(struct testkit *kit, struct context *ctx, struct schedule_progress *progress)
 {
     size_t started = 0;
     struct error e = {0};
-    if (!schedules_sweep(kit->o, ctx, &started, &e))
+    if (!schedules_sweep(kit->o, ctx, progress, &started, &e))
         fail_msg("%s", e.message);
     return started;
+}
+
+static size_t sweep(struct testkit *kit, struct context *ctx)
+{
+    OWNED(arena) keep = arena_create(0);
+    return sweep_on(kit, ctx, &(struct schedule_progress){.keep = keep});
 }
 
 static void wait_ms(struct context *ctx, int64_t ms)
@@ -131,15 +139,15 @@ static void test_an_instance_starts_at_each_time_and_once(struct testkit *kit, s
     }
 }
 
-static size_t missed_after(struct testkit *kit, struct context *ctx, const char *missed,
-                           int64_t hours)
+static size_t missed_of(struct testkit *kit, struct context *ctx, const char *cron,
+                        const char *missed, int64_t hours)
 {
     size_t started = 0, now;
     to_the_hour(kit, ctx);
     (void) put(kit, ctx,
                &(struct schedule_request){.name = str_from_cstr(missed),
                                           .workflow = S("quick"),
-                                          .cron = S("0 * * * *"),
+                                          .cron = str_from_cstr(cron),
                                           .overlap = S("allow"),
                                           .missed = str_from_cstr(missed)});
     wait_ms(ctx, hours * HOUR_MS + 10 * MINUTE_MS);
@@ -160,6 +168,12 @@ static size_t missed_after(struct testkit *kit, struct context *ctx, const char 
     return started;
 }
 
+static size_t missed_after(struct testkit *kit, struct context *ctx, const char *missed,
+                           int64_t hours)
+{
+    return missed_of(kit, ctx, "0 * * * *", missed, hours);
+}
+
 static void test_what_was_missed_is_made_up_for_as_the_schedule_says(struct testkit *kit,
                                                                      struct context *ctx)
 {
@@ -173,6 +187,29 @@ static void test_a_long_time_of_missed_ones_is_bounded(struct testkit *kit, stru
 {
     put_workflow(kit, ctx, QUICK);
     assert_int_equal(missed_after(kit, ctx, "all", 24 * 20), SCHEDULE_MISSED_MAX);
+    assert_int_equal(missed_of(kit, ctx, "* * * * *", "all", 24 * 20), SCHEDULE_MISSED_MAX);
+}
+
+static void test_those_with_a_long_past_hold_up_nobody(struct testkit *kit, struct context *ctx)
+{
+    OWNED(arena) keep = arena_create(0);
+    struct schedule_progress progress = {.keep = keep};
+    struct schedule_request request = {
+        .workflow = S("quick"), .cron = S("0 * * * *"), .overlap = S("allow"), .missed = S("all")};
+    put_workflow(kit, ctx, QUICK);
+    to_the_hour(kit, ctx);
+    for (unsigned i = 0; i < SCHEDULE_SWEEP_MAX; i++) {
+        request.name = str_printf(ctx->arena, "a%u", i);
+        (void) put(kit, ctx, &request);
+    }
+    request.name = S("z");
+    (void) put(kit, ctx, &request);
+    wait_ms(ctx, 3 * HOUR_MS);
+    assert_int_equal(sweep_on(kit, ctx, &progress), SCHEDULE_SWEEP_MAX);
+    assert_int_equal(sweep_on(kit, ctx, &progress), 1);
+    struct record row = get(kit, ctx, "z");
+    assert_true(record_has(&row, SCHEDULES_LAST_AT));
+    assert_int_equal(sweep_on(kit, ctx, &progress), SCHEDULE_SWEEP_MAX);
 }
 
 static void test_an_overlap_is_skipped_allowed_or_ends_the_one_before(struct testkit *kit,
@@ -230,6 +267,61 @@ static void test_a_pause_holds_it_and_what_fell_into_it_is_not_missed(struct tes
     assert_false(schedule_remove(kit->o, ctx, &other, S("s"), &e));
     assert_true(schedule_remove(kit->o, ctx, &user, S("s"), &e));
     assert_false(schedule_get(kit->o, ctx, &user, S("s"), &row, &e));
+}
+
+/* A client asks again when the answer to its first request was lost. */
+static void test_going_on_twice_does_not_pass_over_a_time_that_is_due(struct testkit *kit,
+                                                                      struct context *ctx)
+{
+    struct principal user = ada(kit);
+    struct record row;
+    struct error e = {0};
+    put_workflow(kit, ctx, QUICK);
+    to_the_hour(kit, ctx);
+    (void) put(
+        kit, ctx,
+        &(struct schedule_request){.name = S("s"), .workflow = S("quick"), .cron = S("0 * * * *")});
+    assert_true(schedule_pause(kit->o, ctx, &user, S("s"), true, &row, &e));
+    assert_true(schedule_pause(kit->o, ctx, &user, S("s"), false, &row, &e));
+    int64_t due_us = record_integer(&row, SCHEDULES_NEXT_AT);
+    wait_ms(ctx, HOUR_MS);
+    assert_true(schedule_pause(kit->o, ctx, &user, S("s"), false, &row, &e));
+    assert_int_equal(record_integer(&row, SCHEDULES_NEXT_AT), due_us);
+    assert_int_equal(sweep(kit, ctx), 1);
+    row = get(kit, ctx, "s");
+    assert_int_equal(record_integer(&row, SCHEDULES_LAST_AT), due_us);
+}
+
+/* Out of files, say: the zone is not gone, and neither is the schedule. */
+static void test_a_time_zone_that_cannot_be_read_now_leaves_the_time_due(struct testkit *kit,
+                                                                         struct context *ctx)
+{
+    OWNED(arena) keep = arena_create(0);
+    struct schedule_progress progress = {.keep = keep};
+    struct rlimit before, none;
+    struct error e = {0};
+    size_t started;
+    if (access("/usr/share/zoneinfo/Europe/Berlin", R_OK) != 0)
+        return; /* this system has no zones */
+    put_workflow(kit, ctx, QUICK);
+    to_the_hour(kit, ctx);
+    struct record row = put(kit, ctx,
+                            &(struct schedule_request){.name = S("s"),
+                                                       .workflow = S("quick"),
+                                                       .cron = S("0 * * * *"),
+                                                       .time_zone = S("Europe/Berlin")});
+    int64_t due_us = record_integer(&row, SCHEDULES_NEXT_AT);
+    wait_ms(ctx, HOUR_MS);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    bool ok = schedules_sweep(kit->o, ctx, &progress, &started, &e);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_false(ok);
+    assert_int_equal(e.code, ERROR_UNAVAILABLE);
+    row = get(kit, ctx, "s");
+    assert_int_equal(record_integer(&row, SCHEDULES_NEXT_AT), due_us);
+    assert_int_equal(sweep(kit, ctx), 1);
 }
 
 static void test_what_cannot_start_is_noted_and_passed_over(struct testkit *kit,
@@ -511,8 +603,11 @@ int main(void)
         TESTKIT_BODY(test_an_instance_starts_at_each_time_and_once),
         TESTKIT_BODY(test_what_was_missed_is_made_up_for_as_the_schedule_says),
         TESTKIT_BODY(test_a_long_time_of_missed_ones_is_bounded),
+        TESTKIT_BODY(test_those_with_a_long_past_hold_up_nobody),
         TESTKIT_BODY(test_an_overlap_is_skipped_allowed_or_ends_the_one_before),
         TESTKIT_BODY(test_a_pause_holds_it_and_what_fell_into_it_is_not_missed),
+        TESTKIT_BODY(test_going_on_twice_does_not_pass_over_a_time_that_is_due),
+        TESTKIT_BODY(test_a_time_zone_that_cannot_be_read_now_leaves_the_time_due),
         TESTKIT_BODY(test_what_cannot_start_is_noted_and_passed_over),
         TESTKIT_BODY(test_what_is_no_schedule_is_refused),
         TESTKIT_BODY(test_a_put_again_replaces_it_and_counts_from_now),

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/arena.h"
+#include "base/limits.h"
 #include "orchestrator/workflow/workflow_agent.h"
 
 static const char definition[] = "name: w\nversion: 1.0.0\n"
@@ -162,6 +163,122 @@ static void test_a_message_that_waited_starts_the_workflow_when_its_turn_comes(s
     testkit_do(kit, check_second, NULL);
 }
 
+/* ---- what was said before ---- */
+
+static const char remembering[] =
+    "name: w\nversion: 1.0.0\noutput: {answer: '${steps.say.output.text}', before: "
+    "'${session.messages}', all: '${size(session.messages)}'}\n"
+    "steps:\n"
+    "  - {id: look, tool: lookup, input: {n: '${size(session.messages)}'}}\n"
+    "  - {id: say, model: {prompt: 'say ${input.message}'}}\n";
+
+static void put_remembering(struct context *ctx, void *unused)
+{
+    (void) unused;
+    scene.user = testkit_principal(scene.kit, "ada", ROLE_LEVEL_USER);
+    play_put(ctx, remembering);
+}
+
+static void with_memory(struct testkit *kit)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(cast); i++) {
+        cast[i].steps_max = 8;
+        cast[i].run_timeout_ms = 600000;
+    }
+    kit->agents = cast;
+    kit->agent_count = ARRAY_COUNT(cast);
+    play_set(kit, remembering, NULL);
+    testkit_do(kit, put_remembering, NULL);
+}
+
+static void send_more(struct context *ctx, void *text)
+{
+    struct run_request request = {.session_id = scene.session_id, .content = str_from_cstr(text)};
+    struct error e = {0};
+    if (!run_start(scene.kit->o, ctx, &scene.user, &request, &scene.run_id, &e))
+        fail_msg("%s", e.message);
+}
+
+static char more[] = "and to mars";
+
+#define FIRST_TURN                                                                                 \
+    "[{\"role\":\"user\",\"content\":\"go to the moon\"},"                                         \
+    "{\"role\":\"assistant\",\"content\":\"first the rocket\"}]"
+
+static void check_none_before(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_output(ctx, "{\"all\":0,\"answer\":\"first the rocket\",\"before\":[]}");
+    assert_str(scene.kit->tool_input, "{\"n\":0}");
+}
+
+static void check_first_before(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_output(ctx, "{\"all\":2,\"answer\":\"then another\",\"before\":" FIRST_TURN "}");
+    assert_str(scene.kit->tool_input, "{\"n\":2}");
+}
+
+static void test_earlier_turns_of_the_session_are_there(struct testkit *kit)
+{
+    with_memory(kit);
+    testkit_reply(kit, (struct fake_reply){.text = "first the rocket"});
+    testkit_reply(kit, (struct fake_reply){.text = "then another"});
+    testkit_do(kit, ask_named, planner);
+    testkit_do(kit, check_none_before, NULL);
+    testkit_do(kit, send_more, more);
+    testkit_do(kit, check_first_before, NULL);
+}
+
+static void test_earlier_turns_are_the_same_after_a_crash(struct testkit *kit)
+{
+    with_memory(kit);
+    testkit_reply(kit, (struct fake_reply){.text = "first the rocket"});
+    testkit_do(kit, ask_named, planner);
+    testkit_reply(kit, (struct fake_reply){.text = "lost", .delay_ms = 10000});
+    testkit_begin(kit, send_more, more);
+    testkit_run_ms(kit, 200);
+    testkit_crash(kit);
+    testkit_reply(kit, (struct fake_reply){.text = "then another"});
+    testkit_run_ms(kit, 60000);
+    testkit_do(kit, check_first_before, NULL);
+}
+
+static str output_text(struct context *ctx)
+{
+    struct record key = record_of(TABLE_MESSAGES), row;
+    struct error e = {0};
+    uuid id;
+    assert_true(
+        uuid_parse(json_str_or(event(ctx, EVENT_RUN_COMPLETED), S("message_id"), STR_NONE), &id));
+    record_set_uuid(&key, MESSAGES_ID, id);
+    assert_true(store_get(scene.kit->store, ctx, scene.kit->tenant_id, &key, &row, &e));
+    return record_text(&row, MESSAGES_PARTS);
+}
+
+/* Of many the newest, from a turn's question on. */
+static void check_bounded(struct context *ctx, void *unused)
+{
+    (void) unused;
+    const struct json *parts, *before;
+    struct error e = {0};
+    assert_true(json_parse(ctx->arena, output_text(ctx), (struct json_limits){0}, &parts, &e));
+    before = json_get(json_get(parts, S("output")), S("before"));
+    assert_int_equal(json_count(before), WORKFLOW_SESSION_MESSAGES_MAX);
+    assert_str(json_str_or(json_at(before, 0), S("role"), STR_NONE), "user");
+    assert_str(json_str_or(json_at(before, json_count(before) - 1), S("role"), STR_NONE),
+               "assistant");
+}
+
+static void test_of_many_turns_the_newest_are_there(struct testkit *kit)
+{
+    with_memory(kit);
+    testkit_do(kit, ask_named, planner);
+    for (int i = 0; i < WORKFLOW_SESSION_MESSAGES_MAX / 2 + 3; i++)
+        testkit_do(kit, send_more, more);
+    testkit_do(kit, check_bounded, NULL);
+}
+
 /* ---- called ---- */
 
 static void check_called(struct context *ctx, void *unused)
@@ -308,6 +425,9 @@ static void test_an_output_is_an_answer(struct testkit *kit)
 static const struct testkit_case cases[] = {
     TESTKIT_SCRIPT(test_a_message_to_such_an_agent_starts_its_workflow),
     TESTKIT_SCRIPT(test_a_message_that_waited_starts_the_workflow_when_its_turn_comes),
+    TESTKIT_SCRIPT(test_earlier_turns_of_the_session_are_there),
+    TESTKIT_SCRIPT(test_earlier_turns_are_the_same_after_a_crash),
+    TESTKIT_SCRIPT(test_of_many_turns_the_newest_are_there),
     TESTKIT_SCRIPT(test_such_an_agent_is_called_as_a_tool),
     TESTKIT_SCRIPT(test_a_run_is_handed_to_such_an_agent),
     TESTKIT_SCRIPT(test_what_does_not_fit_the_input_is_an_error_for_who_called),

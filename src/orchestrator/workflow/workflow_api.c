@@ -319,7 +319,7 @@ bool workflow_signal_as(struct orchestrator *o, struct context *ctx,
                   .details = str_printf(ctx->arena, "{\"name\":\"" STR_FMT "\"}", STR_ARG(name))});
     bool ok = store_commit(o->parts.store, ctx, &batch, e);
     if (ok || e->reason == REASON_OUTCOME_UNKNOWN)
-        run_spawn(o, principal->tenant_id, record_uuid(run, AGENT_RUNS_SESSION_ID), run_id);
+        run_spawn_row(o, principal->tenant_id, run);
     return ok;
 }
 

@@ -526,6 +526,15 @@ static void write_parked(struct workflow_instance *w, bool is_waiting)
         record_set_integer(row, AGENT_RUNS_WAKES_AT, w->due_us);
 }
 
+/* Until then, or until there is news; while nothing can be cancelled in looks of its own. */
+static void linger(struct workflow_instance *w, int64_t until_ns)
+{
+    bool is_shielded = context_is_cancelled(&w->run->ctx);
+    do
+        wait_for_news(w, until_ns);
+    while (is_shielded && !has_news(w) && context_now_ns(&w->run->shield) < until_ns);
+}
+
 /*
  * Nothing is at work.  What comes soon is waited for in memory; else the run leaves it.  With live children its row stays `running`, so
  * that a start brings all of them back.
@@ -542,8 +551,8 @@ static bool park(struct workflow_instance *w, bool *is_parked, struct error *e)
     if (is_soon || is_family) {
         int64_t until_us = w->due_us < linger_us ? w->due_us : linger_us;
         journal_free_time(&run->journal);
-        wait_for_news(w, ns_of(w, until_us));
-        if (is_soon || has_news(w) || context_is_cancelled(&run->ctx))
+        linger(w, ns_of(w, until_us));
+        if (is_soon || has_news(w))
             return true;
     }
     if (!has_news(w)) {
@@ -724,7 +733,6 @@ bool workflows_wake(struct orchestrator *o, struct context *ctx, size_t *woken, 
     if (!store_list_any_tenant(o->parts.store, ctx, &query, &page, &tenants, e))
         return false;
     for (size_t i = 0; i < page.count; i++, ++*woken)
-        run_spawn(o, tenants[i], record_uuid(&page.items[i], AGENT_RUNS_SESSION_ID),
-                  record_uuid(&page.items[i], AGENT_RUNS_ID));
+        run_spawn_row(o, tenants[i], &page.items[i]);
     return true;
 }

@@ -417,6 +417,51 @@ static void check_parked(struct context *ctx, void *unused)
     assert_int_equal(orchestrator_active_runs(scene.kit->o), 0);
 }
 
+/* Its child takes its time to undo what it did: the wait for it needs no memory, whoever cancelled. */
+static const char slow_to_undo[] =
+    "name: inner\nversion: 1.0.0\nsteps:\n"
+    "  - {id: a, tool: pay, compensate: {tool: notify, retry: {attempts: 2, backoff: 10m, "
+    "max_backoff: 10m, jitter: 0}}}\n"
+    "  - {id: b, sleep: 1h}\n";
+
+static void begin_family(struct context *ctx, void *unused)
+{
+    scene.user = testkit_principal(scene.kit, "ada", ROLE_LEVEL_USER);
+    put(ctx, slow_to_undo);
+    begin(ctx, unused);
+}
+
+static void check_left(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_str(testkit_status(scene.kit, ctx, scene.run_id), "running");
+    assert_int_equal(orchestrator_active_runs(scene.kit->o), 0);
+}
+
+static void check_cancelled_late(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_at_rest(ctx, "cancelled");
+    assert_int_equal(testkit_tool(scene.kit, "notify")->effects, 2); /* of two attempts */
+}
+
+static void test_a_cancelled_instance_waits_for_its_child_without_memory(struct testkit *kit)
+{
+    set_play(kit, "name: w\nversion: 1.0.0\nsteps:\n  - {id: sub, workflow: {name: inner}}\n",
+             NULL);
+    testkit_tool(kit, "notify")->failure = REASON_TOOL_FAILED;
+    testkit_begin(kit, begin_family, NULL);
+    testkit_run_ms(kit, 1000);
+    testkit_begin(kit, cancel, NULL);
+    testkit_run_ms(kit, 2 * WORKFLOW_CHILD_LINGER_MS);
+    testkit_do(kit, check_left, NULL);
+    testkit_tool(kit, "notify")->failure = REASON_NONE;
+    testkit_run_ms(kit, 10 * 60 * 1000);
+    testkit_do(kit, wake, NULL);
+    testkit_run_ms(kit, 1000);
+    testkit_do(kit, check_cancelled_late, NULL);
+}
+
 static void check_done(struct context *ctx, void *unused)
 {
     (void) unused;
@@ -673,6 +718,7 @@ static const struct testkit_case cases[] = {
     TESTKIT_SCRIPT(test_what_is_idempotent_or_pure_goes_on_after_a_crash),
     TESTKIT_SCRIPT(test_undoing_goes_on_after_a_crash),
     TESTKIT_SCRIPT(test_a_sleep_holds_no_memory_and_ends_in_time),
+    TESTKIT_SCRIPT(test_a_cancelled_instance_waits_for_its_child_without_memory),
     TESTKIT_SCRIPT(test_signals_are_taken_once_whether_they_came_before_or_after),
     TESTKIT_SCRIPT(test_a_model_step_is_a_child_run),
     TESTKIT_SCRIPT(test_an_instance_whose_time_is_over_lets_its_children_end),

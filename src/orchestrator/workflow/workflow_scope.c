@@ -360,9 +360,29 @@ static bool need_rounds(struct sight *s, const struct workflow_lane *here)
     return true;
 }
 
+static bool is_item(const struct workflow_lane *lane, str name)
+{
+    for (; lane && lane->owner; lane = lane->owner->lane)
+        if (lane->owner->kind == STEP_MAP && lane->owner->step &&
+            str_equal(lane->owner->step->map.as, name))
+            return true;
+    return false;
+}
+
+static bool need_session(struct sight *s)
+{
+    if (!s->w->session && !workflow_session_load(s->w, s->e))
+        return false;
+    if (s->evaluation)
+        s->evaluation->label = label_join(s->evaluation->label, s->w->session_label);
+    return true;
+}
+
 static void visit_variable(void *owner, str name)
 {
     struct sight *s = owner;
+    if (!s->is_broken && str_equal(name, S("session")) && !is_item(s->lane, name))
+        s->is_broken = !need_session(s);
     const struct workflow_lane *loop = lane_of_kind(s->lane, STEP_LOOP);
     if (loop && !s->is_broken && str_equal(name, S("loop")))
         s->is_broken = !need_rounds(s, loop);
@@ -426,6 +446,8 @@ static const struct json *find(void *owner, str name)
         return loop_tree(s, loop);
     if (str_equal(name, S("error")))
         return error_tree(s);
+    if (str_equal(name, S("session")) && !is_item(s->lane, name))
+        return s->w->session;
     return find_item(s->lane, name);
 }
 
@@ -503,6 +525,7 @@ bool workflow_is_expected(struct workflow_instance *w, struct workflow_node *nod
         return false;
     s.output = output;
     expression_each_step(node->step->expect, visit_step, &s);
+    expression_each_variable(node->step->expect, visit_variable, &s);
     if (s.is_broken ||
         !expression_test(node->step->expect, &(struct expression_scope){find, &s, find_step},
                          w->run->turn, &holds, why))

@@ -92,9 +92,10 @@ static int64_t backoff_ms(struct workflow_instance *w, const struct retry *retry
     return ms > why->retry_after_ms ? ms : why->retry_after_ms;
 }
 
-/* There was no room on this node, and nothing was done: the step waits for its turn, whatever its own `retry` says. */
+/* There was no room on this node, and nothing was done: the step waits for its turn, whatever its own `retry` says.  Whoever refused it says
+   when there may be room; who was refused many times comes less often, so that it does not run out of attempts. */
 static const struct retry crowded = {
-    .backoff_ms = 50, .backoff_max_ms = 5000, .factor = 2, .jitter = 0.5};
+    .backoff_ms = 50, .backoff_max_ms = 30000, .factor = 1.5, .jitter = 0.5};
 
 static void end_attempt(struct workflow_instance *w, struct workflow_node *node,
                         const struct error *why, bool may_retry, bool may_continue)
