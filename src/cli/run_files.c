@@ -260,7 +260,7 @@ static bool export_run(struct client *client, struct context *ctx, struct error 
 /* ---- the table ---- */
 
 static const struct option fork_options[] = {
-    {"at", 0, "NUMBER", false, "the last event of the run that the new one shares"},
+    {"at", 0, "NUMBER", false, "last event that both share; numbers: runs events RUN --json"},
     {"message", 'm', "TEXT", false, "put after it"},
     {"model", 0, "NAME", false, "in place of the run's"},
 };

@@ -193,6 +193,13 @@ static bool is_of_steps(str type)
            str_equal(type, S("run.signalled")) || str_equal(type, S("approval.requested"));
 }
 
+/* How somebody else sees it, and decides. */
+static void tell_approval(const struct json *data)
+{
+    fprintf(stderr, " nexus approval show ");
+    output_text(stderr, json_str_or(data, S("approval_id"), STR_NONE), false);
+}
+
 bool workflow_show_event(void *owner, struct context *ctx, const struct run_event *event)
 {
     struct workflow_following *f = owner;
@@ -203,6 +210,8 @@ bool workflow_show_event(void *owner, struct context *ctx, const struct run_even
         output_text(stderr, json_str_or(event->data, S("step"), STR_NONE), false);
         fprintf(stderr, " ");
         output_text(stderr, json_str_or(event->data, S("message"), STR_NONE), false);
+        if (str_equal(event->type, S("approval.requested")) && !f->is_asked_here)
+            tell_approval(event->data);
         fprintf(stderr, "\n");
         return true;
     }

@@ -27,6 +27,7 @@ must_check bool workflow_read_input(struct context *ctx, str given, str *out, st
 struct workflow_following {
     struct run_view view; /* how it ends */
     bool stops_at_wait;   /* for people, a signal or the clock */
+    bool is_asked_here;   /* approvals: at this terminal, if there is one */
 };
 follow_fn workflow_show_event;
 /* To its end; the client's exit code is the run's. */

@@ -330,6 +330,7 @@ static int run_with(struct instance *i, str server, str key, const struct embedd
     if (!client_open(&i->client, i->cli, i->arguments, server, key, &e))
         return command_fail(i->cli, "workflow run", &e);
     i->following.stops_at_wait = !embedded && i->client.is_json;
+    i->following.is_asked_here = embedded != NULL;
     run_view_init(&i->following.view, i->cli, i->client.is_json, true);
     bool is_ok = attend(i, &is_waiting, &e);
     int exit_code = !is_ok           ? command_fail(i->cli, "workflow run", &e)
@@ -452,8 +453,11 @@ static const struct command commands[] = {
          "the run's id, or with --wait its output.\n"
          "Without a server it runs in this process, to its end; approvals are asked for at the "
          "terminal.\n"
+         "With --wait a server's instance is followed through its waits (approvals are told, with "
+         "the command to see "
+         "them); with --json it ends at the first approval.\n"
          "Exit code: 0 completed, 1 failed or cancelled, 2 usage, 3 denied, 4 over budget, 5 "
-         "waiting for an approval.",
+         "waiting for an approval (--json, or nobody at a terminal).",
      .example = "workflow run order.yaml --input '{\"sku\": \"a1\"}' --wait",
      .options = options,
      .option_count = ARRAY_COUNT(options),

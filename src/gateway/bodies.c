@@ -36,6 +36,24 @@ static bool read_usd(struct arena *arena, const struct json *budget, int64_t *ou
                "budget.cost_usd must be a decimal such as \"2.50\" with at most 9 fraction digits");
 }
 
+/* A limit whose name is misspelt would be no limit: a member that is not known is refused. */
+static bool check_members(const struct json *json, const char *known, struct error *e)
+{
+    struct json_iter it = json_iter(json);
+    const struct json *value;
+    str name, word;
+    while (json_next(&it, &name, &value)) {
+        str rest = str_from_cstr(known);
+        bool is_known = false;
+        while (!is_known && str_next(&rest, ' ', &word))
+            is_known = str_equal(name, word);
+        if (!is_known)
+            return error_set(e, REASON_SCHEMA, "unknown member \"" STR_FMT "\"; known are: %s",
+                             STR_ARG(str_cut_utf8(name, 40)), known);
+    }
+    return true;
+}
+
 bool body_read_budget(struct arena *arena, const struct json *json, cost *out, struct error *e)
 {
     const struct json *budget = json_get(json, S("budget"));
@@ -44,7 +62,8 @@ bool body_read_budget(struct arena *arena, const struct json *json, cost *out, s
         return true;
     if (json_type(budget) != JSON_OBJECT)
         return error_set(e, REASON_SCHEMA, "budget must be an object");
-    if (!json_read_i64(budget, S("tokens"), 0, INT64_MAX - 1, &out->tokens, e) ||
+    if (!check_members(budget, "tokens time_seconds cost_usd tool_calls", e) ||
+        !json_read_i64(budget, S("tokens"), 0, INT64_MAX - 1, &out->tokens, e) ||
         !json_read_i64(budget, S("time_seconds"), 0, INT64_MAX / 1000 - 1, &seconds, e) ||
         !json_read_i64(budget, S("tool_calls"), 0, INT64_MAX - 1, &out->tool_calls, e))
         return error_wrap(e, "budget");
@@ -334,7 +353,10 @@ bool body_read_limits(struct arena *arena, const struct json *json, struct ledge
     *out = (struct ledger_setting){.limit = COST_LIMITLESS};
     if (!json)
         return error_set(e, REASON_SCHEMA, "the body must hold the limits: {\"tokens\": ...}");
-    if (!json_read_i64(json, S("tokens"), 0, INT64_MAX - 1, &out->limit.tokens, e) ||
+    if (!check_members(json,
+                       "tokens time_seconds time_ms cost_usd cost_nanousd tool_calls period alerts",
+                       e) ||
+        !json_read_i64(json, S("tokens"), 0, INT64_MAX - 1, &out->limit.tokens, e) ||
         !read_time_limit(json, &out->limit.time_ms, e) ||
         !json_read_i64(json, S("tool_calls"), 0, INT64_MAX - 1, &out->limit.tool_calls, e) ||
         !json_read_str(json, S("period"), &period, e) ||

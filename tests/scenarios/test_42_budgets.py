@@ -241,3 +241,15 @@ def test_the_command_line_shows_the_tenants_the_callers_and_all_budgets(start):
     assert shown.returncode == 0 and "123456" in shown.stdout and "ada" in shown.stdout, shown.stdout + shown.stderr
     assert nexus.command("budget", "show", "session").returncode == 2
     assert nexus.command("budget", "show", key=ada.key).returncode == 3, "it is the operators' to see"
+
+
+def test_a_limit_whose_name_is_misspelt_is_refused_and_takes_no_other_limit_away(start):
+    nexus = start()
+    path = "/api/v1/budgets/user/ada"
+    assert nexus.admin.put(path, json={"tokens": 1000, "period": "day"}).status_code == 200
+    for body in ({"token": 5}, {"tokens": 5, "perod": "day"}, nexus.admin.get(path).json()):
+        reply = nexus.admin.put(path, json=body)
+        assert reply.status_code == 422 and "unknown member" in reply.json()["detail"], reply.text
+    assert nexus.admin.get(path).json()["limit"]["tokens"] == 1000
+    reply = nexus.admin.post("/api/v1/sessions", {"budget": {"token": 5}})
+    assert reply.status_code == 422 and "token" in reply.json()["detail"], reply.text

@@ -423,3 +423,14 @@ def test_journals_of_earlier_builds_still_fold_and_replay(nexus):
     for path in journals:
         result = nexus.command("runs", "replay", str(path))
         assert result.returncode == 0, f"{path.name}: {result.stdout}"
+
+
+def test_a_run_of_an_agent_that_is_a_workflow_replays(start):
+    nexus = start({"agents": [{"name": "reviser", "workflow": "revise"}]})
+    steps = [{"id": "m", "model": {"prompt": "${input.message}"}}, {"id": "t", "tool": "time", "input": {"operation": "now"}}]
+    definition = {"name": "revise", "version": "1.0.0", "steps": steps, "output": "${steps.m.output.text}"}
+    assert nexus.admin.put("/api/v1/workflows", json=definition).status_code in (200, 201)
+    assert nexus.command("run", "--agent", "reviser", "--quiet", "two sentences about rain").returncode == 0
+    for run in nexus.admin.get("/api/v1/runs").json()["items"]:
+        report = nexus.admin.post(f"/api/v1/runs/{run['id']}/replay", {}).json()
+        assert report.get("same"), (run["agent"], report)

@@ -65,6 +65,19 @@ def test_a_filter_is_told_what_it_would_have_masked_and_never_what_it_said(nexus
     assert "ada@example.com" not in report.text
 
 
+def test_a_filter_is_read_as_the_configuration_writes_it_and_a_misspelt_one_is_refused(nexus):
+    client = nexus.admin
+    traffic(client)
+    flat = client.post("/api/v1/backtests", {"filter": {"pii": "mask"}}).json()["filter"]
+    nested = client.post("/api/v1/backtests", {"filter": {"name": "strict", "groups": {"pii": "mask"}}})
+    assert nested.status_code == 200, nested.text
+    assert nested.json()["filter"]["masked"] == flat["masked"] >= 1
+    for filter, wrong in (({"pi": "mask"}, "pi"), ({"groups": {"secret": "block"}}, "secret"), ({"groups": []}, "groups"),
+                          ({"version": "1"}, "version")):
+        reply = client.post("/api/v1/backtests", {"filter": filter})
+        assert reply.status_code == 400 and wrong in reply.json()["detail"], reply.text
+
+
 def test_a_router_is_told_where_calls_would_have_gone(nexus):
     client = nexus.admin
     runs = traffic(client)

@@ -1,6 +1,7 @@
 """Approvals by several persons, by those who are named, and in another's place; and every way in which one person might pass for two."""
 
 import json
+import re
 import threading
 import time
 from pathlib import Path
@@ -402,3 +403,13 @@ def test_the_command_line_shows_votes_and_what_is_still_needed_and_hides_nothing
     assert approval["id"] in listed
     done = nexus.command("approval", "approve", approval["id"], "--digest", approval["digest"], key=carl.key)
     assert done.returncode == 0 and "approved" in done.stdout
+
+
+def test_who_follows_an_instance_is_told_how_to_see_what_it_waits_for(start, tmp_path):
+    nexus = start()
+    definition = tmp_path / "gate.yaml"
+    definition.write_text("name: gate\nversion: 1.0.0\nsteps:\n  - {id: ask, approval: {title: ship it, expires: 1s}}\n")
+    followed = nexus.command("workflow", "run", str(definition), "--wait")
+    told = re.search(r"approval.requested +ask +nexus approval show (\S+)", followed.stderr)
+    assert told, followed.stderr
+    assert followed.returncode == 1 and "ship it" in nexus.command("approval", "show", told[1]).stdout
