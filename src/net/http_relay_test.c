@@ -443,11 +443,13 @@ static void test_a_client_that_leaves_closes_the_upstream_at_once(void **state)
 static void test_an_idle_stream_gets_comments(void **state)
 {
     (void) state;
+    int64_t asked_ns = now_ns();
     int fd = ask("/idle?slow");
     str body = read_body(fd);
     assert_true(str_find(body, S(": idle\n\n")) != STR_NOT_FOUND);
     assert_true(str_ends_with(body, S("data: [DONE]\n\n")));
-    assert_in_range(idle_count, 3, 6); /* 4 gaps of 70 ms, a comment after 50 ms of each */
+    /* 4 gaps of 70 ms, a comment after 50 ms of silence and never sooner; a busy machine may lose some */
+    assert_in_range(idle_count, 1, (now_ns() - asked_ns) / (50 * INT64_C(1000000)));
     close(fd);
 }
 

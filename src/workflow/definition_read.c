@@ -375,7 +375,8 @@ static void check_step(void *owner, str id)
 
 static void check_variable(void *owner, str name)
 {
-    static const char *const always[] = {"input", "steps", "run", "item", "index", "loop", "error"};
+    static const char *const always[] = {"input", "steps", "run",  "session",
+                                         "item",  "index", "loop", "error"};
     const struct reads *reads = owner;
     bool is_map = false, is_loop = false, has_error = false, has_output = false;
     for (const struct place *place = reads->r->place; place; place = place->outer) {
@@ -387,8 +388,9 @@ static void check_variable(void *owner, str name)
         has_output |= place->has_output;
     }
     if (str_equal(name, S("input")) || str_equal(name, S("steps")) || str_equal(name, S("run")) ||
-        (is_map && str_equal(name, S("index"))) || (is_loop && str_equal(name, S("loop"))) ||
-        (has_error && str_equal(name, S("error"))) || (has_output && str_equal(name, S("output"))))
+        str_equal(name, S("session")) || (is_map && str_equal(name, S("index"))) ||
+        (is_loop && str_equal(name, S("loop"))) || (has_error && str_equal(name, S("error"))) ||
+        (has_output && str_equal(name, S("output"))))
         return;
     str shown = str_cut_utf8(name, 60);
     const char *where = str_equal(name, S("loop"))     ? "only inside a loop"

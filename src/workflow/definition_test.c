@@ -239,7 +239,7 @@ static void test_problems_of_steps(void **state)
          "an amount such as"},
         {"  - {id: a, agent: {name: n, prompt: x, budget: {token: 1}}}", "did you mean \"tokens\""},
         {"  - {id: a, approval: {quorum: 2}}", "approval.title: is missing"},
-        {"  - {id: a, approval: {title: x, quorum: 21}}", "from 1 to 20"},
+        {"  - {id: a, approval: {title: x, quorum: 17}}", "from 1 to 16"},
         {"  - {id: a, approval: {title: x, approvers: {users: ann}}}", "must be a list of names"},
         {"  - {id: a, approval: {title: x, expires: 10ms}}", "must lie between 1000ms"},
         {"  - {id: a, branch: []}", "must be a list of arms"},
