@@ -2,7 +2,9 @@
 
 #include "base/ensure.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/map.h"
+#include "base/timefmt.h"
 #include "observe/metrics.h"
 #include "runtime/breaker.h"
 #include "runtime/bulkhead.h"
@@ -131,16 +133,41 @@ static void show_state(struct guard_entry *entry, enum breaker_state state)
         metric_set(entry->state_series, (double) state);
 }
 
-static bool refuse_open(struct guard_entry *entry, int64_t now, struct error *e)
+static const char *kind_text(const struct guard_entry *entry)
 {
-    int64_t until = breaker_opens_again_ns(&entry->breaker);
-    error_set(e, REASON_UNAVAILABLE,
-              "%s \"%s\" has failed again and again: its circuit is open and nothing is sent to it",
-              entry->kind == GUARD_TOOL ? "tool" : "MCP server", entry->name);
-    e->retry_after_ms = until > now ? (until - now) / 1000000 + 1 : 1000;
+    return entry->kind == GUARD_TOOL ? "tool" : "MCP server";
+}
+
+static never_inline bool refuse_open(struct executor_guard *guard, struct guard_entry *entry,
+                                     int64_t now, struct error *e)
+{
+    struct breaker_story story;
+    char since[TIME_TEXT_BYTES + 1];
+    if (breaker_tell(&entry->breaker, &story)) {
+        time_format(clock_unix_us(guard->options.clock) - (now - story.opened_ns) / 1000, since);
+        error_set(
+            e, REASON_UNAVAILABLE,
+            "%s \"%s\" has failed again and again: its circuit is open since %.19sZ and nothing is "
+            "sent to it; the last failure was \"%s\"",
+            kind_text(entry), entry->name, since, story.why);
+    } else {
+        error_set(
+            e, REASON_UNAVAILABLE,
+            "%s \"%s\" has failed again and again: it gets only a part of the calls for a while",
+            kind_text(entry), entry->name);
+    }
+    e->retry_after_ms = story.until_ns > now ? (story.until_ns - now) / 1000000 + 1 : 1000;
     if (entry->refused_series)
         metric_add(entry->refused_series, 1);
     return false;
+}
+
+static void probe_goes(struct guard_entry *entry)
+{
+    if (breaker_is_first_probe(&entry->breaker))
+        LOG_INFO("agent.guard", S("circuit half-open: single calls try it"),
+                 LOG_STR("nexus.circuit.kind", kind_names[entry->kind]),
+                 LOG_STR("nexus.circuit.name", str_from_cstr(entry->name)));
 }
 
 /* *is_probe: this call says whether the other side is well again. */
@@ -158,13 +185,15 @@ static bool pass_circuit(struct executor_guard *guard, struct guard_entry *entry
     case BREAKER_RAMPING:
         return (int64_t) (random_u64(guard->options.random) % 1000) <
                    breaker_share_per_mille(&entry->breaker, now) ||
-               refuse_open(entry, now, e);
+               refuse_open(guard, entry, now, e);
     case BREAKER_HALF_OPEN:
         *is_probe = breaker_take_probe(&entry->breaker);
-        return *is_probe || refuse_open(entry, now, e);
+        if (*is_probe)
+            probe_goes(entry);
+        return *is_probe || refuse_open(guard, entry, now, e);
     case BREAKER_OPEN: break;
     }
-    return refuse_open(entry, now, e);
+    return refuse_open(guard, entry, now, e);
 }
 
 /* Does it say that what is behind this entry is broken?  A call that was cancelled or never sent says nothing either way. */
@@ -187,6 +216,26 @@ static bool says_nothing(const struct error *e)
            e->reason == REASON_DRAINING;
 }
 
+/* What callers are told later.  That a server cannot be reached is our own text; any other may hold what somebody else said. */
+static const char *why_of(const struct tool *tool, const struct error *failure)
+{
+    return tool->abi == TOOL_ABI_MCP && failure->code == ERROR_UNAVAILABLE
+               ? failure->message
+               : error_title(failure->reason);
+}
+
+static void entry_failed(struct executor_guard *guard, struct guard_entry *entry,
+                         const struct tool *tool, bool is_probe, const struct error *failure)
+{
+    if (breaker_failed(&entry->breaker, now_ns(guard), is_probe, random_u64(guard->options.random),
+                       why_of(tool, failure)))
+        LOG_WARN("agent.guard", S("circuit opened: nothing is sent there for a while"),
+                 LOG_STR("nexus.circuit.kind", kind_names[entry->kind]),
+                 LOG_STR("nexus.circuit.name", str_from_cstr(entry->name)),
+                 LOG_STR("error.message", str_from_cstr(failure->message)),
+                 LOG_STR("error.type", str_from_cstr(error_problem(failure->reason))));
+}
+
 static void tell_circuit(struct executor_guard *guard, struct guard_entry *entry,
                          const struct tool *tool, bool is_probe, const struct error *failure)
 {
@@ -199,9 +248,11 @@ static void tell_circuit(struct executor_guard *guard, struct guard_entry *entry
         return;
     }
     if (failure && is_broken(entry, tool, failure))
-        breaker_failed(&entry->breaker, now, is_probe, random_u64(guard->options.random));
-    else
-        breaker_passed(&entry->breaker, now, is_probe);
+        entry_failed(guard, entry, tool, is_probe, failure);
+    else if (breaker_passed(&entry->breaker, now, is_probe))
+        LOG_INFO("agent.guard", S("circuit closed: calls go again"),
+                 LOG_STR("nexus.circuit.kind", kind_names[entry->kind]),
+                 LOG_STR("nexus.circuit.name", str_from_cstr(entry->name)));
     show_state(entry, breaker_look(&entry->breaker, now));
 }
 

@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "runtime/simulated.h"
 
 /* An executor that takes as long as it is told and fails as it is told. */
@@ -204,11 +205,23 @@ static void test_a_guests_own_call_waits_for_no_place(void **state)
     scene_deinit(&s);
 }
 
+static int opened_lines, tried_lines, closed_lines;
+
+static void count_line(void *context, enum log_level level, str line)
+{
+    (void) context, (void) level;
+    bool is_server = str_find(line, S("mcp_server")) != STR_NOT_FOUND;
+    opened_lines += is_server && str_find(line, S("circuit opened")) != STR_NOT_FOUND;
+    tried_lines += is_server && str_find(line, S("circuit half-open")) != STR_NOT_FOUND;
+    closed_lines += is_server && str_find(line, S("circuit closed")) != STR_NOT_FOUND;
+}
+
 static void test_a_server_that_cannot_be_reached_is_left_alone_probed_and_taken_back(void **state)
 {
     (void) state;
     struct scene s;
     scene_init(&s, 4, 4);
+    log_set_sink(count_line, NULL);
     s.fake.failure = REASON_UNAVAILABLE;
     for (int i = 0; i < BREAKER_FAILURES_IN_ROW; i++)
         assert_int_equal(run_one(&s, &s.remote), REASON_UNAVAILABLE);
@@ -228,6 +241,9 @@ static void test_a_server_that_cannot_be_reached_is_left_alone_probed_and_taken_
     pass_ms(&s, BREAKER_RAMP_MS + 1);
     for (int i = 0; i < 10; i++)
         assert_int_equal(run_one(&s, &s.sibling), REASON_NONE);
+    assert_int_equal(opened_lines, 2);
+    assert_int_equal(tried_lines, 2);
+    assert_int_equal(closed_lines, 1);
     scene_deinit(&s);
 }
 

@@ -1,5 +1,6 @@
 /*
- * Doctor's look at a server that runs on this data folder: which circuits are open, and is it pressed.
+ * Doctor's look at a running server, the one that is named (--server, NEXUS_SERVER) or the one of this configuration: which circuits are
+ * open, and is it pressed.
  */
 #ifndef NEXUS_CLI_DOCTOR_CIRCUITS_H
 #define NEXUS_CLI_DOCTOR_CIRCUITS_H
@@ -8,7 +9,11 @@
 #include "cli/config/config.h"
 
 struct circuits_view {
-    bool is_running; /* false: no server answers there, or none of this data folder */
+    str server;      /* its URL */
+    bool is_named;   /* by an option or the environment: somebody expects it there */
+    bool is_own;     /* where this configuration listens */
+    bool is_running; /* false: it did not answer, or not to us; why is in `failure` */
+    str failure;
     size_t open_count, full_count;
     str open, full; /* names, for people; full: others wait for a place there */
     int64_t queued_runs;

@@ -4,6 +4,7 @@
 #include "base/ensure.h"
 #include "base/map.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* Fixed, so that a sticky text means the same target on every node and after every start. */
@@ -237,6 +238,7 @@ static int rank_of(enum error_reason reason)
     case REASON_PROVIDER_TIMEOUT:
     case REASON_TIMEOUT: return 7;
     case REASON_OVERLOADED_HERE:
+    case REASON_PROVIDER_CIRCUIT:
     case REASON_PROVIDER_OVERLOADED: return 8;
     case REASON_PROVIDER_RATE_LIMITED: return 9;
     default: return 10;
@@ -259,7 +261,7 @@ static enum error_reason why_out(const struct model_target *target, int64_t now_
     struct key_pool *shared = atomic_load_explicit(&health->owner->keys, memory_order_acquire);
     *until_ns = breaker_opens_again_ns(&health->breaker);
     if (*until_ns > 0 || breaker_look(&health->breaker, now_ns) == BREAKER_HALF_OPEN)
-        return REASON_PROVIDER_OVERLOADED;
+        return REASON_PROVIDER_CIRCUIT;
     *until_ns = atomic_load_explicit(&health->not_before_ns, memory_order_relaxed);
     if (*until_ns > now_ns)
         return REASON_PROVIDER_OVERLOADED;
@@ -278,15 +280,10 @@ static enum error_reason why_out(const struct model_target *target, int64_t now_
     return (enum error_reason) atomic_load_explicit(&shared->keys[0].reason, memory_order_relaxed);
 }
 
-static int64_t ms_until(int64_t at_ns, int64_t now_ns)
-{
-    return at_ns > now_ns ? (at_ns - now_ns + 999999) / 1000000 : 0;
-}
-
 static bool is_waited_for(enum error_reason reason)
 {
     return reason == REASON_PROVIDER_RATE_LIMITED || reason == REASON_PROVIDER_OVERLOADED ||
-           reason == REASON_OVERLOADED_HERE;
+           reason == REASON_PROVIDER_CIRCUIT || reason == REASON_OVERLOADED_HERE;
 }
 
 static void tell(struct route *route, enum error_reason reason, size_t target,
@@ -327,11 +324,15 @@ static bool fail(struct route *route, const struct error *last, int64_t now_ns, 
                          STR_ARG(route->request.model->name));
     } else {
         const struct model_target *target = &route->request.model->targets[route->told_target];
-        error_set(e, route->told,
-                  "%s: provider \"" STR_FMT "\", model \"" STR_FMT
-                  "\"; nothing else is left after %d attempt" STR_FMT,
-                  error_title(route->told), STR_ARG(target->provider->name), STR_ARG(target->model),
-                  (int) route->attempts, STR_ARG(plural(route->attempts)));
+        if (route->told == REASON_PROVIDER_CIRCUIT)
+            router_circuit_error(route, target, now_ns, e);
+        else
+            error_set(e, route->told,
+                      "%s: provider \"" STR_FMT "\", model \"" STR_FMT
+                      "\"; nothing else is left after %d attempt" STR_FMT,
+                      error_title(route->told), STR_ARG(target->provider->name),
+                      STR_ARG(target->model), (int) route->attempts,
+                      STR_ARG(plural(route->attempts)));
     }
     if (e && e->retry_after_ms == 0)
         e->retry_after_ms = retry_after_ms;
@@ -480,6 +481,8 @@ bool route_next(struct route *route, const struct error *last, struct attempt *o
         return error_set(e, REASON_UNAVAILABLE, "second attempts are a large share of calls");
     }
     route->waits = (uint8_t) (route->waits + (choice.is_retry && choice.wait_ms > 0));
+    if (choice.is_probe)
+        router_tell_probe(route->request.model->targets[choice.target].health);
     start(route, &choice, is_hedge, now_ns, out);
     count_start(route, out);
     *wait_ms = choice.wait_ms;
@@ -495,6 +498,15 @@ static void show_state(struct router *router, struct target_health *health)
     metric_set(health->circuit_series, state);
 }
 
+static void target_passed(struct router *router, struct target_health *health, int64_t now_ns,
+                          bool is_probe)
+{
+    if (breaker_passed(&health->breaker, now_ns, is_probe))
+        router_tell_closed(health);
+    if (is_probe)
+        show_state(router, health);
+}
+
 void attempt_first_token(struct attempt *attempt)
 {
     if (attempt->first_token_ns != 0)
@@ -505,8 +517,7 @@ void attempt_first_token(struct attempt *attempt)
     latency_add(health, attempt->first_token_ns - attempt->started_ns);
     if (attempt->is_probe) { /* a long stream must not keep others waiting for the verdict */
         attempt->is_probe = false;
-        breaker_passed(&health->breaker, attempt->first_token_ns, true);
-        show_state(router, health);
+        target_passed(router, health, attempt->first_token_ns, true);
     }
 }
 
@@ -520,14 +531,12 @@ static size_t key_of(const struct attempt *attempt)
 static void passed(struct attempt *attempt, int64_t now_ns)
 {
     struct target_health *health = attempt->target->health;
-    bool is_probe = attempt->is_probe;
-    breaker_passed(&health->breaker, now_ns, is_probe);
+    target_passed(attempt->route->router, health, now_ns, attempt->is_probe);
     key_passed(attempt->keys, key_of(attempt));
     key_passed(attempt->shared_keys, key_of(attempt));
+    router_tell_keys_back(attempt);
     if (health->passed_series)
         metric_add(health->passed_series, 1);
-    if (is_probe)
-        show_state(attempt->route->router, health);
 }
 
 /* 401 and quota are the key's everywhere, 403 may be about this model alone, a rate is counted per model mostly. */
@@ -548,6 +557,7 @@ static void take_key_out(struct attempt *attempt, const struct error *failure, i
     if (said_ms > 0 && (is_limited || said_ms > out_ms))
         out_ms = said_ms < PROVIDER_RETRY_AFTER_MS_MAX ? said_ms : PROVIDER_RETRY_AFTER_MS_MAX;
     key_out(pool, key, now_ns + out_ms * 1000000, failure->reason);
+    router_tell_key_out(attempt, failure, strikes, now_ns);
     if (metrics)
         metrics_add(metrics, METRIC_PROVIDER_KEYS_OUT, 1,
                     (str[]){attempt->target->health->provider,
@@ -573,19 +583,26 @@ static bool is_blamed(const struct attempt *attempt, const struct error *failure
             now_ns - attempt->started_ns >= ROUTER_BLAMED_MS * 1000000ll);
 }
 
-static void target_failed(struct attempt *attempt, const struct error *failure, int64_t now_ns)
+static void blame(struct attempt *attempt, const struct error *failure, int64_t now_ns)
 {
     struct router *router = attempt->route->router;
+    struct target_health *health = attempt->target->health;
+    if (breaker_failed(&health->breaker, now_ns, attempt->is_probe, random_u64(router->random),
+                       router_why(failure)))
+        router_tell_opened(health, failure);
+    respect(health, failure->retry_after_ms, now_ns);
+    show_state(router, health);
+}
+
+static void target_failed(struct attempt *attempt, const struct error *failure, int64_t now_ns)
+{
     struct route *route = attempt->route;
     struct target_health *health = attempt->target->health;
     uint64_t bit = (uint64_t) 1 << attempt->target_index;
-    if (is_blamed(attempt, failure, now_ns)) {
-        breaker_failed(&health->breaker, now_ns, attempt->is_probe, random_u64(router->random));
-        respect(health, failure->retry_after_ms, now_ns);
-        show_state(router, health);
-    } else if (attempt->is_probe) {
+    if (is_blamed(attempt, failure, now_ns))
+        blame(attempt, failure, now_ns);
+    else if (attempt->is_probe)
         breaker_release_probe(&health->breaker);
-    }
     route->backed_off |= bit;
     /* Who waited for nothing once does not wait there again while others are left. */
     bool is_timeout =
@@ -603,7 +620,7 @@ static void failed(struct attempt *attempt, const struct error *failure, int64_t
         atomic_fetch_add_explicit(&health->failures, 1, memory_order_relaxed);
         target_failed(attempt, failure, now_ns);
     } else if (failure->reason == REASON_PROVIDER_INVALID) { /* it works: it reads and refuses */
-        breaker_passed(&health->breaker, now_ns, attempt->is_probe);
+        target_passed(router, health, now_ns, attempt->is_probe);
     } else if (attempt->is_probe) {
         breaker_release_probe(&health->breaker);
     }

@@ -1,9 +1,12 @@
 #include "llm/router_testkit.h"
 
+#include "base/log.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <cmocka.h>
 
 /* ---- breaker ---- */
@@ -30,7 +33,7 @@ static void test_the_breaker_opens_probes_ramps_and_closes(void **state)
     assert_int_equal(state_of(s), BREAKER_OPEN);
     e = (struct error){0};
     assert_int_equal(route_scene_call_failing(s, REASON_PROVIDER_OVERLOADED, &e), 0);
-    assert_int_equal(e.reason, REASON_PROVIDER_OVERLOADED);
+    assert_int_equal(e.reason, REASON_PROVIDER_CIRCUIT);
     assert_in_range(e.retry_after_ms, BREAKER_OPEN_MS, BREAKER_OPEN_MS * 5 / 4);
     route_scene_pass_ms(s, BREAKER_OPEN_MS - 1);
     assert_int_equal(state_of(s), BREAKER_OPEN);
@@ -62,6 +65,52 @@ static void test_the_breaker_opens_probes_ramps_and_closes(void **state)
     route_scene_pass_ms(s, BREAKER_RAMP_MS);
     assert_int_equal(state_of(s), BREAKER_CLOSED);
     route_scene_assert_at_rest(s);
+    route_scene_destroy(s);
+}
+
+static int opened_lines, tried_lines, closed_lines;
+
+static void count_line(void *context, enum log_level level, str line)
+{
+    (void) context, (void) level;
+    opened_lines += str_find(line, S("circuit opened")) != STR_NOT_FOUND;
+    tried_lines += str_find(line, S("circuit half-open")) != STR_NOT_FOUND;
+    closed_lines += str_find(line, S("circuit closed")) != STR_NOT_FOUND;
+}
+
+static void test_an_open_circuit_says_since_when_why_and_until_when(void **state)
+{
+    (void) state;
+    struct route_scene *s = route_scene_create(1);
+    struct error e = {0};
+    s->model.retries_max = 0;
+    route_scene_adopt(s);
+    log_set_sink(count_line, NULL);
+    opened_lines = tried_lines = closed_lines = 0;
+    for (int i = 0; i < BREAKER_FAILURES_IN_ROW; i++)
+        (void) route_scene_call_failing(s, REASON_PROVIDER_NETWORK, &e);
+    assert_int_equal(opened_lines, 1);
+    for (int i = 0; i < 20; i++)
+        (void) route_scene_call_failing(s, REASON_PROVIDER_NETWORK, &e);
+    assert_int_equal(e.reason, REASON_PROVIDER_CIRCUIT);
+    assert_non_null(strstr(e.message, "its circuit is open since 20"));
+    assert_non_null(strstr(e.message, "the last failure was \""));
+    assert_non_null(strstr(e.message, "the next try is in "));
+    assert_null(strstr(e.message, "overloaded"));
+    assert_null(strstr(e.message, "0 attempts"));
+    assert_int_equal(tried_lines, 0);
+    for (int i = 0; i < 3; i++) {
+        route_scene_pass_ms(s, BREAKER_OPEN_MS_MAX * 5 / 4 + 1);
+        (void) route_scene_call_failing(s, REASON_PROVIDER_NETWORK, &e);
+    }
+    assert_int_equal(opened_lines, 1 + 3);
+    assert_int_equal(tried_lines, 3);
+    assert_int_equal(closed_lines, 0);
+    route_scene_pass_ms(s, BREAKER_OPEN_MS_MAX * 5 / 4 + 1);
+    for (int i = 0; i < BREAKER_PROBES + 5; i++)
+        (void) route_scene_call_ok(s, STR_NONE);
+    assert_int_equal(tried_lines, 4);
+    assert_int_equal(closed_lines, 1);
     route_scene_destroy(s);
 }
 
@@ -235,6 +284,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_breaker_opens_probes_ramps_and_closes),
+        cmocka_unit_test(test_an_open_circuit_says_since_when_why_and_until_when),
         cmocka_unit_test(test_a_share_of_failures_opens_the_breaker_without_a_row),
         cmocka_unit_test(test_old_failures_are_forgotten_with_their_window),
         cmocka_unit_test(test_a_target_that_ramps_up_gets_a_growing_share),

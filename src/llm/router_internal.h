@@ -31,6 +31,8 @@ struct key_pool {
     size_t count;
     bool is_keyless;
     _Atomic uint32_t turn;
+    _Atomic bool is_out_told; /* that no key is left, and not yet that one works again */
+    _Atomic int64_t told_ns;  /* when it was; 0: never */
     struct key_state keys[];
 };
 struct key_pool *key_pool_create(size_t key_count);
@@ -156,5 +158,24 @@ bool choose_target(struct route *route, int64_t now_ns, bool is_hedge, struct ch
 bool choose_would_find(const struct route *route, int64_t now_ns);
 /* Is there a second target that a hedge could take? */
 bool choose_has_other(const struct route *route);
+
+/* ---- what people are told (router_tell.c) ---- */
+
+static inline int64_t ms_until(int64_t at_ns, int64_t now_ns)
+{
+    return at_ns > now_ns ? (at_ns - now_ns + 999999) / 1000000 : 0;
+}
+/* Of a failure, what others than its caller may read. */
+const char *router_why(const struct error *failure);
+void router_tell_opened(const struct target_health *health, const struct error *failure);
+void router_tell_probe(struct target_health *health);
+void router_tell_closed(const struct target_health *health);
+/* `strikes`: refusals of this key in a row, this one included. */
+void router_tell_key_out(struct attempt *attempt, const struct error *failure, uint32_t strikes,
+                         int64_t now_ns);
+void router_tell_keys_back(struct attempt *attempt);
+/* Sets *e; false.  Nothing was sent to the target: since when, why, and when that will be tried again. */
+bool router_circuit_error(const struct route *route, const struct model_target *target,
+                          int64_t now_ns, struct error *e);
 
 #endif

@@ -1,5 +1,7 @@
 #include "llm/router_testkit.h"
 
+#include "base/log.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -317,11 +319,52 @@ static void test_an_anthropic_head_is_read_too(void **state)
     assert_int_equal(quota.requests_left, KEY_UNKNOWN);
 }
 
+static int refused_lines, none_lines, back_lines;
+
+static void count_line(void *context, enum log_level level, str line)
+{
+    (void) context, (void) level;
+    refused_lines += str_find(line, S("a key was refused")) != STR_NOT_FOUND;
+    none_lines += str_find(line, S("no key is left")) != STR_NOT_FOUND;
+    back_lines += str_find(line, S("a key of this target works again")) != STR_NOT_FOUND;
+}
+
+static void test_the_log_says_once_that_no_key_is_left_and_once_that_one_is_back(void **state)
+{
+    (void) state;
+    struct route_scene *s = route_scene_create(1);
+    struct error e = {0};
+    s->providers[0].key_count = 3;
+    s->model.retries_max = 0;
+    route_scene_adopt(s);
+    log_set_sink(count_line, NULL);
+    refused_lines = none_lines = back_lines = 0;
+    (void) route_scene_call_failing(s, REASON_PROVIDER_AUTH, &e);
+    assert_int_equal(refused_lines, 3);
+    assert_int_equal(none_lines, 1);
+    for (int i = 0; i < 20; i++)
+        (void) route_scene_call_failing(s, REASON_PROVIDER_AUTH, &e);
+    assert_int_equal(refused_lines, 3);
+    assert_int_equal(none_lines, 1);
+    assert_int_equal(back_lines, 0);
+    route_scene_pass_ms(s, ROUTER_KEY_REFUSED_MS_MAX);
+    for (int i = 0; i < 5; i++)
+        (void) route_scene_call_ok(s, STR_NONE);
+    assert_int_equal(back_lines, 1);
+    for (int i = 0; i < 300; i++) { /* limited again and again: the log stays quiet for a while */
+        (void) route_scene_call_failing(s, REASON_PROVIDER_RATE_LIMITED, &e);
+        route_scene_pass_ms(s, 100);
+    }
+    assert_int_equal(none_lines, 2);
+    route_scene_destroy(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_key_is_tried_once_before_the_target_is_given_up),
         cmocka_unit_test(test_one_call_makes_no_more_attempts_than_the_bound),
+        cmocka_unit_test(test_the_log_says_once_that_no_key_is_left_and_once_that_one_is_back),
         cmocka_unit_test(test_a_limited_key_is_left_alone_until_its_retry_after),
         cmocka_unit_test(test_a_short_limit_is_waited_for_and_a_long_one_is_told),
         cmocka_unit_test(test_a_refused_key_comes_back_and_stays_out_longer_each_time),

@@ -1,6 +1,10 @@
 /* Counts without a lock, changes of state with one. */
 #include "runtime/breaker.h"
 
+#include "base/str.h"
+
+#include <string.h>
+
 /* A bucket is one word: which time it counts, how many passed, how many failed. */
 enum { COUNT_BITS = 20, EPOCH_SHIFT = 2 * COUNT_BITS };
 #define COUNT_MASK ((1ull << COUNT_BITS) - 1)
@@ -82,6 +86,7 @@ static void enter(struct breaker *breaker, enum breaker_state state, int64_t now
     if (state == BREAKER_HALF_OPEN) {
         breaker->probes_passed = 0;
         atomic_store_explicit(&breaker->is_probing, false, memory_order_relaxed);
+        atomic_store_explicit(&breaker->is_probe_told, false, memory_order_relaxed);
     }
     if (state == BREAKER_RAMPING)
         forget_counts(breaker);
@@ -146,45 +151,69 @@ bool breaker_take_probe(struct breaker *breaker)
     return !atomic_exchange_explicit(&breaker->is_probing, true, memory_order_relaxed);
 }
 
+bool breaker_is_first_probe(struct breaker *breaker)
+{
+    return !atomic_exchange_explicit(&breaker->is_probe_told, true, memory_order_relaxed);
+}
+
 void breaker_release_probe(struct breaker *breaker)
 {
     atomic_store_explicit(&breaker->is_probing, false, memory_order_relaxed);
 }
 
-void breaker_passed(struct breaker *breaker, int64_t now_ns, bool is_probe)
+bool breaker_passed(struct breaker *breaker, int64_t now_ns, bool is_probe)
 {
+    bool is_mended = false;
     count(breaker, now_ns, 1);
     if (atomic_load_explicit(&breaker->failures_in_row, memory_order_relaxed) != 0)
         atomic_store_explicit(&breaker->failures_in_row, 0, memory_order_relaxed);
     if (likely(!is_probe))
-        return;
+        return false;
     pthread_mutex_lock(&breaker->lock);
     if (state_of(breaker) == BREAKER_HALF_OPEN) {
         breaker_release_probe(breaker);
-        if (++breaker->probes_passed >= BREAKER_PROBES)
+        is_mended = ++breaker->probes_passed >= BREAKER_PROBES;
+        if (is_mended)
             enter(breaker, BREAKER_RAMPING, now_ns);
     }
     pthread_mutex_unlock(&breaker->lock);
+    return is_mended;
 }
 
-void breaker_failed(struct breaker *breaker, int64_t now_ns, bool is_probe, uint64_t jitter)
+/* Half a character at the end would be no text. */
+static void keep_why(struct breaker *breaker, const char *why)
 {
+    str kept = str_cut_utf8(str_from_cstr(why), sizeof breaker->why - 1);
+    memcpy(breaker->why, kept.ptr, kept.len);
+    breaker->why[kept.len] = '\0';
+}
+
+bool breaker_failed(struct breaker *breaker, int64_t now_ns, bool is_probe, uint64_t jitter,
+                    const char *why)
+{
+    bool has_opened = false;
     count(breaker, now_ns, 1ull << COUNT_BITS);
     atomic_fetch_add_explicit(&breaker->failures_in_row, 1, memory_order_relaxed);
     pthread_mutex_lock(&breaker->lock);
+    keep_why(breaker, why);
     switch (state_of(breaker)) {
     case BREAKER_CLOSED:
     case BREAKER_RAMPING:
-        if (is_too_much(breaker, now_ns))
+        has_opened = is_too_much(breaker, now_ns);
+        if (has_opened) {
             trip(breaker, now_ns, jitter);
+            breaker->opened_ns = now_ns;
+        }
         break;
     case BREAKER_HALF_OPEN:
+        has_opened = is_probe;
         if (is_probe)
             trip(breaker, now_ns, jitter);
         break;
     case BREAKER_OPEN: break; /* begun before it opened */
     }
     pthread_mutex_unlock(&breaker->lock);
+    return has_opened;
 }
 
 int64_t breaker_opens_again_ns(struct breaker *breaker)
@@ -193,4 +222,16 @@ int64_t breaker_opens_again_ns(struct breaker *breaker)
     int64_t until_ns = state_of(breaker) == BREAKER_OPEN ? breaker->until_ns : 0;
     pthread_mutex_unlock(&breaker->lock);
     return until_ns;
+}
+
+bool breaker_tell(struct breaker *breaker, struct breaker_story *out)
+{
+    pthread_mutex_lock(&breaker->lock);
+    enum breaker_state state = state_of(breaker);
+    bool is_shut = state == BREAKER_OPEN || state == BREAKER_HALF_OPEN;
+    *out = (struct breaker_story){.opened_ns = breaker->opened_ns,
+                                  .until_ns = state == BREAKER_OPEN ? breaker->until_ns : 0};
+    memcpy(out->why, breaker->why, sizeof out->why);
+    pthread_mutex_unlock(&breaker->lock);
+    return is_shut;
 }

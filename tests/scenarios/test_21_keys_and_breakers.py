@@ -108,6 +108,36 @@ def test_a_target_that_fails_again_and_again_is_left_alone_and_probed(start, fau
     ask(nexus.admin.http, "chat", "m", "hello")
     states = {target["provider"]: target["state"] for target in targets_of(nexus, "m")}
     assert states["a"] in ("probing", "ramping", "ok"), states
+    lines = [line["message"].split(":")[0] for line in nexus.log_entries() if line["message"].startswith("circuit ")]
+    assert lines[:2] == ["circuit opened", "circuit half-open"], lines
+
+
+def test_an_open_circuit_says_why_and_each_of_its_moves_is_a_line_in_the_log(start, faulty):
+    import socket
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))                  # and does not listen
+        entry = config(faulty, model("m", "a"))
+        entry["providers"][0]["base_url"] = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
+        nexus = start(entry, environment=faulty.environment)
+        replies = [ask(nexus.admin.http, "chat", "m", "hello") for _ in range(8)]
+
+    def moves(text: str) -> list[dict]:
+        return [line for line in nexus.log_entries() if line["message"].startswith(f"circuit {text}")]
+
+    assert "refused" in replies[0].error["message"], replies[0].body
+    for reply in replies[5:]:
+        told = reply.error["message"]
+        assert reply.status == 503 and "circuit is open since 20" in told and "refused" in told and "overloaded" not in told, told
+    [opened] = moves("opened")
+    assert opened["log.level"] == "warn" and opened["nexus.provider.name"] == "a" and "refused" in opened["error.message"], opened
+    assert not moves("half-open") and not moves("closed")
+    deadline = time.monotonic() + 15
+    while not moves("half-open"):
+        assert time.monotonic() < deadline, "it was never tried"
+        ask(nexus.admin.http, "chat", "m", "hello")
+        time.sleep(0.2)
+    assert moves("half-open")[0]["nexus.provider.name"] == "a" and not moves("closed")
+    assert len(moves("opened")) == 2, "a try that fails opens it again"
 
 
 # ---- deadlines ----

@@ -1,9 +1,11 @@
 /* Health, metrics, the page, the document, and who one is. */
 #include "base/arena.h"
 #include "base/limits.h"
+#include "base/timefmt.h"
 #include "gateway/gateway_internal.h"
 #include "gateway/keys_internal.h"
 #include "llm/router.h"
+#include "store/store.h"
 #include <stdatomic.h>
 
 bool route_page(struct api_call *call, struct error *e)
@@ -24,6 +26,16 @@ bool route_healthz(struct api_call *call, struct error *e)
     return true;
 }
 
+static bool check_store(struct api_call *call, struct error *e)
+{
+    struct store_load load = store_load(call->gateway->store);
+    if (load.failing == REASON_NONE)
+        return true;
+    return error_set(
+        e, REASON_UNAVAILABLE, "not ready: the store cannot commit since " STR_FMT ": %s",
+        STR_ARG(time_str(call->ctx->arena, load.failing_since_us)), error_title(load.failing));
+}
+
 bool route_readyz(struct api_call *call, struct error *e)
 {
     struct gateway *gateway = call->gateway;
@@ -34,6 +46,8 @@ bool route_readyz(struct api_call *call, struct error *e)
     if (gateway->options.is_ready &&
         !gateway->options.is_ready(gateway->options.ready_owner, &reason))
         return error_set(e, REASON_UNAVAILABLE, "not ready: %s", reason.message);
+    if (!check_store(call, e))
+        return false;
     reply_json(call, 200, S("{\"status\":\"ready\"}"));
     return true;
 }

@@ -35,10 +35,20 @@ static enum commit_outcome ask_hook(struct memory_store *store, struct context *
     return outcome;
 }
 
-static bool commit(struct store *base, struct context *ctx, const struct batch *batch,
-                   struct error *e)
+/* It has no thread that could try again: the next commit does. */
+static void tell_health(struct memory_store *store, bool is_ok, const struct error *failure)
 {
-    struct memory_store *store = memory_of(base);
+    pthread_mutex_lock(&store->lock);
+    if (is_ok)
+        commit_health_stored(&store->health, store->clock);
+    else if (commit_health_counts(failure))
+        commit_health_failed(&store->health, store->clock, failure);
+    pthread_mutex_unlock(&store->lock);
+}
+
+static bool try_commit(struct memory_store *store, struct context *ctx, const struct batch *batch,
+                       struct error *e)
+{
     enum commit_outcome outcome = ask_hook(store, ctx, batch);
     if (outcome == COMMIT_FAIL)
         return error_set(e, REASON_STORE, "the commit failed");
@@ -57,6 +67,16 @@ static bool commit(struct store *base, struct context *ctx, const struct batch *
         return error_set(e, REASON_STORE, "fault point %s.after", batch->fault);
     return outcome == COMMIT_OK ||
            error_set(e, REASON_OUTCOME_UNKNOWN, "the acknowledgement of a commit was lost");
+}
+
+static bool commit(struct store *base, struct context *ctx, const struct batch *batch,
+                   struct error *e)
+{
+    struct memory_store *store = memory_of(base);
+    struct error failure = {0};
+    bool is_ok = try_commit(store, ctx, batch, &failure);
+    tell_health(store, is_ok, &failure);
+    return is_ok || error_copy(e, &failure);
 }
 
 static bool submit(struct store *base, const struct batch *batch, struct error *e)
@@ -143,8 +163,10 @@ static void destroy(struct store *base)
 static struct store_load load(struct store *base)
 {
     struct memory_store *store = memory_of(base);
-    return (struct store_load){
+    struct store_load found = {
         .commit_us = commit_meter_us(&store->meter, clock_monotonic_ns(store->clock))};
+    found.failing = commit_health_look(&store->health, &found.failing_since_us);
+    return found;
 }
 
 static const struct store_ops memory_ops = {

@@ -3,6 +3,7 @@
 #define NEXUS_STORE_MEMORY_INTERNAL_H
 
 #include "store/audit_chain.h"
+#include "store/commit_health.h"
 #include "store/commit_meter.h"
 #include "store/memory.h"
 #include "store/memory/rows_internal.h"
@@ -26,6 +27,7 @@ struct memory_store {
     size_t undo_count, undo_capacity;
     int64_t failed_submits;
     struct commit_meter meter; /* of what the hook makes of commits */
+    struct commit_health health;
 };
 
 /* All or nothing.  Caller holds the lock. */

@@ -110,11 +110,33 @@ int connection_rest_ms(const struct connection *connection)
     return connection->is_warm ? STORE_REST_MS : -1;
 }
 
-static bool is_disk_full(struct connection *connection, int code)
+static bool is_no_room(int failure)
 {
-    int failure = sqlite3_system_errno(connection->db);
-    return code == SQLITE_FULL ||
-           (code == SQLITE_IOERR && (failure == ENOSPC || failure == EDQUOT || failure == EFBIG));
+    return failure == ENOSPC || failure == EDQUOT || failure == EFBIG;
+}
+
+/* What the rollback does afterwards may hide the system's error; the file that it befell keeps it. */
+static bool has_file_without_room(sqlite3 *db)
+{
+    static const int files[] = {SQLITE_FCNTL_FILE_POINTER, SQLITE_FCNTL_JOURNAL_POINTER};
+    for (size_t i = 0; i < ARRAY_COUNT(files); i++) {
+        sqlite3_file *file = NULL;
+        int failure = 0;
+        if (sqlite3_file_control(db, "main", files[i], (void *) &file) == SQLITE_OK && file &&
+            file->pMethods &&
+            file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &failure) == SQLITE_OK &&
+            is_no_room(failure))
+            return true;
+    }
+    return false;
+}
+
+static bool is_disk_full(const struct connection *connection, int code)
+{
+    if (code != SQLITE_IOERR)
+        return code == SQLITE_FULL;
+    return is_no_room(sqlite3_system_errno(connection->db)) ||
+           has_file_without_room(connection->db);
 }
 
 bool connection_fail(struct connection *connection, struct error *e)

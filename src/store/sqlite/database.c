@@ -166,6 +166,7 @@ bool sqlite_database_open(const struct sqlite_options *options, struct sqlite_da
     str path = str_printf(arena, STR_FMT "/nexus.db", STR_ARG(options->data_dir));
     database->path = strndup(path.ptr, path.len);
     ensure(database->node && database->path);
+    database->health.path = database->path;
     sqlite_store_init(database);
     sqlite_kv_init(database);
     int readers = options->reader_count > 0 ? options->reader_count : 2;

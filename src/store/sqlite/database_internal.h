@@ -4,6 +4,7 @@
 
 #include "base/limits.h"
 #include "store/audit_chain.h"
+#include "store/commit_health.h"
 #include "store/commit_meter.h"
 #include "store/sqlite.h"
 #include "store/sqlite/job_internal.h"
@@ -59,7 +60,8 @@ struct sqlite_database {
     struct job_thread readers[STORE_READERS_MAX];
     int reader_count;
     atomic_llong commit_count, row_count, failed_submit_count;
-    struct commit_meter meter; /* of the writer's groups */
+    struct commit_meter meter;   /* of the writer's groups */
+    struct commit_health health; /* the writer tells */
 };
 
 /* writer.c */

@@ -372,10 +372,12 @@ static void destroy(struct store *store)
 static struct store_load load(struct store *base)
 {
     struct sqlite_database *database = CONTAINER_OF(base, struct sqlite_store, base)->database;
-    return (struct store_load){
+    struct store_load found = {
         .queued = (int64_t) sqlite_database_statistics(database).write_queue,
         .queue_max = STORE_QUEUE_MAX,
         .commit_us = commit_meter_us(&database->meter, clock_monotonic_ns(database->clock))};
+    found.failing = commit_health_look(&database->health, &found.failing_since_us);
+    return found;
 }
 
 static const struct store_ops sqlite_ops = {

@@ -7,6 +7,8 @@
  * all the same; the common case pays for no savepoints.  When the disk or the file fails, the
  * whole transaction is undone and its jobs are tried one by one, so that what can be stored is
  * stored and each job hears of its own failure.
+ *
+ * While the store cannot commit (commit_health.h) the writer tries by itself, so that it is known when there is room again.
  */
 #include "base/ensure.h"
 #include "base/fault.h"
@@ -122,6 +124,19 @@ static bool store_group(struct job_thread *writer, struct job *jobs, struct erro
     return result == GROUP_COMMITTED;
 }
 
+static void tell_health(struct job_thread *writer, const struct job *jobs, bool is_written)
+{
+    struct sqlite_database *database = writer->database;
+    const struct error *failure = NULL;
+    for (const struct job *job = jobs; job; job = job->next)
+        if (!job->is_ok && commit_health_counts(&job->error))
+            failure = &job->error;
+    if (failure)
+        commit_health_failed(&database->health, database->clock, failure);
+    else if (is_written)
+        commit_health_stored(&database->health, database->clock);
+}
+
 static void finish_group(struct job *jobs)
 {
     for (struct job *next, *job = jobs; job; job = next) {
@@ -137,23 +152,64 @@ static void finish_group(struct job *jobs)
     }
 }
 
+/* A transaction that wrote nothing says nothing of the disk. */
+static bool store_and_tell(struct job_thread *writer, struct job *jobs, struct error *failure)
+{
+    int64_t changes = sqlite3_total_changes64(writer->connection.db);
+    bool is_stored = store_group(writer, jobs, failure);
+    if (is_stored)
+        tell_health(writer, jobs, sqlite3_total_changes64(writer->connection.db) != changes);
+    return is_stored;
+}
+
+static void job_lost(struct job_thread *writer, struct job *job, const struct error *failure)
+{
+    error_copy(&job->error, failure);
+    job->is_ok = false;
+    tell_health(writer, job, false);
+}
+
 static void store_jobs(struct job_thread *writer, struct job *jobs)
 {
     struct error failure;
     bool is_alone = jobs->next == NULL;
-    if (store_group(writer, jobs, &failure)) {
+    if (store_and_tell(writer, jobs, &failure)) {
         finish_group(jobs);
         return;
     }
     for (struct job *next, *job = jobs; job; job = next) {
         next = job->next;
         job->next = NULL;
-        if (is_alone || !store_group(writer, job, &failure)) {
-            error_copy(&job->error, &failure);
-            job->is_ok = false;
-        }
+        if (is_alone || !store_and_tell(writer, job, &failure))
+            job_lost(writer, job, &failure);
         finish_group(job);
     }
+}
+
+/* ---- while it cannot commit ---- */
+
+/* As much as a busy moment writes; the row is purged with others that have expired. */
+static bool probe_run(struct job_thread *writer, struct job *job, struct error *e)
+{
+    static const str key = S_INIT("store.probe");
+    sqlite3_stmt *statement = connection_fixed(&writer->connection, FIXED_KV_PUT, e);
+    (void) job;
+    if (!statement)
+        return false;
+    bind_uuid(&writer->connection, statement, 1, UUID_NONE);
+    bind_text(statement, 2, key);
+    sqlite3_bind_zeroblob(statement, 3, STORE_PROBE_BYTES);
+    sqlite3_bind_int64(statement, 4,
+                       clock_unix_us(writer->database->clock) + STORE_SETTLE_MS * 1000ll);
+    return connection_run(&writer->connection, statement, e);
+}
+
+static void probe(struct job_thread *writer)
+{
+    struct job job = {.run = probe_run, .row_count = 1};
+    struct error failure;
+    if (!store_and_tell(writer, &job, &failure))
+        job_lost(writer, &job, &failure);
 }
 
 static void serve(struct job_thread *writer, struct job *jobs)
@@ -177,7 +233,10 @@ static void sign_audit(struct job_thread *writer)
     }
     /* They will be signed with the next entries. */
     rollback(writer);
-    LOG_ERROR("store", S("the audit chains could not be signed"), &e);
+    if (commit_health_counts(&e)) /* it has its own line, once */
+        commit_health_failed(&writer->database->health, writer->database->clock, &e);
+    else
+        LOG_ERROR("store", S("the audit chains could not be signed"), &e);
 }
 
 void writer_work(struct sqlite_database *database)
@@ -199,18 +258,38 @@ void writer_sign(struct sqlite_database *database)
         sign_audit(&database->writer);
 }
 
+static int idle_ms_of(struct job_thread *writer)
+{
+    struct sqlite_database *database = writer->database;
+    int64_t probe_ms = commit_health_probe_ms(&database->health, database->clock);
+    if (probe_ms >= 0)
+        return (int) probe_ms;
+    return audit_has_unsigned(writer) ? AUDIT_SIGN_AFTER_IDLE_MS
+                                      : connection_rest_ms(&writer->connection);
+}
+
+/* Signing waits for a store that can commit. */
+static void idle(struct job_thread *writer, enum take taken)
+{
+    struct sqlite_database *database = writer->database;
+    int64_t probe_ms = commit_health_probe_ms(&database->health, database->clock);
+    if (probe_ms == 0 && taken != TAKE_CLOSED)
+        probe(writer);
+    else if (taken != TAKE_JOBS && (probe_ms < 0 || taken == TAKE_CLOSED) &&
+             audit_has_unsigned(writer))
+        sign_audit(writer);
+}
+
 static void *writer_run(void *argument)
 {
     struct job_thread *writer = argument;
     for (;;) {
         struct job *jobs;
-        int idle_ms = audit_has_unsigned(writer) ? AUDIT_SIGN_AFTER_IDLE_MS
-                                                 : connection_rest_ms(&writer->connection);
-        enum take taken = job_queue_take(writer->queue, STORE_GROUP_ROWS_MAX, idle_ms, &jobs);
+        enum take taken =
+            job_queue_take(writer->queue, STORE_GROUP_ROWS_MAX, idle_ms_of(writer), &jobs);
         if (taken == TAKE_JOBS)
             serve(writer, jobs);
-        else if (audit_has_unsigned(writer))
-            sign_audit(writer);
+        idle(writer, taken);
         if (taken == TAKE_CLOSED)
             return NULL;
         if (connection_rest(&writer->connection, clock_monotonic_ns(writer->database->clock),
