@@ -7,6 +7,56 @@
 #include "orchestrator/approval/approval.h"
 #include "orchestrator/policy/key_limits.h"
 
+/* ---- members that are not known ---- */
+
+enum { MEMBER_COMPARED_MAX = 40 };
+
+/* How many letters must be put in, left out or exchanged to make one of the other. */
+static int distance(str a, str b)
+{
+    int row[MEMBER_COMPARED_MAX + 1];
+    for (size_t j = 0; j <= b.len; j++)
+        row[j] = (int) j;
+    for (size_t i = 1; i <= a.len; i++) {
+        int diagonal = row[0];
+        row[0] = (int) i;
+        for (size_t j = 1; j <= b.len; j++) {
+            int exchanged = diagonal + (a.ptr[i - 1] != b.ptr[j - 1]);
+            int best = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+            diagonal = row[j];
+            row[j] = exchanged < best ? exchanged : best;
+        }
+    }
+    return row[b.len];
+}
+
+/* The one that was meant, if one is near: a third of its letters may be wrong. */
+static str nearest(str name, str known)
+{
+    str word, found = STR_NONE;
+    int least = MEMBER_COMPARED_MAX;
+    while (name.len <= MEMBER_COMPARED_MAX && str_next(&known, ' ', &word)) {
+        int letters = word.len <= MEMBER_COMPARED_MAX ? distance(name, word) : least;
+        if (letters < least && letters <= (int) (word.len + 2) / 3) {
+            least = letters;
+            found = word;
+        }
+    }
+    return found;
+}
+
+bool body_refuse_member(str name, str known, struct error *e)
+{
+    str shown = str_cut_utf8(name, MEMBER_COMPARED_MAX), meant = nearest(name, known);
+    if (str_is_empty(meant))
+        return error_set(e, REASON_SCHEMA, "unknown member \"" STR_FMT "\"; known are: " STR_FMT,
+                         STR_ARG(shown), STR_ARG(known));
+    return error_set(e, REASON_SCHEMA,
+                     "unknown member \"" STR_FMT "\": is \"" STR_FMT
+                     "\" meant? Known are: " STR_FMT,
+                     STR_ARG(shown), STR_ARG(meant), STR_ARG(known));
+}
+
 /* ---- sessions ---- */
 
 static bool read_object(struct arena *arena, const struct json *json, str member, str *out,
@@ -36,24 +86,6 @@ static bool read_usd(struct arena *arena, const struct json *budget, int64_t *ou
                "budget.cost_usd must be a decimal such as \"2.50\" with at most 9 fraction digits");
 }
 
-/* A limit whose name is misspelt would be no limit: a member that is not known is refused. */
-static bool check_members(const struct json *json, const char *known, struct error *e)
-{
-    struct json_iter it = json_iter(json);
-    const struct json *value;
-    str name, word;
-    while (json_next(&it, &name, &value)) {
-        str rest = str_from_cstr(known);
-        bool is_known = false;
-        while (!is_known && str_next(&rest, ' ', &word))
-            is_known = str_equal(name, word);
-        if (!is_known)
-            return error_set(e, REASON_SCHEMA, "unknown member \"" STR_FMT "\"; known are: %s",
-                             STR_ARG(str_cut_utf8(name, 40)), known);
-    }
-    return true;
-}
-
 bool body_read_budget(struct arena *arena, const struct json *json, cost *out, struct error *e)
 {
     const struct json *budget = json_get(json, S("budget"));
@@ -62,8 +94,7 @@ bool body_read_budget(struct arena *arena, const struct json *json, cost *out, s
         return true;
     if (json_type(budget) != JSON_OBJECT)
         return error_set(e, REASON_SCHEMA, "budget must be an object");
-    if (!check_members(budget, "tokens time_seconds cost_usd tool_calls", e) ||
-        !json_read_i64(budget, S("tokens"), 0, INT64_MAX - 1, &out->tokens, e) ||
+    if (!json_read_i64(budget, S("tokens"), 0, INT64_MAX - 1, &out->tokens, e) ||
         !json_read_i64(budget, S("time_seconds"), 0, INT64_MAX / 1000 - 1, &seconds, e) ||
         !json_read_i64(budget, S("tool_calls"), 0, INT64_MAX - 1, &out->tool_calls, e))
         return error_wrap(e, "budget");
@@ -266,6 +297,29 @@ bool body_read_key(struct arena *arena, const struct json *json, struct key_requ
 
 /* ---- policies ---- */
 
+static bool read_remaining(const struct json *budget, cost *out, struct error *e)
+{
+    for (int i = 0; i < COST_FIELD_COUNT; i++)
+        if (!json_read_i64(budget, str_from_cstr(cost_field_name(i)), 0, INT64_MAX,
+                           cost_field(out, i), e))
+            return error_wrap(e, "budget");
+    return true;
+}
+
+/* What the form has and a caller cannot choose: taken as it is shown, so that an input that was shown can be asked again. */
+static bool check_fixed(const struct json *json, const struct policy_input *input, struct error *e)
+{
+    str tenant = input->tenant, status = S("approved");
+    if (!json_read_str(json_get(json, S("user")), S("tenant"), &tenant, e) ||
+        !json_read_str(json_get(json, S("approval")), S("status"), &status, e))
+        return false;
+    if (!str_equal(tenant, input->tenant))
+        return error_set(e, REASON_SCHEMA, "user.tenant can only be the caller's: leave it out");
+    return str_equal(status, S("approved")) ||
+           error_set(e, REASON_SCHEMA,
+                     "approval.status can only be \"approved\"; without an approval leave it out");
+}
+
 static bool read_policy_session(struct arena *arena, const struct json *session,
                                 struct policy_input *out, struct error *e)
 {
@@ -273,8 +327,7 @@ static bool read_policy_session(struct arena *arena, const struct json *session,
     str id = STR_NONE;
     out->remaining = COST_LIMITLESS;
     if (!json_read_str(session, S("id"), &id, e) ||
-        !json_read_i64(json_get(session, S("budget")), S("tokens"), 0, INT64_MAX,
-                       &out->remaining.tokens, e))
+        !read_remaining(json_get(session, S("budget")), &out->remaining, e))
         return error_wrap(e, "session");
     if (!str_is_empty(id) && !uuid_parse(id, &out->session_id))
         return error_set(e, REASON_SCHEMA, "session.id must be a UUID");
@@ -296,7 +349,7 @@ bool body_read_policy_input(struct arena *arena, const struct json *json, struct
         !json_read_str(tool, S("name"), &out->tool_name, e) ||
         !json_read_str(tool, S("version"), &out->tool_version, e) ||
         !json_read_str(tool, S("category"), &out->tool_category, e) ||
-        !json_read_str(approval, S("approver"), &out->approver, e))
+        !json_read_str(approval, S("approver"), &out->approver, e) || !check_fixed(json, out, e))
         return false;
     if (arguments && json_type(arguments) != JSON_NULL)
         out->arguments = json_print(arena, arguments);
@@ -353,10 +406,7 @@ bool body_read_limits(struct arena *arena, const struct json *json, struct ledge
     *out = (struct ledger_setting){.limit = COST_LIMITLESS};
     if (!json)
         return error_set(e, REASON_SCHEMA, "the body must hold the limits: {\"tokens\": ...}");
-    if (!check_members(json,
-                       "tokens time_seconds time_ms cost_usd cost_nanousd tool_calls period alerts",
-                       e) ||
-        !json_read_i64(json, S("tokens"), 0, INT64_MAX - 1, &out->limit.tokens, e) ||
+    if (!json_read_i64(json, S("tokens"), 0, INT64_MAX - 1, &out->limit.tokens, e) ||
         !read_time_limit(json, &out->limit.time_ms, e) ||
         !json_read_i64(json, S("tool_calls"), 0, INT64_MAX - 1, &out->limit.tool_calls, e) ||
         !json_read_str(json, S("period"), &period, e) ||

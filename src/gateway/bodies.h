@@ -9,6 +9,8 @@
 #include "orchestrator/memory/memory.h"
 #include "orchestrator/orchestrator.h"
 
+/* Sets *e; false.  `known`: names with a space between.  A member that is misspelt would be one that was never said. */
+bool body_refuse_member(str name, str known, struct error *e);
 must_check bool body_read_session(struct arena *arena, const struct json *json,
                                   struct session_request *out, struct error *e);
 must_check bool body_read_session_change(struct arena *arena, const struct json *json,

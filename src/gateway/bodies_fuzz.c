@@ -68,6 +68,11 @@ static void read_rest(struct arena *arena, const struct json *json)
     struct ledger_setting setting = {0};
     cost budget = COST_LIMITLESS;
     struct error e = {0};
+    struct json_iter it = json_iter(json);
+    const struct json *value;
+    str name = STR_NONE;
+    while (json_next(&it, &name, &value))
+        check_refused(body_refuse_member(name, S("name tokens time_seconds metadata"), &e), &e);
     check_refused(body_read_decision(json, &decision, &e), &e);
     check_refused(body_read_delegation(json, &delegation, &e), &e);
     check_refused(body_read_key(arena, json, &key, &budget, &e), &e);

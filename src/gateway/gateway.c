@@ -69,6 +69,7 @@ bool gateway_create(const struct gateway_options *options, struct gateway **out,
     gateway->rate = rate_create();
     gateway->streams = streams_create(gateway->options.streams_per_key);
     gateway->openapi = openapi_document(gateway->arena);
+    gateway->schemas = schema_set_create(gateway->arena);
     digest hash = digest_sha256(gateway->openapi);
     gateway->openapi_etag = str_printf(gateway->arena, "\"" STR_FMT "\"",
                                        STR_ARG(str_hex(gateway->arena, hash.bytes, 16)));
@@ -137,7 +138,9 @@ static bool serve(struct api_call *call, struct error *e)
 {
     if (!middleware_identify(call, e) || !find_route(call, e) ||
         !middleware_check_origin(call, e) || !middleware_authenticate(call, e) ||
-        !middleware_limit(call, e) || !middleware_read_body(call, e))
+        !middleware_limit(call, e) ||
+        !queries_check(call->ctx->arena, call->route, call->request->query, e) ||
+        !middleware_read_body(call, e))
         return false;
     if (call->route->flags & ROUTE_CREATES)
         return handle_remembered(call, e);

@@ -10,6 +10,7 @@
 #include "gateway/call/call_watch.h"
 #include "gateway/gateway.h"
 #include "gateway/keys/rate.h"
+#include "gateway/queries.h"
 #include "gateway/routes.h"
 
 struct route_metrics {
@@ -36,6 +37,7 @@ struct gateway {
     struct arena *arena; /* of what lives as long as the gateway */
     str openapi;         /* the document, made once */
     str openapi_etag;
+    struct schema_set *schemas;
     bool is_any_address;                 /* listening on a wildcard */
     struct route_metrics *route_metrics; /* one per route, and one for requests that fit none */
     struct metric_series *streams_open;
@@ -138,6 +140,7 @@ must_check bool param_uuid(struct api_call *call, size_t index, const char *what
                            struct error *e);
 must_check bool param_text(struct api_call *call, size_t index, str *out,
                            struct error *e); /* percent-decoded */
+/* Empty when it is not given; of a closed set (queries.def) it is one of that. */
 str query_text(struct api_call *call, str name);
 must_check bool query_page(struct api_call *call, str *cursor, size_t *limit, struct error *e);
 must_check bool query_i64(struct api_call *call, str name, int64_t min, int64_t max, int64_t *out,
@@ -159,6 +162,12 @@ str event_waiting_text(struct arena *arena, uuid run_id, const struct json *data
 
 /* ---- openapi.c, page.c ---- */
 str openapi_document(struct arena *arena);
+/* The schemas as trees. */
+struct schema_set *schema_set_create(struct arena *arena);
+/* Has the body of a native route only members that its request schema has?  So what is documented is what is read. */
+must_check bool schema_set_check(const struct schema_set *set, struct arena *arena,
+                                 const struct api_route *route, const struct json *body,
+                                 struct error *e);
 str page_html(const struct http_request *request);
 
 #endif

@@ -2,6 +2,8 @@
 
 #include "base/arena.h"
 #include "base/limits.h"
+#include "gateway/routes.h"
+#include "store/memory.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -48,6 +50,127 @@ static void test_health_needs_no_key_and_readiness_gives_its_reason(void **state
 {
     (void) state;
     gateway_testkit_run(health);
+}
+
+static enum commit_outcome no_room(void *owner, struct context *ctx, const struct batch *batch)
+{
+    (void) owner, (void) ctx, (void) batch;
+    return COMMIT_FAIL;
+}
+
+static void a_store_that_fails(struct context *ctx, struct gateway_testkit *kit)
+{
+    struct store *store = kit->base->store;
+    memory_store_set_hooks(store, (struct memory_store_hooks){.before_commit = no_room});
+    STATUS(ask(ctx, kit, HTTP_POST, S("/api/v1/sessions"), kit->user_key, S("{}")), 503);
+    struct answer answer = ask(ctx, kit, HTTP_GET, S("/readyz"), STR_NONE, STR_NONE);
+    STATUS(answer, 503);
+    HAS(answer_text(&answer, S("detail")), "the store cannot commit since 20");
+    HAS(answer_text(&answer, S("detail")), "The store failed");
+    STATUS(ask(ctx, kit, HTTP_GET, S("/healthz"), STR_NONE, STR_NONE), 200);
+    memory_store_set_hooks(store, (struct memory_store_hooks){0});
+    struct error e;
+    assert_true(context_sleep_ms(ctx, STORE_SETTLE_MS, &e));
+    STATUS(ask(ctx, kit, HTTP_POST, S("/api/v1/sessions"), kit->user_key, S("{}")), 201);
+    STATUS(ask(ctx, kit, HTTP_GET, S("/readyz"), STR_NONE, STR_NONE), 200);
+}
+static void test_a_store_that_cannot_commit_is_not_ready_until_it_can(void **state)
+{
+    (void) state;
+    gateway_testkit_run(a_store_that_fails);
+}
+
+/* "/a/{id}/b" with something for each parameter. */
+static str filled(struct arena *arena, str path)
+{
+    str rest = str_from(path, 1), segment, out = STR_NONE;
+    while (str_next(&rest, '/', &segment))
+        out = str_printf(arena, STR_FMT "/" STR_FMT, STR_ARG(out),
+                         STR_ARG(str_equal(segment, S("{id}"))
+                                     ? S("0190b7a4-5b1e-7c3a-8f2d-3a1b2c3d4e5f")
+                                 : str_starts_with(segment, S("{")) ? S("user")
+                                                                    : segment));
+    return out;
+}
+
+static void misspelt(struct context *ctx, struct gateway_testkit *kit)
+{
+    int seen = 0;
+    for (size_t i = 0; i < routes_count(); i++) {
+        const struct api_route *route = routes_at(i);
+        if (route->dialect != ROUTE_NATIVE ||
+            (route->body != BODY_JSON && route->body != BODY_CHAT) || route->scopes)
+            continue;
+        struct answer answer = ask(ctx, kit, route->method, filled(ctx->arena, route->path),
+                                   kit->admin_key, S("{\"zzz\":1}"));
+        if (answer.status != 422)
+            fail_msg(STR_FMT " took it: %d", STR_ARG(route->path), answer.status);
+        HAS(answer_text(&answer, S("detail")), "unknown member \"zzz\"; known are: ");
+        seen++;
+    }
+    assert_true(seen > 25);
+    struct answer answer = ask(ctx, kit, HTTP_POST, S("/api/v1/sessions"), kit->user_key,
+                               S("{\"double_txt\":\"steer\"}"));
+    STATUS(answer, 422);
+    HAS(answer_text(&answer, S("detail")),
+        "unknown member \"double_txt\": is \"double_text\" meant? Known are: user_id ");
+}
+static void test_a_misspelt_member_of_any_native_body_is_refused_with_the_known_ones(void **state)
+{
+    (void) state;
+    gateway_testkit_run(misspelt);
+}
+
+static void misspelt_below(struct context *ctx, struct gateway_testkit *kit)
+{
+    static const struct {
+        str path, body;
+        const char *told;
+    } wrong[] = {
+        {S_INIT("/api/v1/sessions"), S_INIT("{\"budget\":{\"token\":5}}"),
+         "budget: unknown member \"token\": is \"tokens\" meant? Known are: tokens time_seconds "},
+        {S_INIT("/api/v1/policies/decide"),
+         S_INIT("{\"action\":\"output\",\"user\":{\"rol\":\"x\"}}"),
+         "user: unknown member \"rol\": is \"role\" meant? "},
+        {S_INIT("/api/v1/backtests"), S_INIT("{\"policy\":{\"modules\":[{\"nam\":\"x\"}]}}"),
+         "policy: modules: unknown member \"nam\": "},
+        {S_INIT("/api/v1/policies/decide"),
+         S_INIT("{\"action\":\"output\",\"user\":{\"tenant\":\"other\"}}"),
+         "user.tenant can only be"},
+        {S_INIT("/api/v1/policies/decide"),
+         S_INIT("{\"action\":\"output\",\"approval\":{\"status\":\"denied\"}}"),
+         "approval.status can only be"}};
+    for (size_t i = 0; i < ARRAY_COUNT(wrong); i++) {
+        struct answer answer =
+            ask(ctx, kit, HTTP_POST, wrong[i].path, kit->admin_key, wrong[i].body);
+        STATUS(answer, 422);
+        check_has(answer_text(&answer, S("detail")), str_from_cstr(wrong[i].told), (int) i);
+    }
+}
+static void test_a_misspelt_member_deeper_down_is_refused_too(void **state)
+{
+    (void) state;
+    gateway_testkit_run(misspelt_below);
+}
+
+static void asked_again(struct context *ctx, struct gateway_testkit *kit)
+{
+    str path = S("/api/v1/policies/decide");
+    struct answer answer = ask(ctx, kit, HTTP_POST, path, kit->admin_key,
+                               S("{\"action\":\"tool.call\",\"tool\":{\"name\":\"x\"},"
+                                 "\"session\":{\"budget\":{\"tokens\":7,\"time_ms\":5}},"
+                                 "\"approval\":{\"approver\":\"bob\"}}"));
+    STATUS(answer, 200);
+    str shown = json_print(ctx->arena, json_get(answer.json, S("input")));
+    HAS(shown, "\"time_ms\":5");
+    answer = ask(ctx, kit, HTTP_POST, path, kit->admin_key, shown);
+    STATUS(answer, 200);
+    assert_true(str_equal(json_print(ctx->arena, json_get(answer.json, S("input"))), shown));
+}
+static void test_a_policy_input_that_was_shown_can_be_asked_again(void **state)
+{
+    (void) state;
+    gateway_testkit_run(asked_again);
 }
 
 static void strangers(struct context *ctx, struct gateway_testkit *kit)
@@ -637,6 +760,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_health_needs_no_key_and_readiness_gives_its_reason),
+        cmocka_unit_test(test_a_store_that_cannot_commit_is_not_ready_until_it_can),
+        cmocka_unit_test(test_a_misspelt_member_of_any_native_body_is_refused_with_the_known_ones),
+        cmocka_unit_test(test_a_misspelt_member_deeper_down_is_refused_too),
+        cmocka_unit_test(test_a_policy_input_that_was_shown_can_be_asked_again),
         cmocka_unit_test(test_who_has_no_key_no_role_or_no_scope_is_refused),
         cmocka_unit_test(test_unknown_paths_methods_and_bodies_get_their_own_status),
         cmocka_unit_test(test_pages_of_other_origins_get_nothing),

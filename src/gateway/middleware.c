@@ -418,8 +418,9 @@ bool middleware_read_body(struct api_call *call, struct error *e)
     struct json_limits limits = {.bytes_max = max, .depth_max = GATEWAY_JSON_DEPTH_MAX};
     if (!json_parse(call->ctx->arena, call->body, limits, &call->json, e))
         return false;
-    return json_type(call->json) == JSON_OBJECT ||
-           error_set(e, REASON_SCHEMA, "the body must be a JSON object");
+    return (json_type(call->json) == JSON_OBJECT ||
+            error_set(e, REASON_SCHEMA, "the body must be a JSON object")) &&
+           schema_set_check(call->gateway->schemas, call->ctx->arena, call->route, call->json, e);
 }
 
 /* ---- parameters ---- */
@@ -433,10 +434,13 @@ bool param_text(struct api_call *call, size_t index, str *out, struct error *e)
 
 bool param_uuid(struct api_call *call, size_t index, const char *what, uuid *out, struct error *e)
 {
+    str text;
     if (uuid_parse(call->params[index], out))
         return true;
+    if (!param_text(call, index, &text, e))
+        return false;
     return error_set(e, REASON_NOT_FOUND, "there is no %s \"" STR_FMT "\": ids are UUIDs", what,
-                     STR_ARG(str_cut_utf8(call->params[index], 80)));
+                     STR_ARG(text_made_visible(call->ctx->arena, str_cut_utf8(text, 80))));
 }
 
 str query_text(struct api_call *call, str name)

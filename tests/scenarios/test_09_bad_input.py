@@ -120,7 +120,7 @@ NOWHERE = "01900000-0000-7000-8000-000000000000"
     ("GET", f"/api/v1/sessions/{NOWHERE}/files/a.csv"),
 ])
 def test_what_does_not_exist_is_404_and_is_named(nexus, method, path):
-    body = {"content": "x", "input": {}} if method == "POST" else None
+    body = ({"input": {}} if "tools" in path else {"content": "x"}) if method == "POST" else None
     reply = nexus.admin.http.request(method, path, json=body)
     assert reply.status_code == 404 and problem(reply) == "not_found", reply.text
 
