@@ -1,4 +1,4 @@
-/* nexus version, manual, completion: from the table of commands */
+/* nexus version, manual: from the table of commands */
 #include "cli/command.h"
 
 #include "base/arena.h"
@@ -14,71 +14,6 @@ static int version(struct cli *cli, const struct arguments *arguments)
                NEXUS_BUILD_ID, NEXUS_BUILD_KIND);
     else
         printf("nexus %s (%s, build %s)\n", NEXUS_VERSION, NEXUS_BUILD_KIND, NEXUS_BUILD_ID);
-    return EXIT_DONE;
-}
-
-/* The words that may follow `prefix` ("" or "session "), each once; rows of one group lie together. */
-static void print_words(str prefix)
-{
-    str last = STR_NONE;
-    for (size_t i = 0; i < command_group_count; i++)
-        for (size_t j = 0; j < command_groups[i]->count; j++) {
-            str rest, word, tail;
-            if (!str_strip_prefix(str_from_cstr(command_groups[i]->items[j].name), prefix, &rest))
-                continue;
-            (void) str_cut(rest, ' ', &word, &tail);
-            if (!str_equal(word, last))
-                printf(" " STR_FMT, STR_ARG(word));
-            last = word;
-        }
-}
-
-/* A case per command and per word that begins several; the shell picks the longest that fits. */
-static int completion(struct cli *cli, const struct arguments *arguments)
-{
-    if (!str_equal(arguments_operand(arguments, 0), S("bash"))) {
-        struct error e = {0};
-        error_set(&e, REASON_USAGE, "only bash is known");
-        return command_fail(cli, "completion", &e);
-    }
-    printf("# bash completion of nexus; load it with:  source <(nexus completion bash)\n"
-           "_nexus() {\n"
-           "    local current=${COMP_WORDS[COMP_CWORD]} words=\"${COMP_WORDS[*]:1:COMP_CWORD-1} \" "
-           "choices=\n"
-           "    case \"$words\" in\n");
-    for (size_t i = command_group_count; i-- > 0;)
-        for (size_t j = 0; j < command_groups[i]->count; j++) {
-            const struct command *command = &command_groups[i]->items[j];
-            const struct option *options;
-            size_t count = command_options(cli->arena, command, &options);
-            printf("        \"%s \"*) choices=\"", command->name);
-            for (size_t k = 0; k < count; k++)
-                printf("%s--%s", k ? " " : "", options[k].name);
-            printf("\" ;;\n");
-        }
-    printf("        \"session files \"*) choices=\"");
-    print_words(S("session files "));
-    printf("\" ;;\n");
-    static const str groups[] = {S_INIT("session "), S_INIT("runs "),   S_INIT("approval "),
-                                 S_INIT("tool "),    S_INIT("key "),    S_INIT("audit "),
-                                 S_INIT("budget "),  S_INIT("config "), S_INIT("workflow "),
-                                 S_INIT("schedule ")};
-    for (size_t i = 0; i < ARRAY_COUNT(groups); i++) {
-        printf("        \"" STR_FMT "\"*) choices=\"", STR_ARG(groups[i]));
-        print_words(groups[i]);
-        printf("\" ;;\n");
-    }
-    printf("        *) choices=\"");
-    print_words(STR_NONE);
-    printf("\" ;;\n"
-           "    esac\n"
-           "    if [[ $choices == --* && $current != -* ]]; then\n"
-           "        mapfile -t COMPREPLY < <(compgen -f -- \"$current\")\n"
-           "    else\n"
-           "        mapfile -t COMPREPLY < <(compgen -W \"$choices\" -- \"$current\")\n"
-           "    fi\n"
-           "}\n"
-           "complete -F _nexus nexus\n");
     return EXIT_DONE;
 }
 
@@ -157,10 +92,5 @@ static const struct command commands[] = {
      .summary = "The manual page, for man",
      .example = "manual | man -l -",
      .run = manual},
-    {.name = "completion",
-     .operands = "SHELL",
-     .summary = "A script that completes commands and options; SHELL: bash",
-     .example = "completion bash > /etc/bash_completion.d/nexus",
-     .run = completion},
 };
 const struct command_group about_commands = {commands, ARRAY_COUNT(commands)};

@@ -44,6 +44,28 @@ bool api_list(struct client *client, struct context *ctx, str path, str query,
     return true;
 }
 
+bool api_list_whole(struct client *client, struct context *ctx, str path, str query,
+                    const struct column *columns, size_t column_count, struct error *e)
+{
+    const struct json *page;
+    if (!str_is_empty(query))
+        path = str_printf(ctx->arena, STR_FMT "?" STR_FMT, STR_ARG(path), STR_ARG(query));
+    if (!client_call(client, ctx, HTTP_GET, path, STR_NONE, &page, e))
+        return false;
+    if (client->is_json)
+        output_json(ctx->arena, page);
+    else
+        output_table(client->cli, ctx->arena, columns, column_count, json_get(page, S("items")));
+    return true;
+}
+
+void api_query_add(struct strbuf *query, str name, str value)
+{
+    if (!str_is_empty(value))
+        strbuf_printf(query, "%s" STR_FMT "=" STR_FMT, query->len ? "&" : "", STR_ARG(name),
+                      STR_ARG(http_percent_encode(query->arena, value)));
+}
+
 bool api_show(struct client *client, struct context *ctx, enum http_method method, str path,
               str body, struct error *e)
 {
@@ -71,16 +93,9 @@ bool api_do(struct client *client, struct context *ctx, enum http_method method,
 
 str api_path(struct client *client, struct context *ctx, const char *pattern)
 {
-    struct strbuf b;
-    str rest = str_from_cstr(pattern);
-    size_t at, index = 0;
-    strbuf_init(&b, ctx->arena, 16384);
-    while ((at = str_find(rest, S("{}"))) != STR_NOT_FOUND) {
-        strbuf_add(&b, str_slice(rest, 0, at));
-        strbuf_add(&b,
-                   http_percent_encode(ctx->arena, arguments_operand(client->arguments, index++)));
-        rest = str_from(rest, at + 2);
-    }
-    strbuf_add(&b, rest);
-    return strbuf_str(&b);
+    enum { IDS_MAX = 4 };
+    str ids[IDS_MAX];
+    for (size_t i = 0; i < IDS_MAX; i++)
+        ids[i] = arguments_operand(client->arguments, i);
+    return client_path(ctx, pattern, ids);
 }

@@ -11,6 +11,11 @@
 /* GET of a page ({"items": [...], "next_cursor"}); with --all every page.  `query`: "status=pending" or empty. */
 may_suspend bool api_list(struct client *client, struct context *ctx, str path, str query,
                           const struct column *columns, size_t column_count, struct error *e);
+/* The same of a list that the server gives whole. */
+may_suspend bool api_list_whole(struct client *client, struct context *ctx, str path, str query,
+                                const struct column *columns, size_t column_count, struct error *e);
+/* "name=value", behind what is there already; nothing for an empty value. */
+void api_query_add(struct strbuf *query, str name, str value);
 /* Any call whose answer is one object. */
 may_suspend bool api_show(struct client *client, struct context *ctx, enum http_method method,
                           str path, str body, struct error *e);

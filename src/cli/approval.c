@@ -9,7 +9,7 @@ static const struct column approval_columns[] = {
     {"STATUS", "/status", 9},
     {"GIVEN", "/given", 5},
     {"OF", "/quorum", 3},
-    {"ACTION", "/action", 12},
+    {"ACTION", "/action", 16},
     {"REQUESTED BY", "/requested_by", 16},
     {"EXPIRES", "/expires_at", 0},
 };
@@ -187,7 +187,8 @@ static bool revoke(struct client *client, struct context *ctx, struct error *e)
 }
 
 static const struct option list_options[] = {
-    {"status", 0, "STATUS", false, "pending (else), approved, denied, expired, all"},
+    {"status", 0, "pending|approved|denied|expired|consumed|all", false,
+     "of this status only; else pending"},
     {"limit", 'n', "COUNT", false, "how many at most; else 50"},
     {"all", 0, NULL, false, "every page"},
 };

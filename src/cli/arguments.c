@@ -1,6 +1,9 @@
 #include "cli/arguments.h"
 
 #include "base/arena.h"
+#include "base/nearest.h"
+
+#include <stdio.h>
 
 enum { ARGUMENTS_MAX = 4096 };
 
@@ -20,30 +23,79 @@ static const struct option *find_letter(const struct option *options, size_t cou
     return NULL;
 }
 
-/* A name that begins alike, for "did you mean". */
-static const struct option *find_near(const struct option *options, size_t count, str name)
-{
-    for (size_t len = name.len; len >= 2; len--)
-        for (size_t i = 0; i < count; i++)
-            if (str_starts_with(str_from_cstr(options[i].name), str_slice(name, 0, len)))
-                return &options[i];
-    return NULL;
-}
-
 static bool unknown(const struct option *options, size_t count, str word, str name, struct error *e)
 {
-    const struct option *near = find_near(options, count, name);
-    if (near)
-        return error_set(e, REASON_USAGE, "unknown option " STR_FMT "; did you mean --%s?",
-                         STR_ARG(str_cut_utf8(word, 60)), near->name);
+    struct nearest nearest = nearest_to(name);
+    for (size_t i = 0; i < count; i++)
+        nearest_try(&nearest, str_from_cstr(options[i].name));
+    if (!str_is_empty(nearest.name))
+        return error_set(e, REASON_USAGE, "unknown option " STR_FMT "; did you mean --" STR_FMT "?",
+                         STR_ARG(str_cut_utf8(word, 60)), STR_ARG(nearest.name));
     return error_set(e, REASON_USAGE, "unknown option " STR_FMT "; --help lists them",
                      STR_ARG(str_cut_utf8(word, 60)));
+}
+
+/* ---- values out of a closed set ---- */
+
+static const str list_mark = S_INIT(",...");
+
+static bool is_choice(str choices, str value)
+{
+    str choice;
+    while (!str_is_empty(choices) && str_next(&choices, '|', &choice))
+        if (str_equal(choice, value))
+            return true;
+    return false;
+}
+
+static bool refuse_choice(const char *what, str choices, str value, struct error *e)
+{
+    char text[200];
+    size_t len = 0;
+    str choice;
+    while (str_next(&choices, '|', &choice)) {
+        int wrote = snprintf(text + len, sizeof text - len, "%s" STR_FMT,
+                             len == 0                ? ""
+                             : str_is_empty(choices) ? " or "
+                                                     : ", ",
+                             STR_ARG(choice));
+        if (wrote < 0 || (size_t) wrote >= sizeof text - len || str_is_empty(choices))
+            break;
+        len += (size_t) wrote;
+    }
+    return error_set(e, REASON_USAGE, "%s: %s, not \"" STR_FMT "\"", what, text,
+                     STR_ARG(str_cut_utf8(value, 40)));
+}
+
+bool arguments_choice(const char *what, const char *choices, str value, struct error *e)
+{
+    str all = str_from_cstr(choices), item, rest = value;
+    bool is_list = str_ends_with(all, list_mark);
+    if (is_list)
+        all = str_slice(all, 0, all.len - list_mark.len);
+    if (!is_list)
+        return is_choice(all, value) || refuse_choice(what, all, value, e);
+    while (str_next(&rest, ',', &item))
+        if (!is_choice(all, str_trim(item)))
+            return refuse_choice(what, all, str_trim(item), e);
+    return true;
+}
+
+static bool check_value(const struct option *option, str value, struct error *e)
+{
+    char what[64];
+    if (!option->value || !strchr(option->value, '|'))
+        return true;
+    (void) snprintf(what, sizeof what, "--%s", option->name);
+    return arguments_choice(what, option->value, value, e);
 }
 
 static bool keep(struct arguments *out, const struct option *option, str value, struct error *e)
 {
     if (!option->is_many && arguments_has(out, option->name))
         return error_set(e, REASON_USAGE, "--%s is given twice", option->name);
+    if (!check_value(option, value, e))
+        return false;
     out->given[out->given_count] = option;
     out->values[out->given_count++] = value;
     return true;

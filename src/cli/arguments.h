@@ -3,6 +3,9 @@
  *
  * "--name value", "--name=value", "-n value"; flags take none; "--" ends the options; options and operands may mix.  An option given
  * twice is refused unless it is_many.  Pure; everything borrowed from argv.
+ *
+ * What the help calls a value says what it may be: "COUNT" anything; "day|month" one of these; "day|user|model,..." some of these with
+ * commas between.  Anything else is refused with the list.
  */
 #ifndef NEXUS_CLI_ARGUMENTS_H
 #define NEXUS_CLI_ARGUMENTS_H
@@ -12,7 +15,7 @@
 struct option {
     const char *name;  /* without dashes */
     char letter;       /* 0: none */
-    const char *value; /* what the help calls it; NULL: a flag */
+    const char *value; /* what the help calls it, or what it may be; NULL: a flag */
     bool is_many;
     const char *help;
 };
@@ -29,6 +32,8 @@ struct arguments {
 must_check bool arguments_parse(struct arena *arena, const struct option *options,
                                 size_t option_count, int argc, char **argv, struct arguments *out,
                                 struct error *e);
+/* One of `choices` ("day|month"), as an option's value is; `what` is named in the error. */
+must_check bool arguments_choice(const char *what, const char *choices, str value, struct error *e);
 bool arguments_has(const struct arguments *arguments, const char *name);
 str arguments_get(const struct arguments *arguments,
                   const char *name); /* STR_NONE when not given */

@@ -13,6 +13,8 @@ static const struct option options[] = {
     {"file", 'f', "PATH", true, "what"},
     {"json", 'j', NULL, false, "how"},
     {"limit", 0, "COUNT", false, "how many"},
+    {"status", 0, "pending|delivered|dead", false, "which"},
+    {"by", 0, "day|user|model,...", false, "how"},
 };
 
 static int set_up(void **state)
@@ -95,6 +97,26 @@ static void test_mistakes_are_usage_errors_with_a_remedy(void **state)
     assert_refused("-j --json", "--json is given twice");
 }
 
+static void test_a_misspelt_option_is_told_its_nearest_name(void **state)
+{
+    (void) state;
+    assert_refused("--sevrer http://x", "did you mean --server?");
+    assert_refused("--jsn", "did you mean --json?");
+    assert_refused("--staus=dead", "did you mean --status?");
+}
+
+static void test_a_value_out_of_a_closed_set_is_refused_with_the_list(void **state)
+{
+    (void) state;
+    struct arguments a = parsed("--status dead --by day,model");
+    assert_true(str_equal(arguments_get(&a, "status"), S("dead")));
+    assert_refused("--status nonsense", "--status: pending, delivered or dead, not \"nonsense\"");
+    assert_refused("--status=", "--status: pending, delivered or dead, not \"\"");
+    assert_refused("--status dead,pending", "not \"dead,pending\"");
+    assert_refused("--by day,weak", "--by: day, user or model, not \"weak\"");
+    assert_refused("--by day,", "--by: day, user or model, not \"\"");
+}
+
 static void test_numbers_are_checked(void **state)
 {
     (void) state;
@@ -117,6 +139,8 @@ int main(void)
         cmocka_unit_test(test_options_and_operands_may_mix),
         cmocka_unit_test(test_two_dashes_end_the_options),
         cmocka_unit_test(test_mistakes_are_usage_errors_with_a_remedy),
+        cmocka_unit_test(test_a_misspelt_option_is_told_its_nearest_name),
+        cmocka_unit_test(test_a_value_out_of_a_closed_set_is_refused_with_the_list),
         cmocka_unit_test(test_numbers_are_checked),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -7,6 +7,7 @@
 #include "base/yaml.h"
 #include <dirent.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 /* ---- what is tried ---- */
 
@@ -100,6 +101,10 @@ static bool write_request(struct client *client, struct context *ctx, struct str
     struct json_writer w;
     int64_t since_ms = 0;
     str path, prices;
+    if (!arguments_has(arguments, "policy") && !arguments_has(arguments, "prices") &&
+        !arguments_has(arguments, "router") && !arguments_has(arguments, "filter"))
+        return error_set(e, REASON_USAGE,
+                         "nothing to try: give --policy, --prices, --router or --filter");
     json_writer_init(&w, text);
     json_object_begin(&w);
     if (arguments_has(arguments, "since")) {
@@ -138,14 +143,14 @@ static const struct column day_columns[] = {
     {"CALLS", "/calls", 8},
     {"WAS", "/was_nanousd", 16},
     {"WOULD BE", "/would_be_nanousd", 16},
-    {"DIFFERENCE (nano-USD)", "/difference_nanousd", 0},
+    {"DIFFERENCE (USD)", "/difference_nanousd", 0},
 };
 static const struct column model_columns[] = {
     {"MODEL", "/model", 18},
     {"CALLS", "/calls", 8},
     {"WAS", "/was_nanousd", 16},
     {"WOULD BE", "/would_be_nanousd", 16},
-    {"DIFFERENCE (nano-USD)", "/difference_nanousd", 0},
+    {"DIFFERENCE (USD)", "/difference_nanousd", 0},
 };
 static const struct column unknown_columns[] = {
     {"CALLS", "/calls", 8}, {"PROVIDER", "/provider", 20}, {"MODEL WITHOUT A PRICE", "/target", 0}};
@@ -170,17 +175,24 @@ static void show_count(const struct json *section, const char *member, const cha
         printf("  %lld %s\n", (long long) count, words);
 }
 
+static str amount_of(struct context *ctx, const struct json *object, str name)
+{
+    return output_amount(ctx->arena, name, json_get(object, name));
+}
+
 static void show(struct client *client, struct context *ctx, const struct json *report)
 {
     const struct json *policy = json_get(report, S("policy")),
                       *prices = json_get(report, S("prices")),
                       *router = json_get(report, S("router")),
                       *filter = json_get(report, S("filter"));
-    printf("since " STR_FMT ": %lld runs, %lld model calls, %lld messages\n",
+    printf("since " STR_FMT ": %lld runs, %lld model calls",
            STR_ARG(json_str_or(report, S("since"), STR_NONE)),
            (long long) json_i64_or(report, S("runs"), 0),
-           (long long) json_i64_or(report, S("calls"), 0),
-           (long long) json_i64_or(report, S("messages"), 0));
+           (long long) json_i64_or(report, S("calls"), 0));
+    if (filter) /* else nobody counted them */
+        printf(", %lld messages", (long long) json_i64_or(report, S("messages"), 0));
+    printf("\n");
     if (policy) {
         printf("policy: %lld decisions\n", (long long) json_i64_or(policy, S("decisions"), 0));
         show_count(policy, "same", "the same");
@@ -192,11 +204,11 @@ static void show(struct client *client, struct context *ctx, const struct json *
                    ARRAY_COUNT(change_columns));
     }
     if (prices) {
-        printf("prices: %lld calls, " STR_FMT " -> " STR_FMT " nano-USD (" STR_FMT ")\n",
+        printf("prices: %lld calls, " STR_FMT " -> " STR_FMT " USD (" STR_FMT ")\n",
                (long long) json_i64_or(prices, S("priced"), 0),
-               STR_ARG(json_str_or(prices, S("was_nanousd"), STR_NONE)),
-               STR_ARG(json_str_or(prices, S("would_be_nanousd"), STR_NONE)),
-               STR_ARG(json_str_or(prices, S("difference_nanousd"), STR_NONE)));
+               STR_ARG(amount_of(ctx, prices, S("was_nanousd"))),
+               STR_ARG(amount_of(ctx, prices, S("would_be_nanousd"))),
+               STR_ARG(amount_of(ctx, prices, S("difference_nanousd"))));
         show_table(client, ctx, json_get(prices, S("days")), day_columns, ARRAY_COUNT(day_columns));
         show_table(client, ctx, json_get(prices, S("models")), model_columns,
                    ARRAY_COUNT(model_columns));
@@ -218,14 +230,49 @@ static void show(struct client *client, struct context *ctx, const struct json *
     }
 }
 
+/* ---- what was wrong, in the words of whoever has the files ---- */
+
+static bool is_folder(struct arena *arena, str path)
+{
+    struct stat status;
+    return stat(str_to_cstr(arena, path), &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+/* The server knows a module by its name, the others by what they are: "b.rego:3:14: ...", "prices:2:1: ...". */
+static bool name_file(struct client *client, struct context *ctx, struct error *e)
+{
+    static const char *const parts[] = {"policy", "prices", "router", "filter"};
+    str message = str_copy(ctx->arena, str_from_cstr(e->message)), name, rest;
+    if (e->code != ERROR_INVALID || !str_cut(message, ':', &name, &rest))
+        return false;
+    str policy = arguments_get(client->arguments, "policy");
+    if (!str_is_empty(policy) && str_ends_with(name, S(".rego"))) {
+        bool is_one = !is_folder(ctx->arena, policy);
+        bool has_slash = str_ends_with(policy, S("/"));
+        return error_set(e, e->reason, STR_FMT "%s" STR_FMT ":" STR_FMT, STR_ARG(policy),
+                         is_one || has_slash ? "" : "/", STR_ARG(is_one ? STR_NONE : name),
+                         STR_ARG(rest));
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(parts); i++) {
+        str path = arguments_get(client->arguments, parts[i]), where;
+        if (str_is_empty(path) || !str_strip_prefix(name, str_from_cstr(parts[i]), &where))
+            continue;
+        if (!str_is_empty(where)) /* "filter.groups: ..." */
+            return error_wrap(e, STR_FMT, STR_ARG(path));
+        return error_set(e, e->reason, STR_FMT ":" STR_FMT, STR_ARG(path), STR_ARG(rest));
+    }
+    return false;
+}
+
 static bool backtest(struct client *client, struct context *ctx, struct error *e)
 {
     struct strbuf text;
     const struct json *report;
     strbuf_init(&text, ctx->arena, BACKTEST_BYTES_MAX);
-    if (!write_request(client, ctx, &text, e) ||
-        !client_call(client, ctx, HTTP_POST, S("/api/v1/backtests"), strbuf_str(&text), &report, e))
+    if (!write_request(client, ctx, &text, e))
         return false;
+    if (!client_call(client, ctx, HTTP_POST, S("/api/v1/backtests"), strbuf_str(&text), &report, e))
+        return name_file(client, ctx, e);
     if (client->is_json)
         output_json(ctx->arena, report);
     else

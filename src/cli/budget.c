@@ -4,24 +4,38 @@
 #include "base/arena.h"
 #include "base/timefmt.h"
 
-static bool check_level(const struct client *client, struct error *e)
+#define BUDGET_LEVELS "session|key|user|tenant"
+#define LEDGER_LEVELS "run|session|key|user|tenant"
+
+static bool check_level(const struct client *client, const char *levels, struct error *e)
 {
-    str level = arguments_operand(client->arguments, 0);
-    if (str_equal(level, S("session")) || str_equal(level, S("key")) ||
-        str_equal(level, S("user")) || str_equal(level, S("tenant")))
-        return true;
-    return error_set(e, REASON_USAGE,
-                     "\"" STR_FMT "\": a budget is of a session, a key, a user or a tenant",
-                     STR_ARG(str_cut_utf8(level, 40)));
+    return arguments_choice("LEVEL", levels, arguments_operand(client->arguments, 0), e);
 }
 
 static const struct column budget_columns[] = {
     {"", "/what", 10},
     {"TOKENS", "/tokens", 14},
-    {"TIME MS", "/time_ms", 14},
-    {"COST NANO-USD", "/cost_nanousd", 18},
+    {"SECONDS", "/time_ms", 14},
+    {"USD", "/cost_nanousd", 18},
     {"TOOL CALLS", "/tool_calls", 0},
 };
+
+/* When somebody is told, and what they were told of last. */
+static void print_alerts(const struct json *view)
+{
+    struct json_iter it = json_iter(json_get(view, S("alerts")));
+    const struct json *item;
+    int64_t percent, alerted = json_i64_or(view, S("alerted"), 0);
+    for (size_t i = 0; json_next(&it, NULL, &item); i++)
+        if (json_to_i64(item, &percent))
+            printf("%s%lld", i ? ", " : "alerts at ", (long long) percent);
+    if (it.count > 0)
+        printf(" per cent of a limit");
+    if (alerted > 0)
+        printf("; told: %lld", (long long) alerted);
+    if (it.count > 0)
+        printf("\n");
+}
 
 /* {limit, spent, reserved, remaining} as four lines. */
 static bool print_view(struct client *client, struct context *ctx, const struct json *view,
@@ -59,17 +73,16 @@ static bool print_view(struct client *client, struct context *ctx, const struct 
     if (!str_is_empty(period))
         printf("per " STR_FMT " (UTC), begins anew at " STR_FMT "\n", STR_ARG(period),
                STR_ARG(json_str_or(view, S("resets_at"), STR_NONE)));
+    print_alerts(view);
     return true;
 }
 
 static bool get_view(struct client *client, struct context *ctx, str level, str subject,
                      const struct json **out, struct error *e)
 {
-    str id = http_percent_encode(ctx->arena, subject);
     str path = str_equal(level, S("session"))
-                   ? str_printf(ctx->arena, "/api/v1/sessions/" STR_FMT "/budget", STR_ARG(id))
-                   : str_printf(ctx->arena, "/api/v1/budgets/" STR_FMT "/" STR_FMT, STR_ARG(level),
-                                STR_ARG(id));
+                   ? client_path(ctx, "/api/v1/sessions/{}/budget", &subject)
+                   : client_path(ctx, "/api/v1/budgets/{}/{}", (str[]){level, subject});
     return client_call(client, ctx, HTTP_GET, path, STR_NONE, out, e);
 }
 
@@ -80,7 +93,7 @@ static const struct column all_columns[] = {
     {"SUBJECT", "/subject", 38},
     {"TOKENS SPENT", "/spent/tokens", 14},
     {"LIMIT", "/limit/tokens", 14},
-    {"NANO-USD SPENT", "/spent/cost_nanousd", 18},
+    {"USD SPENT", "/spent/cost_nanousd", 18},
     {"LIMIT", "/limit/cost_nanousd", 18},
     {"PER", "/period", 0},
 };
@@ -141,7 +154,7 @@ static bool add_keys(struct all *all, struct error *e)
                 (json_bool_or(key, S("has_budget"), false) &&
                  !add_one(all, S("key"), json_str_or(key, S("id"), STR_NONE), e)))
                 return false;
-        cursor = json_str_or(page, S("next"), STR_NONE);
+        cursor = json_str_or(page, S("next_cursor"), STR_NONE);
     } while (!str_is_empty(cursor));
     return true;
 }
@@ -189,7 +202,7 @@ static bool show(struct client *client, struct context *ctx, struct error *e)
         return show_all(client, ctx, e);
     if (str_is_empty(level))
         level = S("tenant");
-    else if (!check_level(client, e))
+    else if (!check_level(client, BUDGET_LEVELS, e))
         return false;
     if (str_is_empty(subject) && str_equal(level, S("tenant")))
         subject = S("self");
@@ -245,17 +258,35 @@ static bool write_alerts(const struct arguments *arguments, struct json_writer *
     return true;
 }
 
+/* What is not named becomes unlimited, so nothing is done by naming nothing. */
+static bool check_limits(const struct arguments *arguments, struct error *e)
+{
+    static const char *const limits[] = {"tokens", "time-seconds", "cost-usd", "tool-calls"};
+    bool has_limit = false, is_unlimited = arguments_has(arguments, "unlimited");
+    for (size_t i = 0; i < ARRAY_COUNT(limits); i++)
+        has_limit = has_limit || arguments_has(arguments, limits[i]);
+    if (!has_limit && !is_unlimited)
+        return error_set(e, REASON_USAGE,
+                         "which limit? --tokens, --time-seconds, --cost-usd, --tool-calls, with "
+                         "--period and --alerts; those that are left out are taken away, all of "
+                         "them by --unlimited");
+    return !has_limit || !is_unlimited ||
+           error_set(e, REASON_USAGE, "--unlimited and a limit: give one of them");
+}
+
 static bool set(struct client *client, struct context *ctx, struct error *e)
 {
     const struct json *view;
     struct strbuf body;
     struct json_writer w;
-    if (!check_level(client, e))
+    if (!check_level(client, BUDGET_LEVELS, e))
         return false;
     if (str_equal(arguments_operand(client->arguments, 0), S("session")))
         return error_set(
             e, REASON_USAGE,
             "a session's budget is set when it is made: nexus session create --tokens COUNT");
+    if (!check_limits(client->arguments, e))
+        return false;
     strbuf_init(&body, ctx->arena, 4096);
     json_writer_init(&w, &body);
     json_object_begin(&w);
@@ -277,15 +308,16 @@ static const struct column ledger_columns[] = {
     {"DEBIT", "/debit", 30},
     {"CREDIT", "/credit", 24},
     {"TOKENS", "/amount/tokens", 10},
-    {"NANO-USD", "/amount/cost_nanousd", 14},
-    {"TIME MS", "/amount/time_ms", 10},
+    {"USD", "/amount/cost_nanousd", 14},
+    {"SECONDS", "/amount/time_ms", 10},
     {"CALLS", "/amount/tool_calls", 6},
     {"BASIS", "/basis", 0},
 };
 
 static bool ledger(struct client *client, struct context *ctx, struct error *e)
 {
-    return api_list(client, ctx, api_path(client, ctx, "/api/v1/budgets/{}/{}/ledger"), STR_NONE,
+    return check_level(client, LEDGER_LEVELS, e) &&
+           api_list(client, ctx, api_path(client, ctx, "/api/v1/budgets/{}/{}/ledger"), STR_NONE,
                     ledger_columns, ARRAY_COUNT(ledger_columns), e);
 }
 
@@ -316,7 +348,8 @@ static const struct option set_options[] = {
     {"time-seconds", 0, "COUNT", false, "running time"},
     {"cost-usd", 0, "AMOUNT", false, "money, as in 0.25"},
     {"tool-calls", 0, "COUNT", false, "calls of tools"},
-    {"period", 0, "PERIOD", false, "day or month (UTC): begins anew; left out: of all time"},
+    {"unlimited", 0, NULL, false, "take all limits away"},
+    {"period", 0, "day|month", false, "in UTC: begins anew; left out: of all time"},
     {"alerts", 0, "LIST", false, "per cent at which somebody is told, as in 50,80,100"},
 };
 static const struct command commands[] = {
@@ -331,6 +364,7 @@ static const struct command commands[] = {
     {.name = "budget set",
      .operands = "LEVEL SUBJECT",
      .summary = "Set all limits of a key, user or tenant; they hold at once",
+     .details = "What is left out becomes unlimited, of all time, with the configured alerts.",
      .example = "budget set user ada --tokens 1000000 --cost-usd 5",
      .options = set_options,
      .option_count = ARRAY_COUNT(set_options),

@@ -4,6 +4,7 @@
 #include "base/ensure.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/strbuf.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +12,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { ANSWER_BYTES_MAX = 64 << 20, PROBLEM_BYTES_MAX = 64 << 10, KEY_FILE_BYTES_MAX = 256 };
+enum {
+    ANSWER_BYTES_MAX = 64 << 20,
+    PROBLEM_BYTES_MAX = 64 << 10,
+    KEY_FILE_BYTES_MAX = 256,
+    PATH_BYTES_MAX = 16384
+};
 
 const struct option client_options[] = {
     {"server", 's', "URL", false, "the server; else $NEXUS_SERVER, else http://127.0.0.1:8080"},
@@ -46,13 +52,17 @@ bool client_read_key_file(struct arena *arena, str path, str *out, struct error 
     return true;
 }
 
+str client_key_given(const struct arguments *arguments)
+{
+    str key = arguments_get(arguments, "key");
+    return str_is_empty(key) ? str_trim(str_from_cstr(getenv("NEXUS_API_KEY"))) : key;
+}
+
 bool client_find_key(struct arena *arena, const struct arguments *arguments, str *out,
                      struct error *e)
 {
     str data = arguments_get(arguments, "data");
-    *out = arguments_get(arguments, "key");
-    if (str_is_empty(*out))
-        *out = str_trim(str_from_cstr(getenv("NEXUS_API_KEY")));
+    *out = client_key_given(arguments);
     if (!str_is_empty(*out) || str_is_empty(data))
         return true;
     return client_read_key_file(arena, str_printf(arena, STR_FMT "/admin.key", STR_ARG(data)), out,
@@ -200,6 +210,21 @@ void client_close(struct client *client)
     loop_join_thread(client->loop);
     loop_destroy(client->loop);
     secret_destroy(client->key);
+}
+
+str client_path(struct context *ctx, const char *pattern, const str *ids)
+{
+    struct strbuf path;
+    str rest = str_from_cstr(pattern);
+    size_t at;
+    strbuf_init(&path, ctx->arena, PATH_BYTES_MAX);
+    while ((at = str_find(rest, S("{}"))) != STR_NOT_FOUND) {
+        strbuf_add(&path, str_slice(rest, 0, at));
+        strbuf_add(&path, http_percent_encode(ctx->arena, *ids++));
+        rest = str_from(rest, at + 2);
+    }
+    strbuf_add(&path, rest);
+    return strbuf_str(&path);
 }
 
 struct client_work {

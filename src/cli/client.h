@@ -42,10 +42,15 @@ must_check bool client_open(struct client *client, struct cli *cli,
 void client_close(struct client *client);
 /* --server or NEXUS_SERVER; empty when neither is there. */
 str client_server_named(const struct arguments *arguments);
+/* --key or NEXUS_API_KEY; empty when neither is there. */
+str client_key_given(const struct arguments *arguments);
 /* --key, NEXUS_API_KEY, or DIR/admin.key of --data; empty when there is none. */
 must_check bool client_find_key(struct arena *arena, const struct arguments *arguments, str *out,
                                 struct error *e);
 must_check bool client_read_key_file(struct arena *arena, str path, str *out, struct error *e);
+
+/* "/api/v1/sessions/{}" with an id, percent-encoded, for each {}: the one way by which an id gets into a path. */
+str client_path(struct context *ctx, const char *pattern, const str *ids);
 
 struct client_request {
     enum http_method method;

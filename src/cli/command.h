@@ -47,10 +47,15 @@ extern const struct command_group serve_commands, run_commands, session_commands
     tool_author_commands, key_commands, audit_commands, budget_commands, usage_commands,
     workflow_commands, schedule_commands, workflow_run_commands, workflow_api_commands,
     run_record_commands, backtest_commands, config_commands, doctor_commands, about_commands,
-    mcp_commands, memory_commands, webhook_commands;
+    completion_commands, mcp_commands, memory_commands, webhook_commands;
 
 extern const struct command_group *const command_groups[];
 extern const size_t command_group_count;
+
+/* All rows, one after the other; NULL past the last. */
+const struct command *command_at(size_t index);
+/* The word of a command's name that follows the group's ("session" of "session create"; empty: the first); false when it is not in it. */
+bool command_word(const struct command *command, str group, str *out);
 
 /* Parses argv and runs; the process's exit code. */
 int command_main(struct cli *cli, int argc, char **argv);

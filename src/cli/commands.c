@@ -5,6 +5,7 @@
 #include "build_info.h"
 #include "cli/client.h"
 #include "cli/help.h"
+#include "cli/unknown.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,16 +18,34 @@ const struct command_group *const command_groups[] = {
     &budget_commands,     &memory_commands,        &usage_commands,        &key_commands,
     &audit_commands,      &config_commands,        &doctor_commands,       &workflow_commands,
     &schedule_commands,   &workflow_run_commands,  &workflow_api_commands, &webhook_commands,
-    &about_commands,
+    &about_commands,      &completion_commands,
 };
 const size_t command_group_count = ARRAY_COUNT(command_groups);
+
+const struct command *command_at(size_t index)
+{
+    for (size_t i = 0; i < command_group_count; index -= command_groups[i++]->count)
+        if (index < command_groups[i]->count)
+            return &command_groups[i]->items[index];
+    return NULL;
+}
+
+bool command_word(const struct command *command, str group, str *out)
+{
+    str rest = str_from_cstr(command->name), tail;
+    if (!str_is_empty(group) &&
+        (!str_strip_prefix(rest, group, &rest) || !str_strip_prefix(rest, S(" "), &rest)))
+        return false;
+    (void) str_cut(rest, ' ', out, &tail);
+    return true;
+}
 
 const struct option config_options[] = {
     {"config", 'c', "FILE", false,
      "configuration; else $NEXUS_CONFIG, ./nexus.yaml, /etc/nexus/nexus.yaml, or none"},
     {"data", 'd', "DIR", false, "folder of everything that is kept (data_dir)"},
-    {"log-level", 0, "LEVEL", false, "debug, info, warn, error"},
-    {"log-format", 0, "FORMAT", false, "auto, json, text"},
+    {"log-level", 0, "debug|info|warn|error", false, "what is logged: this and worse"},
+    {"log-format", 0, "auto|json|text", false, "auto: text on a terminal, else JSON"},
 };
 const size_t config_option_count = ARRAY_COUNT(config_options);
 
@@ -77,28 +96,26 @@ int command_fail(const struct cli *cli, const char *command, const struct error 
     return error_exit_code(e->reason);
 }
 
-/* The command whose words argv begins with; the longest wins ("session files put" over "session"). */
-static const struct command *find_command(int argc, char **argv, int *word_count)
+/* The command whose words stand in argv from `first` on; the longest wins ("session files put" over "session"). */
+static const struct command *find_command(int argc, char **argv, int first, int *word_count)
 {
-    const struct command *best = NULL;
+    const struct command *best = NULL, *command;
     *word_count = 0;
-    for (size_t i = 0; i < command_group_count; i++)
-        for (size_t j = 0; j < command_groups[i]->count; j++) {
-            const struct command *command = &command_groups[i]->items[j];
-            str rest = str_from_cstr(command->name), word;
-            int count = 0;
-            while (str_next(&rest, ' ', &word)) {
-                if (count + 1 >= argc || !str_equal(str_from_cstr(argv[count + 1]), word)) {
-                    count = -1;
-                    break;
-                }
-                count++;
+    for (size_t i = 0; (command = command_at(i)); i++) {
+        str rest = str_from_cstr(command->name), word;
+        int count = 0;
+        while (str_next(&rest, ' ', &word)) {
+            if (first + count >= argc || !str_equal(str_from_cstr(argv[first + count]), word)) {
+                count = -1;
+                break;
             }
-            if (count > *word_count) {
-                best = command;
-                *word_count = count;
-            }
+            count++;
         }
+        if (count > *word_count) {
+            best = command;
+            *word_count = count;
+        }
+    }
     return best;
 }
 
@@ -114,8 +131,10 @@ static int run_command(struct cli *cli, const struct command *command, int argc,
             help_command(cli, command, stdout);
             return EXIT_DONE;
         }
-    if (!arguments_parse(cli->arena, options, count, argc, argv, &arguments, &e) ||
-        !help_check_operands(command, &arguments, &e)) {
+    bool is_parsed = arguments_parse(cli->arena, options, count, argc, argv, &arguments, &e);
+    if (is_parsed && arguments.operand_count > 0 && unknown_is_group(command))
+        return unknown_in_group(command->name, arguments_operand(&arguments, 0));
+    if (!is_parsed || !help_check_operands(command, &arguments, &e)) {
         fprintf(stderr, "nexus %s: %s\n  (nexus %s --help)\n", command->name, e.message,
                 command->name);
         return EXIT_USAGE;
@@ -132,21 +151,17 @@ int command_main(struct cli *cli, int argc, char **argv)
     cli->has_colours =
         !(no_color && *no_color) && term && !str_equal(str_from_cstr(term), S("dumb"));
     str first = argc > 1 ? str_from_cstr(argv[1]) : STR_NONE;
-    int word_count;
-    const struct command *command = find_command(argc, argv, &word_count);
-    if (command)
-        return run_command(cli, command, argc - 1 - word_count, argv + 1 + word_count);
     if (str_equal(first, S("--version")) || str_equal(first, S("-V"))) {
         printf("nexus %s\n", NEXUS_VERSION);
         return EXIT_DONE;
     }
-    bool is_asked = str_is_empty(first) || str_equal(first, S("help")) ||
-                    str_equal(first, S("--help")) || str_equal(first, S("-h"));
-    str topic = str_equal(first, S("help")) && argc > 2 ? str_from_cstr(argv[2])
-                : is_asked                              ? STR_NONE
-                                                        : first;
-    if (help_overview(cli, topic, is_asked ? stdout : stderr))
-        return is_asked && !str_is_empty(first) ? EXIT_DONE : EXIT_USAGE;
-    fprintf(stderr, "nexus: there is no command \"%.60s\"; `nexus --help` lists them\n", argv[1]);
-    return EXIT_USAGE;
+    bool is_help = str_equal(first, S("help"));
+    int begin = is_help ? 2 : 1, word_count;
+    const struct command *command = find_command(argc, argv, begin, &word_count);
+    if (!command)
+        return unknown_command(cli, argc, argv, begin);
+    if (!is_help)
+        return run_command(cli, command, argc - begin - word_count, argv + begin + word_count);
+    help_command(cli, command, stdout);
+    return EXIT_DONE;
 }

@@ -40,6 +40,8 @@ struct doctor {
     struct error config_error;
     const struct arguments *arguments;
     str detail, remedy; /* of the check at work */
+    struct circuits_view server;
+    bool has_asked;
 };
 
 static enum verdict say(struct doctor *doctor, enum verdict verdict, str detail, str remedy)
@@ -53,6 +55,15 @@ static enum verdict say_error(struct doctor *doctor, const struct error *e, cons
 {
     return say(doctor, VERDICT_FAIL, str_copy(doctor->arena, str_from_cstr(e->message)),
                str_from_cstr(remedy));
+}
+
+/* Once, for all checks that want to know. */
+static const struct circuits_view *ask_server(struct doctor *doctor)
+{
+    if (!doctor->has_asked)
+        doctor->server = doctor_look_at_circuits(doctor->cli, doctor->arguments, doctor->config);
+    doctor->has_asked = true;
+    return &doctor->server;
 }
 
 /* ---- checks ---- */
@@ -115,6 +126,11 @@ static enum verdict check_keys(struct doctor *doctor)
     if (stat(admin, &status) != 0)
         return say(doctor, VERDICT_OK, S("no admin.key lies around"), STR_NONE);
     int64_t days = (time(NULL) - status.st_mtime) / (24 * 3600);
+    if (days < KEY_AGE_WARN_DAYS)
+        return say(doctor, VERDICT_OK,
+                   str_printf(doctor->arena, "%s is new: rotate it within %d days", admin,
+                              KEY_AGE_WARN_DAYS),
+                   STR_NONE);
     return say(doctor, VERDICT_WARN,
                str_printf(doctor->arena, "%s is %lld days old", admin, (long long) days),
                str_printf(doctor->arena,
@@ -151,6 +167,11 @@ static enum verdict check_port(struct doctor *doctor)
     (void) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     int failure = bind(fd, &address.any, len) == 0 ? 0 : errno;
     close(fd);
+    if (failure == EADDRINUSE && ask_server(doctor)->is_running && doctor->server.is_own)
+        return say(doctor, VERDICT_OK,
+                   str_printf(doctor->arena, STR_FMT ": a server runs there and answers",
+                              STR_ARG(config->listen)),
+                   STR_NONE);
     if (failure == EADDRINUSE)
         return say(doctor, VERDICT_WARN,
                    str_printf(doctor->arena, STR_FMT " is taken (by a running nexus?)",
@@ -489,12 +510,20 @@ static enum verdict check_providers(struct doctor *doctor)
 
 static enum verdict check_resilience(struct doctor *doctor)
 {
-    struct circuits_view view =
-        doctor_look_at_circuits(doctor->cli, doctor->arguments, doctor->config);
+    struct circuits_view view = *ask_server(doctor);
+    if (!view.is_running && view.is_named)
+        return say(doctor, VERDICT_WARN, view.failure,
+                   S("--server or NEXUS_SERVER names it: is it the right one, does it run, and is "
+                     "the key one of an operator?"));
     if (!view.is_running)
-        return say(doctor, VERDICT_OK, S("no server runs here to be asked"), STR_NONE);
-    str queue = str_printf(doctor->arena, "%lld runs wait, pressure %.2f",
-                           (long long) view.queued_runs, view.pressure);
+        return say(doctor, VERDICT_OK,
+                   str_printf(doctor->arena,
+                              "not asked of a server: " STR_FMT
+                              " (--server or NEXUS_SERVER names another)",
+                              STR_ARG(view.failure)),
+                   STR_NONE);
+    str queue = str_printf(doctor->arena, "%lld runs wait, pressure %.2f at " STR_FMT,
+                           (long long) view.queued_runs, view.pressure, STR_ARG(view.server));
     if (view.open_count > 0)
         return say(doctor, VERDICT_WARN,
                    str_printf(doctor->arena, "open circuits: " STR_FMT "; " STR_FMT,
@@ -612,6 +641,9 @@ static const struct option options[] = {
      "configuration; else $NEXUS_CONFIG, ./nexus.yaml, /etc/nexus/nexus.yaml, or none"},
     {"data", 'd', "DIR", false, "as with serve"},
     {"listen", 'l', "ADDRESS:PORT", false, "as with serve"},
+    {"server", 's', "URL", false,
+     "a running server to be asked; else $NEXUS_SERVER, else where this configuration listens"},
+    {"key", 'k', "KEY", false, "for it; else $NEXUS_API_KEY, else admin.key of the data folder"},
     {"json", 'j', NULL, false, "JSON instead of text"},
 };
 static const struct command commands[] = {
@@ -619,7 +651,9 @@ static const struct command commands[] = {
      .operands = "",
      .summary = "Check machine, configuration, data folder, policies, tools, sandbox and models",
      .details =
-         "Each line is ok, warn or fail, with what to do about it; exit 1 when something fails.",
+         "Each line is ok, warn or fail, with what to do about it; exit 1 when something fails.\n"
+         "All but the line resilience is about this machine and the configuration that is found "
+         "here.",
      .example = "doctor --data ./data",
      .options = options,
      .option_count = ARRAY_COUNT(options),

@@ -3,6 +3,8 @@
 #include "base/arena.h"
 #include "cli/client.h"
 
+enum { OPTION_WIDTH = 26 }; /* what is longer has its help on the next line */
+
 static const char *bold(const struct cli *cli, FILE *out)
 {
     return out == stdout && cli->is_terminal_out && cli->has_colours ? "\033[1m" : "";
@@ -18,8 +20,12 @@ static void print_option(struct cli *cli, const struct option *option, FILE *out
     char letter[4] = {'-', option->letter, ',', '\0'};
     str name = str_printf(cli->arena, "%s --%s%s%s", option->letter ? letter : "   ", option->name,
                           option->value ? " " : "", option->value ? option->value : "");
-    fprintf(out, "  %-26.*s %s%s\n", STR_ARG(name), option->help,
-            option->is_many ? " (may be repeated)" : "");
+    const char *many = option->is_many ? " (may be repeated)" : "";
+    if (name.len > OPTION_WIDTH)
+        fprintf(out, "  " STR_FMT "\n%*s%s%s\n", STR_ARG(name), OPTION_WIDTH + 3, "", option->help,
+                many);
+    else
+        fprintf(out, "  %-*.*s %s%s\n", OPTION_WIDTH, STR_ARG(name), option->help, many);
 }
 
 void help_command(struct cli *cli, const struct command *command, FILE *out)
@@ -48,10 +54,11 @@ bool help_overview(struct cli *cli, str topic, FILE *out)
             if (!str_is_empty(topic) && !str_equal(name, topic) && !str_starts_with(name, prefix))
                 continue;
             if (shown++ == 0)
-                fprintf(out,
-                        "%snexus%s COMMAND [options]\n\nRuns AI agents under policy, budget, "
-                        "sandbox, journal and audit.\n\n",
-                        bold(cli, out), plain(cli, out));
+                fprintf(out, "%snexus%s%s" STR_FMT " COMMAND [options]\n\n%s", bold(cli, out),
+                        plain(cli, out), str_is_empty(topic) ? "" : " ", STR_ARG(topic),
+                        str_is_empty(topic) ? "Runs AI agents under policy, budget, sandbox, "
+                                              "journal and audit.\n\n"
+                                            : "");
             str line = str_printf(cli->arena, "%s%s%s", command->name,
                                   *command->operands ? " " : "", command->operands);
             fprintf(out, "  %-38.*s %s\n", STR_ARG(line), command->summary);

@@ -131,19 +131,32 @@ static bool create(struct client *client, struct context *ctx, struct error *e)
 
 static bool show(struct client *client, struct context *ctx, struct error *e)
 {
-    const struct json *answer;
-    if (!client_call(client, ctx, HTTP_GET, api_path(client, ctx, "/api/v1/keys/{}"), STR_NONE,
-                     &answer, e))
-        return false;
-    output_json(ctx->arena, answer);
-    return true;
+    return api_show(client, ctx, HTTP_GET, api_path(client, ctx, "/api/v1/keys/{}"), STR_NONE, e);
 }
+
+static const struct option update_options[] = {
+    {"name", 0, "NAME", false, "what it is called"},
+    {"expires", 0, "DURATION", false, "from now: 90d, 12h"},
+    {"model", 0, "NAME", true, "may ask for these only; agent:NAME too, * at the end; any: all"},
+    {"rpm", 0, "COUNT", false, "requests a minute; 0: no limit of its own"},
+    {"tpm", 0, "COUNT", false, "tokens a minute; 0: no limit of its own"},
+    {"streams", 0, "COUNT", false, "streams open at once; 0: the server's number"},
+    {"priority", 0, "batch|normal|interactive|any", false, "the most urgent it may ask for"},
+    {"budget-usd", 0, "AMOUNT", false, "what the key may spend in all"},
+    {"budget-tokens", 0, "COUNT", false, "tokens it may use in all"},
+};
 
 static bool update(struct client *client, struct context *ctx, struct error *e)
 {
-    const struct json *answer;
     struct strbuf body;
     struct json_writer w;
+    bool has_change = false;
+    for (size_t i = 0; i < ARRAY_COUNT(update_options); i++)
+        has_change = has_change || arguments_has(client->arguments, update_options[i].name);
+    if (!has_change)
+        return error_set(e, REASON_USAGE,
+                         "what is to change? --name, --expires, --model, --rpm, --tpm, --streams, "
+                         "--priority, --budget-usd, --budget-tokens");
     strbuf_init(&body, ctx->arena, 16384);
     json_writer_init(&w, &body);
     json_object_begin(&w);
@@ -152,11 +165,8 @@ static bool update(struct client *client, struct context *ctx, struct error *e)
     if (!write_expiry(client, ctx, &w, e) || !put_limits(client, &w, e))
         return false;
     json_object_end(&w);
-    if (!client_call(client, ctx, HTTP_PATCH, api_path(client, ctx, "/api/v1/keys/{}"),
-                     strbuf_str(&body), &answer, e))
-        return false;
-    output_json(ctx->arena, answer);
-    return true;
+    return api_show(client, ctx, HTTP_PATCH, api_path(client, ctx, "/api/v1/keys/{}"),
+                    strbuf_str(&body), e);
 }
 
 static bool rotate(struct client *client, struct context *ctx, struct error *e)
@@ -187,27 +197,15 @@ static bool revoke(struct client *client, struct context *ctx, struct error *e)
 
 static const struct option create_options[] = {
     {"user", 0, "ID", false, "whose key it is; else your own"},
-    {"role", 0, "ROLE", false, "admin, operator, user, viewer; at most your own"},
-    {"scope", 0, "SCOPE", true, "platform, act_as, approve; only those you have"},
+    {"role", 0, "admin|operator|user|viewer", false, "at most your own"},
+    {"scope", 0, "platform|act_as|approve", true, "only those you have"},
     {"expires", 0, "DURATION", false, "90d, 12h; else never"},
     {"model", 0, "NAME", true, "may ask for these only; agent:NAME too, * at the end; any: all"},
     {"rpm", 0, "COUNT", false, "requests a minute; 0: no limit of its own"},
     {"tpm", 0, "COUNT", false, "tokens a minute; 0: no limit of its own"},
     {"streams", 0, "COUNT", false, "streams open at once"},
-    {"priority", 0, "PRIORITY", false,
-     "the most urgent it may ask for: batch, normal, interactive"},
+    {"priority", 0, "batch|normal|interactive", false, "the most urgent it may ask for"},
     {"budget-usd", 0, "AMOUNT", false, "what the key may spend in all, as in 5 or 0.50"},
-    {"budget-tokens", 0, "COUNT", false, "tokens it may use in all"},
-};
-static const struct option update_options[] = {
-    {"name", 0, "NAME", false, "what it is called"},
-    {"expires", 0, "DURATION", false, "from now: 90d, 12h"},
-    {"model", 0, "NAME", true, "may ask for these only; agent:NAME too, * at the end; any: all"},
-    {"rpm", 0, "COUNT", false, "requests a minute; 0: no limit of its own"},
-    {"tpm", 0, "COUNT", false, "tokens a minute; 0: no limit of its own"},
-    {"streams", 0, "COUNT", false, "streams open at once; 0: the server's number"},
-    {"priority", 0, "PRIORITY", false, "batch, normal, interactive, or any"},
-    {"budget-usd", 0, "AMOUNT", false, "what the key may spend in all"},
     {"budget-tokens", 0, "COUNT", false, "tokens it may use in all"},
 };
 static const struct option rotate_options[] = {

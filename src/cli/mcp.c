@@ -20,8 +20,8 @@ static const struct column tool_columns[] = {
 
 static bool list(struct client *client, struct context *ctx, struct error *e)
 {
-    return api_list(client, ctx, S("/api/v1/mcp/servers"), STR_NONE, server_columns,
-                    ARRAY_COUNT(server_columns), e);
+    return api_list_whole(client, ctx, S("/api/v1/mcp/servers"), STR_NONE, server_columns,
+                          ARRAY_COUNT(server_columns), e);
 }
 
 static bool show(struct client *client, struct context *ctx, struct error *e)
@@ -183,8 +183,6 @@ static const struct command commands[] = {
      .operands = "",
      .summary = "MCP servers whose tools are used",
      .example = "mcp list",
-     .options = page_options,
-     .option_count = PAGE_OPTION_COUNT,
      .work = list},
     {.name = "mcp show",
      .operands = "SERVER",

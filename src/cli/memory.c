@@ -5,7 +5,7 @@
 
 static const struct column result_columns[] = {
     {"SCORE", "/score", 6},     {"ID", "/id", 36},          {"TYPE", "/content_type", 11},
-    {"TIME", "/timestamp", 20}, {"CONTENT", "/content", 0},
+    {"TIME", "/timestamp", 27}, {"CONTENT", "/content", 0},
 };
 
 enum { BODY_BYTES_MAX = 1 << 20 };
@@ -100,16 +100,14 @@ static bool forget(struct client *client, struct context *ctx, struct error *e)
         return error_set(e, REASON_USAGE, "name one: the ID of a memory, or --session ID");
     str id = is_session ? arguments_get(client->arguments, "session")
                         : arguments_operand(client->arguments, 0);
-    str shown = http_percent_encode(ctx->arena, id);
-    str path = is_session
-                   ? str_printf(ctx->arena, "/api/v1/sessions/" STR_FMT "/memory", STR_ARG(shown))
-                   : str_printf(ctx->arena, "/api/v1/memory/" STR_FMT, STR_ARG(shown));
+    str path =
+        client_path(ctx, is_session ? "/api/v1/sessions/{}/memory" : "/api/v1/memory/{}", &id);
     return api_do(client, ctx, HTTP_DELETE, path, STR_NONE, "forgotten", id, e);
 }
 
 static const struct option store_options[] = {
     {"session", 0, "ID", false, "the session it belongs to; none: the user's, over all sessions"},
-    {"type", 0, "TYPE", false, "message (default), tool_result, summary"},
+    {"type", 0, "message|tool_result|summary", false, "what it is; else message"},
     {"metadata", 0, "JSON", false, "an object to keep beside it"},
 };
 static const struct option search_options[] = {

@@ -1,8 +1,9 @@
 #include "cli/output.h"
 
 #include "base/arena.h"
+#include "base/timefmt.h"
 
-enum { LAST_COLUMN_BYTES_MAX = 140 };
+enum { LAST_COLUMN_BYTES_MAX = 140, MEMBER_WIDTH = 20, REAL_DIGITS = 3 };
 
 const char *style_on(bool has_colours, enum style style)
 {
@@ -71,6 +72,37 @@ str output_value(struct arena *arena, const struct json *value)
     return json_to_str(value, &text) ? text : json_print(arena, value);
 }
 
+/* Milliseconds as seconds: "90", "0.25". */
+static str seconds_text(struct arena *arena, int64_t ms)
+{
+    str text = str_printf(arena, "%s%llu.%03u", ms < 0 ? "-" : "",
+                          (unsigned long long) (ms < 0 ? 0 - (uint64_t) ms : (uint64_t) ms) / 1000,
+                          (unsigned) (ms < 0 ? 0 - (uint64_t) ms : (uint64_t) ms) % 1000);
+    while (text.ptr[text.len - 1] == '0')
+        text.len--;
+    return text.ptr[text.len - 1] == '.' ? str_slice(text, 0, text.len - 1) : text;
+}
+
+str output_amount(struct arena *arena, str name, const struct json *value)
+{
+    str text = output_value(arena, value);
+    bool is_money = str_find(name, S("nanousd")) != STR_NOT_FOUND;
+    double fraction;
+    int64_t amount;
+    if (str_is_empty(text))
+        return S("-");
+    if (!is_money && json_type(value) == JSON_REAL && json_to_double(value, &fraction))
+        return str_printf(arena, "%.*f", REAL_DIGITS, fraction);
+    if (!is_money && !str_equal(name, S("time_ms")))
+        return text;
+    if (str_to_i64(text, &amount))
+        return is_money ? money_format_usd(arena, amount) : seconds_text(arena, amount);
+    if (is_money && str_to_double(text, &fraction) && fraction > -1e18 && fraction < 1e18)
+        return money_format_usd(arena,
+                                (int64_t) fraction); /* a mean: less than a nano-USD is nothing */
+    return text;
+}
+
 void output_json(struct arena *arena, const struct json *value)
 {
     str text = json_print(arena, value);
@@ -94,6 +126,14 @@ static void print_cell(struct arena *arena, str text, int width)
         printf("%*s  ", width - width_of(shown) > 0 ? width - width_of(shown) : 0, "");
 }
 
+static str last_part(str pointer)
+{
+    str head;
+    while (str_cut(pointer, '/', &head, &pointer))
+        continue;
+    return head;
+}
+
 void output_table(struct cli *cli, struct arena *arena, const struct column *columns,
                   size_t column_count, const struct json *items)
 {
@@ -105,24 +145,56 @@ void output_table(struct cli *cli, struct arena *arena, const struct column *col
         print_cell(arena, str_from_cstr(columns[i].title), columns[i].width);
     printf("%s\n", style_off(has_colours));
     while (json_next(&it, NULL, &item)) {
-        for (size_t i = 0; i < column_count; i++)
-            print_cell(arena,
-                       output_value(arena, json_path(item, str_from_cstr(columns[i].pointer))),
+        for (size_t i = 0; i < column_count; i++) {
+            str pointer = str_from_cstr(columns[i].pointer);
+            print_cell(arena, output_amount(arena, last_part(pointer), json_path(item, pointer)),
                        columns[i].width);
+        }
         fputc('\n', stdout);
     }
     if (json_count(items) == 0)
         printf("(none)\n");
 }
 
+/* {"tokens", "time_ms", "cost_nanousd", "tool_calls"} in a few words; false when it is none. */
+static bool cost_text(struct arena *arena, const struct json *object, str *out)
+{
+    static const struct {
+        str member;
+        const char *before, *behind;
+    } parts[] = {{S_INIT("tokens"), "", " tokens"},
+                 {S_INIT("time_ms"), "", " s"},
+                 {S_INIT("cost_nanousd"), "$", ""},
+                 {S_INIT("tool_calls"), "", " tool calls"}};
+    struct strbuf text;
+    if (json_type(object) != JSON_OBJECT || json_count(object) != ARRAY_COUNT(parts))
+        return false;
+    strbuf_init(&text, arena, 256);
+    for (size_t i = 0; i < ARRAY_COUNT(parts); i++) {
+        const struct json *value = json_get(object, parts[i].member);
+        if (!value)
+            return false;
+        strbuf_printf(&text, "%s%s" STR_FMT "%s", i ? ", " : "", parts[i].before,
+                      STR_ARG(output_amount(arena, parts[i].member, value)), parts[i].behind);
+    }
+    *out = strbuf_str(&text);
+    return true;
+}
+
 void output_members(struct arena *arena, const struct json *object)
 {
-    str name;
+    int width = MEMBER_WIDTH;
+    str name, text;
     const struct json *value;
     struct json_iter it = json_iter(object);
+    while (json_next(&it, &name, &value))
+        width = (int) name.len > width ? (int) name.len : width;
+    it = json_iter(object);
     while (json_next(&it, &name, &value)) {
-        printf("%-20.*s ", STR_ARG(name));
-        output_text(stdout, output_value(arena, value), true);
+        if (!cost_text(arena, value, &text))
+            text = output_amount(arena, name, value);
+        printf("%-*.*s ", width, STR_ARG(name));
+        output_text(stdout, text, true);
         fputc('\n', stdout);
     }
 }

@@ -85,7 +85,8 @@ static bool send_message(struct run_work *work, struct context *ctx, struct erro
     if (!str_is_empty(model))
         json_put_str(&w, S("model"), model);
     json_object_end(&w);
-    str path = str_printf(ctx->arena, "/api/v1/sessions/%s/messages", work->session_id);
+    str session_id = str_from_cstr(work->session_id);
+    str path = client_path(ctx, "/api/v1/sessions/{}/messages", &session_id);
     if (!client_call(&work->client, ctx, HTTP_POST, path, strbuf_str(&body), &answer, e))
         return false;
     snprintf(work->run_id, sizeof work->run_id, STR_FMT,
@@ -100,17 +101,29 @@ static bool show_event(void *owner, struct context *ctx, const struct run_event 
     return run_view_event(&work->view, ctx, event);
 }
 
+static bool show_wait(void *owner, struct context *ctx, const struct awaited_approval *approval)
+{
+    struct run_work *work = owner;
+    return run_view_wait(&work->view, ctx, approval);
+}
+
 static bool run_on_server(struct context *ctx, void *argument, struct error *e)
 {
     struct run_work *work = argument;
-    return open_session(work, ctx, e) && upload_files(work, ctx, e) && send_message(work, ctx, e) &&
-           follow_run(&work->client, ctx, str_from_cstr(work->run_id), 0, show_event, work, e);
+    bool ok = open_session(work, ctx, e) && upload_files(work, ctx, e) &&
+              send_message(work, ctx, e) &&
+              follow_run(&work->client, ctx, str_from_cstr(work->run_id), 0, show_event, show_wait,
+                         work, e);
+    if (ok)
+        run_view_total(&work->view, &work->client, ctx, str_from_cstr(work->run_id));
+    return ok;
 }
 
 static bool cancel_run(struct context *ctx, void *argument, struct error *e)
 {
     struct run_work *work = argument;
-    str path = str_printf(ctx->arena, "/api/v1/runs/%s/cancel", work->run_id);
+    str run_id = str_from_cstr(work->run_id);
+    str path = client_path(ctx, "/api/v1/runs/{}/cancel", &run_id);
     return client_call(&work->client, ctx, HTTP_POST, path, STR_NONE, NULL, e);
 }
 
@@ -137,21 +150,23 @@ static bool wait_for_end(struct run_work *work, struct on_loop *job, struct erro
     return on_loop_wait(job, e);
 }
 
-static void tell_waiting(const struct run_work *work, str embedded_dir)
+static void tell_waiting(const struct run_work *work, const struct embedded *embedded)
 {
     if (work->view.is_json)
         return;
-    fprintf(stderr, "\nThe run waits for an approval by another person.  To see and to decide:\n");
-    if (!str_is_empty(embedded_dir))
-        fprintf(stderr, "  nexus serve --data " STR_FMT "\n", STR_ARG(embedded_dir));
-    str server = str_is_empty(embedded_dir) ? work->client.base_url : S("http://127.0.0.1:8080");
-    fprintf(stderr,
-            "  nexus approval show %s --server " STR_FMT
-            "\n  nexus approval approve %s --server " STR_FMT "\n",
-            work->view.approval_id, STR_ARG(server), work->view.approval_id, STR_ARG(server));
+    if (embedded && embedded->is_temporary) {
+        fprintf(stderr,
+                "\nThe run waits for an approval: %s\n"
+                "What it did is not kept: ask a server, or keep it with --data DIR\n",
+                work->view.approval_id);
+        return;
+    }
+    run_view_tell_waiting(&work->view, embedded ? CLIENT_SERVER_DEFAULT : work->client.base_url,
+                          embedded ? embedded->info->data_dir : STR_NONE);
 }
 
-static int run_with(struct run_work *work, str server, str key, str embedded_dir)
+/* `embedded`: the platform in this process; NULL: a server. */
+static int run_with(struct run_work *work, str server, str key, const struct embedded *embedded)
 {
     struct error e = {0};
     struct on_loop job;
@@ -161,7 +176,7 @@ static int run_with(struct run_work *work, str server, str key, str embedded_dir
     bool is_ok = wait_for_end(work, &job, &e);
     int exit_code = is_ok ? run_view_exit_code(&work->view) : command_fail(work->cli, "run", &e);
     if (exit_code == EXIT_WAITING)
-        tell_waiting(work, embedded_dir);
+        tell_waiting(work, embedded);
     if (is_ok && !work->view.is_json && !work->view.is_quiet)
         fprintf(stderr, "%-9s %s\n%-9s %s\n", "session", work->session_id, "run", work->run_id);
     client_close(&work->client);
@@ -183,8 +198,7 @@ static int run_embedded(struct run_work *work)
     if (str_is_empty(key) && !embedded_key(&embedded, &key, &e))
         exit_code = command_fail(work->cli, "run", &e);
     else
-        exit_code = run_with(work, embedded.info->url, key,
-                             embedded.is_temporary ? STR_NONE : embedded.info->data_dir);
+        exit_code = run_with(work, embedded.info->url, key, &embedded);
     embedded_close(&embedded);
     return exit_code;
 }
@@ -233,7 +247,7 @@ static int run(struct cli *cli, const struct arguments *arguments)
     if (str_is_empty(server))
         exit_code = run_embedded(work);
     else if (client_find_key(cli->arena, arguments, &key, &e))
-        exit_code = run_with(work, server, key, STR_NONE);
+        exit_code = run_with(work, server, key, NULL);
     else
         exit_code = command_fail(cli, "run", &e);
     blocking_pool_stop();

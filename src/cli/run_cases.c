@@ -111,7 +111,7 @@ static bool ask(struct client *client, struct context *ctx,
     if (!str_is_empty(model))
         json_put_str(&w, S("model"), model);
     json_object_end(&w);
-    str path = str_printf(ctx->arena, "/api/v1/sessions/" STR_FMT "/messages", STR_ARG(session));
+    str path = client_path(ctx, "/api/v1/sessions/{}/messages", &session);
     if (!client_call(client, ctx, HTTP_POST, path, strbuf_str(&body), &answer, e))
         return false;
     *run_id = str_copy(ctx->arena, json_str_or(answer, S("run_id"), STR_NONE));
@@ -124,6 +124,15 @@ static bool go_on(void *is_waiting, struct context *ctx, const struct run_event 
     (void) ctx;
     *(bool *) is_waiting = str_equal(event->type, S("run.waiting"));
     return !*(bool *) is_waiting;
+}
+
+static bool stop_at_wait(void *is_waiting, struct context *ctx,
+                         const struct awaited_approval *approval)
+{
+    (void) ctx;
+    (void) approval;
+    *(bool *) is_waiting = true;
+    return false;
 }
 
 /* Reading recordings goes deep: on the thread's stack, not the coroutine's. */
@@ -164,7 +173,7 @@ static bool try_live(struct client *client, struct context *ctx, str path, struc
     if (!live->ok)
         return error_copy(e, &live->failure);
     if (!ask(client, ctx, &live->question, &run_id, e) ||
-        !follow_run(client, ctx, run_id, 0, go_on, &is_waiting, e))
+        !follow_run(client, ctx, run_id, 0, go_on, stop_at_wait, &is_waiting, e))
         return false;
     if (is_waiting)
         return error_set(e, REASON_NEEDS_APPROVAL,

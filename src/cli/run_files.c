@@ -45,25 +45,34 @@ bool run_file_write(struct arena *arena, str path, str text, struct error *e)
     bool ok = file != NULL && fwrite(text.ptr, 1, text.len, file) == text.len;
     if (file && fclose(file) != 0)
         ok = false;
-    return ok || error_set(e, REASON_INTERNAL, STR_FMT " could not be written", STR_ARG(path));
+    return ok || error_set(e, REASON_INTERNAL, STR_FMT " could not be written: %s", STR_ARG(path),
+                           strerrordesc_np(errno));
 }
 
 bool run_export_fetch(struct client *client, struct context *ctx, str id, str *out, struct error *e)
 {
     const struct json *document;
-    str path = str_printf(ctx->arena, "/api/v1/runs/" STR_FMT "/export",
-                          STR_ARG(http_percent_encode(ctx->arena, id)));
+    str path = client_path(ctx, "/api/v1/runs/{}/export", &id);
     if (!client_call(client, ctx, HTTP_GET, path, STR_NONE, &document, e))
         return false;
     *out = json_print(ctx->arena, document);
     return true;
 }
 
+/* A record is looked at before it is used, so that one that is broken is told by its name. */
+static bool check_record(struct arena *arena, str name, str text, struct error *e)
+{
+    struct run_recording *record = ARENA_NEW(arena, struct run_recording);
+    return run_recording_read(arena, text, record, e) ||
+           error_wrap(e, STR_FMT, STR_ARG(str_cut_utf8(name, 200)));
+}
+
 static bool fetch(struct client *client, struct context *ctx, str operand, str *out,
                   struct error *e)
 {
-    return run_operand_is_id(operand) ? run_export_fetch(client, ctx, operand, out, e)
-                                      : run_file_read(ctx->arena, operand, out, e);
+    if (run_operand_is_id(operand))
+        return run_export_fetch(client, ctx, operand, out, e);
+    return run_file_read(ctx->arena, operand, out, e) && check_record(ctx->arena, operand, *out, e);
 }
 
 /* ---- replay ---- */
@@ -114,9 +123,11 @@ static bool replay_here(struct arena *arena, str path, const struct json **repor
 {
     str text, out;
     bool is_same;
-    return run_file_read(arena, path, &text, e) &&
-           run_replay_json(arena, text, &out, &is_same, e) &&
-           json_parse(arena, out, (struct json_limits){0}, report, e);
+    if (!run_file_read(arena, path, &text, e))
+        return false;
+    if (!run_replay_json(arena, text, &out, &is_same, e))
+        return error_wrap(e, STR_FMT, STR_ARG(str_cut_utf8(path, 200)));
+    return json_parse(arena, out, (struct json_limits){0}, report, e);
 }
 
 static int replay(struct cli *cli, const struct arguments *arguments)

@@ -225,6 +225,13 @@ static void show_step_failed(struct run_view *view, struct arena *arena, const s
                     STR_ARG(text_of(data, S("message")))));
 }
 
+static void note_child(struct run_view *view, struct arena *arena, const struct json *data)
+{
+    (void) arena;
+    (void) data;
+    view->has_children = true;
+}
+
 static void show_completed(struct run_view *view, struct arena *arena, const struct json *data)
 {
     view->is_completed = true;
@@ -235,7 +242,8 @@ static void show_completed(struct run_view *view, struct arena *arena, const str
         fputc('\n', stdout);
         fflush(stdout);
     }
-    line(view, STYLE_BOLD, "cost", amount_text(arena, json_get(data, S("cost"))));
+    if (!view->has_children) /* else run_view_total tells */
+        line(view, STYLE_BOLD, "cost", amount_text(arena, json_get(data, S("cost"))));
 }
 
 static void show_failed(struct run_view *view, struct arena *arena, const struct json *data)
@@ -268,6 +276,7 @@ static const struct {
     {"run.waiting", note_waiting},         {"run.completed", show_completed},
     {"run.failed", show_failed},           {"run.cancelled", show_cancelled},
     {"run.step_started", show_step},       {"run.step_failed", show_step_failed},
+    {"run.child_started", note_child},
 };
 
 bool run_view_event(struct run_view *view, struct context *ctx, const struct run_event *event)
@@ -284,6 +293,81 @@ bool run_view_event(struct run_view *view, struct context *ctx, const struct run
             shows[i].show(view, ctx->arena, event->data);
     view->is_quiet = is_quiet;
     return !view->is_waiting && !run_event_is_final(event->type);
+}
+
+/* As JSON it is no event of the run, and so has no number. */
+static void print_wait(struct arena *arena, const struct awaited_approval *approval)
+{
+    struct strbuf text;
+    struct json_writer w;
+    strbuf_init(&text, arena, 1024);
+    json_writer_init(&w, &text);
+    json_object_begin(&w);
+    json_put_str(&w, S("type"), S("waiting_on"));
+    json_key(&w, S("data"));
+    json_object_begin(&w);
+    json_put_str(&w, S("approval_id"), approval->id);
+    json_put_str(&w, S("run_id"), approval->run_id);
+    json_object_end(&w);
+    json_object_end(&w);
+    printf(STR_FMT "\n", STR_ARG(strbuf_str(&text)));
+    fflush(stdout);
+}
+
+bool run_view_wait(struct run_view *view, struct context *ctx,
+                   const struct awaited_approval *approval)
+{
+    if (view->is_json)
+        print_wait(ctx->arena, approval);
+    else
+        line(view, STYLE_YELLOW, "approval",
+             str_printf(ctx->arena, "needed: " STR_FMT "  (by run " STR_FMT ")",
+                        STR_ARG(approval->id), STR_ARG(approval->run_id)));
+    if (!view->is_waiting)
+        snprintf(view->approval_id, sizeof view->approval_id, STR_FMT, STR_ARG(approval->id));
+    view->is_waiting = true;
+    view->wait_count++;
+    return false;
+}
+
+void run_view_tell_waiting(const struct run_view *view, str server, str data)
+{
+    if (view->is_json || !view->is_waiting)
+        return;
+    if (!view->approval_id[0]) {
+        fprintf(stderr, "\nThe run waits for a signal, or for results of its client's tools.\n");
+        return;
+    }
+    fprintf(stderr, "\nThe run waits for an approval by another person.  To see and to decide:\n");
+    if (!str_is_empty(data))
+        fprintf(stderr, "  nexus serve --data " STR_FMT "\n", STR_ARG(data));
+    fprintf(stderr,
+            "  nexus approval show %s --server " STR_FMT
+            "\n  nexus approval approve %s --server " STR_FMT "\n",
+            view->approval_id, STR_ARG(server), view->approval_id, STR_ARG(server));
+    if (view->wait_count > 1)
+        fprintf(stderr, "It waits for %d; all are in\n  nexus approval list --server " STR_FMT "\n",
+                view->wait_count, STR_ARG(server));
+}
+
+void run_view_total(struct run_view *view, struct client *client, struct context *ctx, str run_id)
+{
+    const struct json *run;
+    struct error e = {0};
+    if (!view->is_completed || !view->has_children || view->is_json || view->is_quiet)
+        return;
+    str path = client_path(ctx, "/api/v1/runs/{}", &run_id);
+    if (!client_call(client, ctx, HTTP_GET, path, STR_NONE, &run, &e)) {
+        line(view, STYLE_BOLD, "cost",
+             str_printf(ctx->arena, "could not be asked for: %s", e.message));
+        return;
+    }
+    const struct json *total = json_get(run, S("cost_total"));
+    bool is_whole = json_type(total) == JSON_OBJECT;
+    str amount = amount_text(ctx->arena, is_whole ? total : json_get(run, S("cost")));
+    line(view, STYLE_BOLD, "cost",
+         str_printf(ctx->arena, STR_FMT "  (%s the runs that it began)", STR_ARG(amount),
+                    is_whole ? "with" : "without"));
 }
 
 int run_view_exit_code(const struct run_view *view)

@@ -77,6 +77,23 @@ static void assert_output(str text, bool is_multiline, const char *expected)
     free(bytes);
 }
 
+static void test_an_approval_below_ends_the_view_as_its_own_does(void **state)
+{
+    (void) state;
+    struct run_view view;
+    struct context ctx = {.arena = arena};
+    struct awaited_approval first = {.id = S("01a20ae7-fffd-7ab4-a782-e284cc3d3497"),
+                                     .run_id = S("01a20ae7-fffd-7384-a842-c27fed36c49a"),
+                                     .is_below = true};
+    struct awaited_approval second = first;
+    second.id = S("01a20ae8-0400-7223-a39f-74cd7fad6dbf");
+    run_view_init(&view, &cli, false, true);
+    assert_false(run_view_wait(&view, &ctx, &first));
+    assert_false(run_view_wait(&view, &ctx, &second));
+    assert_int_equal(run_view_exit_code(&view), EXIT_WAITING);
+    assert_string_equal(view.approval_id, "01a20ae7-fffd-7ab4-a782-e284cc3d3497");
+}
+
 static void test_text_from_elsewhere_cannot_drive_the_terminal(void **state)
 {
     (void) state;
@@ -94,6 +111,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_exit_code_tells_how_the_run_ended),
         cmocka_unit_test(test_a_run_that_goes_on_is_followed),
+        cmocka_unit_test(test_an_approval_below_ends_the_view_as_its_own_does),
         cmocka_unit_test(test_text_from_elsewhere_cannot_drive_the_terminal),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -11,13 +11,15 @@ static const struct column run_columns[] = {
 
 static bool list(struct client *client, struct context *ctx, struct error *e)
 {
-    str session = arguments_get(client->arguments, "session");
-    str query = str_is_empty(session)
-                    ? STR_NONE
-                    : str_printf(ctx->arena, "session_id=" STR_FMT,
-                                 STR_ARG(http_percent_encode(ctx->arena, session)));
-    return api_list(client, ctx, S("/api/v1/runs"), query, run_columns, ARRAY_COUNT(run_columns),
-                    e);
+    static const char *const filters[] = {"status", "agent", "workflow"};
+    struct strbuf query;
+    strbuf_init(&query, ctx->arena, 16384);
+    api_query_add(&query, S("session_id"), arguments_get(client->arguments, "session"));
+    for (size_t i = 0; i < ARRAY_COUNT(filters); i++)
+        api_query_add(&query, str_from_cstr(filters[i]),
+                      arguments_get(client->arguments, filters[i]));
+    return api_list(client, ctx, S("/api/v1/runs"), strbuf_str(&query), run_columns,
+                    ARRAY_COUNT(run_columns), e);
 }
 
 static bool show(struct client *client, struct context *ctx, struct error *e)
@@ -36,21 +38,34 @@ static bool show_event(void *owner, struct context *ctx, const struct run_event 
     return run_view_event(owner, ctx, event);
 }
 
-/* From the first event, or from --after, until the run ends or waits. */
+static bool show_wait(void *owner, struct context *ctx, const struct awaited_approval *approval)
+{
+    return run_view_wait(owner, ctx, approval);
+}
+
+/* From the first event, or from --after, until the run ends, or it or one below it waits. */
 static bool events(struct client *client, struct context *ctx, struct error *e)
 {
     struct run_view view;
     int64_t after = 0;
+    str run_id = arguments_operand(client->arguments, 0);
     run_view_init(&view, client->cli, client->is_json, false);
-    if (!arguments_number(client->arguments, "after", 0, INT64_MAX, &after, e) ||
-        !follow_run(client, ctx, arguments_operand(client->arguments, 0), after, show_event, &view,
-                    e))
+    if (!arguments_number(client->arguments, "after", 0, INT64_MAX, &after, e))
         return false;
+    view.has_children = after > 0; /* it may have: what came before is not read */
+    if (!follow_run(client, ctx, run_id, after, show_event, show_wait, &view, e))
+        return false;
+    run_view_total(&view, client, ctx, run_id);
+    run_view_tell_waiting(&view, client->base_url, STR_NONE);
     client->exit_code = run_view_exit_code(&view);
     return true;
 }
 
 static const struct option list_options[] = {
+    {"status", 0, "pending|running|waiting|completed|failed|cancelled", false,
+     "of this state only"},
+    {"agent", 'a', "NAME", false, "of this agent only"},
+    {"workflow", 'w', "NAME", false, "instances of this workflow; NAME@VERSION for one version"},
     {"session", 0, "ID", false, "of this session only"},
     {"limit", 'n', "COUNT", false, "how many at most; else 50"},
     {"all", 0, NULL, false, "all of them"},

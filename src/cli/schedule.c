@@ -96,8 +96,8 @@ static const struct option put_options[] = {
     {"cron", 0, "FIELDS", false, "minute hour day month weekday, or @hourly, @daily, ..."},
     {"time-zone", 0, "NAME", false, "as Europe/Berlin; else UTC"},
     {"input", 'i', "JSON", false, "of each instance; @FILE reads it from a file"},
-    {"missed", 0, "POLICY", false, "skip, one (default) or all of what was not started in time"},
-    {"overlap", 0, "POLICY", false, "while the one before runs: skip (default), allow, cancel it"},
+    {"missed", 0, "skip|one|all", false, "of what was not started in time; else one"},
+    {"overlap", 0, "skip|allow|cancel", false, "while the one before runs; else skip"},
     {"paused", 0, NULL, false, "keep it, but do not start anything yet"},
 };
 static const struct command commands[] = {

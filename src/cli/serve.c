@@ -132,8 +132,8 @@ static const struct option options[] = {
     {"roles", 0, "ROLES", false,
      "all; gateway,orchestrator,llm: tools run in a process of their own"},
     {"inherited", 0, NULL, false, "for the node itself: its socket is descriptor 3"},
-    {"log-level", 0, "LEVEL", false, "debug, info, warn, error"},
-    {"log-format", 0, "FORMAT", false, "auto, json, text"},
+    {"log-level", 0, "debug|info|warn|error", false, "what is logged: this and worse"},
+    {"log-format", 0, "auto|json|text", false, "auto: text on a terminal, else JSON"},
 };
 static const struct command commands[] = {
     {.name = "serve",

@@ -77,7 +77,10 @@ static bool create(struct client *client, struct context *ctx, struct error *e)
 
 static bool list(struct client *client, struct context *ctx, struct error *e)
 {
-    return api_list(client, ctx, S("/api/v1/sessions"), STR_NONE, session_columns,
+    struct strbuf query;
+    strbuf_init(&query, ctx->arena, 4096);
+    api_query_add(&query, S("status"), arguments_get(client->arguments, "status"));
+    return api_list(client, ctx, S("/api/v1/sessions"), strbuf_str(&query), session_columns,
                     ARRAY_COUNT(session_columns), e);
 }
 
@@ -163,15 +166,17 @@ static bool read_document(struct context *ctx, str path, str *out, struct error 
 
 static bool import_session(struct client *client, struct context *ctx, struct error *e)
 {
-    str document;
-    return read_document(ctx, arguments_operand(client->arguments, 0), &document, e) &&
-           print_made(client, ctx, S("/api/v1/sessions/import"), document, e);
+    str document, path = arguments_operand(client->arguments, 0);
+    if (!read_document(ctx, path, &document, e))
+        return false;
+    return print_made(client, ctx, S("/api/v1/sessions/import"), document, e) ||
+           (e->code == ERROR_INVALID && error_wrap(e, STR_FMT, STR_ARG(str_cut_utf8(path, 200))));
 }
 
 static bool files_list(struct client *client, struct context *ctx, struct error *e)
 {
-    return api_list(client, ctx, api_path(client, ctx, "/api/v1/sessions/{}/files"), STR_NONE,
-                    file_columns, ARRAY_COUNT(file_columns), e);
+    return api_list_whole(client, ctx, api_path(client, ctx, "/api/v1/sessions/{}/files"), STR_NONE,
+                          file_columns, ARRAY_COUNT(file_columns), e);
 }
 
 static bool files_put(struct client *client, struct context *ctx, struct error *e)
@@ -248,8 +253,13 @@ static const struct option create_options[] = {
     {"time-seconds", 0, "COUNT", false, "budget: running time"},
     {"cost-usd", 0, "AMOUNT", false, "budget: money, as in 0.25"},
     {"tool-calls", 0, "COUNT", false, "budget: calls of tools"},
-    {"double-text", 0, "POLICY", false,
-     "of messages while a run is live: reject, enqueue, interrupt or steer"},
+    {"double-text", 0, "reject|enqueue|interrupt|steer", false,
+     "what a message does while a run is live"},
+};
+static const struct option list_options[] = {
+    {"status", 0, "active|paused|closed|expired", false, "of this state only"},
+    {"limit", 'n', "COUNT", false, "how many at most; else 50"},
+    {"all", 0, NULL, false, "all of them"},
 };
 static const struct option clone_options[] = {
     {"at-message", 0, "ID", false, "the last message that is taken along; else all are"}};
@@ -272,9 +282,9 @@ static const struct command commands[] = {
     {.name = "session list",
      .operands = "",
      .summary = "Sessions, newest first",
-     .example = "session list --limit 10",
-     .options = page_options,
-     .option_count = PAGE_OPTION_COUNT,
+     .example = "session list --status active --limit 10",
+     .options = list_options,
+     .option_count = ARRAY_COUNT(list_options),
      .work = list},
     {.name = "session show",
      .operands = "SESSION",

@@ -37,7 +37,7 @@ static size_t sum_columns(str by, struct column *columns)
         {"CALLS", "/entries", 9},
         {"ERRORS", "/errors", 8},
         {"TOKENS", "/cost/tokens", 12},
-        {"COST NANO-USD", "/cost/cost_nanousd", 16},
+        {"USD", "/cost/cost_nanousd", 16},
         {"MEAN MS", "/duration_ms_mean", 0},
     };
     size_t count = 0;
@@ -80,9 +80,8 @@ static bool sums(struct client *client, struct context *ctx, struct error *e)
 /* ---- calls ---- */
 
 static const struct column call_columns[] = {
-    {"STARTED", "/started_at", 27}, {"CALL", "/call_id", 37},
-    {"USER", "/user_id", 12},       {"MODEL", "/model", 16},
-    {"STATUS", "/status", 14},      {"COST NANO-USD", "/cost_nanousd", 14},
+    {"STARTED", "/started_at", 27}, {"CALL", "/call_id", 37},  {"USER", "/user_id", 12},
+    {"MODEL", "/model", 16},        {"STATUS", "/status", 14}, {"USD", "/cost_nanousd", 14},
     {"MS", "/duration_ms", 0},
 };
 
@@ -109,7 +108,7 @@ static const struct column variant_columns[] = {
     {"P50 MS", "/duration_ms/p50", 9},
     {"P95 MS", "/duration_ms/p95", 9},
     {"FIRST P50", "/first_token_ms/p50", 10},
-    {"NANO-USD EACH", "/cost_nanousd_per_request", 15},
+    {"USD EACH", "/cost_nanousd_per_request", 15},
     {"SCORE", "/feedback/mean", 8},
     {"OF", "/feedback/count", 0},
 };
@@ -136,8 +135,8 @@ static bool experiment(struct client *client, struct context *ctx, struct error 
 }
 
 static const struct option sum_options[] = {
-    {"by", 0, "NAMES", false,
-     "day, user, key, model, provider, variant, kind; with commas (model)"},
+    {"by", 0, "day|user|key|model|provider|variant|kind,...", false,
+     "what the sums are of, with commas between; else model"},
     {"from", 0, "TIME", false, "RFC 3339; midnights when by key, provider or variant"},
     {"to", 0, "TIME", false, "up to it, without it"},
     {"user", 0, "USER", false, "of one user"},
@@ -162,6 +161,7 @@ static const struct command commands[] = {
     {.name = "usage",
      .operands = "",
      .summary = "What was used: calls, tokens, cost",
+     .details = "Also: nexus usage calls, nexus usage experiment.",
      .example = "usage --by day,model",
      .options = sum_options,
      .option_count = ARRAY_COUNT(sum_options),
@@ -169,6 +169,7 @@ static const struct command commands[] = {
     {.name = "usage calls",
      .operands = "",
      .summary = "Single calls of models, newest first",
+     .details = "The calls that a run makes are in its journal: nexus runs events RUN.",
      .example = "usage calls --status error",
      .options = call_options,
      .option_count = ARRAY_COUNT(call_options),

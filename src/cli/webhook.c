@@ -244,7 +244,7 @@ static const struct option create_options[] = {
     {"workflow", 'w', "NAME", false, "NAME or NAME@RANGE: what a request starts"},
     {"signal", 0, "NAME", false, "or: what a request signals the run that its body names"},
     {"run-pointer", 0, "POINTER", false, "where in the body; /run_id unless told"},
-    {"scheme", 0, "NAME", false, "standard (default), github or stripe: how requests are signed"},
+    {"scheme", 0, "standard|github|stripe", false, "how requests are signed; else standard"},
     SECRET_OPTION,
 };
 static const struct option rotate_options[] = {
@@ -255,15 +255,16 @@ static const struct option test_options[] = {
     {"body", 0, "JSON", false, "of the request; @FILE reads it from a file"},
 };
 static const struct option endpoint_options[] = {
-    {"events", 0, "LIST", false,
-     "run.completed, run.failed, run.cancelled, approval.requested, approval.reminded, "
-     "budget.alerted, with commas between; all unless told"},
-    {"include", 0, "LIST", false, "content to be sent along: answer; none unless told"},
+    {"events", 0,
+     "run.completed|run.failed|run.cancelled|approval.requested|approval.reminded|"
+     "budget.alerted,...",
+     false, "what it is told of; all unless told"},
+    {"include", 0, "answer", false, "content to be sent along; none unless told"},
     SECRET_OPTION,
 };
 static const struct option delivery_options[] = {
     {"endpoint", 0, "NAME", false, "of this one only"},
-    {"status", 0, "STATUS", false, "pending, delivered, dead or dropped"},
+    {"status", 0, "pending|delivered|dead|dropped", false, "of this status only"},
     {"limit", 'n', "N", false, "at most so many"},
     {"all", 0, NULL, false, "every page"},
 };

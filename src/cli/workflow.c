@@ -7,8 +7,10 @@
 #include "cli/tool/tool_pack.h"
 #include "cli/workflow_files.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- files ---- */
@@ -147,13 +149,47 @@ static int validate_file(struct cli *cli, str path, bool as_json)
     return exit;
 }
 
+static int worse(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+/* All definitions in it, not in folders below it. */
+static int validate_folder(struct cli *cli, str folder, bool as_json)
+{
+    struct dirent **names = NULL;
+    struct error e = {0};
+    int worst = EXIT_DONE, found = 0;
+    int count = scandir(str_to_cstr(cli->arena, folder), &names, NULL, alphasort);
+    for (int i = 0; i < count; i++) {
+        str name = str_from_cstr(names[i]->d_name);
+        if (workflow_is_file_name(name) && name.ptr[0] != '.') {
+            bool has_slash = str_ends_with(folder, S("/"));
+            str path = str_printf(cli->arena, STR_FMT "%s" STR_FMT, STR_ARG(folder),
+                                  has_slash ? "" : "/", STR_ARG(name));
+            worst = worse(worst, validate_file(cli, path, as_json));
+            found++;
+        }
+        free(names[i]);
+    }
+    free(names);
+    if (found > 0)
+        return worst;
+    error_set(&e, REASON_USAGE, "folder " STR_FMT " has no definitions (*.yaml, *.yml, *.json)",
+              STR_ARG(folder));
+    return command_fail(cli, "workflow validate", &e);
+}
+
 static int validate(struct cli *cli, const struct arguments *arguments)
 {
     int worst = EXIT_DONE;
+    bool as_json = arguments_has(arguments, "json");
     for (size_t i = 0; i < arguments->operand_count; i++) {
-        int exit =
-            validate_file(cli, arguments_operand(arguments, i), arguments_has(arguments, "json"));
-        worst = exit > worst ? exit : worst;
+        struct stat about;
+        str path = arguments_operand(arguments, i);
+        bool is_folder = stat(str_to_cstr(cli->arena, path), &about) == 0 && S_ISDIR(about.st_mode);
+        worst = worse(worst, is_folder ? validate_folder(cli, path, as_json)
+                                       : validate_file(cli, path, as_json));
     }
     return worst;
 }
@@ -198,8 +234,9 @@ static const struct command commands[] = {
      .operands = "FILE...",
      .summary = "check definitions of workflows",
      .details =
-         "Needs no server. All problems of a file are told, each as FILE:LINE: PATH: WHAT. A "
-         "name such as book-trip is a shipped definition. Exit code 2: there are problems.",
+         "Needs no server. All problems of a file are told, each as FILE:LINE: PATH: WHAT. Of a "
+         "folder all definitions in it. A name such as book-trip is a shipped definition. Exit "
+         "code 2: there are problems.",
      .example = "workflow validate order.yaml",
      .options = validate_options,
      .option_count = ARRAY_COUNT(validate_options),

@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/limits.h"
+#include "base/uuid.h"
 
 /* ---- definitions ---- */
 
@@ -20,8 +21,8 @@ static bool list(struct client *client, struct context *ctx, struct error *e)
     str query = str_is_empty(name) ? STR_NONE
                                    : str_printf(ctx->arena, "name=" STR_FMT,
                                                 STR_ARG(http_percent_encode(ctx->arena, name)));
-    return api_list(client, ctx, S("/api/v1/workflows"), query, list_columns,
-                    ARRAY_COUNT(list_columns), e);
+    return api_list_whole(client, ctx, S("/api/v1/workflows"), query, list_columns,
+                          ARRAY_COUNT(list_columns), e);
 }
 
 static bool read_answer(struct context *ctx, struct http_exchange *exchange,
@@ -161,7 +162,7 @@ static void print_steps(struct tree *tree, const struct json *steps, int depth)
 static bool print_tree(struct client *client, struct context *ctx, str run_id, struct error *e)
 {
     const struct json *answer;
-    str path = str_printf(ctx->arena, "/api/v1/runs/" STR_FMT "/steps", STR_ARG(run_id));
+    str path = client_path(ctx, "/api/v1/runs/{}/steps", &run_id);
     if (!client_call(client, ctx, HTTP_GET, path, STR_NONE, &answer, e))
         return false;
     if (client->is_json) {
@@ -229,19 +230,55 @@ bool workflow_show_event(void *owner, struct context *ctx, const struct run_even
                : true;
 }
 
+bool workflow_show_wait(void *owner, struct context *ctx, const struct awaited_approval *approval)
+{
+    struct workflow_following *f = owner;
+    if (f->is_asked_here)
+        return true;
+    if (f->stops_at_wait)
+        return run_view_wait(&f->view, ctx, approval);
+    if (!approval->is_below) /* its event told it */
+        return true;
+    fprintf(stderr, "%-20s (by run ", "approval.requested");
+    output_text(stderr, approval->run_id, false);
+    fprintf(stderr, ") nexus approval show ");
+    output_text(stderr, approval->id, false);
+    fprintf(stderr, "\n");
+    return true;
+}
+
 bool workflow_follow(struct client *client, struct context *ctx, str run_id, struct error *e)
 {
     struct workflow_following f = {.stops_at_wait = client->is_json};
     run_view_init(&f.view, client->cli, client->is_json, true);
-    if (!follow_run(client, ctx, run_id, 0, workflow_show_event, &f, e))
+    if (!follow_run(client, ctx, run_id, 0, workflow_show_event, workflow_show_wait, &f, e))
         return false;
     client->exit_code = run_view_exit_code(&f.view);
     return true;
 }
 
+/* A name where an instance's id is asked for. */
+static bool refuse_definition(struct client *client, struct context *ctx, str name, struct error *e)
+{
+    uuid id;
+    const struct json *definition;
+    struct error ignored = {0}; /* then it is no definition: who looks for the run tells more */
+    if (uuid_parse(name, &id) ||
+        !client_call(client, ctx, HTTP_GET, client_path(ctx, "/api/v1/workflows/{}", &name),
+                     STR_NONE, &definition, &ignored))
+        return true;
+    return error_set(e, REASON_USAGE,
+                     "\"" STR_FMT
+                     "\" is a definition, not an instance's id: nexus workflow list " STR_FMT
+                     " shows its versions, nexus runs list --workflow " STR_FMT " its instances",
+                     STR_ARG(name), STR_ARG(name), STR_ARG(name));
+}
+
 static bool show(struct client *client, struct context *ctx, struct error *e)
 {
     str run_id = arguments_operand(client->arguments, 0);
+    if (!refuse_definition(client, ctx, run_id, e))
+        return false;
     if (arguments_has(client->arguments, "follow") && !workflow_follow(client, ctx, run_id, e))
         return false;
     return print_tree(client, ctx, run_id, e);
@@ -299,8 +336,6 @@ static const struct command commands[] = {
      .operands = "[NAME]",
      .summary = "Workflows that can be started; of one name all versions",
      .example = "workflow list",
-     .options = page_options,
-     .option_count = PAGE_OPTION_COUNT,
      .work = list},
     {.name = "workflow show",
      .operands = "RUN",

@@ -15,6 +15,18 @@ must_check bool workflow_file_read(struct arena *arena, str *path, str *out, str
 must_check bool workflow_file_load(struct cli *cli, const char *command, str path,
                                    struct definition **out, int *exit);
 
+/* Ends in .yaml, .yml or .json. */
+bool workflow_is_file_name(str path);
+
+/* Files of the folder of `path` with the workflows that it names, or that these name in turn; found by the names in them.  What stands in
+   no file there may be known to the platform.  False: told on stderr, and *exit is the exit code. */
+struct workflow_paths {
+    str *items; /* on the command's arena */
+    size_t count;
+};
+must_check bool workflow_find_beside(struct cli *cli, str path, struct workflow_paths *out,
+                                     int *exit);
+
 /* ---- on a client's coroutine ---- */
 
 /* Stores the file's definition; *out is the server's. */
@@ -30,6 +42,7 @@ struct workflow_following {
     bool is_asked_here;   /* approvals: at this terminal, if there is one */
 };
 follow_fn workflow_show_event;
+follow_wait_fn workflow_show_wait;
 /* To its end; the client's exit code is the run's. */
 may_suspend bool workflow_follow(struct client *client, struct context *ctx, str run_id,
                                  struct error *e);

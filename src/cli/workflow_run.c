@@ -31,8 +31,9 @@ struct question {
 struct instance {
     struct cli *cli;
     const struct arguments *arguments;
-    struct client client; /* whose instance it is */
-    struct client *judge; /* who decides about approvals; NULL: somebody else, somewhere */
+    struct client client;         /* whose instance it is */
+    struct client *judge;         /* who decides about approvals; NULL: somebody else, somewhere */
+    struct workflow_paths beside; /* sub-workflows in files, to be stored first */
     bool is_followed;
     struct workflow_following following;
     char run_id[ID_BYTES];
@@ -50,8 +51,7 @@ struct instance {
 
 static bool is_file(str operand)
 {
-    return str_find_char(operand, '/') != STR_NOT_FOUND || str_ends_with(operand, S(".yaml")) ||
-           str_ends_with(operand, S(".yml")) || str_ends_with(operand, S(".json"));
+    return str_find_char(operand, '/') != STR_NOT_FOUND || workflow_is_file_name(operand);
 }
 
 static str start_body(struct context *ctx, const struct arguments *arguments, str version,
@@ -79,14 +79,16 @@ static bool start(struct instance *i, struct context *ctx, struct error *e)
     if (!workflow_read_input(ctx, arguments_get(i->arguments, "input"), &input, e))
         return false;
     str_cut(operand, '@', &name, &version);
+    for (size_t k = 0; k < i->beside.count; k++)
+        if (!workflow_put_file(&i->client, ctx, i->beside.items[k], &stored, e))
+            return false;
     if (is_file(operand)) {
         if (!workflow_put_file(&i->client, ctx, operand, &stored, e))
             return false;
         name = json_str_or(stored, S("name"), STR_NONE);
         version = json_str_or(stored, S("version"), STR_NONE);
     }
-    str path = str_printf(ctx->arena, "/api/v1/workflows/" STR_FMT "/runs",
-                          STR_ARG(http_percent_encode(ctx->arena, name)));
+    str path = client_path(ctx, "/api/v1/workflows/{}/runs", &name);
     if (!client_call(&i->client, ctx, HTTP_POST, path,
                      start_body(ctx, i->arguments, version, input), &answer, e))
         return false;
@@ -104,14 +106,16 @@ static bool start_and_follow(struct context *ctx, void *argument, struct error *
 {
     struct instance *i = argument;
     return start(i, ctx, e) &&
-           (!i->is_followed || follow_run(&i->client, ctx, str_from_cstr(i->run_id), 0,
-                                          workflow_show_event, &i->following, e));
+           (!i->is_followed ||
+            follow_run(&i->client, ctx, str_from_cstr(i->run_id), 0, workflow_show_event,
+                       workflow_show_wait, &i->following, e));
 }
 
 static bool cancel_run(struct context *ctx, void *argument, struct error *e)
 {
     struct instance *i = argument;
-    str path = str_printf(ctx->arena, "/api/v1/runs/%s/cancel", i->run_id);
+    str id = str_from_cstr(i->run_id);
+    str path = client_path(ctx, "/api/v1/runs/{}/cancel", &id);
     return client_call(&i->client, ctx, HTTP_POST, path, STR_NONE, NULL, e);
 }
 
@@ -129,7 +133,7 @@ static bool read_question(struct instance *i, struct context *ctx, str id, struc
 {
     const struct json *approval;
     struct arena *arena = i->cli->arena;
-    str path = str_printf(ctx->arena, "/api/v1/approvals/" STR_FMT, STR_ARG(id));
+    str path = client_path(ctx, "/api/v1/approvals/{}", &id);
     if (!client_call(i->judge, ctx, HTTP_GET, path, STR_NONE, &approval, e))
         return false;
     i->question = (struct question){
@@ -176,7 +180,8 @@ static bool decide(struct context *ctx, void *argument, struct error *e)
     json_put_str(&w, S("digest"), i->question.digest);
     json_put_str(&w, S("reason"), S("decided at the terminal"));
     json_object_end(&w);
-    str path = str_printf(ctx->arena, "/api/v1/approvals/%s", i->question.id);
+    str id = str_from_cstr(i->question.id);
+    str path = client_path(ctx, "/api/v1/approvals/{}", &id);
     return client_call(i->judge, ctx, HTTP_POST, path, strbuf_str(&body), NULL, e);
 }
 
@@ -363,16 +368,20 @@ static int run_as_user(struct instance *i, const struct embedded *embedded)
     return exit_code;
 }
 
-static int run_embedded(struct instance *i)
+static never_inline int run_embedded(struct instance *i)
 {
     struct error e = {0};
     struct embedded embedded;
+    int exit_code = EXIT_DONE;
+    str operand = arguments_operand(i->arguments, 0);
     i->is_followed = true; /* the platform ends with this process */
+    if (is_file(operand) && !workflow_find_beside(i->cli, operand, &i->beside, &exit_code))
+        return exit_code;
     if (!embedded_open(&embedded, i->cli, "nexus workflow run", i->arguments, &e))
         return command_fail(i->cli, "workflow run", &e);
     if (!arguments_has(i->arguments, "json"))
         embedded_tell_stand_in(&embedded);
-    int exit_code = run_as_user(i, &embedded);
+    exit_code = run_as_user(i, &embedded);
     embedded_close(&embedded);
     return exit_code;
 }
@@ -452,7 +461,7 @@ static const struct command commands[] = {
          "NAME is a workflow (\"name\" or \"name@range\") or a file, which is stored first. Prints "
          "the run's id, or with --wait its output.\n"
          "Without a server it runs in this process, to its end; approvals are asked for at the "
-         "terminal.\n"
+         "terminal, and sub-workflows are found in the files beside the file.\n"
          "With --wait a server's instance is followed through its waits (approvals are told, with "
          "the command to see "
          "them); with --json it ends at the first approval.\n"

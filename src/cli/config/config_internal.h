@@ -49,7 +49,7 @@ extern const struct setting_table config_table; /* of the file */
 extern const struct setting_table config_provider_table, config_model_table, config_filter_table,
     config_agent_table;
 
-enum { CONFIG_ITEMS_MAX = 256, CONFIG_REFERENCE_BYTES_MAX = 64 << 10, CONFIG_NAME_BYTES_MAX = 64 };
+enum { CONFIG_ITEMS_MAX = 256, CONFIG_REFERENCE_BYTES_MAX = 64 << 10 };
 
 struct config_origin {
     const struct setting *setting;

@@ -4,6 +4,7 @@
 #include "base/arena.h"
 #include "base/ensure.h"
 #include "base/limits.h"
+#include "base/nearest.h"
 #include "base/timefmt.h"
 
 #include <errno.h>
@@ -215,40 +216,12 @@ bool config_resolve(struct arena *arena, str text, const char *(*environment)(co
 
 /* ---- names ---- */
 
-/* Edits (insert, remove, change, each 1) between two short names. */
-static size_t edit_distance(str a, str b)
-{
-    size_t row[CONFIG_NAME_BYTES_MAX + 1];
-    if (a.len > CONFIG_NAME_BYTES_MAX || b.len > CONFIG_NAME_BYTES_MAX)
-        return SIZE_MAX;
-    for (size_t j = 0; j <= b.len; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a.len; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b.len; j++) {
-            size_t above = row[j];
-            size_t change = diagonal + (a.ptr[i - 1] != b.ptr[j - 1]);
-            size_t other = (above < row[j - 1] ? above : row[j - 1]) + 1;
-            row[j] = change < other ? change : other;
-            diagonal = above;
-        }
-    }
-    return row[b.len];
-}
-
 const char *setting_nearest(const struct setting_table *table, str name)
 {
-    const char *best = NULL;
-    size_t best_distance = name.len / 3 + 2; /* farther away it is another word */
-    for (size_t i = 0; i < table->count; i++) {
-        size_t distance = edit_distance(name, str_from_cstr(table->rows[i].name));
-        if (distance < best_distance) {
-            best_distance = distance;
-            best = table->rows[i].name;
-        }
-    }
-    return best;
+    struct nearest nearest = nearest_to(name);
+    for (size_t i = 0; i < table->count; i++)
+        nearest_try(&nearest, str_from_cstr(table->rows[i].name));
+    return nearest.name.ptr;
 }
 
 str setting_environment_name(struct arena *arena, str path)

@@ -13,8 +13,8 @@ static const struct column tool_columns[] = {
 
 static bool list(struct client *client, struct context *ctx, struct error *e)
 {
-    return api_list(client, ctx, S("/api/v1/tools"), STR_NONE, tool_columns,
-                    ARRAY_COUNT(tool_columns), e);
+    return api_list_whole(client, ctx, S("/api/v1/tools"), STR_NONE, tool_columns,
+                          ARRAY_COUNT(tool_columns), e);
 }
 
 static bool show(struct client *client, struct context *ctx, struct error *e)

@@ -334,7 +334,7 @@ static int publish(struct cli *cli, const struct arguments *arguments)
 /* ---- the table ---- */
 
 static const struct option new_options[] = {
-    {"language", 'l', "LANGUAGE", false, "c, go, or other; else c"},
+    {"language", 'l', "c|go|other", false, "the template's; else c"},
     {"category", 0, "CATEGORY", false, "as policies name it; else text_processing"},
 };
 static const struct option build_options[] = {{"json", 'j', NULL, false, "JSON instead of text"}};

@@ -79,7 +79,8 @@ static bool profile(struct client *client, struct context *ctx, struct error *e)
 }
 
 static const struct option top_options[] = {
-    {"by", 'b', "FIGURE", false, "cpu (unless told), latency, errors or calls"},
+    {"by", 'b', "cpu|latency|errors|calls", false,
+     "the first in the list has most of it; else cpu"},
     {"limit", 'n', "COUNT", false, "how many at most; else 20"},
     {"watch", 'w', NULL, false, "again every two seconds"},
 };

@@ -28,8 +28,8 @@ static const char *scope_of(const struct client *client)
 
 static str state_path(struct client *client, struct context *ctx, str name)
 {
-    return str_printf(ctx->arena, "/api/v1/tools/" STR_FMT "/state?scope=%s",
-                      STR_ARG(http_percent_encode(ctx->arena, name)), scope_of(client));
+    return str_printf(ctx->arena, STR_FMT "?scope=%s",
+                      STR_ARG(client_path(ctx, "/api/v1/tools/{}/state", &name)), scope_of(client));
 }
 
 /* A change of the state; `member` is JSON: "current":"1.2.3". */
@@ -87,8 +87,8 @@ static bool remove_tool(struct client *client, struct context *ctx, struct error
     str name, version;
     if (!read_version(client, &name, &version, e))
         return false;
-    str path = str_printf(ctx->arena, "/api/v1/tools/" STR_FMT "?version=" STR_FMT "&scope=%s",
-                          STR_ARG(http_percent_encode(ctx->arena, name)),
+    str path = str_printf(ctx->arena, STR_FMT "?version=" STR_FMT "&scope=%s",
+                          STR_ARG(client_path(ctx, "/api/v1/tools/{}", &name)),
                           STR_ARG(http_percent_encode(ctx->arena, version)), scope_of(client));
     return api_do(client, ctx, HTTP_DELETE, path, STR_NONE, "removed",
                   arguments_operand(client->arguments, 0), e);

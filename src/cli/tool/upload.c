@@ -82,9 +82,7 @@ bool upload_file(struct client *client, struct context *ctx, str session_id, str
         return false;
     struct client_request request = {
         .method = HTTP_PUT,
-        .path = str_printf(ctx->arena, "/api/v1/sessions/" STR_FMT "/files/" STR_FMT,
-                           STR_ARG(http_percent_encode(ctx->arena, session_id)),
-                           STR_ARG(http_percent_encode(ctx->arena, name))),
+        .path = client_path(ctx, "/api/v1/sessions/{}/files/{}", (str[]){session_id, name}),
         .content_type = upload_content_type(name),
         .body = bytes,
     };
