@@ -5,7 +5,8 @@
  * written in the same batch as the events.  A batch is all or nothing and durable when store_commit returns.
  *
  * Fencing: a session has one live writer.  store_claim makes this node the owner and gives a new epoch; a batch with a fence is
- * applied only while the session row still holds that (node, epoch), else REASON_FENCED and nothing is written.
+ * applied only while the session row still holds that (node, epoch), else REASON_FENCED and nothing is written.  The owner that claims
+ * again keeps its epoch: of its coroutines that found another owner at once, none fences the others out.
  *
  * Every call names a tenant; rows of other tenants do not exist for it.  (store_find_key_any_tenant is the one exception, for
  * authentication, and store_scan_live_runs, for recovery at start.)
@@ -106,11 +107,13 @@ struct records {
     str next_cursor; /* empty: no more */
 };
 
-/* How busy a back end is: what overload looks at (orchestrator/overload.h). */
+/* How busy a back end is and whether it can commit: what overload (orchestrator/overload.h) and /readyz look at. */
 struct store_load {
     int64_t queued, queue_max; /* batches that wait for the writer; queue_max 0: it has no queue */
     int64_t
         commit_us; /* what the newest commits took, or the age of the one at work (commit_meter.h) */
+    enum error_reason failing; /* why it cannot commit (commit_health.h); REASON_NONE: it can */
+    int64_t failing_since_us;  /* Unix time */
 };
 
 struct audit_report {

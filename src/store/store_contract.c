@@ -305,6 +305,7 @@ static void a_fence_lets_only_the_owner_write(struct context *ctx, void *argumen
     REFUSED(store_claim(store, ctx, tenant_a, test_id(), S("n1"), &first, &e), NOT_FOUND);
     REFUSED(store_claim(store, ctx, tenant_b, session, S("n1"), &first, &e), NOT_FOUND);
     OK(store_claim(store, ctx, tenant_a, session, S("n1"), &first, &e));
+    OK(store_claim(store, ctx, tenant_a, session, S("n1"), &second, &e)); /* the same */
     struct fence old = {session, S("n1"), first};
     batch_init(&batch, ctx->arena, tenant_a);
     batch.fence = &old;
@@ -716,7 +717,7 @@ static void find_it_again(struct context *ctx, void *argument)
     struct record key = key_of(TABLE_SESSIONS, kept_session), out;
     OK(store_get(store, ctx, tenant_a, &key, &out, &e));
     int64_t epoch;
-    OK(store_claim(store, ctx, tenant_a, kept_session, S("n1"), &epoch, &e));
+    OK(store_claim(store, ctx, tenant_a, kept_session, S("n2"), &epoch, &e));
     assert_int_equal(epoch, 2);
 }
 

@@ -275,7 +275,9 @@ bool memory_claim(struct memory_store *store, uuid tenant_id, uuid session_id, s
     if (!is_found)
         return error_set(e, REASON_NOT_FOUND, "sessions: no such row");
     key = rows->items[index]->record;
-    *epoch = record_integer(&key, SESSIONS_OWNER_EPOCH) + 1;
+    bool is_own = record_has(&key, SESSIONS_OWNER_EPOCH) &&
+                  str_equal(record_text(&key, SESSIONS_OWNER_NODE), node);
+    *epoch = record_integer(&key, SESSIONS_OWNER_EPOCH) + (is_own ? 0 : 1);
     record_set_text(&key, SESSIONS_OWNER_NODE, node);
     record_set_integer(&key, SESSIONS_OWNER_EPOCH, *epoch);
     put(store, tenant_id, &key, index, true);

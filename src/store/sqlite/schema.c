@@ -9,6 +9,9 @@
 static const char *const further_sql[] = {
     "CREATE UNIQUE INDEX audit_logs_chain ON audit_logs (tenant_id, writer, seq)",
     "CREATE UNIQUE INDEX audit_checkpoints_chain ON audit_checkpoints (tenant_id, writer, seq)",
+    "CREATE INDEX agent_runs_live_children ON agent_runs (tenant_id, parent_run_id, id) WHERE "
+    "parent_run_id IS NOT NULL AND completed_at IS NULL",
+    "CREATE INDEX approvals_of_run ON approvals (tenant_id, run_id, status, id)",
     "CREATE INDEX webhook_deliveries_due ON webhook_deliveries (tenant_id, endpoint, id, next_at) "
     "WHERE next_at IS NOT NULL",
     "CREATE INDEX webhook_deliveries_age ON webhook_deliveries (created_at, tenant_id, id)",

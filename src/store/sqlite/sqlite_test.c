@@ -456,6 +456,38 @@ static void count_batches(struct context *ctx, void *argument)
     close(fd);
 }
 
+#ifdef NEXUS_FAULTS
+/* Nobody asks for anything after the first failure: the store has to find out by itself. */
+static void find_no_room(struct context *ctx, void *argument)
+{
+    struct store *store = sqlite_database_store(database);
+    struct batch batch;
+    struct error e;
+    (void) argument;
+    batch_init(&batch, ctx->arena, audited);
+    (void) test_session(&batch);
+    assert_int_equal(store_load(store).failing, REASON_NONE);
+    fault_arm(S("store.commit:*"));
+    assert_false(store_commit(store, ctx, &batch, &e));
+    assert_int_equal(store_load(store).failing, REASON_DISK_FULL);
+    assert_true(store_load(store).failing_since_us > 0);
+    assert_true(context_sleep_ms(ctx, STORE_PROBE_MS + STORE_SETTLE_MS, &e));
+    assert_int_equal(store_load(store).failing, REASON_DISK_FULL);
+    fault_arm(S(""));
+    for (int i = 0; i < 100 && store_load(store).failing != REASON_NONE; i++)
+        assert_true(context_sleep_ms(ctx, STORE_PROBE_MS / 10, &e));
+    assert_int_equal(store_load(store).failing, REASON_NONE);
+}
+
+static void test_a_store_without_room_finds_out_by_itself_when_there_is_some(void **state)
+{
+    (void) state;
+    must_open();
+    store_testkit_run(find_no_room, NULL);
+    close_database();
+}
+#endif
+
 static void test_what_was_acknowledged_survives_a_kill_and_is_whole(void **state)
 {
     (void) state;
@@ -578,6 +610,62 @@ static void test_what_is_due_is_found_by_its_own_index(void **state)
     arena_destroy(arena);
 }
 
+static struct statement_key list_of(enum table table, int filter_count)
+{
+    struct statement_key key;
+    memset(&key, 0, sizeof key);
+    key.kind = STATEMENT_LIST;
+    key.table = (uint8_t) table;
+    key.order_column = -1;
+    key.filter_count = (uint8_t) filter_count;
+    return key;
+}
+
+static void assert_searched(struct connection *connection, const struct statement_key *key,
+                            const char *plan)
+{
+    struct strbuf sql;
+    OWNED(arena) arena = arena_create(0);
+    strbuf_init(&sql, arena, 8192);
+    statement_sql(key, &sql);
+    if (!plan_names(connection, str_to_cstr(arena, strbuf_str(&sql)), plan))
+        fail_msg("not so: %s", plan);
+}
+
+/* A client that follows a run asks what stands below it every few seconds. */
+static void test_what_stands_below_a_run_is_found_by_index(void **state)
+{
+    (void) state;
+    struct connection *connection = malloc(sizeof *connection);
+    struct error e;
+    ensure(connection);
+    must_open();
+    struct connection_options options = {.path = str_from_cstr(path_of("nexus.db")),
+                                         .cache_bytes = 1 << 20,
+                                         .checkpoint_pages = 1000,
+                                         .is_reader = true};
+    assert_true(connection_open(connection, &options, &e));
+    struct statement_key children = list_of(TABLE_AGENT_RUNS, 2);
+    children.filters[0].column = AGENT_RUNS_PARENT_RUN_ID;
+    children.filters[1].column = AGENT_RUNS_REMOVED_AT;
+    children.filters[1].op = FILTER_IS_NULL;
+    children.has_cursor = true;
+    assert_searched(connection, &children,
+                    "INDEX agent_runs_parent_run_id (tenant_id=? AND parent_run_id=? AND id>?)");
+    children.filter_count = 3;
+    children.filters[2] = children.filters[1];
+    children.filters[1].column = AGENT_RUNS_COMPLETED_AT;
+    assert_searched(connection, &children,
+                    "INDEX agent_runs_live_children (tenant_id=? AND parent_run_id=? AND id>?)");
+    struct statement_key approvals = list_of(TABLE_APPROVALS, 2);
+    approvals.filters[0].column = APPROVALS_RUN_ID;
+    approvals.filters[1].column = APPROVALS_STATUS;
+    assert_searched(connection, &approvals,
+                    "INDEX approvals_of_run (tenant_id=? AND run_id=? AND status=?)");
+    connection_close(connection);
+    free(connection);
+}
+
 /* ---- memory ---- */
 
 static int cache_bytes(const struct connection *connection)
@@ -644,8 +732,12 @@ int main(void)
         TEST(any_change_of_the_audit_log_is_found),
         TEST(a_rewritten_chain_is_found),
         TEST(what_was_acknowledged_survives_a_kill_and_is_whole),
+#ifdef NEXUS_FAULTS
+        TEST(a_store_without_room_finds_out_by_itself_when_there_is_some),
+#endif
         TEST(it_works_on_a_plain_thread),
         TEST(what_is_due_is_found_by_its_own_index),
+        TEST(what_stands_below_a_run_is_found_by_index),
         TEST(a_connection_with_little_to_do_gives_its_cache_back),
     };
     return cmocka_run_group_tests_name("sqlite", tests, NULL, NULL);
