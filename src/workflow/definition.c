@@ -49,7 +49,7 @@ static void read_head(struct definition_reader *r, const struct json *root,
     need_name(r, root, "name", &definition->name);
     read_version(r, root, &definition->version);
     read_text(r, root, "description", &definition->description);
-    read_json_text(r, root, "input", &definition->input_schema);
+    read_schema(r, root, "input", &definition->input_schema);
     read_duration(r, root, "timeout", 1, &definition->timeout_ms);
     read_budget(r, root, "budget", &definition->budget);
 }
@@ -65,7 +65,8 @@ static void read_definition(struct definition_reader *r, struct definition *defi
     read_head(r, root, definition);
     definition->steps = read_steps(r, root, "steps", (struct place){0},
                                    (struct inner){.output = &definition->output});
-    if (json_type(member_of(root, "steps")) == JSON_ARRAY && definition->steps.count == 0) {
+    if (json_type(member_of(root, "steps")) == JSON_ARRAY &&
+        json_count(member_of(root, "steps")) == 0) {
         size_t mark = path_enter(r, S("steps"));
         definition_problem(r, member_of(root, "steps"), "is empty; a workflow has a step at least");
         path_leave(r, mark);

@@ -188,7 +188,8 @@ struct definition_problems {
     struct definition_problem *items; /* on the arena given */
     size_t count;
 };
-/* YAML or JSON.  `file` is only named in messages.  False: `problems` has at least one, and `e` says the first with file and line. */
+/* YAML or JSON.  `file` is only named in messages.  False: `problems` has at least one, and `e` says the first with file and line.
+   Not on a loop's thread: an input schema may have patterns that take seconds to compile. */
 must_check bool definition_parse(struct arena *arena, str file, str text, struct definition **out,
                                  struct definition_problems *problems, struct error *e);
 void definition_destroy(struct definition *definition);

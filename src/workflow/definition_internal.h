@@ -1,6 +1,7 @@
 /*
  * Inside of definitions: definition.c reads the document and its head, definition_step.c the steps, definition_read.c has the readers of
- * single members.  A reader never stops at a problem: it notes it, takes a harmless value instead and goes on, so that all are found.
+ * single members, definition_schema.c that of schemas.  A reader never stops at a problem: it notes it, takes a harmless value instead and
+ * goes on, so that all are found.
  */
 #ifndef NEXUS_WORKFLOW_DEFINITION_INTERNAL_H
 #define NEXUS_WORKFLOW_DEFINITION_INTERNAL_H
@@ -51,7 +52,6 @@ void path_leave(struct definition_reader *r, size_t mark);
 bool read_object(struct definition_reader *r, const struct json *value, struct member_names names);
 /* The member, when it is there and not null. */
 const struct json *member_of(const struct json *object, const char *name);
-const char *nearest_name(str name, struct member_names names); /* for "did you mean"; NULL */
 
 /* Each reads member `name` of `object`; one that is absent leaves *out alone. */
 void read_text(struct definition_reader *r, const struct json *object, const char *name, str *out);
@@ -68,6 +68,11 @@ void read_budget(struct definition_reader *r, const struct json *object, const c
                  cost *out);
 void read_json_text(struct definition_reader *r, const struct json *object, const char *name,
                     str *out); /* an object, kept as JSON text */
+/* The same, and a JSON Schema: it is compiled, on the thread's own stack; patterns in it may take seconds. */
+void read_schema(struct definition_reader *r, const struct json *object, const char *name,
+                 str *out);
+/* "is missing; add ..." at the place where the member should be. */
+void member_missing(struct definition_reader *r, const struct json *object, const char *name);
 void read_template(struct definition_reader *r, const struct json *object, const char *name,
                    const struct template **out);
 /* With or without ${}. */

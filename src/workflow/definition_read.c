@@ -1,4 +1,5 @@
 #include "base/arena.h"
+#include "base/nearest.h"
 #include "base/timefmt.h"
 #include "workflow/definition_internal.h"
 
@@ -48,46 +49,15 @@ void path_leave(struct definition_reader *r, size_t mark)
 
 /* ---- names ---- */
 
-enum { NAME_BYTES_MAX = 64, WORD_BYTES_MAX = 32 };
+enum { NAME_BYTES_MAX = 64 };
 
-static size_t smaller(size_t a, size_t b)
+/* For "did you mean"; empty: none is near. */
+static str nearest_of(str name, struct member_names names)
 {
-    return a < b ? a : b;
-}
-
-/* How many letters must be changed, added, dropped or (neighbours) swapped. */
-static size_t distance_between(str a, str b)
-{
-    size_t rows[3][WORD_BYTES_MAX + 1] = {0};
-    if (a.len > WORD_BYTES_MAX || b.len > WORD_BYTES_MAX)
-        return WORD_BYTES_MAX;
-    for (size_t j = 0; j <= b.len; j++)
-        rows[0][j] = j;
-    for (size_t i = 1; i <= a.len; i++) {
-        size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *two_above = rows[(i + 1) % 3];
-        row[0] = i;
-        for (size_t j = 1; j <= b.len; j++) {
-            bool is_same = (a.ptr[i - 1] | 0x20) == (b.ptr[j - 1] | 0x20);
-            row[j] = smaller(above[j - 1] + !is_same, smaller(above[j], row[j - 1]) + 1);
-            if (i > 1 && j > 1 && a.ptr[i - 1] == b.ptr[j - 2] && a.ptr[i - 2] == b.ptr[j - 1])
-                row[j] = smaller(row[j], two_above[j - 2] + 1);
-        }
-    }
-    return rows[a.len % 3][b.len];
-}
-
-const char *nearest_name(str name, struct member_names names)
-{
-    const char *nearest = NULL;
-    size_t best = name.len / 3 + 2;
-    for (size_t i = 0; i < names.count; i++) {
-        size_t distance = distance_between(name, str_from_cstr(names.names[i]));
-        if (distance < best) {
-            best = distance;
-            nearest = names.names[i];
-        }
-    }
-    return nearest;
+    struct nearest nearest = nearest_to(name);
+    for (size_t i = 0; i < names.count; i++)
+        nearest_try(&nearest, str_from_cstr(names.names[i]));
+    return nearest.name;
 }
 
 static bool is_word_char(char c)
@@ -123,10 +93,11 @@ bool is_name(str text)
 static void unknown_member(struct definition_reader *r, const struct json *value, str name,
                            struct member_names names)
 {
-    const char *nearest = nearest_name(name, names);
-    if (nearest) {
-        definition_problem(r, value, "there is no member \"" STR_FMT "\"; did you mean \"%s\"?",
-                           STR_ARG(str_cut_utf8(name, 60)), nearest);
+    str nearest = nearest_of(name, names);
+    if (!str_is_empty(nearest)) {
+        definition_problem(r, value,
+                           "there is no member \"" STR_FMT "\"; did you mean \"" STR_FMT "\"?",
+                           STR_ARG(str_cut_utf8(name, 60)), STR_ARG(nearest));
         return;
     }
     struct strbuf list;
@@ -178,7 +149,7 @@ void read_text(struct definition_reader *r, const struct json *object, const cha
     path_leave(r, mark);
 }
 
-static void missing(struct definition_reader *r, const struct json *object, const char *name)
+void member_missing(struct definition_reader *r, const struct json *object, const char *name)
 {
     size_t mark = path_enter(r, str_from_cstr(name));
     definition_problem(r, object, "is missing; add \"%s\"", name);
@@ -188,7 +159,7 @@ static void missing(struct definition_reader *r, const struct json *object, cons
 void need_text(struct definition_reader *r, const struct json *object, const char *name, str *out)
 {
     if (!member_of(object, name))
-        missing(r, object, name);
+        member_missing(r, object, name);
     read_text(r, object, name, out);
 }
 
@@ -330,16 +301,15 @@ static bool is_among(const str *ids, size_t count, str id)
     return false;
 }
 
-static const char *nearest_step(const struct definition_reader *r, str id)
+/* In the innermost list that has a near one. */
+static str nearest_step(const struct definition_reader *r, str id)
 {
-    const char *nearest = NULL;
-    for (const struct place *place = r->place; place && !nearest; place = place->outer) {
-        const char **names = ARENA_ARRAY(r->arena, const char *, place->id_count + 1);
+    struct nearest nearest = nearest_to(id);
+    for (const struct place *place = r->place; place && str_is_empty(nearest.name);
+         place = place->outer)
         for (size_t i = 0; i < place->id_count; i++)
-            names[i] = str_to_cstr(r->arena, place->ids[i]);
-        nearest = nearest_name(id, (struct member_names){names, place->id_count});
-    }
-    return nearest;
+            nearest_try(&nearest, place->ids[i]);
+    return nearest.name;
 }
 
 static void check_step(void *owner, str id)
@@ -353,18 +323,18 @@ static void check_step(void *owner, str id)
         is_later |= is_among(place->later, place->later_count, id);
     }
     str shown = str_cut_utf8(id, 60);
-    const char *nearest = is_later ? NULL : nearest_step(r, id);
+    str nearest = is_later ? STR_NONE : nearest_step(r, id);
     if (is_later)
         definition_problem(r, reads->value,
                            "reads steps." STR_FMT
                            ", which does not stand before it; move that step up",
                            STR_ARG(shown));
-    else if (nearest)
+    else if (!str_is_empty(nearest))
         definition_problem(r, reads->value,
                            "reads steps." STR_FMT
                            "; no such step stands before it in this list or one "
-                           "around it; did you mean steps.%s?",
-                           STR_ARG(shown), nearest);
+                           "around it; did you mean steps." STR_FMT "?",
+                           STR_ARG(shown), STR_ARG(nearest));
     else
         definition_problem(r, reads->value,
                            "reads steps." STR_FMT
@@ -399,16 +369,17 @@ static void check_variable(void *owner, str name)
                         : str_equal(name, S("item")) || str_equal(name, S("index"))
                             ? "only inside a map"
                             : NULL;
-    const char *nearest =
-        where ? NULL : nearest_name(name, (struct member_names){always, ARRAY_COUNT(always)});
+    str nearest =
+        where ? STR_NONE : nearest_of(name, (struct member_names){always, ARRAY_COUNT(always)});
+    bool has_near = !str_is_empty(nearest);
     if (where)
         definition_problem(reads->r, reads->value, "\"" STR_FMT "\" is known %s", STR_ARG(shown),
                            where);
     else
-        definition_problem(reads->r, reads->value, "there is no variable \"" STR_FMT "\"%s%s%s",
-                           STR_ARG(shown),
-                           nearest ? "; did you mean \"" : "; there are input, steps, run",
-                           nearest ? nearest : "", nearest ? "\"?" : "");
+        definition_problem(reads->r, reads->value,
+                           "there is no variable \"" STR_FMT "\"%s" STR_FMT "%s", STR_ARG(shown),
+                           has_near ? "; did you mean \"" : "; there are input, steps, run",
+                           STR_ARG(nearest), has_near ? "\"?" : "");
 }
 
 static never_inline bool check_text(struct definition_reader *r, const struct json *value)
@@ -542,7 +513,7 @@ void read_retry(struct definition_reader *r, const struct json *step, struct ret
             r, retry,
             MEMBERS("attempts", "backoff", "factor", "max_backoff", "jitter", "except", "only"))) {
         if (!member_of(retry, "attempts"))
-            missing(r, retry, "attempts");
+            member_missing(r, retry, "attempts");
         read_count(r, retry, "attempts", 1, WORKFLOW_RETRIES_MAX, &attempts);
         read_duration(r, retry, "backoff", 0, &out->backoff_ms);
         read_duration(r, retry, "max_backoff", 0, &out->backoff_max_ms);

@@ -459,31 +459,51 @@ static struct step_list read_items(struct definition_reader *r, const struct jso
     return (struct step_list){items, count};
 }
 
+/* False: it was not read, and so nothing that reads its steps can be looked at. */
+static bool read_list(struct definition_reader *r, const struct json *list, struct place *place,
+                      struct step_list *out)
+{
+    size_t before = r->step_count;
+    if (json_type(list) != JSON_ARRAY) {
+        definition_problem(r, list, "must be a list of steps, not %s",
+                           json_type_name(json_type(list)));
+        return false;
+    }
+    if (r->depth == WORKFLOW_DEPTH_MAX) {
+        definition_problem(r, list, "lists of steps are nested deeper than %u; use a workflow step",
+                           WORKFLOW_DEPTH_MAX);
+        return false;
+    }
+    r->step_count += json_count(list);
+    if (r->step_count > WORKFLOW_STEPS_MAX) {
+        if (before <= WORKFLOW_STEPS_MAX) /* told once */
+            definition_problem(r, list, "more than %u steps in all; use workflow steps",
+                               WORKFLOW_STEPS_MAX);
+        return false;
+    }
+    r->depth++;
+    *out = read_items(r, list, place);
+    r->depth--;
+    return true;
+}
+
 struct step_list read_steps(struct definition_reader *r, const struct json *object,
                             const char *name, struct place place, struct inner inner)
 {
     const struct json *list = member_of(object, name);
     const struct place *outer = r->place;
     struct step_list steps = {0};
+    if (!list) {
+        member_missing(r, object, name);
+        return steps;
+    }
     size_t mark = path_enter(r, str_from_cstr(name));
     r->place = &place;
-    if (json_type(list) != JSON_ARRAY) {
-        definition_problem(r, list ? list : object, "must be a list of steps");
-    } else if (r->depth == WORKFLOW_DEPTH_MAX) {
-        definition_problem(r, list, "lists of steps are nested deeper than %u; use a workflow step",
-                           WORKFLOW_DEPTH_MAX);
-    } else if ((r->step_count += json_count(list)) > WORKFLOW_STEPS_MAX) {
-        definition_problem(r, list, "more than %u steps in all; use workflow steps",
-                           WORKFLOW_STEPS_MAX);
-    } else {
-        r->depth++;
-        steps = read_items(r, list, &place);
-        r->depth--;
-    }
+    bool is_read = read_list(r, list, &place, &steps);
     path_leave(r, mark);
-    if (inner.output)
+    if (is_read && inner.output)
         read_template(r, object, "output", inner.output);
-    if (inner.while_)
+    if (is_read && inner.while_)
         read_expression(r, object, "while", inner.while_);
     r->place = outer;
     return steps;

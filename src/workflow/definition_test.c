@@ -198,7 +198,7 @@ static void test_all_problems_are_told_by_line_with_what_to_do(void **state)
         "19 steps[3].map.steps[0].when: \"loop\" is known only inside a loop\n"
         "20 steps[4].id: is missing; name the step, so that others can read it\n"
         "21 steps[4].idempotency_key: reads steps.e; no such step stands before it in this list or "
-        "one around it; did you mean steps.a?\n"
+        "one around it\n"
         "23 steps[5].model.modle: there is no member \"modle\"; did you mean \"model\"?\n"
         "24 steps[5].version: is only for tool steps\n");
     assert_non_null(strstr(e.message, "20 problems, the first: w.yaml:1: name: is no name"));
@@ -254,6 +254,8 @@ static void test_problems_of_steps(void **state)
         {"  - {id: a, loop: {max: 10001, steps: []}}", "from 1 to 10000"},
         {"  - {id: a, loop: {max: 2, while: 'has(steps.y)', steps: [{id: x, tool: t}]}}",
          "reads steps.y; no such step"},
+        {"  - {id: order, tool: t}\n  - {id: b, tool: t, when: 'has(steps.odrer)'}",
+         "did you mean steps.order?"},
         {"  - {id: a, sleep: 5}", "must be a duration (30s, 5m, 1h), a time or an expression"},
         {"  - {id: a, sleep: soon}", "is no duration"},
         {"  - {id: a, wait_signal: {timeout: 1d}}", "wait_signal.name: is missing"},
@@ -289,8 +291,8 @@ static void test_problems_of_the_head(void **state)
         {"name: w\nversion: 01.0.0\nsteps: []", "must have three numbers"},
         {"name: w\nversion: 1.0.0-\nsteps: []", "must have three numbers"},
         {"name: w\nversion: 1.0.0\nsteps: []", "3 steps: is empty"},
-        {"name: w\nversion: 1.0.0\nsteps: {a: 1}", "3 steps: must be a list of steps"},
-        {"name: w\nversion: 1.0.0", "1 steps: must be a list of steps"},
+        {"name: w\nversion: 1.0.0\nsteps: {a: 1}", "3 steps: must be a list of steps, not object"},
+        {"name: w\nversion: 1.0.0", "1 steps: is missing; add \"steps\""},
         {"name: w\nversion: 1.0.0\ninput: string\nsteps: [{id: a, tool: t}]",
          "3 input: must be a mapping, not string"},
         {"name: w\nversion: 1.0.0\nsteps: [{id: a, tool: t}]\noutput: '${steps.b.output}'",
@@ -307,6 +309,37 @@ static void test_problems_of_the_head(void **state)
     }
 }
 
+/* Line and place are those of what is wrong inside the schema. */
+static void test_an_input_that_is_no_schema_is_a_problem(void **state)
+{
+    static const struct {
+        const char *input, *problem;
+    } cases[] = {
+        {"  type: object\n  properties:\n    n: {type: objekt}", "6 input.properties.n.type: "},
+        {"  type: objekt", "4 input.type: is no JSON Schema: "},
+        {"  properties: 5", "4 input.properties: is no JSON Schema: "},
+        {"  properties:\n    a: {}\n    b/c: {minLength: -1}",
+         "6 input.properties.b/c.minLength: "},
+        {"  allOf:\n    - {}\n    - {required: x}", "6 input.allOf[1].required: "},
+        {"  pattern: '('", "4 input.pattern: is no JSON Schema: "},
+        {"  $ref: '#/$defs/none'", "3 input: is no JSON Schema: "},
+        {"  $ref: 'http://127.0.0.1:1/schema'", "3 input: is no JSON Schema: "},
+    };
+    (void) state;
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct error e;
+        str text =
+            str_printf(arena, "name: w\nversion: 1.0.0\ninput:\n%s\nsteps: [{id: a, tool: t}]",
+                       cases[i].input);
+        struct definition_problems problems = refuse(text, &e);
+        assert_int_equal(problems.count, 1);
+        if (!str_starts_with(str_from_cstr(listed(&problems)), str_from_cstr(cases[i].problem)))
+            fail_msg("not found: %s in %s", cases[i].problem, listed(&problems));
+    }
+    definition_destroy(read(S("name: w\nversion: 1.0.0\ninput: {$ref: '#/$defs/n', $defs: {n: "
+                              "{type: [object, 'null']}}}\nsteps: [{id: a, tool: t}]")));
+}
+
 static void test_sizes_are_bounded(void **state)
 {
     struct strbuf text;
@@ -318,8 +351,10 @@ static void test_sizes_are_bounded(void **state)
         strbuf_printf(&text, "  - {id: s%zu, tool: t}\n", i);
     definition_destroy(read(strbuf_str(&text)));
     strbuf_add(&text, S("  - {id: last, tool: t}\n"));
+    strbuf_add(&text, S("output: ${steps.last.output}\n"));
     struct definition_problems problems = refuse(strbuf_str(&text), &e);
-    assert_non_null(strstr(listed(&problems), "more than 1000 steps in all"));
+    assert_string_equal(listed(&problems),
+                        "3 steps: more than 1000 steps in all; use workflow steps\n");
 
     strbuf_truncate(&text, sizeof HEAD - 1);
     for (size_t i = 0; i < 200; i++)
@@ -382,6 +417,7 @@ int main(void)
         cmocka_unit_test(test_all_problems_are_told_by_line_with_what_to_do),
         cmocka_unit_test(test_problems_of_steps),
         cmocka_unit_test(test_problems_of_the_head),
+        cmocka_unit_test(test_an_input_that_is_no_schema_is_a_problem),
         cmocka_unit_test(test_sizes_are_bounded),
         cmocka_unit_test(test_pictures_show_every_step_and_escape_what_is_written),
     };
