@@ -113,6 +113,9 @@ struct world {
     bool is_calm;                  /* the disasters are over */
     bool is_over;
     char violation[512];
+    int replays; /* act_replays.c: played at rest, ... */
+    char drift
+        [512]; /* ... and what the first of them that came out otherwise says; empty: none did */
 
     struct scheduler *outside;
     struct lane outside_lane;

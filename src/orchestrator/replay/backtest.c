@@ -4,6 +4,7 @@
 #include "base/timefmt.h"
 #include "orchestrator/replay/backtest_internal.h"
 #include "runtime/scratch_folder.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- counting ---- */
@@ -51,6 +52,22 @@ static bool lay_down(struct backtest *b, const struct json *policy, struct scrat
            error_wrap(e, "policy");
 }
 
+/* Whoever sent the modules knows them by their names, and nothing of the folder. */
+static bool name_module(struct error *e, str folder)
+{
+    char text[ERROR_MESSAGE_BYTES];
+    str message = str_from_cstr(e->message), rest;
+    size_t at = str_find(message, folder);
+    if (at == STR_NOT_FOUND)
+        return false;
+    rest = str_from(message, at + folder.len);
+    const char *whole = str_strip_prefix(rest, S("/"), &rest) ? "" : "policy";
+    (void) snprintf(text, sizeof text, STR_FMT "%s" STR_FMT, STR_ARG(str_slice(message, 0, at)),
+                    whole, STR_ARG(rest));
+    memcpy(e->message, text, sizeof text);
+    return false;
+}
+
 /* The engine reads folders: the modules lie in one for as long as it takes to compile them. */
 static bool open_policy(struct backtest *b, const struct json *policy, struct error *e)
 {
@@ -58,7 +75,8 @@ static bool open_policy(struct backtest *b, const struct json *policy, struct er
     if (!scratch_folder_make(&scratch, S("backtest"), e))
         return error_wrap(e, "policy");
     struct policy_rego_options options = {.dir = scratch_folder_path(&scratch)};
-    bool ok = lay_down(b, policy, &scratch, e) && policy_rego_create(&options, &b->policy, e);
+    bool ok = lay_down(b, policy, &scratch, e) && (policy_rego_create(&options, &b->policy, e) ||
+                                                   name_module(e, scratch_folder_path(&scratch)));
     scratch_folder_remove(&scratch);
     return ok;
 }
@@ -139,7 +157,7 @@ static void take_model_call(struct backtest *b, const struct backtest_run *run,
 }
 
 /* Pages of one run's journal; the model call that a page cuts in two is kept for the next one. */
-static bool walk_events(struct backtest *b, struct backtest_run *run, struct error *e)
+static never_inline bool walk_events(struct backtest *b, struct backtest_run *run, struct error *e)
 {
     OWNED(arena) kept = arena_create(0);
     int64_t after =

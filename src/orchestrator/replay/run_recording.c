@@ -109,19 +109,6 @@ static bool check_fold(const struct run_recording *r, struct error *e)
     return r->event_count > 0 || error_set(e, REASON_INVALID, "the recording has no event");
 }
 
-static void mark_crashes(struct run_recording *r)
-{
-    bool is_waiting = false;
-    for (size_t i = 0; i < r->solid_count; i++) {
-        if (r->solid[i].type == EVENT_RUN_RESUMED) {
-            r->is_crash[i] = !is_waiting;
-            is_waiting = false;
-        }
-        is_waiting = is_waiting || r->solid[i].type == EVENT_RUN_WAITING;
-        r->crashes[i + 1] = r->crashes[i] + r->is_crash[i];
-    }
-}
-
 static void index_events(struct run_recording *r)
 {
     size_t asked = 0;
@@ -150,6 +137,115 @@ static void index_events(struct run_recording *r)
     index_sort(&r->named);
     index_sort(&r->ended);
     index_sort(&r->asked);
+}
+
+/* ---- lives ---- */
+
+/*
+ * A run lives in memory until its node stops, or until an append fails and it is loaded again.  The first says run.resumed (which after a
+ * wait says nothing of the kind); the second nothing at all, but it shows in what no other life does: what was in flight is made once
+ * more or given up, and what had ended the run is passed over.
+ */
+struct lives {
+    const struct run_recording *record;
+    size_t *
+        begun; /* of each call, at the event that names it first: the life that it is at work in, from 1; 0: it is not */
+    size_t model; /* the same of the model's call */
+    size_t life;
+    bool is_waiting;  /* in a wait that run.resumed ends */
+    size_t awaited;   /* of its approvals: those that are not decided; SIZE_MAX: more than these */
+    bool is_given_up; /* the model's call failed for good */
+    bool is_shorter;  /* the conversation was summarised, and nothing was made of it yet */
+};
+
+/* Does the event tell of something in flight that this life can know only by its journal? */
+static bool is_recovery(struct lives *l, const struct event *event)
+{
+    size_t at = recording_named(l->record, id_of(event->data, "tool_call_id"));
+    bool is_lost = str_find(json_str_or(event->data, S("message"), STR_NONE),
+                            S("the node stopped while ")) == 0;
+    switch ((int) event->type) {
+    case EVENT_TOOL_INTENDED: return l->begun[at] == l->life + 1;
+    case EVENT_TOOL_COMPLETED: return l->begun[at] == l->life + 1 && is_lost;
+    case EVENT_MODEL_FAILED: return l->model == l->life + 1 && is_lost;
+    case EVENT_MESSAGE_SUMMARISED: return l->is_shorter;
+    case EVENT_MESSAGE_ADDED: return l->is_given_up; /* it steers what should have ended */
+    case EVENT_POLICY_DECIDED:
+        return l->is_given_up && recording_is(event, "action", S("model.call"));
+    default: return false;
+    }
+}
+
+static void note_work(struct lives *l, const struct event *event)
+{
+    size_t at = recording_named(l->record, id_of(event->data, "tool_call_id"));
+    bool is_aside = json_get(event->data, S("purpose")) != NULL;
+    l->is_shorter = event->type == EVENT_MESSAGE_SUMMARISED;
+    switch ((int) event->type) {
+    case EVENT_TOOL_INTENDED: l->begun[at] = l->life + 1; break;
+    case EVENT_TOOL_COMPLETED: l->begun[at] = 0; break;
+    case EVENT_MODEL_REQUESTED: l->model = l->life + 1; break;
+    case EVENT_MODEL_COMPLETED: l->model = 0; break;
+    case EVENT_MODEL_FAILED:
+        l->model = 0;
+        l->is_given_up = !is_aside && !json_bool_or(event->data, S("will_retry"), true);
+        return;
+    case EVENT_BUDGET_SETTLED:
+    case EVENT_BUDGET_ALERTED: return;
+    default: break;
+    }
+    l->is_given_up = false;
+}
+
+/* A run may hear of something, and wait on without a word.  An instance says so again. */
+static void note_wait(struct lives *l, const struct event *event, bool is_instance)
+{
+    bool goes_on = is_instance || event->type == EVENT_RUN_RESUMED ||
+                   event->type == EVENT_MODEL_REQUESTED || event->type == EVENT_TOOL_INTENDED;
+    if (event->type == EVENT_RUN_WAITING) {
+        bool is_for_others = json_count(json_get(event->data, S("client_calls"))) > 0;
+        l->awaited = json_count(json_get(event->data, S("approvals")));
+        if (is_for_others || l->awaited == 0)
+            l->awaited = SIZE_MAX;
+        l->is_waiting = true;
+        return;
+    }
+    if (event->type == EVENT_APPROVAL_DECIDED && l->awaited != SIZE_MAX && l->awaited > 0)
+        goes_on = goes_on || --l->awaited == 0;
+    l->is_waiting = l->is_waiting && !goes_on;
+}
+
+static void count_lives(struct run_recording *r)
+{
+    for (size_t i = 0; i < r->solid_count; i++)
+        r->lives[i] = (i > 0 ? r->lives[i - 1] : 0) + r->is_crash[i];
+}
+
+static void mark_lives(struct run_recording *r)
+{
+    struct lives l = {.record = r, .begun = ARENA_ARRAY(r->arena, size_t, r->solid_count + 1)};
+    bool is_instance = record_has(&r->run, AGENT_RUNS_WORKFLOW);
+    for (size_t i = 0; i < r->solid_count; i++) {
+        const struct event *event = &r->solid[i];
+        bool is_resumed = event->type == EVENT_RUN_RESUMED;
+        bool is_own = i >= r->begun;
+        if (is_resumed)
+            l.life += r->is_crash[i] = !l.is_waiting;
+        if (is_own && is_recovery(&l, event)) { /* a cancel is heard before anything else */
+            r->is_crash[r->solid[i - 1].type == EVENT_RUN_CANCELLING ? i - 1 : i] = true;
+            l.life++;
+        }
+        note_wait(&l, event, is_instance);
+        if (is_own)
+            note_work(&l, event);
+    }
+    count_lives(r);
+}
+
+void recording_set_crash(struct run_recording *r, size_t at, bool is_crash)
+{
+    r->is_crash[at] = is_crash;
+    count_lives(r);
 }
 
 void delta_index_init(struct delta_index *index, struct arena *arena, const struct event *events,
@@ -208,7 +304,7 @@ static bool read_events(struct run_recording *r, struct error *e)
     r->events = ARENA_ARRAY(r->arena, struct event, count + 1);
     r->solid = ARENA_ARRAY(r->arena, struct event, count + 1);
     r->is_crash = ARENA_ARRAY(r->arena, bool, count + 1);
-    r->crashes = ARENA_ARRAY(r->arena, size_t, count + 2);
+    r->lives = ARENA_ARRAY(r->arena, size_t, count + 1);
     while (json_next(&it, NULL, &item)) {
         struct event *event = &r->events[r->event_count++];
         if (!read_event(r->arena, item, event, e))
@@ -216,9 +312,9 @@ static bool read_events(struct run_recording *r, struct error *e)
         if (event->type != EVENT_MODEL_DELTA)
             r->solid[r->solid_count++] = *event;
     }
-    mark_crashes(r);
     find_beginning(r);
     index_events(r);
+    mark_lives(r);
     delta_index_init(&r->deltas, r->arena, r->events, r->event_count);
     return check_fold(r, e);
 }
@@ -280,10 +376,10 @@ size_t recording_find_alive(const struct run_recording *r, size_t from, enum eve
     return r->solid_count;
 }
 
-size_t recording_end_of(const struct run_recording *r, size_t from, uuid call_id)
+size_t recording_end_of(const struct run_recording *r, size_t life, uuid call_id)
 {
     size_t at = index_find(&r->ended, call_id);
-    bool is_alive = at >= from && at < r->solid_count && r->crashes[at] == r->crashes[from];
+    bool is_alive = at < r->solid_count && r->lives[at] == life;
     return is_alive ? at : r->solid_count;
 }
 

@@ -49,8 +49,9 @@ struct run_recording {
     size_t event_count;
     struct event *solid; /* without deltas */
     size_t solid_count;
-    bool *is_crash;  /* of each solid run.resumed: the node had stopped */
-    size_t *crashes; /* how many of them stand before each solid event */
+    bool *
+        is_crash; /* of each solid event: the run's memory was lost before it (run_recording.c says how that shows) */
+    size_t *lives; /* how many of them stand up to each solid event, itself among them */
     struct recorded_index
         named; /* first solid event that tells of a message or tool call, from `begun` on */
     struct recorded_index ended; /* its tool.completed */
@@ -64,13 +65,16 @@ struct run_recording {
 must_check bool run_recording_read(struct arena *arena, str text, struct run_recording *out,
                                    struct error *e);
 
+/* From here on it is supposed that the run's memory was lost before solid event `at`, or that it was not. */
+void recording_set_crash(struct run_recording *r, size_t at, bool is_crash);
+
 /* The next solid event of a type at or after `from`; solid_count when there is none. */
 size_t recording_find(const struct run_recording *r, size_t from, enum event_type type);
 /* The same before the next crash. */
 size_t recording_find_alive(const struct run_recording *r, size_t from, enum event_type type,
                             const char *member, str value);
-/* The end of a tool call at or after `from`, before the next crash; solid_count when there is none. */
-size_t recording_end_of(const struct run_recording *r, size_t from, uuid call_id);
+/* The end of a tool call in the run's life of that number, from 0; solid_count when there is none. */
+size_t recording_end_of(const struct run_recording *r, size_t life, uuid call_id);
 /* First solid event of the run's own that tells of this message or tool call; solid_count: none does. */
 size_t recording_named(const struct run_recording *r, uuid id);
 bool recording_is_asked(const struct run_recording *r,

@@ -24,14 +24,17 @@ void replay_put(struct replay *r, const struct record *row)
 #define UNLIMITED_BUDGET                                                                           \
     S("{\"tokens\":null,\"time_ms\":null,\"cost_nanousd\":null,\"tool_calls\":null}")
 
-/* The newest summary that was there before the run's question. */
-static uuid summary_before(struct replay *r)
+/* The newest summary: its own, or what was there before its question. */
+static uuid newest_summary(struct replay *r)
 {
     const struct run_recording *record = r->record;
     uuid question, newest = UUID_NONE;
     if (record->solid_count == 0 ||
         !uuid_parse(json_str_or(record->solid[0].data, S("message_id"), STR_NONE), &question))
         return UUID_NONE;
+    for (size_t i = r->next; i > record->begun; i--)
+        if (record->solid[i - 1].type == EVENT_MESSAGE_SUMMARISED)
+            return replay_id_member(record->solid[i - 1].data, "message_id");
     for (size_t i = 0; i < record->messages.count; i++) {
         const struct record *row = &record->messages.items[i];
         const struct json *metadata;
@@ -51,8 +54,8 @@ static void put_session(struct replay *r, str node, int64_t epoch)
     struct record row = r->record->session;
     record_set_null(&row, SESSIONS_INBOX_COUNT);
     record_set_null(&row, SESSIONS_SUMMARY_ID);
-    if (!uuid_is_none(summary_before(r)))
-        record_set_uuid(&row, SESSIONS_SUMMARY_ID, summary_before(r));
+    if (!uuid_is_none(newest_summary(r)))
+        record_set_uuid(&row, SESSIONS_SUMMARY_ID, newest_summary(r));
     record_set_text(&row, SESSIONS_STATUS, S("active"));
     record_set_text(&row, SESSIONS_BUDGET, UNLIMITED_BUDGET);
     record_set_uuid(&row, SESSIONS_LIVE_RUN_ID, r->record->run_id);
@@ -290,7 +293,10 @@ static bool boot(struct replay *r, struct error *e)
     struct settings *settings = NULL;
     str node;
     int64_t epoch;
-    if (!recording_environment(r->record, r->next, &r->environment, e) || !make_registry(r, e))
+    bool is_loaded_again = r->life > 0 && r->record->solid[r->next].type != EVENT_RUN_RESUMED;
+    if (!is_loaded_again && !recording_environment(r->record, r->next, &r->environment, e))
+        return false;
+    if (!make_registry(r, e))
         return false;
     if (!make_settings(r, &settings, e)) {
         settings_destroy(settings);
@@ -303,7 +309,7 @@ static bool boot(struct replay *r, struct error *e)
     condition_init(&r->never);
     condition_init(&r->released);
     r->is_crash_due = r->is_dead = false;
-    r->blocked = r->emitting = 0;
+    r->blocked = r->emitting = r->listening = 0;
     r->scheduler = scheduler_create(&r->clock.base, r->random, (struct scheduler_hooks){0});
     r->lane = (struct lane){.scheduler = r->scheduler, .post = post, .owner = r};
     r->metrics = metrics_create();
@@ -428,31 +434,59 @@ static bool goes_on_elsewhere(const struct replay *r)
     return !str_equal(node, r->o->parts.node);
 }
 
+/* What came before the first event of its new life, and was told to the one before in vain. */
+static void hear_again(struct replay *r)
+{
+    if (r->is_workflow)
+        return;
+    r->steered = r->next;
+    replay_hear_at_once(r);
+}
+
 static bool resume(struct replay *r, struct error *e)
 {
     const struct run_recording *record = r->record;
-    bool is_cancelled = r->next + 1 < record->solid_count &&
-                        record->solid[r->next + 1].type == EVENT_RUN_CANCELLING;
+    size_t first = r->next + (record->solid[r->next].type == EVENT_RUN_RESUMED);
+    bool is_cancelled =
+        first < record->solid_count && record->solid[first].type == EVENT_RUN_CANCELLING;
     str node;
     int64_t epoch;
     int64_t then_ns = replay_ns(r, record->solid[r->next].at_us); /* what it waited for took time */
     if (then_ns > r->mono_ns)
         r->mono_ns = then_ns;
-    if (record->is_crash[r->next] || goes_on_elsewhere(r)) {
+    if (replay_is_crash_next(r) || goes_on_elsewhere(r)) {
+        r->life = record->lives[r->next];
         if (!restart(r, e))
             return false;
+        hear_again(r);
     } else {
         find_writer(r, &node, &epoch);
         put_session(r, node, epoch);
     }
-    if (!r->is_workflow) /* an instance hears of one thing after the other */
-        replay_deliver_until_rest(r);
+    if (r->is_workflow)
+        replay_workflow_recovers(r);
     if (is_cancelled)
         run_spawn_cancelled(r->o, r->record->tenant_id, record->session_id, record->run_id,
-                            json_str_or(record->solid[r->next + 1].data, S("by"), STR_NONE));
+                            json_str_or(record->solid[first].data, S("by"), STR_NONE));
     else
         spawn(r);
     return true;
+}
+
+/* The call at work that the next event is of goes on: it is the one whose turn has come. */
+static void tell(struct replay *r)
+{
+    int64_t then_ns = replay_ns(r, r->record->solid[r->next].at_us);
+    if (then_ns > r->mono_ns)
+        r->mono_ns = then_ns;
+    r->heard = r->next + 1;
+    condition_broadcast(&r->released);
+}
+
+static bool is_from_others(const struct event *event)
+{
+    return event->type == EVENT_RUN_CHILD_COMPLETED || event->type == EVENT_TOOL_COMPLETED ||
+           event->type == EVENT_APPROVAL_VOTED || event->type == EVENT_APPROVAL_DECIDED;
 }
 
 /* Nothing can run: does the record say that something comes now?  *has_acted: it did. */
@@ -464,8 +498,9 @@ static bool act(struct replay *r, bool *has_acted, struct error *e)
         return true;
     const struct event *next = &record->solid[r->next];
     bool is_parked = orchestrator_active_runs(r->o) == 0;
-    if (next->type == EVENT_RUN_RESUMED) {
-        bool is_due = record->is_crash[r->next] ? r->is_crash_due || r->emitting == 0 : is_parked;
+    bool is_crash = replay_is_crash_next(r);
+    if (next->type == EVENT_RUN_RESUMED || is_crash) {
+        bool is_due = is_crash ? r->is_crash_due || r->emitting == 0 : is_parked;
         *has_acted = is_due;
         return !is_due || resume(r, e);
     }
@@ -473,7 +508,12 @@ static bool act(struct replay *r, bool *has_acted, struct error *e)
         *has_acted = replay_workflow_act(r);
         return true;
     }
-    if (next->type == EVENT_RUN_CHILD_COMPLETED && r->poked_at != r->next + 1) {
+    if (r->listening > 0 && r->heard <= r->next) {
+        tell(r);
+        *has_acted = true;
+        return true;
+    }
+    if (is_from_others(next) && r->poked_at != r->next + 1) {
         r->poked_at = r->next + 1; /* it waits for this one, in memory or out of it */
         replay_deliver_next(r);
         spawn(r);
@@ -481,8 +521,7 @@ static bool act(struct replay *r, bool *has_acted, struct error *e)
         return true;
     }
     bool is_ended_by_cancel =
-        (next->type == EVENT_MODEL_FAILED || next->type == EVENT_TOOL_COMPLETED) &&
-        recording_is(next, "error", S("cancelled"));
+        next->type == EVENT_MODEL_FAILED && recording_is(next, "error", S("cancelled"));
     if (next->type == EVENT_RUN_CANCELLING || (is_ended_by_cancel && r->blocked > 0))
         *has_acted = replay_cancel(r);
     return true;
@@ -531,19 +570,17 @@ static void check_end(struct replay *r)
                    json_print(r->arena, missing->data), STR_NONE);
 }
 
-bool run_replay(struct arena *arena, str text, struct replay_report *out, struct error *e)
+static bool replay_record(struct arena *arena, const struct run_recording *record,
+                          struct replay_report *out, struct error *e)
 {
-    struct run_recording *record = ARENA_NEW(arena, struct run_recording);
-    *out = (struct replay_report){0};
-    if (!run_recording_read(arena, text, record, e))
-        return false;
-    out->events = record->event_count;
+    *out = (struct replay_report){.events = record->event_count};
     struct replay *r = ARENA_NEW(arena, struct replay);
     r->arena = arena;
     r->record = record;
     r->report = out;
     r->next = record->begun;
     r->is_workflow = record_has(&record->run, AGENT_RUNS_WORKFLOW);
+    r->has_turn_times = replay_workflow_has_turn_times(record);
     r->handed_out = ARENA_ARRAY(arena, bool, record->solid_count + 1);
     r->mono_ns = 1000000000ll;
     r->remaining = COST_LIMITLESS;
@@ -566,6 +603,90 @@ bool run_replay(struct arena *arena, str text, struct replay_report *out, struct
     random_seeded_destroy(r->random);
     out->is_same = ok && out->difference_count == 0;
     return ok;
+}
+
+/* ---- lives that nothing tells of ---- */
+
+/* The solid event that differs first; solid_count: none does. */
+static size_t find_difference(const struct run_recording *record,
+                              const struct replay_report *report)
+{
+    size_t i = 0;
+    uuid id;
+    str text;
+    if (report->difference_count == 0)
+        return record->solid_count;
+    if (str_strip_prefix(report->differences[0].what, S("message "), &text) &&
+        uuid_parse(str_slice(text, 0, UUID_TEXT_BYTES), &id)) /* its row */
+        return recording_named(record, id);
+    while (i < record->solid_count && record->solid[i].seq != report->differences[0].seq)
+        i++;
+    return i;
+}
+
+/* What a conversation shows in: its size, a summary that is made of it, and the order in which a decision names what is untrusted in it. */
+static bool is_of_prompt(const struct event *event)
+{
+    return event->type == EVENT_MESSAGE_SUMMARISED ||
+           (event->type == EVENT_POLICY_DECIDED && json_get(event->data, S("because"))) ||
+           (event->type == EVENT_BUDGET_RESERVED && recording_is(event, "for", S("model")));
+}
+
+/* May an append have ended before this event, with nothing in flight? */
+static bool may_be_loaded(const struct run_recording *record, size_t at)
+{
+    switch ((int) record->solid[at - 1].type) {
+    case EVENT_POLICY_DECIDED:
+    case EVENT_BUDGET_RESERVED:
+    case EVENT_TOOL_INTENDED:
+    case EVENT_MODEL_REQUESTED: return false;
+    default: return true;
+    }
+}
+
+/*
+ * An append that failed while nothing was in flight leaves no trace: the run was loaded again and did the same once more.  But a failed
+ * call's words are others out of its row than out of memory, which shows in the size of the next model call, and calls stand in the order
+ * in which they were asked for, no longer in that of their ends.  So where only that differs, places are tried at which the run may have
+ * been loaded again; the one that explains it is kept.
+ */
+static bool try_lives(struct arena *arena, struct run_recording *record, struct replay_report *out,
+                      struct error *e)
+{
+    size_t differs = find_difference(record, out), tries = 0;
+    if (differs == record->solid_count || !is_of_prompt(&record->solid[differs]))
+        return true;
+    for (size_t at = differs; at > record->begun + 1; at--) {
+        if (record->is_crash[at])
+            break; /* what stood before it came from rows already */
+        if (!may_be_loaded(record, at) || tries++ == RUN_REPLAY_LOADS_MAX)
+            continue;
+        struct replay_report *again = ARENA_NEW(arena, struct replay_report);
+        recording_set_crash(record, at, true);
+        if (!replay_record(arena, record, again, e))
+            return false;
+        if (find_difference(record, again) > differs) {
+            *out = *again;
+            return true;
+        }
+        recording_set_crash(record, at, false);
+    }
+    return true;
+}
+
+bool run_replay(struct arena *arena, str text, struct replay_report *out, struct error *e)
+{
+    struct run_recording *record = ARENA_NEW(arena, struct run_recording);
+    *out = (struct replay_report){0};
+    if (!run_recording_read(arena, text, record, e) || !replay_record(arena, record, out, e))
+        return false;
+    bool is_agents = !record_has(&record->run, AGENT_RUNS_WORKFLOW);
+    for (size_t known = SIZE_MAX; is_agents && !out->is_same && out->difference_count != known;) {
+        known = out->difference_count;
+        if (!try_lives(arena, record, out, e))
+            return false;
+    }
+    return true;
 }
 
 /* ---- the report ---- */

@@ -30,6 +30,7 @@ static const struct {
 } later_members[] = {
     {EVENT_POLICY_DECIDED, "parent_id"},
     {EVENT_MESSAGE_SUMMARISED, "remaining"},
+    {EVENT_MODEL_REQUESTED, "room"},
 };
 
 static bool is_later(const struct event *wanted, str member)

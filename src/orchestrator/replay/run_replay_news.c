@@ -149,6 +149,11 @@ static void change_session(struct replay *r, int64_t inbox_count, str status)
         run->is_inbox_told = true;
 }
 
+void replay_resume_session(struct replay *r)
+{
+    change_session(r, 0, S("active"));
+}
+
 /* All that steer the run here came before it looked. */
 static void deliver_steerings(struct replay *r)
 {
@@ -186,6 +191,19 @@ static void deliver_votes(struct replay *r)
     }
 }
 
+/* A row that others change is in the store first. */
+static bool is_stored(const struct replay *r, uuid id)
+{
+    const struct run *run = replay_live(r);
+    for (size_t i = 0; run && i < run->journal.batch.count; i++) {
+        const struct write *write = &run->journal.batch.writes[i];
+        if (write->op == WRITE_INSERT && write->record.table != TABLE_RUN_EVENTS &&
+            uuid_equal(write->record.values[0].id, id))
+            return false;
+    }
+    return true;
+}
+
 void replay_hear_at_once(struct replay *r)
 {
     const struct run_recording *record = r->record;
@@ -196,10 +214,16 @@ void replay_hear_at_once(struct replay *r)
         deliver_signal(r, event->data);
     if (event->type == EVENT_MESSAGE_ADDED && r->next >= r->steered)
         deliver_steerings(r);
-    if (event->type == EVENT_RUN_WAITING && json_bool_or(event->data, S("is_paused"), false))
+    bool is_of_pause = event->type == EVENT_RUN_WAITING || event->type == EVENT_RUN_PAUSING;
+    if (is_of_pause && json_bool_or(event->data, S("is_paused"), false))
         change_session(r, 0, S("paused")); /* whoever resumes the run makes it active again */
-    if (!r->is_workflow)
-        deliver_votes(r);
+    if (r->is_workflow)
+        return;
+    const char *whose = event->type == EVENT_RUN_CHILD_COMPLETED ? "child_run_id"
+                        : is_of_approval(event)                  ? "approval_id"
+                                                                 : "tool_call_id";
+    if (is_stored(r, replay_id_member(event->data, whose)))
+        replay_deliver_next(r);
 }
 
 void replay_deliver_event(struct replay *r, const struct event *event)
@@ -216,26 +240,14 @@ void replay_deliver_event(struct replay *r, const struct event *event)
         deliver_signal(r, event->data);
 }
 
-void replay_deliver_until_rest(struct replay *r)
-{
-    const struct run_recording *record = r->record;
-    for (size_t i = r->next + 1; i < record->solid_count; i++) {
-        const struct event *event = &record->solid[i];
-        if (event->type == EVENT_RUN_WAITING || event->type == EVENT_RUN_RESUMED)
-            return;
-        if (!is_of_approval(event)) /* of several one may have come after the others: at once */
-            replay_deliver_event(r, event);
-    }
-}
-
 void replay_deliver_next(struct replay *r)
 {
     const struct run_recording *record = r->record;
-    for (size_t i = r->next; i < record->solid_count; i++) {
-        const struct event *event = &record->solid[i];
-        if (event->type != EVENT_RUN_CHILD_COMPLETED && event->type != EVENT_APPROVAL_VOTED &&
-            event->type != EVENT_APPROVAL_DECIDED)
-            return;
+    if (r->next >= record->solid_count)
+        return;
+    const struct event *event = &record->solid[r->next];
+    if (is_of_approval(event))
+        deliver_votes(r);
+    if (event->type == EVENT_RUN_CHILD_COMPLETED || event->type == EVENT_TOOL_COMPLETED)
         replay_deliver_event(r, event);
-    }
 }

@@ -108,6 +108,19 @@ static uuid new_id(void *owner, enum run_id_kind kind, size_t index, str name)
 
 /* ---- accounts ---- */
 
+/* Of a step that failed as soon as it was begun, if that is what comes next: its end.  NULL: it is not. */
+static const struct event *refused_step(const struct replay *r)
+{
+    const struct run_recording *record = r->record;
+    size_t end = r->next + 1;
+    if (!is_next(r, EVENT_RUN_STEP_STARTED) || end >= record->solid_count || record->is_crash[end])
+        return NULL;
+    const struct event *begun = &record->solid[end - 1], *ended = &record->solid[end];
+    bool is_same = recording_is(ended, "step", json_str_or(begun->data, S("step"), STR_NONE));
+    bool has_child = json_get(begun->data, S("child_run_id")) != NULL;
+    return ended->type == EVENT_RUN_STEP_FAILED && is_same && !has_child ? ended : NULL;
+}
+
 /* A run that is started gets no more than there is: the record has its ceiling, or that nothing was left for it. */
 static bool is_left_for_child(const struct replay *r, cost *left)
 {
@@ -117,9 +130,8 @@ static bool is_left_for_child(const struct replay *r, cost *left)
         (void) cost_read_json(json_get(event->data, S("budget")), left);
         return true;
     }
-    const struct event *after = r->next + 1 < r->record->solid_count ? event + 1 : NULL;
-    if (!is_next(r, EVENT_RUN_STEP_STARTED) || !after || after->type != EVENT_RUN_STEP_FAILED ||
-        !recording_is(after, "error", S("over_budget")))
+    const struct event *refused = refused_step(r);
+    if (!refused || !recording_is(refused, "error", S("over_budget")))
         return false;
     *left = (cost){0};
     return true;
@@ -155,19 +167,69 @@ static cost remaining(void *owner)
     return r->remaining;
 }
 
+/* What ended the step that puts a conversation together before it came to its call. */
+static bool is_call_given_up(const struct event *event)
+{
+    switch ((int) event->type) {
+    case EVENT_BUDGET_REFUSED:
+    case EVENT_BUDGET_WIND_DOWN:
+    case EVENT_RUN_DEGRADED:
+    case EVENT_RUN_CANCELLING:
+    case EVENT_RUN_RESUMED:
+    case EVENT_RUN_WAITING: return true;
+    case EVENT_RUN_LOOPING: return recording_is(event, "action", S("stopped"));
+    default: return event_is_final(event->type);
+    }
+}
+
+/* A summary says what it was made to fit, else the call after it does.  Where none came of it no summary was made either: there was room. */
+static cost room(void *owner)
+{
+    struct replay *r = owner;
+    const struct run_recording *record = r->record;
+    cost left = COST_LIMITLESS;
+    if (is_next(r, EVENT_MESSAGE_SUMMARISED) &&
+        cost_read_json(json_get(next_event(r)->data, S("remaining")), &left))
+        return left;
+    for (size_t i = r->next; i < record->solid_count; i++) {
+        const struct event *event = &record->solid[i];
+        if (is_call_given_up(event))
+            return COST_LIMITLESS;
+        if (event->type != EVENT_MODEL_REQUESTED || json_get(event->data, S("purpose")))
+            continue;
+        left = COST_LIMITLESS;
+        left.tokens = json_i64_or(event->data, S("room"), COST_UNLIMITED);
+        return left.tokens == COST_UNLIMITED ? remaining(owner) : left; /* older: it is not told */
+    }
+    return COST_LIMITLESS;
+}
+
+static cost takes(void *owner)
+{
+    struct replay *r = owner;
+    cost left = remaining(owner), amount;
+    if (is_next(r, EVENT_BUDGET_RESERVED) &&
+        cost_read_json(json_get(next_event(r)->data, S("amount")), &amount)) {
+        left.tokens = amount.tokens;
+        left.time_ms = amount.time_ms;
+    }
+    return left;
+}
+
 static bool reserve(void *owner, struct error *e)
 {
     struct replay *r = owner;
     const struct event *event = next_event(r);
     if (!event)
         return true;
-    bool is_end = event->type == EVENT_TOOL_COMPLETED || event->type == EVENT_RUN_FAILED;
     bool is_refusal =
         event->type == EVENT_BUDGET_REFUSED || event->type == EVENT_BUDGET_WIND_DOWN ||
         (event->type == EVENT_RUN_DEGRADED && recording_is(event, "why", S("budget_low"))) ||
-        (is_end && recording_is(event, "error", S("over_budget")));
+        (event->type == EVENT_RUN_FAILED && recording_is(event, "error", S("over_budget")));
     str message =
         json_str_or(event->data, S("message"), json_str_or(event->data, S("why"), STR_NONE));
+    if (event->type == EVENT_TOOL_COMPLETED) /* a reservation that is made stands before it */
+        return error_set(e, replay_reason_of(event->data), STR_FMT, STR_ARG(message));
     return !is_refusal || error_set(e, REASON_BUDGET, STR_FMT, STR_ARG(message));
 }
 
@@ -215,10 +277,30 @@ static bool fail_as(const struct event *event, struct error *e)
                      STR_ARG(json_str_or(event->data, S("message"), STR_NONE)));
 }
 
+static bool may_call(void *owner, struct error *e)
+{
+    struct replay *r = owner;
+    const struct event *event = next_event(r);
+    if (!event || !reserve(owner, e))
+        return !event;
+    if (event->type == EVENT_RUN_FAILED || event->type == EVENT_RUN_DEGRADED)
+        return fail_as(event, e);
+    if (event->type == EVENT_MESSAGE_SUMMARISED) /* without the call that was to write it */
+        return error_set(e, REASON_UNAVAILABLE, "no target is there");
+    if (event->type == EVENT_RUN_CANCELLING && !replay_is_crash_next(r)) {
+        (void) replay_cancel(r);
+        return error_set(e, REASON_CANCELLED, "cancelled while it waited for its place");
+    }
+    return true;
+}
+
 static bool target(void *owner, str *provider, str *model, struct error *e)
 {
     struct replay *r = owner;
     const struct run_recording *record = r->record;
+    bool is_decided = is_next(r, EVENT_POLICY_DECIDED); /* so there was one */
+    if (is_next(r, EVENT_MESSAGE_SUMMARISED))
+        return may_call(owner, e);
     for (size_t i = r->next; i < record->solid_count; i++) {
         const struct event *event = &record->solid[i];
         if (event->type == EVENT_MODEL_REQUESTED) {
@@ -228,11 +310,12 @@ static bool target(void *owner, str *provider, str *model, struct error *e)
         }
         if (event->type == EVENT_RUN_DEGRADED && i == r->next)
             return fail_as(event, e);
-        if (event->type == EVENT_RUN_FAILED && !recording_is(event, "error", S("over_budget")) &&
+        if (event->type == EVENT_RUN_FAILED && !is_decided &&
+            !recording_is(event, "error", S("over_budget")) &&
             !recording_is(event, "error", S("policy_denied")))
             return fail_as(event, e);
         if (event->type == EVENT_RUN_FAILED || event->type == EVENT_RUN_DEGRADED ||
-            record->is_crash[i])
+            record->lives[i] > r->life)
             break;
     }
     const struct environment_model *usual = &r->environment.model;
@@ -257,6 +340,25 @@ static str environment(void *owner)
                : STR_NONE;
 }
 
+/* The row of a run that was begun names the version. */
+static bool child(void *owner, uuid child_run_id, str *range, struct error *e)
+{
+    struct replay *r = owner;
+    const struct event *refused = refused_step(r);
+    if (refused)
+        return fail_as(refused, e);
+    const struct json *run = json_get(recording_child(r->record, child_run_id), S("run"));
+    str name, version;
+    if (str_cut(json_str_or(run, S("workflow"), STR_NONE), '@', &name, &version))
+        *range = str_printf(r->arena, "=" STR_FMT, STR_ARG(version));
+    return true;
+}
+
+static bool is_cut(void *owner)
+{
+    return replay_is_crash_next(owner);
+}
+
 static bool may_go_on(void *owner)
 {
     struct replay *r = owner;
@@ -266,6 +368,11 @@ static bool may_go_on(void *owner)
 }
 
 /* ---- degradation ---- */
+
+static bool does(void *owner, enum event_type type)
+{
+    return is_next(owner, type);
+}
 
 static bool degrades(void *owner, enum degrade_when *when)
 {
@@ -319,12 +426,18 @@ void replay_oracle_init(struct replay *r)
         .run_id = r->record->run_id,
         .new_id = new_id,
         .remaining = remaining,
+        .room = room,
+        .takes = takes,
         .reserve = reserve,
         .target = target,
+        .may_call = may_call,
         .environment = environment,
         .may_go_on = may_go_on,
+        .is_cut = is_cut,
+        .child = child,
         .wait_ms = wait_ms,
         .alerts = alerts,
+        .does = does,
         .degrades = degrades,
         .earlier = earlier,
     };

@@ -35,6 +35,12 @@ int64_t replay_ns(const struct replay *r, int64_t at_us)
 
 /* ---- the writer's tap ---- */
 
+bool replay_is_crash_next(const struct replay *r)
+{
+    const struct run_recording *record = r->record;
+    return r->next < record->solid_count && record->lives[r->next] > r->life;
+}
+
 static int64_t delta_at(struct replay *r)
 {
     const struct run_recording *record = r->record;
@@ -45,21 +51,55 @@ static int64_t delta_at(struct replay *r)
                                                : recorded_us(r, r->next);
 }
 
+/* What is recorded was stored, wherever the live run's batches ended: where little was left it stored what it had used, to have room. */
+static void store_recorded(struct replay *r)
+{
+    const struct run *run = replay_live(r);
+    struct batch batch;
+    struct error e = {0};
+    if (!run || run->state.last_seq == run->journal.flushed_seq)
+        return;
+    batch_init(&batch, r->arena, r->record->tenant_id);
+    for (size_t i = 0; i < run->journal.batch.count; i++) {
+        (void) batch_add(&batch, WRITE_INSERT, TABLE_RUN_EVENTS);
+        batch.writes[i] = run->journal.batch.writes[i];
+    }
+    struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_AGENT_RUNS);
+    record_set_uuid(row, AGENT_RUNS_ID, r->record->run_id);
+    record_set_integer(row, AGENT_RUNS_LAST_SEQ, run->state.last_seq);
+    if (!store_submit(r->store, &batch, &e))
+        replay_differs(r, 0, S("scratch store"), STR_NONE, str_from_cstr(e.message));
+}
+
 static int64_t at_us(void *owner, enum event_type type)
 {
     struct replay *r = owner;
-    const struct run_recording *record = r->record;
     if (type == EVENT_MODEL_DELTA)
         return delta_at(r);
-    bool is_there = r->next < record->solid_count;
-    if (is_there && record->is_crash[r->next] && type != EVENT_RUN_RESUMED)
+    if (type == EVENT_RUN_RESUMED && replay_is_crash_next(r))
+        r->life = r->record->lives[r->next]; /* its first node did nothing with it */
+    if (replay_is_crash_next(r)) {
+        if (!r->is_crash_due && !r->is_dead && !r->is_workflow)
+            store_recorded(r);
         r->is_crash_due = true; /* stored live, it would be recorded */
+    }
     r->is_open_ignored = r->is_crash_due || r->is_dead;
     r->open = r->next;
     int64_t at = recorded_us(r, r->next);
     if (!r->is_open_ignored)
         r->next++;
     return at;
+}
+
+/* News that came between a look and the rest that it led to: the run does not leave memory for it. */
+static void note_rest(struct replay *r, const struct event *event)
+{
+    const struct run_recording *record = r->record;
+    struct run *run = replay_live(r);
+    bool waits = event->type == EVENT_RUN_WAITING || event->type == EVENT_APPROVAL_VOTED;
+    if (run && waits && !r->is_workflow && r->next < record->solid_count &&
+        record->solid[r->next].type != EVENT_RUN_RESUMED)
+        run->is_woken = true;
 }
 
 static void appended(void *owner, const struct event *event)
@@ -71,8 +111,24 @@ static void appended(void *owner, const struct event *event)
     replay_hear_at_once(r);
     if (r->is_workflow) /* its turn is not broken off: it hears of it before the next one */
         return;
-    if (r->next < r->record->solid_count && r->record->solid[r->next].type == EVENT_RUN_CANCELLING)
+    if (r->next < r->record->solid_count && !replay_is_crash_next(r) &&
+        r->record->solid[r->next].type == EVENT_RUN_CANCELLING)
         (void) replay_cancel(r);
+    note_rest(r, event);
+}
+
+/* It was about to wait, and was woken before it had left memory: then no run.resumed follows. */
+static void stir(struct replay *r)
+{
+    const struct run_recording *record = r->record;
+    struct run *run = replay_live(r);
+    bool waits = r->next > 0 && r->next < record->solid_count &&
+                 record->solid[r->next - 1].type == EVENT_RUN_WAITING;
+    if (!run || !waits || r->stirred == r->next + 1 || replay_is_crash_next(r) ||
+        record->solid[r->next].type == EVENT_RUN_RESUMED)
+        return;
+    r->stirred = r->next + 1;
+    run->is_woken = true;
 }
 
 static void flushed(void *owner)
@@ -80,6 +136,7 @@ static void flushed(void *owner)
     struct replay *r = owner;
     if (r->is_dead)
         return;
+    stir(r);
     if (r->is_workflow)
         replay_workflow_flushed(r);
     else
@@ -251,16 +308,37 @@ may_suspend_void static void make_guests_calls(struct replay *r, struct context 
     }
 }
 
+/*
+ * The place of a call's end.  A guest that ends one call and asks for the next in one turn has the second asked for in the journal before
+ * the first is settled: then it goes on at that place.
+ */
+static size_t turn_of_end(const struct replay *r, uuid call_id, size_t end)
+{
+    struct run *run = replay_live(r);
+    const struct call *call = run ? run_state_call(&run->state, call_id) : NULL;
+    char text[UUID_TEXT_BYTES + 1];
+    if (!call || !call->parent || r->is_workflow)
+        return end;
+    uuid_format(call->parent->id, text);
+    for (size_t i = r->next; i < end; i++) {
+        bool is_intent;
+        if (is_guests(r, &r->record->solid[i], str_of(text, UUID_TEXT_BYTES), &is_intent))
+            return recording_named(r->record,
+                                   replay_id_member(r->record->solid[i].data, "tool_call_id"));
+    }
+    return end;
+}
+
 static bool execute(struct executor *base, struct context *ctx, const struct tool_request *request,
                     struct tool_result *out, struct error *e)
 {
     struct replay *r = CONTAINER_OF(base, struct replay_executor, base)->replay;
     const struct run_recording *record = r->record;
-    size_t end = recording_end_of(record, r->next, request->call_id);
+    size_t end = recording_end_of(record, r->life, request->call_id);
     *out = (struct tool_result){0};
     r->report->tool_calls++;
     make_guests_calls(r, ctx, request, end);
-    replay_wait_until_told(r, ctx, end);
+    replay_wait_until_told(r, ctx, turn_of_end(r, request->call_id, end));
     if (end == record->solid_count)
         return error_set(e, REASON_CANCELLED, "the recording has no end of this call");
     const struct event *event = &record->solid[end];

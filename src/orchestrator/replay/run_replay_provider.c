@@ -23,6 +23,23 @@ bool replay_is_cancel(const struct run_recording *record, size_t at)
            recording_find(record, at, EVENT_RUN_CANCELLING) < record->solid_count;
 }
 
+/* Which of the calls at work ends first is chance: each waits for its place in the record. */
+void replay_wait_until_told(struct replay *r, struct context *ctx, size_t at)
+{
+    struct context own; /* a cancel or a deadline has its end in the record */
+    struct error ignored = {0};
+    if (!r->is_workflow && at == r->record->solid_count) {
+        replay_wait_for_ever(r, ctx);
+        return;
+    }
+    context_init(&own, ctx->scheduler, ctx->arena, DEADLINE_NONE);
+    r->listening++;
+    while (!r->is_dead && at >= r->heard)
+        (void) !condition_wait(&r->released, &own, &ignored);
+    r->listening--;
+    context_deinit(&own);
+}
+
 void replay_sleep_until(struct context *ctx, int64_t deadline_ns)
 {
     struct error ignored = {0};
@@ -156,6 +173,58 @@ static void add_call_delta(struct replay_stream *s, const struct part *part, int
               s->end_ns);
 }
 
+/* So many bytes of what is in no row. */
+static str filler(struct replay_stream *s, str text, int64_t bytes)
+{
+    if (bytes <= (int64_t) text.len || bytes > RUN_EXPORT_BYTES_MAX)
+        return text;
+    char *padded = arena_alloc(s->arena, (size_t) bytes);
+    memset(padded, ' ', (size_t) bytes);
+    if (!str_is_empty(text))
+        memcpy(padded, text.ptr, text.len);
+    return str_of(padded, (size_t) bytes);
+}
+
+/* How much came, as far as it was counted: a provider's own word needs no bytes. */
+static int64_t counted_bytes(const struct event *end)
+{
+    const struct json *usage = json_get(end->data, S("usage"));
+    return json_bool_or(usage, S("is_reported"), false) ? 0
+                                                        : json_i64_or(usage, S("output_tokens"), 0);
+}
+
+/* Of a summary its row has the words, without the spaces around them; of one that nobody could use there is none. */
+static bool add_aside(struct replay_stream *s)
+{
+    const struct run_recording *record = s->replay->record;
+    const struct event *end = &record->solid[s->end];
+    str id = json_str_or(end->data, S("message_id"), STR_NONE), text = STR_NONE;
+    size_t at = recording_find_alive(record, s->end, EVENT_MESSAGE_SUMMARISED, "message_id", id);
+    const struct record *row =
+        recording_row(&record->messages, replay_id_member(end->data, "message_id"));
+    bool is_kept = row && at < record->solid_count &&
+                   !json_bool_or(record->solid[at].data, S("is_fallback"), false);
+    if (is_kept)
+        text = record_text(row, MESSAGES_CONTENT);
+    add_delta(s, (struct delta){.kind = DELTA_TEXT, .text = filler(s, text, counted_bytes(end))},
+              s->end_ns);
+    return true;
+}
+
+/* The calls of a last answer are thrown away as they come: of them nothing is left but what they count for. */
+static void add_unheard_calls(struct replay_stream *s)
+{
+    const struct run *run = replay_live(s->replay);
+    int64_t more = counted_bytes(&s->replay->record->solid[s->end]);
+    if (!run || !run->is_last_call)
+        return;
+    for (size_t i = 0; i < s->count; i++)
+        more -= (int64_t) s->deltas[i].text.len;
+    if (more > 0)
+        add_delta(s, (struct delta){.kind = DELTA_TOOL_ARGUMENTS, .text = filler(s, S(""), more)},
+                  s->end_ns);
+}
+
 /* The answer's row: thoughts, calls and what a provider must get back; its text is in the pieces, when it was all there. */
 static bool add_answer(struct replay_stream *s, size_t piece_bytes, struct error *e)
 {
@@ -164,6 +233,8 @@ static bool add_answer(struct replay_stream *s, size_t piece_bytes, struct error
     const struct record *row =
         recording_row(&record->messages, replay_id_member(end->data, "message_id"));
     const struct json *parts = NULL;
+    if (json_get(end->data, S("purpose")))
+        return add_aside(s);
     if (!row)
         return error_set(e, REASON_CORRUPT, "the recording has no message of the answer");
     if (record_has(row, MESSAGES_PARTS) &&
@@ -201,6 +272,7 @@ static bool add_answer(struct replay_stream *s, size_t piece_bytes, struct error
                 add_delta(s, text[k], due_ns[k]);
         }
     }
+    add_unheard_calls(s);
     return true;
 }
 
@@ -238,9 +310,10 @@ static int64_t attempt_ms(const struct run_recording *record, size_t end, str re
                : 0;
 }
 
-static size_t find_end(const struct run_recording *record, size_t from, int64_t attempt)
+static size_t find_end(const struct replay *r, int64_t attempt)
 {
-    for (size_t i = from; i < record->solid_count && !record->is_crash[i]; i++) {
+    const struct run_recording *record = r->record;
+    for (size_t i = r->next; i < record->solid_count && record->lives[i] <= r->life; i++) {
         const struct event *event = &record->solid[i];
         if ((event->type == EVENT_MODEL_COMPLETED || event->type == EVENT_MODEL_FAILED) &&
             json_i64_or(event->data, S("attempt"), 0) == attempt)
@@ -259,7 +332,7 @@ static bool open_stream(struct replay_stream *s, const struct prompt *prompt, st
             asked = record->solid[i - 1].data;
     int64_t attempt = json_i64_or(asked, S("attempt"), 0);
     str reservation = json_str_or(asked, S("reservation_id"), STR_NONE);
-    s->end = find_end(record, r->next, attempt);
+    s->end = find_end(r, attempt);
     bool has_end = s->end < record->solid_count;
     s->end_ns = r->mono_ns + (has_end ? attempt_ms(record, s->end, reservation) : 0) * 1000000ll;
     size_t bytes = add_pieces(s, attempt);

@@ -9,7 +9,8 @@
  *      ... | tool.completed B, run.step_completed B, tool.completed D ..., run.child_completed X ... | run.step_started E ...
  *           `------------------------- one piece: it is told before the next turn ------------------'
  *
- * Where the order breaks, the piece ends: that was heard in another turn.  (Two turns between which nothing went on are one as well as two.)
+ * Where the order breaks, or the time changes, the piece ends: that was heard in another turn.  (In older journals, where a turn has no
+ * time of its own, two turns between which nothing went on are one as well as two.)
  * Calls at work wait until the piece has come to their end; rows of others come into the scratch store with their piece; what time brings
  * (a sleep, a retry, a timeout) needs nothing but to be woken at the time of the event.
  */
@@ -180,6 +181,8 @@ static size_t piece_end(const struct replay *r, size_t from, bool *is_of_calls)
             continue;
         if (!is_outcome(event) || !hears(r, event, &heard))
             break;
+        if (r->has_turn_times && event->at_us != record->solid[from].at_us)
+            break;
         bool is_same = uuid_equal(heard.id, last.id) && heard.turn == last.turn;
         if (!is_same && !is_later(&heard, &last))
             break;
@@ -188,6 +191,17 @@ static size_t piece_end(const struct replay *r, size_t from, bool *is_of_calls)
         last = heard;
     }
     return i;
+}
+
+/* What a call that ended costs is settled in the same turn. */
+bool replay_workflow_has_turn_times(const struct run_recording *record)
+{
+    for (size_t i = 1; i < record->solid_count; i++)
+        if (record->solid[i].type == EVENT_BUDGET_SETTLED &&
+            record->solid[i - 1].type == EVENT_TOOL_COMPLETED &&
+            record->solid[i].at_us != record->solid[i - 1].at_us)
+            return false;
+    return true;
 }
 
 /* ---- telling ---- */
@@ -209,9 +223,56 @@ void replay_workflow_flushed(struct replay *r)
     bool is_of_calls;
     if (!instance_of(r) || r->told_at == r->next + 1)
         return;
+    const struct run_recording *record = r->record;
+    if (r->next > 0 && r->next < record->solid_count && !replay_is_crash_next(r) &&
+        record->solid[r->next].type == EVENT_RUN_CANCELLING &&
+        record->solid[r->next - 1].type == EVENT_RUN_WAITING) {
+        (void) replay_cancel(r); /* it came while that was written: the instance stays */
+        return;
+    }
     size_t end = piece_end(r, r->next, &is_of_calls);
     if (end > r->next && !is_of_calls)
         tell(r, end);
+}
+
+/*
+ * The first turn of a life tells what became of the calls that were in flight, looks at what others brought meanwhile, and goes on, all
+ * at once: that must be there before it begins.
+ */
+void replay_workflow_recovers(struct replay *r)
+{
+    const struct run_recording *record = r->record;
+    size_t from = r->next + (record->solid[r->next].type == EVENT_RUN_RESUMED);
+    int64_t heard_us = 0; /* the turn's time */
+    bool may_end = false; /* the step of what was told last */
+    for (size_t i = from; i < record->solid_count; i++) {
+        const struct event *event = &record->solid[i];
+        switch ((int) event->type) {
+        case EVENT_RUN_CANCELLING:
+        case EVENT_TOOL_INTENDED:
+        case EVENT_BUDGET_RESERVED:
+        case EVENT_BUDGET_SETTLED:
+        case EVENT_BUDGET_ALERTED: break;
+        case EVENT_TOOL_COMPLETED: may_end = true; break;
+        case EVENT_RUN_STEP_COMPLETED:
+        case EVENT_RUN_STEP_FAILED:
+            if (!may_end)
+                return;
+            may_end = false;
+            break;
+        case EVENT_APPROVAL_VOTED:
+        case EVENT_APPROVAL_DECIDED:
+        case EVENT_RUN_CHILD_COMPLETED:
+        case EVENT_RUN_SIGNALLED:
+            if (heard_us > 0 && event->at_us != heard_us)
+                return;
+            heard_us = event->at_us;
+            may_end = true;
+            replay_deliver_event(r, event);
+            break;
+        default: return;
+        }
+    }
 }
 
 /* By its time, or by what it was told. */
@@ -224,6 +285,21 @@ static void wake(struct replay *r)
         r->mono_ns = then_ns;
     run->is_woken = true;
     condition_broadcast(&run->woken);
+}
+
+/* The session is resumed: what the instance hears in that turn it hears before it goes on. */
+static void resume_session(struct replay *r)
+{
+    bool is_of_calls;
+    const struct run_recording *record = r->record;
+    size_t end = r->next + 1;
+    if (!r->has_turn_times ||
+        (end < record->solid_count && record->solid[end].at_us == record->solid[r->next].at_us))
+        end = piece_end(r, end, &is_of_calls);
+    replay_resume_session(r);
+    tell(r, end);
+    condition_broadcast(&r->released);
+    wake(r);
 }
 
 bool replay_workflow_act(struct replay *r)
@@ -240,6 +316,11 @@ bool replay_workflow_act(struct replay *r)
     }
     if (next->type == EVENT_RUN_CANCELLING && replay_cancel(r))
         return true;
+    if (next->type == EVENT_RUN_PAUSING && !json_bool_or(next->data, S("is_paused"), false) &&
+        r->told_at != r->next + 1) {
+        resume_session(r);
+        return true;
+    }
     if (r->told_at != r->next + 1) {
         tell(r, piece_end(r, r->next, &is_of_calls));
         condition_broadcast(&r->released);
@@ -249,21 +330,4 @@ bool replay_workflow_act(struct replay *r)
         return false; /* it waits a little, and then for long */
     wake(r);
     return true;
-}
-
-void replay_wait_until_told(struct replay *r, struct context *ctx, size_t at)
-{
-    if (!r->is_workflow) {
-        if (at < r->record->solid_count)
-            replay_sleep_until(ctx, replay_ns(r, r->record->solid[at].at_us));
-        if (at == r->record->solid_count || replay_is_cancel(r->record, at))
-            replay_wait_for_ever(r, ctx);
-        return;
-    }
-    struct context own; /* a cancel or a deadline has its end in the record */
-    struct error ignored = {0};
-    context_init(&own, ctx->scheduler, ctx->arena, DEADLINE_NONE);
-    while (!r->is_dead && at >= r->heard)
-        (void) !condition_wait(&r->released, &own, &ignored);
-    context_deinit(&own);
 }

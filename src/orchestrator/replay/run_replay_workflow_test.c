@@ -158,6 +158,23 @@ static const char saga[] =
     "{undo: b}}}\n"
     "  - {id: c, tool: lookup}\n";
 
+/* Nothing goes on between the two ends, and yet each has the time of its own turn. */
+static void test_ends_that_were_heard_in_two_turns_keep_their_times(struct testkit *kit)
+{
+    set_play(kit,
+             "name: w\nversion: 1.0.0\nsteps:\n"
+             "  - id: p\n"
+             "    parallel: {a: [{id: x, tool: notify}], b: [{id: y, tool: lookup, on_error: "
+             "continue, retry: {attempts: 2, backoff: 1s}}]}\n",
+             NULL);
+    testkit_tool(kit, "notify")->delay_ms = 100;
+    testkit_tool(kit, "lookup")->delay_ms = 150;
+    testkit_tool(kit, "lookup")->failure = REASON_TOOL_FAILED;
+    testkit_begin(kit, begin, NULL);
+    run_on(kit, 8000);
+    assert_played(kit, "completed");
+}
+
 static void test_what_was_undone_in_reverse_order_replays(struct testkit *kit)
 {
     set_play(kit, saga, NULL);
@@ -258,6 +275,41 @@ static void test_an_effect_that_was_in_flight_at_a_crash_replays(struct testkit 
     assert_played(kit, "failed");
 }
 
+/* The intent is stored, and who asked for that is told that it was not. */
+static enum commit_outcome lose_answer(void *owner, struct context *ctx, const struct batch *batch)
+{
+    int *times = owner;
+    (void) ctx;
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct record *row = &batch->writes[i].record;
+        bool is_intent = row->table == TABLE_RUN_EVENTS &&
+                         str_equal(record_text(row, RUN_EVENTS_TYPE), S("tool.intended"));
+        if (is_intent && (*times)++ == 0)
+            return COMMIT_APPLIED_BUT_FAIL;
+    }
+    return COMMIT_OK;
+}
+
+static void test_an_effect_that_was_given_up_when_an_append_failed_replays(struct testkit *kit)
+{
+    int times = 0;
+    set_play(kit,
+             "name: w\nversion: 1.0.0\nsteps:\n"
+             "  - id: p\n"
+             "    parallel: {a: [{id: x, tool: pay, on_error: continue}], b: [{id: y, tool: "
+             "lookup}]}\n"
+             "  - {id: z, tool: lookup}\n",
+             NULL);
+    memory_store_set_hooks(
+        kit->store, (struct memory_store_hooks){.owner = &times, .before_commit = lose_answer});
+    testkit_begin(kit, begin, NULL);
+    testkit_run_ms(kit, 20000);
+    assert_true(times > 0);
+    str text = replay_export(kit);
+    assert_true(str_find(text, S("\"run.resumed\"")) == STR_NOT_FOUND);
+    assert_played(kit, "completed");
+}
+
 static void test_what_went_on_after_two_crashes_replays(struct testkit *kit)
 {
     set_play(
@@ -334,6 +386,42 @@ static void test_signals_replay_whether_they_came_before_or_after(struct testkit
     testkit_begin(kit, send_signal, NULL);
     testkit_run_ms(kit, 4000);
     assert_played(kit, "waiting");
+    testkit_do(kit, send_signal, NULL);
+    assert_played(kit, "completed");
+}
+
+/* Somebody has news for the instance while it says that it waits. */
+static enum commit_outcome stir_who_waits(void *owner, struct context *ctx,
+                                          const struct batch *batch)
+{
+    int *times = owner;
+    struct error late = {0};
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct record *row = &batch->writes[i].record;
+        bool waits = row->table == TABLE_RUN_EVENTS &&
+                     str_equal(record_text(row, RUN_EVENTS_TYPE), S("run.waiting"));
+        if (!waits || (*times)++ > 0)
+            continue;
+        run_spawn(scene.kit->o, scene.kit->tenant_id, scene.session_id, scene.run_id);
+        (void) !context_sleep_ms(ctx, 5, &late); /* it hears of it before it has left memory */
+    }
+    return COMMIT_OK;
+}
+
+static void test_a_wait_that_was_broken_off_before_it_began_replays(struct testkit *kit)
+{
+    int times = 0;
+    set_play(kit,
+             "name: w\nversion: 1.0.0\nsteps:\n"
+             "  - {id: a, wait_signal: {name: go}}\n",
+             NULL);
+    memory_store_set_hooks(
+        kit->store, (struct memory_store_hooks){.owner = &times, .before_commit = stir_who_waits});
+    testkit_begin(kit, begin, NULL);
+    testkit_run_ms(kit, 8000);
+    assert_true(times > 1);
+    memory_store_set_hooks(kit->store, (struct memory_store_hooks){0});
+    assert_true(str_find(replay_export(kit), S("\"run.resumed\"")) == STR_NOT_FOUND);
     testkit_do(kit, send_signal, NULL);
     assert_played(kit, "completed");
 }
@@ -446,6 +534,79 @@ static void test_a_run_that_the_policy_did_not_let_a_step_start_replays(struct t
     kit->denied[0] = S("assistant");
     testkit_do(kit, begin, NULL);
     assert_played(kit, "completed");
+}
+
+/* Nobody began one, so the recording has no definition of it. */
+static void assert_refused(struct testkit *kit, str why)
+{
+    assert_played(kit, "completed");
+    str text = replay_export(kit);
+    assert_true(str_find(text, why) != STR_NOT_FOUND);
+    assert_true(str_find(text, S("2.1.0")) == STR_NOT_FOUND);
+}
+
+static void test_a_workflow_for_which_nothing_was_left_replays(struct testkit *kit)
+{
+    set_play(kit,
+             "name: w\nversion: 1.0.0\nbudget: {tokens: 9000}\nsteps:\n"
+             "  - {id: m, model: {prompt: hi}}\n"
+             "  - {id: sub, workflow: {name: v}, on_error: continue}\n"
+             "  - {id: x, tool: lookup}\n",
+             NULL);
+    play.other = "name: v\nversion: 2.1.0\nsteps:\n  - {id: x, tool: lookup}\n";
+    testkit_reply(kit,
+                  (struct fake_reply){
+                      .text = "much",
+                      .usage = {.is_reported = true, .input_tokens = 20000, .output_tokens = 9}});
+    testkit_begin(kit, begin, NULL);
+    run_on(kit, 2000);
+    assert_refused(kit, S("nothing is left of the budget for a run of \\\"workflow:v\\\""));
+}
+
+static void test_a_workflow_that_the_policy_did_not_let_a_step_start_replays(struct testkit *kit)
+{
+    set_play(kit,
+             "name: w\nversion: 1.0.0\nsteps:\n"
+             "  - {id: wait, sleep: 20s}\n"
+             "  - {id: sub, workflow: {name: v}, on_error: continue}\n",
+             NULL);
+    play.other = "name: v\nversion: 2.1.0\nsteps:\n  - {id: x, tool: lookup}\n";
+    testkit_begin(kit, begin, NULL);
+    run_on(kit, 500);
+    kit->denied[0] = S("run.start");
+    run_on(kit, 30000);
+    assert_refused(kit, S("does not allow a run of agent \\\"workflow:v\\\""));
+}
+
+static void put_newer(struct context *ctx, void *unused)
+{
+    struct error e = {0};
+    struct principal admin = testkit_principal(scene.kit, "root", ROLE_LEVEL_ADMIN);
+    (void) unused;
+    put(ctx, "name: v\nversion: 2.2.0\n"
+             "input: {type: object, required: [m]}\nsteps:\n  - {id: x, tool: lookup}\n");
+    if (!workflow_deprecate(scene.kit->o, ctx, &admin, S("v"), S("2.1.0"), S("old"), &e))
+        fail_msg("%s", e.message);
+}
+
+/* One step found 2.1.0, the next one 2.2.0, which wants another input: each keeps to what its child was begun with. */
+static void test_two_versions_of_a_workflow_in_one_instance_replay(struct testkit *kit)
+{
+    set_play(kit,
+             "name: w\nversion: 1.0.0\nsteps:\n"
+             "  - {id: old, workflow: {name: v, input: {n: 1}}}\n"
+             "  - {id: pause, sleep: 2s}\n"
+             "  - {id: new, workflow: {name: v, input: {m: 1}}}\n",
+             NULL);
+    play.other = "name: v\nversion: 2.1.0\nsteps:\n  - {id: x, tool: lookup}\n";
+    testkit_begin(kit, begin, NULL);
+    run_on(kit, 1000);
+    testkit_begin(kit, put_newer, NULL);
+    run_on(kit, 4000);
+    assert_played(kit, "completed");
+    str text = replay_export(kit);
+    assert_true(str_find(text, S("v@2.1.0")) != STR_NOT_FOUND);
+    assert_true(str_find(text, S("v@2.2.0")) != STR_NOT_FOUND);
 }
 
 static void test_a_cancel_that_reached_the_children_replays(struct testkit *kit)
@@ -567,6 +728,7 @@ int main(void)
         TESTKIT_SCRIPT(test_steps_of_every_control_kind_replay),
         TESTKIT_SCRIPT(test_a_wide_map_replays_whoever_ends_first),
         TESTKIT_SCRIPT(test_retries_replay_with_the_waits_that_were_drawn),
+        TESTKIT_SCRIPT(test_ends_that_were_heard_in_two_turns_keep_their_times),
         TESTKIT_SCRIPT(test_what_was_undone_in_reverse_order_replays),
         TESTKIT_SCRIPT(test_a_compensation_that_failed_replays),
         TESTKIT_SCRIPT(test_a_cancel_and_what_was_undone_for_it_replay),
@@ -574,14 +736,19 @@ int main(void)
         TESTKIT_SCRIPT(test_a_tool_that_is_denied_and_one_that_is_not_there_replay),
         TESTKIT_SCRIPT(test_calls_that_guests_of_steps_make_replay),
         TESTKIT_SCRIPT(test_an_effect_that_was_in_flight_at_a_crash_replays),
+        TESTKIT_SCRIPT(test_an_effect_that_was_given_up_when_an_append_failed_replays),
         TESTKIT_SCRIPT(test_what_went_on_after_two_crashes_replays),
         TESTKIT_SCRIPT(test_undoing_across_crashes_replays),
         TESTKIT_SCRIPT(test_sleeps_short_and_long_replay),
         TESTKIT_SCRIPT(test_signals_replay_whether_they_came_before_or_after),
+        TESTKIT_SCRIPT(test_a_wait_that_was_broken_off_before_it_began_replays),
         TESTKIT_SCRIPT(test_an_approval_of_two_persons_and_a_tool_that_needs_one_replay),
         TESTKIT_SCRIPT(test_model_agent_and_workflow_steps_replay_and_so_do_the_runs_they_started),
         TESTKIT_SCRIPT(test_a_fan_out_of_runs_replays_in_the_order_in_which_they_ended),
         TESTKIT_SCRIPT(test_a_run_that_the_policy_did_not_let_a_step_start_replays),
+        TESTKIT_SCRIPT(test_a_workflow_for_which_nothing_was_left_replays),
+        TESTKIT_SCRIPT(test_a_workflow_that_the_policy_did_not_let_a_step_start_replays),
+        TESTKIT_SCRIPT(test_two_versions_of_a_workflow_in_one_instance_replay),
         TESTKIT_SCRIPT(test_a_cancel_that_reached_the_children_replays),
         TESTKIT_SCRIPT(test_a_fork_of_an_instance_is_refused_with_what_to_do_instead),
         TESTKIT_SCRIPT(test_two_instances_are_compared_step_by_step),

@@ -25,6 +25,25 @@ cost run_remaining(struct run *run)
     return oracle ? oracle->remaining(oracle->owner) : ledger_remaining(run->o->ledger, &run->path);
 }
 
+cost run_room(struct run *run)
+{
+    const struct run_oracle *oracle = run->o->oracle;
+    return oracle ? oracle->room(oracle->owner) : ledger_remaining(run->o->ledger, &run->path);
+}
+
+cost run_takes(struct run *run)
+{
+    const struct run_oracle *oracle = run->o->oracle;
+    return oracle ? oracle->takes(oracle->owner) : ledger_remaining(run->o->ledger, &run->path);
+}
+
+bool run_keep_outcomes(struct run *run, struct error *e)
+{
+    const struct run_oracle *oracle = run->o->oracle;
+    bool is_due = oracle ? oracle->is_cut(oracle->owner) : run->is_draining;
+    return !is_due || run_flush(run, "run_drained", e);
+}
+
 int64_t run_new_wait(struct run *run, int64_t least_ms, int64_t most_ms)
 {
     const struct run_oracle *oracle = run->o->oracle;

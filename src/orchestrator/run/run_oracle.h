@@ -35,19 +35,31 @@ struct run_oracle {
     uuid (*new_id)(void *owner, enum run_id_kind kind, size_t index, str name);
     /* What the accounts have left before the reservation or decision that comes next. */
     cost (*remaining)(void *owner);
+    /* What they had left when the conversation of the next model call was made to fit. */
+    cost (*room)(void *owner);
+    /* The same for the size of the next reservation: no more than it took. */
+    cost (*takes)(void *owner);
     /* May the next reservation be made?  REASON_BUDGET as it was recorded. */
     bool (*reserve)(void *owner, struct error *e);
     /* The target of the next attempt: provider and the provider's name of the model. */
     bool (*target)(void *owner, str *provider, str *model, struct error *e);
+    /* Was the call to that target made, once it was decided on?  False: why not, as far as the record has it. */
+    bool (*may_call)(void *owner, struct error *e);
     str (*environment)(void *owner); /* that the next event which may name one does; empty: none */
     /* Milliseconds until another attempt, `least` to `most`. */
     int64_t (*wait_ms)(void *owner, int64_t least, int64_t most);
     /* Thresholds that the settlement told just now has passed. */
     void (*alerts)(void *owner, struct ledger_alerts *out);
+    /* Did the run do this next, when it was refused what it asked for? */
+    bool (*does)(void *owner, enum event_type type);
     /* Is the next model call not even tried, because little is left or the node is overloaded? */
     bool (*degrades)(void *owner, enum degrade_when *when);
     /* The earlier answer that the run gives; texts as its message's row keeps them. */
     bool (*earlier)(void *owner, uuid *run_id, str *answer, str *metadata);
+    /* Did the node stop or die here, with all that is journaled so far in the store? */
+    bool (*is_cut)(void *owner);
+    /* Was this run begun, that a step asks for?  True: *range names the version of its workflow, where that is known; false: why not. */
+    bool (*child)(void *owner, uuid child_run_id, str *range, struct error *e);
     bool (*may_go_on)(
         void *owner); /* is another attempt made after the failure that is told now? */
 };
