@@ -688,8 +688,23 @@ static void fill_setting_row(struct ledger *ledger, struct record *row,
 
 /*
  * A new period holds in memory before its row says so: what is settled meanwhile is booked in it.  If the row does not come, nothing reads
- * what was booked there.  A limit holds only once it is stored.
+ * what was booked there.  A limit holds only once it is stored; where the store does not know whether it was, its row is read again.
  */
+static never_inline bool was_stored(struct ledger *ledger, struct context *ctx,
+                                    const struct account *account, const struct record *wanted)
+{
+    struct record key = record_of(TABLE_BUDGETS), row;
+    struct error ignored = {0}; /* then it stays unknown, as the commit said */
+    account_set_key(&key, account->level, account->subject);
+    return store_get(ledger->store, ctx, account->tenant_id, &key, &row, &ignored) &&
+           record_integer(&row, BUDGETS_UPDATED_AT) == record_integer(wanted, BUDGETS_UPDATED_AT) &&
+           cost_equal(account_get_cost(&row, budgets_limit_columns),
+                      account_get_cost(wanted, budgets_limit_columns)) &&
+           record_has(&row, BUDGETS_PERIOD) == record_has(wanted, BUDGETS_PERIOD) &&
+           (!record_has(&row, BUDGETS_PERIOD) || record_integer(&row, BUDGETS_PERIOD_START) ==
+                                                     record_integer(wanted, BUDGETS_PERIOD_START));
+}
+
 static bool set_account(struct ledger *ledger, struct context *ctx, struct account *account,
                         const struct ledger_setting *setting, struct error *e)
 {
@@ -706,9 +721,10 @@ static bool set_account(struct ledger *ledger, struct context *ctx, struct accou
     }
     pthread_mutex_unlock(&ledger->lock);
     batch_init(&batch, ctx->arena, account->tenant_id);
-    fill_setting_row(ledger, batch_add(&batch, WRITE_UPDATE, TABLE_BUDGETS), account, setting,
-                     period, ctx->arena);
-    bool ok = store_commit(ledger->store, ctx, &batch, e);
+    struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_BUDGETS);
+    fill_setting_row(ledger, row, account, setting, period, ctx->arena);
+    bool ok = store_commit(ledger->store, ctx, &batch, e) ||
+              (e->reason == REASON_OUTCOME_UNKNOWN && was_stored(ledger, ctx, account, row));
     pthread_mutex_lock(&ledger->lock);
     account->settings_in_flight--;
     account->settings_number++;

@@ -315,6 +315,43 @@ static void test_a_day_that_has_only_reservations_goes_on_after_a_clock_stepped_
     assert_int_equal(count, 2);
 }
 
+static enum commit_outcome told_outcome;
+static enum commit_outcome before_commit(void *owner, struct context *ctx,
+                                         const struct batch *batch)
+{
+    (void) owner;
+    (void) ctx;
+    (void) batch;
+    return told_outcome;
+}
+
+static void test_a_setting_of_unknown_outcome_holds_if_its_row_says_so(struct testkit *kit,
+                                                                       struct context *ctx)
+{
+    static const enum commit_outcome outcomes[] = {COMMIT_APPLIED_BUT_FAIL, COMMIT_LOST};
+    begin(kit, ctx);
+    struct ledger_path path = open_path(100000);
+    set(1000, PERIOD_NONE);
+    spend(&path, 30);
+    for (size_t i = 0; i < ARRAY_COUNT(outcomes); i++) {
+        struct ledger_setting setting = {.limit = ceiling(100 - 20 * (int64_t) i),
+                                         .period = i == 0 ? PERIOD_DAY : PERIOD_NONE};
+        struct error e = {0};
+        told_outcome = outcomes[i];
+        memory_store_set_hooks(kit->store,
+                               (struct memory_store_hooks){.before_commit = before_commit});
+        bool is_set =
+            ledger_set(t.ledger, ctx, kit->tenant_id, ACCOUNT_USER, S("ada"), &setting, &e);
+        memory_store_set_hooks(kit->store, (struct memory_store_hooks){0});
+        assert_int_equal(is_set, outcomes[i] == COMMIT_APPLIED_BUT_FAIL);
+        assert_int_equal(spent_by_user(&path), 0); /* of the day that the first one began */
+        assert_true(fits(&path, 100));
+        assert_false(fits(&path, 101));
+        assert_books();
+    }
+    ledger_close_path(t.ledger, &path);
+}
+
 static void test_verify_names_the_period_that_was_changed(struct testkit *kit, struct context *ctx)
 {
     struct query query = query_of(TABLE_BUDGET_PERIODS);
@@ -591,6 +628,7 @@ int main(void)
         TESTKIT_SCRIPT(test_a_period_goes_on_after_a_crash),
         TESTKIT_SCRIPT(test_a_clock_that_steps_back_before_the_start_opens_no_period_again),
         TESTKIT_SCRIPT(test_a_day_that_has_only_reservations_goes_on_after_a_clock_stepped_back),
+        TESTKIT_BODY(test_a_setting_of_unknown_outcome_holds_if_its_row_says_so),
         TESTKIT_BODY(test_verify_names_the_period_that_was_changed),
         TESTKIT_BODY(test_the_counters_hold_what_the_tenant_spent),
         TESTKIT_BODY(test_entries_without_an_account_are_found),
