@@ -162,7 +162,9 @@ static bool wake_if_told(struct node_watch *watch, struct context *ctx, uuid ten
 {
     struct query query = query_of(TABLE_APPROVALS);
     struct records pending;
-    if (record_has(run, AGENT_RUNS_WAITS_UNTIL) || record_has(run, AGENT_RUNS_WAKES_AT))
+    bool has_wake_time = record_has(run, AGENT_RUNS_WAKES_AT) &&
+                         record_integer(run, AGENT_RUNS_WAKES_AT) != RUN_WAKES_WITH_SESSION;
+    if (record_has(run, AGENT_RUNS_WAITS_UNTIL) || has_wake_time)
         return true; /* the clock wakes it */
     query_where_uuid(&query, APPROVALS_RUN_ID, record_uuid(run, AGENT_RUNS_ID));
     query_where_text(&query, APPROVALS_STATUS, S("pending"));

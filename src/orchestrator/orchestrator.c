@@ -280,6 +280,11 @@ static void drain_lane(struct context *ctx, void *argument)
     struct error e = {0};
     struct context patient; /* the caller's own deadline must not cut the clean-up short */
     context_init(&patient, ctx->scheduler, ctx->arena, DEADLINE_NONE);
+    LIST_EACH(node, &lane->runs)
+    {
+        struct run *run = LIST_ITEM(node, struct run, link);
+        condition_broadcast(&run->woken); /* who only waits for others leaves at once */
+    }
     while (lane->run_count > 0 &&
            condition_wait_until(&lane->became_idle, &patient, drain->deadline_ns, &e))
         continue;

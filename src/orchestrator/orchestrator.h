@@ -157,9 +157,10 @@ may_suspend bool session_create(struct orchestrator *o, struct context *ctx,
 may_suspend bool session_get(struct orchestrator *o, struct context *ctx,
                              const struct principal *principal, uuid session_id, struct record *out,
                              struct error *e);
+/* Newest first; status empty: all.  With one a page may have fewer rows than `limit` and still go on (store/sift.h). */
 may_suspend bool session_list(struct orchestrator *o, struct context *ctx,
-                              const struct principal *principal, str cursor, size_t limit,
-                              struct records *out, struct error *e);
+                              const struct principal *principal, str status, str cursor,
+                              size_t limit, struct records *out, struct error *e);
 may_suspend bool session_close(struct orchestrator *o, struct context *ctx,
                                const struct principal *principal, uuid session_id, struct error *e);
 /* Messages that wait for their turn: rows of SESSION_INBOX, in the order they came. */
@@ -245,10 +246,17 @@ may_suspend bool message_send(struct orchestrator *o, struct context *ctx,
 may_suspend bool run_get(struct orchestrator *o, struct context *ctx,
                          const struct principal *principal, uuid run_id, struct record *out,
                          struct error *e);
+/* What is empty is not asked for.  Session or status alone has an index; else a page may have fewer rows than `limit`
+   and still go on (store/sift.h). */
+struct run_filter {
+    uuid session_id;
+    str status, agent;
+    str workflow; /* "name", or "name@version" */
+};
+/* Newest first. */
 may_suspend bool run_list(struct orchestrator *o, struct context *ctx,
-                          const struct principal *principal, uuid session_id, str cursor,
-                          size_t limit, struct records *out,
-                          struct error *e); /* session UUID_NONE: all */
+                          const struct principal *principal, const struct run_filter *filter,
+                          str cursor, size_t limit, struct records *out, struct error *e);
 may_suspend bool run_cancel(struct orchestrator *o, struct context *ctx,
                             const struct principal *principal, uuid run_id, struct error *e);
 /* Results of client tools: all that one answer of the model asked for, together.  Resumes the run; its events after *last_seq tell how
@@ -274,10 +282,8 @@ may_suspend bool runs_expire(struct orchestrator *o, struct context *ctx, size_t
 may_suspend bool run_children(struct orchestrator *o, struct context *ctx,
                               const struct principal *principal, uuid run_id, str cursor,
                               size_t limit, struct records *out, struct error *e);
-may_suspend bool run_count_children(struct orchestrator *o, struct context *ctx,
-                                    const struct principal *principal, uuid run_id, int64_t *count,
-                                    struct error *e);
-/* Run as JSON: parent_run_id, depth, budget?, id, session_id, status, agent, model, cost, trace_id, error {type, message}, times, last_seq. */
+/* Run as JSON: parent_run_id, depth, forked_from, forked_at, budget?, id, session_id, status, agent, model, cost, trace_id, error {type,
+   message}, times, last_seq. */
 void run_write_json(struct json_writer *w, const struct record *run);
 void run_write_members(struct json_writer *w,
                        const struct record *run); /* the same inside an object */

@@ -73,6 +73,8 @@ void run_spawn_as(struct orchestrator *o, const struct run_turn *turn);
 void run_spawn_row(struct orchestrator *o, uuid tenant_id, const struct record *row);
 may_suspend_void void run_wake(struct orchestrator *o, struct context *ctx, uuid tenant_id,
                                uuid session_id, uuid run_id);
+/* AGENT_RUNS.WAKES_AT of an instance whose session is paused: the clock passes it over, a start looks at it. */
+#define RUN_WAKES_WITH_SESSION INT64_MAX
 /* As the run's row keeps it; normal where it says nothing. */
 enum priority run_row_priority(const struct record *row);
 enum priority priority_of_text(str metadata); /* the same of the JSON text */

@@ -24,7 +24,7 @@ struct overload {
     _Atomic int64_t commit_ms, store_queued, store_queue_max;
     _Atomic int64_t refused[PRIORITY_COUNT];
     struct metric_series *pressure_series, *commit_series, *store_queued_series,
-        *refused_series[PRIORITY_COUNT];
+        *store_writable_series, *refused_series[PRIORITY_COUNT];
 };
 
 /* What is refused from which pressure on, in thousandths. */
@@ -104,6 +104,7 @@ static int64_t look_at_store(struct overload *overload)
     if (overload->commit_series) {
         metric_set(overload->commit_series, (double) load.commit_us / 1e6);
         metric_set(overload->store_queued_series, (double) load.queued);
+        metric_set(overload->store_writable_series, load.failing == REASON_NONE);
     }
     return worst_of(share_milli(2 * load.queued, load.queue_max),
                     share_milli(load.commit_us / 1000, options->commit_ms));
@@ -190,6 +191,9 @@ struct overload *overload_create(const struct overload_options *options)
         overload->commit_series = metrics_series(options->metrics, METRIC_STORE_COMMIT, NULL, 0);
         overload->store_queued_series =
             metrics_series(options->metrics, METRIC_STORE_QUEUED, NULL, 0);
+        overload->store_writable_series =
+            metrics_series(options->metrics, METRIC_STORE_WRITABLE, NULL, 0);
+        metric_set(overload->store_writable_series, 1);
     }
     return overload;
 }

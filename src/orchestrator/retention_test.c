@@ -189,8 +189,9 @@ static void assert_nobody_finds_it(struct context *ctx)
     assert_false(run_export(scene.kit->o, ctx, &scene.user, scene.run_id, &text, &e));
     assert_int_equal(e.reason, REASON_NOT_FOUND);
     e = (struct error){0};
-    assert_true(
-        run_list(scene.kit->o, ctx, &scene.user, scene.session_id, STR_NONE, 10, &runs, &e));
+    assert_true(run_list(scene.kit->o, ctx, &scene.user,
+                         &(struct run_filter){.session_id = scene.session_id}, STR_NONE, 10, &runs,
+                         &e));
     assert_int_equal(runs.count, 0);
 }
 

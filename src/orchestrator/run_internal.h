@@ -109,8 +109,9 @@ struct run {
     trace_context trace;
 
     struct run_state state;
-    int64_t epoch; /* of this node as its session's writer; 0: it is not, or not yet */
-    bool has_wake; /* its row says when to bring it back */
+    int64_t epoch;      /* of this node as its session's writer; 0: it is not, or not yet */
+    bool has_wake;      /* its row says when to bring it back ... */
+    bool has_wake_time; /* ... by the clock, and not with its session */
     struct workflow_instance *workflow; /* on arena; NULL: an agent's run (workflow_internal.h) */
     struct journal_writer journal;
     struct ledger_path path;
@@ -132,9 +133,10 @@ struct run {
     struct tool_spec *client_tools; /* what the caller runs itself */
     size_t client_tool_count;
     struct run_aside *aside; /* the model call at hand is this one; NULL: it is a step */
-    bool is_degraded;        /* an answer was cut by the budget */
-    bool is_last_call;       /* the one that sums up: it may use what was held back */
-    bool is_reserve_kept;    /* what is held back was looked at */
+    int64_t room;         /* tokens that the budget left for the prompt; COST_UNLIMITED: no limit */
+    bool is_degraded;     /* an answer was cut by the budget */
+    bool is_last_call;    /* the one that sums up: it may use what was held back */
+    bool is_reserve_kept; /* what is held back was looked at */
     struct error
         fatal; /* what the journal cannot hold: the run ends with it once it is reconciled */
 
@@ -177,6 +179,10 @@ may_suspend_void void run_bury(struct run *run, const struct error *failure, boo
 /* ---- run_chance.c: what comes from outside, or from the oracle of a replay ---- */
 uuid run_new_id(struct run *run, enum run_id_kind kind, size_t index, str name);
 cost run_remaining(struct run *run); /* tightest of its accounts */
+cost run_room(struct run *run);      /* the same, when a conversation is made to fit it */
+cost run_takes(struct run *run);     /* the same, when a reservation is made to fit it */
+/* Where a run may leave memory because its node stops: what has happened is stored then, and known to the next start. */
+may_suspend bool run_keep_outcomes(struct run *run, struct error *e);
 /* How long is waited before another attempt. */
 int64_t run_new_wait(struct run *run, int64_t least_ms, int64_t most_ms);
 
@@ -332,5 +338,7 @@ void run_ledger_drop(struct run *run);
 
 /* Flush with the run's bookkeeping. */
 may_suspend bool run_flush(struct run *run, const char *fault, struct error *e);
+/* Of the batch with the run's final event: a message that came since the last look is next, and the end stays as it is. */
+may_suspend bool run_flush_end(struct run *run, const char *fault, struct error *e);
 
 #endif

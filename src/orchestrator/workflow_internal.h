@@ -95,6 +95,21 @@ may_suspend bool workflow_output(struct workflow_instance *w, const struct json 
 must_check bool workflow_keep(struct workflow_instance *w, str text, const struct json **out,
                               struct error *e);
 
+/* ---- workflow_pause.c ---- */
+/* Its session is paused: nothing begins, and what others bring is not looked at, for it may begin something. */
+bool workflow_is_held_back(const struct workflow_instance *w);
+/* Nothing is at work.  Once it has said that it pauses it comes to rest before it goes on, though the session be resumed by then: whoever
+   did that brings it back. */
+bool workflow_must_rest(const struct workflow_instance *w);
+/* Out of memory, until the session is resumed: times that pass meanwhile count then. */
+may_suspend bool workflow_rest(struct workflow_instance *w, bool *is_parked, struct error *e);
+/* Tells the journal that the session is paused, or is not any more, while steps are at work: those end. */
+void workflow_note_pause(struct workflow_instance *w);
+/* Of run.waiting: the approvals that are waited for. */
+void workflow_put_approvals(struct workflow_instance *w, struct json_writer *out);
+/* Into its row; `wakes_us` 0: no time is known. */
+void workflow_set_waiting(struct workflow_instance *w, bool is_waiting, int64_t wakes_us);
+
 /* ---- workflow_session.c ---- */
 /* Sets w->session and its label: {"id", "messages": [{"role", "content"}]}, the oldest first.  What it says was settled when the instance
    began: what stands in the session before its own message. */

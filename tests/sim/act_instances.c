@@ -1,4 +1,4 @@
-/* Workflows: somebody writes definitions, some start instances and perhaps cancel them, a herald sends signals. */
+/* Workflows: somebody writes definitions, some start instances and perhaps pause and cancel them, a herald sends signals. */
 #include "acts.h"
 #include "base/arena.h"
 #include "definitions.h"
@@ -57,8 +57,9 @@ static void author(struct person *person)
 
 struct starting {
     str name, input;
-    uuid run_id; /* chosen by who starts it: it begins once, however often it is asked for */
-    bool is_started, is_over;
+    uuid run_id;     /* chosen by who starts it: it begins once, however often it is asked for */
+    uuid session_id; /* once it is known to be started */
+    bool is_started, is_over, is_going;
 };
 
 static void ask_start(struct errand *call, void *argument)
@@ -70,9 +71,9 @@ static void ask_start(struct errand *call, void *argument)
                                        .budget = COST_LIMITLESS,
                                        .run_id = starting->run_id};
     struct error e = {0};
-    uuid run_id, session_id;
+    uuid run_id;
     starting->is_started =
-        workflow_start(call->o, &call->ctx, &alice, &request, &run_id, &session_id, &e);
+        workflow_start(call->o, &call->ctx, &alice, &request, &run_id, &starting->session_id, &e);
     starting->is_over = starting->is_started || e.code == ERROR_CONFLICT ||
                         e.code == ERROR_DENIED || e.code == ERROR_LIMIT;
     if (!starting->is_started && e.code == ERROR_INVALID)
@@ -85,6 +86,49 @@ static void ask_end(struct errand *call, void *argument)
     struct error e = {0};
     (void) !run_cancel(call->o, &call->ctx, &alice, *(uuid *) argument, &e);
 }
+
+/* ---- who pauses it ---- */
+
+static void ask_pause(struct errand *call, void *argument)
+{
+    struct starting *starting = argument;
+    struct principal alice = person_principal(call->world, "alice");
+    struct record row;
+    struct error e = {0};
+    if (session_pause(call->o, &call->ctx, &alice, starting->session_id, &row, &e))
+        cover(call->world, COVER_INSTANCE_PAUSED);
+}
+
+/* Until it is known not to be paused. */
+static void ask_resume(struct errand *call, void *argument)
+{
+    struct starting *starting = argument;
+    struct principal alice = person_principal(call->world, "alice");
+    struct record row;
+    struct error e = {0};
+    starting->is_going =
+        session_resume(call->o, &call->ctx, &alice, starting->session_id, &row, &e);
+    e = (struct error){0};
+    starting->is_going =
+        starting->is_going ||
+        (session_get(call->o, &call->ctx, &alice, starting->session_id, &row, &e) &&
+         !str_equal(record_text(&row, SESSIONS_STATUS), S("paused")));
+}
+
+static void pause(struct person *person, struct starting *starting)
+{
+    struct world *world = person->world;
+    person_doze(person, 0, world_chance(world, 700) ? 800 : 20000);
+    (void) person_ask(person, ask_pause, starting);
+    person_doze(person, 0, world_chance(world, 500) ? 500 : 20000);
+    starting->is_going = false;
+    while (!starting->is_going && !world->violation[0]) {
+        (void) person_ask(person, ask_resume, starting);
+        person_doze(person, 5, 300);
+    }
+}
+
+/* ---- what is started ---- */
 
 static const struct {
     const char *name, *input;
@@ -131,6 +175,8 @@ static void starter(struct person *person)
             person_doze(person, 5, 300);
         }
         acts_follow(world, starting.run_id);
+        while (starting.is_started && world_chance(world, 300))
+            pause(person, &starting);
         if (world_chance(world, 250)) {
             person_doze(person, 0, world_chance(world, 500) ? 1500 : 30000);
             (void) person_ask(person, ask_end, &starting.run_id);
@@ -164,7 +210,7 @@ static void ask_signals(struct errand *call, void *argument)
     do {
         struct records page;
         struct error e = {0};
-        if (!run_list(call->o, &call->ctx, &alice, UUID_NONE, cursor, 50, &page, &e))
+        if (!run_list(call->o, &call->ctx, &alice, &(struct run_filter){0}, cursor, 50, &page, &e))
             return;
         for (size_t i = 0; i < page.count; i++) {
             const struct record *run = &page.items[i];

@@ -1,4 +1,4 @@
-/* Laws of workflows: what is undone, and in which order; signals; sleeps. */
+/* Laws of workflows: what is undone, and in which order; signals; sleeps; pauses. */
 #include "base/arena.h"
 #include "laws_internal.h"
 #include "store/check.h"
@@ -268,9 +268,26 @@ static void step_failed(struct world *world, const struct law_event *event, str 
     step->is_open = step->is_signalled = false;
 }
 
+/* From the event that says so until the run is resumed, or cancelled. */
+static void look_at_pause(struct world *world, const struct law_event *event)
+{
+    struct law_run *run = event->run;
+    bool is_said = event->type == EVENT_RUN_PAUSING || event->type == EVENT_RUN_WAITING;
+    bool is_paused = is_said && json_bool_or(event->data, S("is_paused"), false);
+    if (event->type == EVENT_RUN_STEP_STARTED && run->is_paused)
+        world_violation(world, "step " STR_FMT " begins while the session is paused",
+                        STR_ARG(law_text(event, "step")));
+    if (is_paused && event->type == EVENT_RUN_PAUSING)
+        cover(world, COVER_INSTANCE_PAUSING);
+    if (is_paused || event->type == EVENT_RUN_PAUSING || event->type == EVENT_RUN_RESUMED ||
+        event->type == EVENT_RUN_CANCELLING)
+        run->is_paused = is_paused;
+}
+
 void law_workflow_event(struct world *world, const struct law_event *event)
 {
     str path = law_text(event, "step");
+    look_at_pause(world, event);
     if (event->type == EVENT_RUN_STEP_STARTED)
         step_started(world, event, path);
     else if (event->type == EVENT_RUN_STEP_COMPLETED)

@@ -33,6 +33,7 @@ struct law_run {
     cost ceiling, used; /* used: with all runs below it */
     /* a workflow's instance */
     bool is_undoing;
+    bool is_paused;    /* of an instance: nothing begins */
     struct map *steps; /* by path */
     struct law_step **list;
     size_t step_count, step_capacity;

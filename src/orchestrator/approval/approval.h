@@ -77,6 +77,9 @@ bool run_approval_covers(struct run *run, const struct call *call, const struct 
 void run_approval_consume(struct run *run, uuid approval_id);
 /* Into the batch: the run ends or goes on without it; one that is decided already stays as it is. */
 may_suspend bool run_approval_withdraw(struct run *run, uuid approval_id, struct error *e);
+/* The batch met a CONFLICT.  True: an approval that it withdraws was decided just before, which changes nothing any more, and the batch
+   leaves that row as it is. */
+may_suspend bool run_approval_mend(struct run *run, struct batch *batch);
 
 /* ---- reading ---- */
 /* The votes of one approval that the principal may see, in order. */

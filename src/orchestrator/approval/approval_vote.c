@@ -177,7 +177,7 @@ static bool check_distinct(struct voting *v, struct context *ctx, struct error *
     return true;
 }
 
-static bool look(struct voting *v, struct context *ctx, struct error *e)
+static never_inline bool look(struct voting *v, struct context *ctx, struct error *e)
 {
     struct query *query = ARENA_NEW(ctx->arena, struct query);
     *query = query_of(TABLE_APPROVAL_VOTES);
@@ -255,7 +255,7 @@ static str audit_details(const struct voting *v, struct context *ctx)
     return strbuf_str(&text);
 }
 
-static bool commit(const struct voting *v, struct context *ctx, struct error *e)
+static never_inline bool commit(const struct voting *v, struct context *ctx, struct error *e)
 {
     struct batch batch;
     int64_t now_us = clock_unix_us(v->o->parts.clock);

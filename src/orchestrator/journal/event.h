@@ -5,7 +5,8 @@
  *   run.started        agent, model, user_id, message_id (the question), policy {verdict, rule, reason}, epoch, node,
  *                      client_tools? [{name, description, parameters, strict}], response_format?
  *   run.resumed        epoch, node
- *   run.waiting        approvals [approval_id], client_calls [tool_call_id]
+ *   run.waiting        approvals [approval_id], client_calls [tool_call_id], is_paused? (with its session), wakes_at?
+ *   run.pausing        is_paused: an instance's session is (not) paused while steps are at work; those end, and none begins
  *   run.cancelling     by
  *   run.completed      message_id (the answer), cost, finish, degraded?, ended_by? ("budget", "loop": it had to end before it was done)
  *   run.failed         error (problem name), message, cost
@@ -32,7 +33,8 @@
  *   budget.reserved    reservation_id, for ("model", "tool", "guest"), amount, remaining, tool_call_id?
  *   budget.settled     reservation_id, amount (what was used), basis
  *   budget.refused     for, level-and-resource message
- *   model.requested    attempt, step, model, provider, max_output_tokens, reservation_id, environment? (when it is another one than before)
+ *   model.requested    attempt, step, model, provider, max_output_tokens, reservation_id, room? (tokens that the budget left for the
+ *                      conversation when it was put together), environment? (when it is another one than before)
  *   model.delta        attempt, text                           a newer attempt voids an older one's deltas
  *   model.completed    attempt, step, message_id, finish, usage {...}, latency_ms, tool_calls [{tool_call_id, call_id, name}],
  *                      label (of what it has seen: agent/tool/labels.h), links_defused? (answer_links.h)

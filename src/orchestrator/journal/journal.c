@@ -181,8 +181,27 @@ static void forget_batch(struct journal_writer *w)
     start_batch(w);
 }
 
+static bool commit(struct journal_writer *w, struct context *ctx, struct journal_mend mend,
+                   struct error *e)
+{
+    for (int mended = 0;; mended++) {
+        struct error failure = {0};
+        if (store_commit(w->store, ctx, &w->batch, &failure))
+            return true;
+        if (failure.reason != REASON_CONFLICT || !mend.fn || mended == JOURNAL_MENDS_MAX ||
+            !mend.fn(mend.owner, &w->batch))
+            return error_copy(e, &failure);
+    }
+}
+
 bool journal_flush(struct journal_writer *w, struct context *ctx, const char *fault,
                    struct error *e)
+{
+    return journal_flush_mended(w, ctx, fault, (struct journal_mend){0}, e);
+}
+
+bool journal_flush_mended(struct journal_writer *w, struct context *ctx, const char *fault,
+                          struct journal_mend mend, struct error *e)
 {
     if (!take_failure(w, e))
         return false;
@@ -190,7 +209,7 @@ bool journal_flush(struct journal_writer *w, struct context *ctx, const char *fa
         return true;
     w->batch.fault = fault;
     seal_batch(w);
-    bool is_durable = store_commit(w->store, ctx, &w->batch, e);
+    bool is_durable = commit(w, ctx, mend, e);
     forget_batch(w);
     if (!is_durable)
         return error_wrap(e, "journal");

@@ -76,6 +76,14 @@ bool journal_has_pending(const struct journal_writer *w);
 /* `fault` names a fault point (before/after the commit).  FENCED: another writer owns the session: stop at once, write nothing. */
 may_suspend bool journal_flush(struct journal_writer *w, struct context *ctx, const char *fault,
                                struct error *e);
+/* The same.  On CONFLICT nothing of it is stored: `mend` may bring what the batch depends on up to date (true), and it is committed again,
+   JOURNAL_MENDS_MAX times at most.  The events are those that were folded. */
+struct journal_mend {
+    may_suspend bool (*fn)(void *owner, struct batch *batch);
+    void *owner;
+};
+may_suspend bool journal_flush_mended(struct journal_writer *w, struct context *ctx,
+                                      const char *fault, struct journal_mend mend, struct error *e);
 must_check bool journal_post(struct journal_writer *w, struct error *e);
 
 /* ---- reading ---- */

@@ -124,6 +124,7 @@ static bool apply_run_resumed(const struct reader *r)
     r->state->epoch = epoch;
     r->state->node = read_text(r, "node");
     r->state->status = RUN_RUNNING;
+    r->state->is_pausing = false;
     return true;
 }
 
@@ -698,6 +699,9 @@ static bool apply_by_type(const struct reader *r)
     case EVENT_RUN_STEP_FAILED:
     case EVENT_RUN_COMPENSATING:
     case EVENT_RUN_SIGNALLED: return apply_step(r);
+    case EVENT_RUN_PAUSING:
+        r->state->is_pausing = json_bool_or(r->event->data, S("is_paused"), false);
+        return true;
     case EVENT_MESSAGE_SUMMARISED:
     case EVENT_BUDGET_ALERTED:
     case EVENT_MESSAGE_ADDED:

@@ -87,6 +87,7 @@ struct run_state {
     int64_t max_output_tokens;         /* of one model call; 0: the agent's */
     uuid question_id, answer_id;
     bool is_cancelling;
+    bool is_pausing; /* an instance whose session is paused while its steps are at work */
     str cancelled_by;
     int step;    /* model calls completed */
     int attempt; /* newest model attempt, over all steps */

@@ -141,20 +141,22 @@ static bool load_identity(struct run *run, str metadata, struct error *e)
 
 static bool load_run_row(struct run *run, struct error *e)
 {
-    struct record key = record_of(TABLE_AGENT_RUNS), row;
+    struct record key = record_of(TABLE_AGENT_RUNS), *row = ARENA_NEW(run->turn, struct record);
     record_set_uuid(&key, AGENT_RUNS_ID, run->run_id);
-    if (!store_get(run->o->parts.store, &run->shield, run->tenant_id, &key, &row, e))
+    if (!store_get(run->o->parts.store, &run->shield, run->tenant_id, &key, row, e))
         return error_wrap(e, "run");
-    run->started_us = record_integer(&row, AGENT_RUNS_STARTED_AT);
-    run->has_wake = record_has(&row, AGENT_RUNS_WAKES_AT);
-    run->is_pending = str_equal(record_text(&row, AGENT_RUNS_STATUS),
-                                str_from_cstr(run_status_name(RUN_PENDING)));
-    if (record_has(&row, AGENT_RUNS_CANCEL_BY) && !run->is_cancel_asked)
-        run->cancelled_by = str_copy(run->keep, record_text(&row, AGENT_RUNS_CANCEL_BY));
-    if (!load_identity(run, record_text(&row, AGENT_RUNS_METADATA), e) ||
-        !run_ancestors_load(run, &row, e))
+    run->started_us = record_integer(row, AGENT_RUNS_STARTED_AT);
+    run->has_wake = record_has(row, AGENT_RUNS_WAKES_AT);
+    run->has_wake_time =
+        run->has_wake && record_integer(row, AGENT_RUNS_WAKES_AT) != RUN_WAKES_WITH_SESSION;
+    run->is_pending =
+        str_equal(record_text(row, AGENT_RUNS_STATUS), str_from_cstr(run_status_name(RUN_PENDING)));
+    if (record_has(row, AGENT_RUNS_CANCEL_BY) && !run->is_cancel_asked)
+        run->cancelled_by = str_copy(run->keep, record_text(row, AGENT_RUNS_CANCEL_BY));
+    if (!load_identity(run, record_text(row, AGENT_RUNS_METADATA), e) ||
+        !run_ancestors_load(run, row, e))
         return false;
-    str trace = record_text(&row, AGENT_RUNS_TRACE_ID);
+    str trace = record_text(row, AGENT_RUNS_TRACE_ID);
     for (size_t i = 0; i + 1 < trace.len && i / 2 < sizeof run->trace.trace_id; i += 2) {
         int high = trace.ptr[i] <= '9' ? trace.ptr[i] - '0' : trace.ptr[i] - 'a' + 10;
         int low = trace.ptr[i + 1] <= '9' ? trace.ptr[i + 1] - '0' : trace.ptr[i + 1] - 'a' + 10;
@@ -193,6 +195,22 @@ static bool load_rows(struct run *run, struct error *e)
     return run->is_out_of_turn || (load_session(run, e) && load_run_row(run, e));
 }
 
+/* It came due while its session is paused: it would come again and again, in the place of others.  If this fails, it does once more. */
+static void stop_clock(struct run *run)
+{
+    struct batch batch;
+    struct error ignored = {0};
+    struct fence fence = {run->session_id, run->o->parts.node, run->epoch};
+    if (!run->has_wake_time)
+        return;
+    batch_init(&batch, run->turn, run->tenant_id);
+    batch.fence = &fence;
+    struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_AGENT_RUNS);
+    record_set_uuid(row, AGENT_RUNS_ID, run->run_id);
+    record_set_integer(row, AGENT_RUNS_WAKES_AT, RUN_WAKES_WITH_SESSION);
+    (void) !store_commit(run->o->parts.store, &run->shield, &batch, &ignored);
+}
+
 static bool load(struct run *run, struct error *e)
 {
     run->epoch = 0;
@@ -205,8 +223,10 @@ static bool load(struct run *run, struct error *e)
     hear_noted_cancel(run);
     run->is_out_of_turn = run->state.status == RUN_WAITING && session_is_paused(&run->session) &&
                           !run->is_cancel_asked;
-    if (run->is_out_of_turn) /* whoever resumes the session spawns it */
+    if (run->is_out_of_turn) { /* whoever resumes the session spawns it */
+        stop_clock(run);
         return true;
+    }
     if (run->has_path)
         run_ledger_reconcile(
             run); /* also for a final run: its last commit may have been applied without our knowing */
@@ -221,6 +241,8 @@ static bool load(struct run *run, struct error *e)
     if (run->o->oracle)
         run->journal.tap = &run->o->oracle->tap;
     if (is_resumption(run)) {
+        if (run->state.epoch > run->epoch) /* between its rows and its journal: that is no damage */
+            return error_set(e, REASON_FENCED, "another node has gone on with the run");
         struct json_writer *w = journal_event(&run->journal, EVENT_RUN_RESUMED);
         json_put_i64(w, S("epoch"), run->epoch);
         json_put_str(w, S("node"), run->o->parts.node);
@@ -234,7 +256,7 @@ static bool load(struct run *run, struct error *e)
 }
 
 /* What needs the definition and the tools: a failure here ends the run by its own journal. */
-static bool prepare(struct run *run, struct error *e)
+static never_inline bool prepare(struct run *run, struct error *e)
 {
     if (run->state.workflow)
         return workflow_prepare(run, e);
@@ -322,7 +344,7 @@ static bool complete(struct run *run, struct error *e)
         json_put_str(w, S("degraded"), degraded);
     run_put_ended_by(run, w);
     write_final_rows(run, RUN_COMPLETED, NULL);
-    return run_flush(run, "run_completed", e);
+    return run_flush_end(run, "run_completed", e);
 }
 
 bool run_fail(struct run *run, const struct error *failure, struct error *e)
@@ -338,7 +360,7 @@ bool run_fail(struct run *run, const struct error *failure, struct error *e)
     json_put_str(w, S("message"), str_from_cstr(failure->message));
     put_cost(run, w);
     write_final_rows(run, RUN_FAILED, failure);
-    return run_flush(run, "run_failed", e);
+    return run_flush_end(run, "run_failed", e);
 }
 
 static bool cancel(struct run *run, struct error *e)
@@ -349,7 +371,7 @@ static bool cancel(struct run *run, struct error *e)
     json_put_str(w, S("by"), run->state.cancelled_by);
     put_cost(run, w);
     write_final_rows(run, RUN_CANCELLED, NULL);
-    return run_flush(run, "run_cancelled", e);
+    return run_flush_end(run, "run_cancelled", e);
 }
 
 /* ---- waiting ---- */
@@ -383,7 +405,7 @@ static bool wait_for_children(struct run *run, bool *is_parked, struct error *e)
     if (!run_flush(run, "run_parked", e))
         return false;
     int64_t until_ns = context_deadline_in(&run->ctx, RUN_CHILD_LINGER_MS);
-    if (!run->is_woken && !run->is_cancel_asked)
+    if (!run->is_woken && !run->is_cancel_asked && !atomic_load(&run->o->is_draining))
         (void) !condition_wait_until(&run->woken, &run->ctx, until_ns, &woken);
     *is_parked = !run->is_woken && !run->is_cancel_asked && !run->is_draining;
     return true;
@@ -423,10 +445,10 @@ static bool wait_for_others_to_act(struct run *run, bool *is_parked, struct erro
     return true;
 }
 
-/* The session is paused: what runs would go on goes on when it is resumed. */
+/* The session is paused: what runs would go on goes on when it is resumed.  (An instance of a workflow looks itself.) */
 static bool must_pause(const struct run *run, enum run_command_kind kind)
 {
-    bool goes_on = kind == RUN_DO_CALLS || kind == RUN_DO_MODEL || kind == RUN_DO_WORKFLOW;
+    bool goes_on = kind == RUN_DO_CALLS || kind == RUN_DO_MODEL;
     bool is_at_rest = run->state.reservation_count == 0; /* nothing of it is in flight */
     return goes_on && is_at_rest && session_is_paused(&run->session) && !run->is_cancel_asked;
 }
@@ -434,6 +456,8 @@ static bool must_pause(const struct run *run, enum run_command_kind kind)
 static bool park_paused(struct run *run, bool *is_parked, struct error *e)
 {
     run->is_woken = false;
+    if (run->has_lost_sight)
+        run_children_spawn(run);
     struct json_writer *w = journal_event(&run->journal, EVENT_RUN_WAITING);
     list_waiting(run, w, "approvals", CALL_AWAITING);
     list_waiting(run, w, "client_calls", CALL_CLIENT);
@@ -441,6 +465,7 @@ static bool park_paused(struct run *run, bool *is_parked, struct error *e)
     struct record *row = journal_row(&run->journal, WRITE_UPDATE, TABLE_AGENT_RUNS);
     record_set_uuid(row, AGENT_RUNS_ID, run->run_id);
     record_set_text(row, AGENT_RUNS_STATUS, S("waiting"));
+    record_set_integer(row, AGENT_RUNS_WAKES_AT, RUN_WAKES_WITH_SESSION);
     if (!run_flush(run, "run_waiting", e))
         return false;
     *is_parked = !run->is_cancel_asked; /* woken meanwhile: it is loaded again */
@@ -458,8 +483,8 @@ static void journal_cancelling(struct run *run)
     journal_close_event(&run->journal);
 }
 
-static bool do_command(struct run *run, struct run_command command, bool *is_parked,
-                       struct error *e)
+static never_inline bool do_command(struct run *run, struct run_command command, bool *is_parked,
+                                    struct error *e)
 {
     if (!session_inbox_hear(run, e))
         return false;
@@ -543,9 +568,11 @@ static never_inline enum outcome work(struct run *run)
         bool is_parked = false;
         journal_cancelling(run);
         struct run_command command = run_state_next(&run->state);
+        e = (struct error){0};
+        if (!run_keep_outcomes(run, &e))
+            return settle_failure(run, &e);
         if (run->is_draining)
             return OUTCOME_DROPPED;
-        e = (struct error){0};
         arena_mark mark = arena_save(run->turn);
         bool is_recovery = command.kind == RUN_DO_LOSE_ATTEMPT ||
                            command.kind == RUN_DO_RECOVER_CALL || command.kind == RUN_DO_WORKFLOW;

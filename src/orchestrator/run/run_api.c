@@ -8,6 +8,7 @@
 #include "orchestrator/run/run_begin.h"
 #include "orchestrator/run_internal.h"
 #include "orchestrator/session/session_inbox.h"
+#include "store/sift.h"
 #include <stdatomic.h>
 
 /* ---- starting ---- */
@@ -389,18 +390,46 @@ bool run_get(struct orchestrator *o, struct context *ctx, const struct principal
     return true;
 }
 
+/* "name@version" is wanted by its name too. */
+static bool is_of_workflow(str workflow, str wanted)
+{
+    str version;
+    return str_equal(workflow, wanted) ||
+           (str_strip_prefix(workflow, wanted, &version) && str_starts_with(version, S("@")));
+}
+
+static bool is_wanted(const void *owner, const struct record *run)
+{
+    const struct run_filter *filter = owner;
+    return (str_is_empty(filter->status) ||
+            str_equal(record_text(run, AGENT_RUNS_STATUS), filter->status)) &&
+           (str_is_empty(filter->agent) ||
+            str_equal(record_text(run, AGENT_RUNS_AGENT), filter->agent)) &&
+           (str_is_empty(filter->workflow) ||
+            is_of_workflow(record_text(run, AGENT_RUNS_WORKFLOW), filter->workflow));
+}
+
 bool run_list(struct orchestrator *o, struct context *ctx, const struct principal *principal,
-              uuid session_id, str cursor, size_t limit, struct records *out, struct error *e)
+              const struct run_filter *filter, str cursor, size_t limit, struct records *out,
+              struct error *e)
 {
     struct query query = query_of(TABLE_AGENT_RUNS);
+    bool has_session = !uuid_is_none(filter->session_id),
+         is_sifted = !str_is_empty(filter->agent) || !str_is_empty(filter->workflow) ||
+                     (has_session && !str_is_empty(filter->status));
     if (principal->level < ROLE_LEVEL_OPERATOR)
         query_where_text(&query, AGENT_RUNS_USER_ID, principal->user_id);
-    if (!uuid_is_none(session_id))
-        query_where_uuid(&query, AGENT_RUNS_SESSION_ID, session_id);
+    if (has_session)
+        query_where_uuid(&query, AGENT_RUNS_SESSION_ID, filter->session_id);
+    else if (!str_is_empty(filter->status)) /* of a session: its index, not that of the status */
+        query_where_text(&query, AGENT_RUNS_STATUS, filter->status);
     query_where_null(&query, AGENT_RUNS_REMOVED_AT, true);
     query.is_descending = true;
     query.cursor = cursor;
     query.limit = limit;
+    if (is_sifted)
+        return store_sift(o->parts.store, ctx, principal->tenant_id, &query, is_wanted, filter, out,
+                          e);
     return store_list(o->parts.store, ctx, principal->tenant_id, &query, out, e);
 }
 
@@ -416,25 +445,6 @@ bool run_children(struct orchestrator *o, struct context *ctx, const struct prin
     query.cursor = cursor;
     query.limit = limit;
     return store_list(o->parts.store, ctx, principal->tenant_id, &query, out, e);
-}
-
-bool run_count_children(struct orchestrator *o, struct context *ctx,
-                        const struct principal *principal, uuid run_id, int64_t *count,
-                        struct error *e)
-{
-    struct query query = query_of(TABLE_AGENT_RUNS);
-    query_where_uuid(&query, AGENT_RUNS_PARENT_RUN_ID, run_id);
-    query_where_null(&query, AGENT_RUNS_REMOVED_AT, true);
-    *count = 0;
-    for (;;) {
-        struct records page;
-        if (!store_list(o->parts.store, ctx, principal->tenant_id, &query, &page, e))
-            return false;
-        *count += (int64_t) page.count;
-        if (str_is_empty(page.next_cursor))
-            return true;
-        query.cursor = page.next_cursor;
-    }
 }
 
 /* What is promised outlives the node: whoever loads the run finds it in its row. */
@@ -488,17 +498,29 @@ static void put_id(struct json_writer *w, const char *name, uuid id)
     json_put_str(w, str_from_cstr(name), str_of(text, UUID_TEXT_BYTES));
 }
 
+static void put_null(struct json_writer *w, const char *name)
+{
+    json_key(w, str_from_cstr(name));
+    json_write_null(w);
+}
+
+static void put_run(struct json_writer *w, const char *name, const struct record *run, int column)
+{
+    if (record_has(run, column))
+        put_id(w, name, record_uuid(run, column));
+    else
+        put_null(w, name);
+}
+
 static void put_origin(struct json_writer *w, const struct record *run)
 {
-    json_key(w, S("parent_run_id"));
-    if (record_has(run, AGENT_RUNS_PARENT_RUN_ID)) {
-        char text[UUID_TEXT_BYTES + 1];
-        uuid_format(record_uuid(run, AGENT_RUNS_PARENT_RUN_ID), text);
-        json_write_str(w, str_of(text, UUID_TEXT_BYTES));
-    } else {
-        json_write_null(w);
-    }
+    put_run(w, "parent_run_id", run, AGENT_RUNS_PARENT_RUN_ID);
     json_put_i64(w, S("depth"), record_integer(run, AGENT_RUNS_DEPTH));
+    put_run(w, "forked_from", run, AGENT_RUNS_FORKED_FROM);
+    if (record_has(run, AGENT_RUNS_FORKED_AT))
+        json_put_i64(w, S("forked_at"), record_integer(run, AGENT_RUNS_FORKED_AT));
+    else
+        put_null(w, "forked_at");
     if (record_has(run, AGENT_RUNS_BUDGET))
         json_put_raw(w, S("budget"), record_text(run, AGENT_RUNS_BUDGET));
 }

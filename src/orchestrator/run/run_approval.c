@@ -183,3 +183,30 @@ bool run_approval_withdraw(struct run *run, uuid id, struct error *e)
     batch_where_text(&run->journal.batch, APPROVALS_STATUS, S("pending"));
     return true;
 }
+
+static bool is_withdrawal(const struct write *write)
+{
+    return write->op == WRITE_UPDATE && write->record.table == TABLE_APPROVALS &&
+           write->where_column == APPROVALS_STATUS &&
+           str_equal(record_text(&write->record, APPROVALS_STATUS), S("expired"));
+}
+
+/* False too when nobody can say. */
+static bool is_decided(struct run *run, const struct record *withdrawn)
+{
+    struct record key = record_of(TABLE_APPROVALS), *row = ARENA_NEW(run->turn, struct record);
+    struct error ignored = {0};
+    record_set_uuid(&key, APPROVALS_ID, record_uuid(withdrawn, APPROVALS_ID));
+    return store_get(run->o->parts.store, &run->shield, run->tenant_id, &key, row, &ignored) &&
+           !str_equal(record_text(row, APPROVALS_STATUS), S("pending"));
+}
+
+bool run_approval_mend(struct run *run, struct batch *batch)
+{
+    size_t kept = 0, count = batch->count;
+    for (size_t i = 0; i < count; i++)
+        if (!is_withdrawal(&batch->writes[i]) || !is_decided(run, &batch->writes[i].record))
+            batch->writes[kept++] = batch->writes[i];
+    batch->count = kept;
+    return kept < count;
+}

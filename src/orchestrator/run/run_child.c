@@ -29,6 +29,12 @@ uuid run_child_session(uuid child_run_id)
     return uuid_derive(child_run_id, S("session"));
 }
 
+bool run_child_find_range(struct run *parent, str place, str *range, struct error *e)
+{
+    const struct run_oracle *oracle = parent->o->oracle;
+    return !oracle || oracle->child(oracle->owner, child_id(parent, place), range, e);
+}
+
 static size_t children_max(const struct run *parent)
 {
     return parent->workflow ? RUN_CHILDREN_MAX : RUN_AGENT_CHILDREN_MAX;
@@ -106,6 +112,8 @@ static bool find_budget(struct adding *a, struct error *e)
                          STR_ARG(a->name));
     cost wanted = a->agent ? cost_min(a->request->budget, a->workflow.budget) : a->request->budget;
     a->budget = cost_equal(wanted, COST_LIMITLESS) ? COST_LIMITLESS : cost_min(wanted, remaining);
+    if (a->parent->o->oracle) /* it may be a share of what was left when several were asked for */
+        a->budget = remaining;
     return true;
 }
 
@@ -249,6 +257,13 @@ void run_child_spawn(struct run *parent, uuid child_run_id)
                                 .priority = principal_priority(&parent->principal, PRIORITY_UNSAID,
                                                                PRIORITY_UNSAID),
                             });
+}
+
+void run_children_spawn(struct run *parent)
+{
+    for (size_t i = 0; i < parent->state.child_count; i++)
+        run_child_spawn(parent, parent->state.children[i]->run_id);
+    parent->has_lost_sight = false;
 }
 
 /* ---- looking at one ---- */
@@ -469,6 +484,11 @@ void run_parent_wake(struct run *run)
                                                 .session_id = run->ancestors[0].session_id,
                                                 .run_id = run->ancestors[0].run_id,
                                                 .priority = run->ancestors[0].priority});
+}
+
+bool run_row_is_bare(const struct record *run)
+{
+    return str_starts_with(record_text(run, AGENT_RUNS_AGENT), bare_prefix);
 }
 
 const struct agent_definition *run_bare_agent(struct run *run)

@@ -40,11 +40,16 @@ struct child_request {
     int64_t max_output_tokens; /* 0: the model's */
     cost budget; /* COST_LIMITLESS: what its ancestors have left; more than that is cut to it */
 };
+/* Before the workflow of a run at this place is looked for.  In a replay what was recorded decides: the version, or that it was refused,
+   and then no definition of it is there. */
+must_check bool run_child_find_range(struct run *parent, str place, str *range, struct error *e);
 /* Adds everything to the parent's batch; *child_run_id is told to run_child_spawn once the flush succeeded.  Refused (policy, depth,
    number, budget that does not fit): nothing was added. */
 may_suspend bool run_child_add(struct run *parent, const struct child_request *request,
                                uuid *child_run_id, struct error *e);
 void run_child_spawn(struct run *parent, uuid child_run_id);
+/* All that are alive, of a run that does not know which of them it had spawned (has_lost_sight). */
+void run_children_spawn(struct run *parent);
 
 struct child_outcome {
     bool is_final;
@@ -75,6 +80,7 @@ may_suspend bool run_ancestors_load(struct run *run, const struct record *row, s
 void run_parent_wake(struct run *run);
 /* The agent of a bare model's run, on the run's arena; NULL: this run has a configured one. */
 const struct agent_definition *run_bare_agent(struct run *run);
+bool run_row_is_bare(const struct record *run);                /* begins nothing, asks nobody */
 bool cost_read_text(struct arena *arena, str json, cost *out); /* the form of cost_write_json */
 
 #endif

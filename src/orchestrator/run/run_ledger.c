@@ -2,7 +2,8 @@
 #include "base/ensure.h"
 #include "base/limits.h"
 #include "base/log.h"
-#include "orchestrator/run_internal.h"
+#include "orchestrator/approval/approval.h"
+#include "orchestrator/session/session_inbox.h"
 
 static void put_id(struct json_writer *w, const char *key, uuid id)
 {
@@ -286,16 +287,41 @@ void run_ledger_drop(struct run *run)
     run->unsure_count = run->held_count = 0;
 }
 
-bool run_flush(struct run *run, const char *fault, struct error *e)
+static never_inline bool is_buried(struct run *run)
+{
+    return run->has_path && ledger_share_is_gone(run->o->ledger, &run->shield, &run->path);
+}
+
+static bool flush(struct run *run, const char *fault, struct journal_mend mend, struct error *e)
 {
     struct error failure = {0};
-    if (journal_flush(&run->journal, &run->shield, fault, &failure)) {
+    if (journal_flush_mended(&run->journal, &run->shield, fault, mend, &failure)) {
         run_ledger_sure(run);
         return true;
     }
-    if (failure.code == ERROR_NOT_FOUND && run->has_path &&
-        ledger_share_is_gone(run->o->ledger, &run->shield, &run->path))
+    if (failure.code == ERROR_NOT_FOUND && is_buried(run))
         return error_set(e, REASON_FENCED,
                          "this node was taken for dead: its share of the budget is gone");
     return error_copy(e, &failure);
+}
+
+static bool mend(void *owner, struct batch *batch)
+{
+    return run_approval_mend(owner, batch);
+}
+
+bool run_flush(struct run *run, const char *fault, struct error *e)
+{
+    return flush(run, fault, (struct journal_mend){mend, run}, e);
+}
+
+static bool mend_end(void *owner, struct batch *batch)
+{
+    bool is_mended = run_approval_mend(owner, batch);
+    return session_inbox_mend(owner, batch) || is_mended;
+}
+
+bool run_flush_end(struct run *run, const char *fault, struct error *e)
+{
+    return flush(run, fault, (struct journal_mend){mend_end, run}, e);
 }

@@ -166,6 +166,23 @@ static bool wait_for_place(struct model_step *a, struct error *e)
     return is_in;
 }
 
+/* Whoever cancels it while it waits for its place wakes it. */
+static bool may_call(struct model_step *a, const struct run_oracle *oracle, struct error *e)
+{
+    bool may = oracle->may_call(oracle->owner, e);
+    a->is_woken = !may && e->reason == REASON_CANCELLED;
+    return may;
+}
+
+/* bound_cost takes an eighth of the time that is left. */
+static cost recorded_room(struct run *run)
+{
+    cost left = run_takes(run);
+    if (left.time_ms < COST_UNLIMITED / 8)
+        left.time_ms *= 8;
+    return left;
+}
+
 /* A replay's: the recorded target; the router has no part in it. */
 static bool recorded_target(struct model_step *a, const struct run_oracle *oracle, struct error *e)
 {
@@ -179,7 +196,7 @@ static bool recorded_target(struct model_step *a, const struct run_oracle *oracl
             continue;
         a->attempt = (struct attempt){.target = target, .target_index = i, .first_token_ns = 1};
         a->target = target;
-        return decide(a, e) && bound_cost(a, run_remaining_now(run), e);
+        return decide(a, e) && may_call(a, oracle, e) && bound_cost(a, recorded_room(run), e);
     }
     return error_set(e, REASON_UNAVAILABLE,
                      "the recording has no target \"" STR_FMT "\" of model \"" STR_FMT "\"",
@@ -262,6 +279,8 @@ static void journal_intent(struct model_step *a)
     json_put_i64(w, S("max_output_tokens"), a->prompt.max_output_tokens);
     json_put_str(w, S("reservation_id"), str_of(id, UUID_TEXT_BYTES));
     put_purpose(w, run);
+    if (!run->aside && run->room != COST_UNLIMITED)
+        json_put_i64(w, S("room"), run->room);
     if (!str_is_empty(environment))
         json_put_str(w, S("environment"), environment);
 }
@@ -567,7 +586,8 @@ static bool was_refused(const struct model_step *a, const struct error *failure)
            (failure->reason == REASON_PROVIDER_RATE_LIMITED ||
             failure->reason == REASON_PROVIDER_QUOTA || failure->reason == REASON_PROVIDER_AUTH ||
             failure->reason == REASON_PROVIDER_INVALID ||
-            failure->reason == REASON_PROVIDER_OVERLOADED);
+            failure->reason == REASON_PROVIDER_OVERLOADED ||
+            failure->reason == REASON_PROVIDER_CIRCUIT);
 }
 
 static const char lost_text[] =
@@ -623,6 +643,9 @@ static bool interrupt_attempt(struct model_step *a, const struct error *failure,
 static bool degrade(struct model_step *a, struct error *e)
 {
     enum degrade_when when;
+    const struct run_oracle *oracle = a->run->o->oracle;
+    if (oracle && !oracle->does(oracle->owner, EVENT_RUN_DEGRADED))
+        return false;
     if (a->is_woken || !run_degrade_cause(e, &when) || !run_degrade(a->run, when))
         return false;
     *e = (struct error){0};

@@ -248,13 +248,20 @@ static bool has_signal(struct page *page, struct context *ctx, size_t index, boo
     return has_row(page, ctx, index, &query, has, e);
 }
 
+/* Its session was paused; whoever resumed it may have died before it was spawned. */
+static bool is_of_pause(const struct record *row)
+{
+    return record_has(row, AGENT_RUNS_WAKES_AT) &&
+           record_integer(row, AGENT_RUNS_WAKES_AT) == RUN_WAKES_WITH_SESSION;
+}
+
 /* Of a sleep the clock brings news (the sweeps). */
 static bool spawn_if_told(struct page *page, struct context *ctx, size_t index, struct error *e)
 {
     const struct record *row = &page->rows.items[index];
     bool is_workflow = record_has(row, AGENT_RUNS_WORKFLOW);
     bool has_client = record_has(row, AGENT_RUNS_WAITS_UNTIL);
-    bool is_told = record_has(row, AGENT_RUNS_CANCEL_BY), is_decided = false;
+    bool is_told = record_has(row, AGENT_RUNS_CANCEL_BY) || is_of_pause(row), is_decided = false;
     if (!is_told && has_client && !has_results(page, ctx, index, &is_told, e))
         return false;
     if (!is_told && is_workflow && !has_signal(page, ctx, index, &is_told, e))

@@ -259,8 +259,11 @@ static void spawn_on_lane(void *argument)
     struct run *run = map_find(lane->by_id, key_of(&spawn->run_id));
     /* A replay is of one run: the others are recorded. */
     bool is_foreign = o->oracle && !uuid_equal(o->oracle->run_id, spawn->run_id);
-    if (run && spawn->is_about_inbox && !is_foreign)
+    if (run && spawn->is_about_inbox && !is_foreign) {
         run->is_inbox_told = true;
+        if (run->workflow) /* a pause is news for it, whatever it waits for */
+            condition_broadcast(&run->woken);
+    }
     if (is_foreign || spawn->is_about_inbox || (!run && lane->is_closed)) {
         spawn_drop(spawn);
         return;

@@ -56,7 +56,8 @@ static struct room room_of(struct run *run)
         .response_format = run->state.response_format,
     };
     int64_t fixed = prompt_input_tokens_bound(&bare), window = window_of(run->model), tokens;
-    cost remaining = run_remaining(run);
+    cost remaining = run_room(run);
+    run->room = remaining.tokens;
     if (window > 0) {
         tokens = window - output_of(run) - fixed;
         if (tokens < window / 4) /* the window is mostly answer and tools: what can be done? */

@@ -448,8 +448,9 @@ static void start_denied(struct context *ctx, void *unused)
     struct run_request request = {.session_id = scene.session_id, .content = S("q")};
     assert_false(run_start(scene.kit->o, ctx, &scene.user, &request, &run_id, &e));
     assert_int_equal(e.reason, REASON_POLICY_DENIED);
-    assert_true(
-        run_list(scene.kit->o, ctx, &scene.user, scene.session_id, STR_NONE, 10, &runs, &e));
+    assert_true(run_list(scene.kit->o, ctx, &scene.user,
+                         &(struct run_filter){.session_id = scene.session_id}, STR_NONE, 10, &runs,
+                         &e));
     assert_int_equal(runs.count, 0);
 }
 

@@ -295,7 +295,7 @@ static void journal_intent(struct planned *p, bool has_row)
 static bool reserve_call(struct planned *p)
 {
     struct run *run = p->run;
-    cost remaining = run_remaining(run);
+    cost remaining = run_takes(run);
     int64_t time_ms = p->tool->limits.time_ms;
     if (remaining.time_ms != COST_UNLIMITED && remaining.time_ms < time_ms)
         time_ms = remaining.time_ms > 0 ? remaining.time_ms : 1;
@@ -491,10 +491,14 @@ void run_tools_execute(struct planned *p, struct context *ctx)
         .label = p->arguments_label,
         .heard = &p->heard,
     };
-    p->has_begun = true;
     p->file_count = rows.count;
+    /* While its intent was stored; in a replay the record says. */
+    if (ok && !run->o->oracle && context_is_cancelled(ctx))
+        ok = error_set(&p->failure, REASON_DRAINING,
+                       "the call was not made: what it is a part of was stopped first");
     if (ok)
         ok = executor_execute(run->o->parts.executor, &call, &request, &p->result, &p->failure);
+    p->has_begun = p->failure.reason != REASON_DRAINING; /* which says that nothing was sent */
     if (ok)
         p->result.output =
             str_copy(run->turn, p->result.output); /* the child's arena goes with it */
@@ -525,6 +529,24 @@ static bool is_effect_unknown(const struct planned *p)
            p->failure.reason == REASON_TIME_LIMIT || p->failure.reason == REASON_OUTCOME_UNKNOWN;
 }
 
+static bool may_repeat(const struct call *call, const struct tool *tool)
+{
+    if (call->has_nested_effects)
+        return false;
+    if (FAULT(
+            "plant.double-effect")) /* a bug put in on purpose: it repeats what may have happened */
+        return tool != NULL;
+    return tool && (tool->is_pure || tool->is_idempotent);
+}
+
+/* The node stops: what it cut off, or had not begun and may be made by the next start, is left to that. */
+static bool is_given_up(const struct planned *p)
+{
+    bool is_keyed = p->run->workflow && workflow_may_repeat(p->run, p->call);
+    bool is_for_next = !p->parent && (may_repeat(p->call, p->tool) || is_keyed);
+    return p->run->is_draining && p->failure.code != ERROR_OK && (p->has_begun || is_for_next);
+}
+
 /* A guest's calls stand behind it and are settled before it. */
 void run_tools_settle(struct tool_step *step)
 {
@@ -532,6 +554,10 @@ void run_tools_settle(struct tool_step *step)
         struct planned *p = step->items[i - 1];
         if (!p->is_done || p->is_settled)
             continue;
+        if (is_given_up(p)) {
+            p->is_settled = true;
+            continue;
+        }
         const char *status = p->failure.code == ERROR_OK ? "succeeded"
                              : is_effect_unknown(p)      ? "unknown"
                                                          : "failed";
@@ -659,16 +685,6 @@ bool run_tools_step(struct run *run, struct error *e)
 }
 
 /* ---- after a crash ---- */
-
-static bool may_repeat(const struct call *call, const struct tool *tool)
-{
-    if (call->has_nested_effects)
-        return false;
-    if (FAULT(
-            "plant.double-effect")) /* a bug put in on purpose: it repeats what may have happened */
-        return tool != NULL;
-    return tool && (tool->is_pure || tool->is_idempotent);
-}
 
 /* What was approved is repeated as it was approved, or not at all. */
 static bool is_still_approved(const struct planned *p)

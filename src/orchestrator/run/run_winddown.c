@@ -23,6 +23,9 @@ static const str last_words = S_INIT(
 
 static bool may_wind_down(const struct run *run, const struct error *refusal)
 {
+    const struct run_oracle *oracle = run->o->oracle;
+    if (oracle && !oracle->does(oracle->owner, EVENT_BUDGET_WIND_DOWN))
+        return false;
     return refusal->reason == REASON_BUDGET && run->state.step > 0 && !run->aside &&
            !run->state.is_winding_down && !run->is_cancel_asked && !run->is_draining;
 }
@@ -94,8 +97,8 @@ void run_hold_back(struct run *run)
 
 cost run_remaining_now(struct run *run)
 {
-    return run->is_last_call && !run->o->oracle ? ledger_remaining_last(run->o->ledger, &run->path)
-                                                : run_remaining(run);
+    return run->is_last_call ? ledger_remaining_last(run->o->ledger, &run->path)
+                             : run_remaining(run);
 }
 
 /* ---- the last call ---- */
@@ -187,8 +190,9 @@ void run_last_prompt(struct run *run, struct prompt *prompt, int64_t *output_tok
     run->is_last_call = run->state.is_winding_down && !run->aside;
     if (!run->is_last_call)
         return;
-    int64_t tokens = tokens_of_last(run, run_remaining_now(run)),
+    int64_t tokens = tokens_of_last(run, run->o->oracle ? run_room(run) : run_remaining_now(run)),
             input = tokens - tokens / OUTPUT_PART;
+    run->room = tokens;
     struct prompt_message *messages = ARENA_ARRAY(run->turn, struct prompt_message, 2);
     messages[0] = text_message(run->turn, ROLE_SYSTEM, last_words);
     messages[1] = text_message(run->turn, ROLE_USER, STR_NONE);

@@ -3,6 +3,7 @@
 #include "base/timefmt.h"
 #include "orchestrator/orchestrator_internal.h"
 #include "orchestrator/workflow/workflow_agent.h"
+#include "store/sift.h"
 #include <stdatomic.h>
 
 /* ---- the budget column: {"tokens", "time_seconds", "cost_usd"?, "tool_calls"?} ---- */
@@ -227,8 +228,14 @@ bool session_get(struct orchestrator *o, struct context *ctx, const struct princ
     return true;
 }
 
+static bool has_status(const void *owner, const struct record *session)
+{
+    const str *status = owner;
+    return str_equal(record_text(session, SESSIONS_STATUS), *status);
+}
+
 bool session_list(struct orchestrator *o, struct context *ctx, const struct principal *principal,
-                  str cursor, size_t limit, struct records *out, struct error *e)
+                  str status, str cursor, size_t limit, struct records *out, struct error *e)
 {
     struct query query = query_of(TABLE_SESSIONS);
     query_where_null(&query, SESSIONS_PARENT_RUN_ID, true); /* a child's is found by its run */
@@ -237,6 +244,9 @@ bool session_list(struct orchestrator *o, struct context *ctx, const struct prin
     query.is_descending = true;
     query.cursor = cursor;
     query.limit = limit;
+    if (!str_is_empty(status))
+        return store_sift(o->parts.store, ctx, principal->tenant_id, &query, has_status, &status,
+                          out, e);
     return store_list(o->parts.store, ctx, principal->tenant_id, &query, out, e);
 }
 

@@ -72,8 +72,8 @@ bool session_file_rows(struct orchestrator *o, struct context *ctx, uuid tenant_
     return true;
 }
 
-static bool find_row(struct orchestrator *o, struct context *ctx, uuid tenant_id, uuid session_id,
-                     str name, struct record *out, struct error *e)
+static never_inline bool find_row(struct orchestrator *o, struct context *ctx, uuid tenant_id,
+                                  uuid session_id, str name, struct record *out, struct error *e)
 {
     struct record key = record_of(TABLE_SESSION_FILES);
     record_set_uuid(&key, SESSION_FILES_SESSION_ID, session_id);
@@ -85,11 +85,18 @@ static bool find_row(struct orchestrator *o, struct context *ctx, uuid tenant_id
     return error_set(e, REASON_NOT_FOUND, "the session has no file \"" STR_FMT "\"", STR_ARG(name));
 }
 
+static never_inline bool check_session(struct orchestrator *o, struct context *ctx,
+                                       const struct principal *principal, uuid session_id,
+                                       struct error *e)
+{
+    struct record session;
+    return session_get(o, ctx, principal, session_id, &session, e);
+}
+
 bool file_list(struct orchestrator *o, struct context *ctx, const struct principal *principal,
                uuid session_id, struct records *out, struct error *e)
 {
-    struct record session;
-    return session_get(o, ctx, principal, session_id, &session, e) &&
+    return check_session(o, ctx, principal, session_id, e) &&
            session_file_rows(o, ctx, principal->tenant_id, session_id, out, e) &&
            session_workspace_add(o, ctx, principal->tenant_id, session_id, out, e);
 }
@@ -422,8 +429,7 @@ bool file_download_begin(struct orchestrator *o, struct context *ctx,
                          const struct principal *principal, uuid session_id, str name,
                          struct file_download **out, struct record *row, struct error *e)
 {
-    struct record session;
-    if (!session_get(o, ctx, principal, session_id, &session, e))
+    if (!check_session(o, ctx, principal, session_id, e))
         return false;
     struct file_download *download = calloc(1, sizeof *download);
     ensure(download != NULL);
@@ -462,11 +468,11 @@ void file_download_end(struct file_download *download)
 bool file_remove(struct orchestrator *o, struct context *ctx, const struct principal *principal,
                  uuid session_id, str name, struct error *e)
 {
-    struct record session, *row = ARENA_NEW(ctx->arena, struct record);
+    struct record *row = ARENA_NEW(ctx->arena, struct record);
     struct error missing = {0};
     if (principal->level < ROLE_LEVEL_USER)
         return error_set(e, REASON_DENIED, "a viewer may not delete files");
-    if (!session_get(o, ctx, principal, session_id, &session, e))
+    if (!check_session(o, ctx, principal, session_id, e))
         return false;
     bool is_uploaded = find_row(o, ctx, principal->tenant_id, session_id, name, row, &missing);
     if (!is_uploaded && missing.code != ERROR_NOT_FOUND) {

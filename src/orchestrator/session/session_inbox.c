@@ -376,19 +376,82 @@ bool session_inbox_look(struct run *run, struct error *e)
     return true;
 }
 
+/* `session` stands in the batch, which may move it. */
+static void name_next(struct run *run, struct batch *batch, struct record *session)
+{
+    run->next_run_id = UUID_NONE;
+    if (!run->next)
+        return;
+    run->next_run_id = record_uuid(run->next, SESSION_INBOX_RUN_ID);
+    run->next_priority = priority_of_entry(run->next);
+    record_set_uuid(session, SESSIONS_LIVE_RUN_ID, run->next_run_id);
+    add_row_of_next(run->o, batch, &run->session, run->next);
+}
+
 void session_inbox_pass_on(struct run *run, struct record *session)
 {
     struct batch *batch = &run->journal.batch;
     record_set_null(session, SESSIONS_LIVE_RUN_ID);
-    run->next_run_id = UUID_NONE;
-    if (run->next) {
-        run->next_run_id = record_uuid(run->next, SESSION_INBOX_RUN_ID);
-        run->next_priority = priority_of_entry(run->next);
-        record_set_uuid(session, SESSIONS_LIVE_RUN_ID, run->next_run_id);
-    }
     where_count(batch, &run->session);
-    if (run->next)
-        add_row_of_next(run->o, batch, &run->session, run->next);
+    name_next(run, batch, session);
+}
+
+/* The row of the session by whose count of messages the batch may be stored; NULL: it ends no run. */
+static struct write *session_write(const struct batch *batch)
+{
+    for (size_t i = 0; i < batch->count; i++)
+        if (batch->writes[i].record.table == TABLE_SESSIONS &&
+            batch->writes[i].op == WRITE_UPDATE &&
+            batch->writes[i].where_column == SESSIONS_INBOX_COUNT)
+            return &batch->writes[i];
+    return NULL;
+}
+
+/* What was to steer got its run's row with its turn, which is another one's now. */
+static void take_row_back(struct batch *batch, uuid run_id)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct write *write = &batch->writes[i];
+        if (write->op != WRITE_INSERT || write->record.table != TABLE_AGENT_RUNS ||
+            !uuid_equal(record_uuid(&write->record, AGENT_RUNS_ID), run_id))
+            continue;
+        memmove(&batch->writes[i], &batch->writes[i + 1],
+                (batch->count - i - 1) * sizeof *batch->writes);
+        batch->count--;
+        return;
+    }
+}
+
+/* What the batch itself makes of the count, by what the run has taken. */
+static int64_t count_change(const struct batch *batch)
+{
+    int64_t change = 0;
+    for (size_t i = 0; i < batch->count; i++)
+        if (batch->writes[i].record.table == TABLE_SESSIONS && batch->writes[i].op == WRITE_ADD)
+            change += record_integer(&batch->writes[i].record, SESSIONS_INBOX_COUNT);
+    return change;
+}
+
+bool session_inbox_mend(struct run *run, struct batch *batch)
+{
+    struct error e = {0};
+    if (!session_write(batch))
+        return false;
+    run->is_inbox_told = true;
+    if (!session_inbox_look(run, &e))
+        return false;
+    int64_t count = record_integer(&run->session, SESSIONS_INBOX_COUNT) + count_change(batch);
+    struct value *known = &session_write(batch)->where_value;
+    if (count == (known->is_null ? 0 : known->integer))
+        return false; /* it was something else */
+    record_set_integer(&run->session, SESSIONS_INBOX_COUNT, count);
+    if (!uuid_is_none(run->next_run_id))
+        take_row_back(batch, run->next_run_id);
+    struct write *write = session_write(batch);
+    write->where_value = run->session.values[SESSIONS_INBOX_COUNT];
+    record_set_null(&write->record, SESSIONS_LIVE_RUN_ID);
+    name_next(run, batch, &write->record);
+    return true;
 }
 
 /* ---- its turn ---- */

@@ -10,8 +10,8 @@
  *
  * Invariants:
  *   a session with messages in its inbox has a live run, or live_run_id names the pending one whose turn it is;
- *   inbox_count is the number of rows; who ends a run says which count it knew, so a message that came meanwhile makes its commit fail
- *   and is seen by the next try;
+ *   inbox_count is the number of rows; who ends a run says which count it knew, so a message that came meanwhile makes its commit fail:
+ *   then that message is next, and the end is committed as it is (session_inbox_mend);
  *   a pending run begins once: its row leaves `pending`, its inbox row goes and its first events come in one commit.
  * All of it is rows: after a crash every pending run is looked at (orchestrator_recover), the rest follows.
  * Thread: a run's functions on its lane; session_inbox_add anywhere.
@@ -47,6 +47,8 @@ may_suspend bool session_inbox_steer(struct run *run, struct error *e);
 may_suspend bool session_inbox_look(struct run *run, struct error *e);
 /* In the last batch: the session's row passes to it.  (The row's other columns: before.) */
 void session_inbox_pass_on(struct run *run, struct record *session);
+/* The last batch met a CONFLICT.  True: a message had come since the look, and the session's row passes to whose turn it is now. */
+may_suspend bool session_inbox_mend(struct run *run, struct batch *batch);
 /* The live run is gone without an end of its own: who waits gets the session. */
 may_suspend_void void session_inbox_rescue(struct run *run);
 

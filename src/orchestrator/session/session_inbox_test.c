@@ -533,6 +533,76 @@ static void test_a_message_that_says_nothing_gets_the_sessions_policy(struct tes
     assert_int_equal(kit->model_calls, 2);
 }
 
+/* ---- a message that comes between the run's last look and its last commit ---- */
+
+enum { LAST_COMMIT_MS = 100 };
+
+/* The commit that ends the first run takes its time. */
+static enum commit_outcome delay_end(void *owner, struct context *ctx, const struct batch *batch)
+{
+    bool *is_delayed = owner;
+    struct error ignored = {0};
+    if (*is_delayed || !batch->fault || strcmp(batch->fault, "run_completed") != 0)
+        return COMMIT_OK;
+    *is_delayed = true;
+    (void) !context_sleep_ms(ctx, LAST_COMMIT_MS, &ignored);
+    return COMMIT_OK;
+}
+
+static void check_completed_once(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_history(ctx, BEGUN INTENT ANSWERED " run.completed");
+    assert_at_rest(ctx, "completed");
+    assert_member(ctx, EVENT_BUDGET_SETTLED, "basis", "reported");
+}
+
+static void check_both_completed(struct context *ctx, void *sent)
+{
+    check_completed_once(ctx, NULL);
+    scene.run_id = ((struct sent *) sent)->outcome.run_id;
+    check_completed_once(ctx, NULL);
+    check_nothing_waits(ctx, NULL);
+}
+
+/* What the model has answered is neither lost nor asked for again, nor is it paid twice. */
+static void come_at_the_end(struct testkit *kit, enum double_text policy)
+{
+    struct usage usage = {.input_tokens = 10, .output_tokens = 5, .is_reported = true};
+    struct sent sent = {.text = "and now?", .policy = policy};
+    bool is_delayed = false;
+    scene_start(kit);
+    testkit_reply(kit, (struct fake_reply){.text = "first", .delay_ms = 200, .usage = usage});
+    testkit_reply(kit, (struct fake_reply){.text = "second", .usage = usage});
+    memory_store_set_hooks(
+        kit->store, (struct memory_store_hooks){.owner = &is_delayed, .before_commit = delay_end});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 200 + LAST_COMMIT_MS / 2);
+    assert_true(is_delayed);
+    send_ok(kit, &sent);
+    testkit_run_ms(kit, 3000);
+    assert_int_equal(kit->model_calls, 2);
+    if (policy == DOUBLE_TEXT_STEER) /* it came too late for that */
+        sent.outcome.run_id = sent.outcome.otherwise_run_id;
+    testkit_do(kit, check_both_completed, &sent);
+    memory_store_set_hooks(kit->store, (struct memory_store_hooks){0});
+}
+
+static void test_an_interruption_at_the_very_end_leaves_the_answer_as_it_is(struct testkit *kit)
+{
+    come_at_the_end(kit, DOUBLE_TEXT_INTERRUPT);
+}
+
+static void test_so_does_a_message_that_waits(struct testkit *kit)
+{
+    come_at_the_end(kit, DOUBLE_TEXT_ENQUEUE);
+}
+
+static void test_so_does_one_that_was_to_steer(struct testkit *kit)
+{
+    come_at_the_end(kit, DOUBLE_TEXT_STEER);
+}
+
 int main(void)
 {
     static const struct testkit_case cases[] = {
@@ -554,6 +624,9 @@ int main(void)
         TESTKIT_SCRIPT(test_what_was_taken_by_a_run_that_ends_is_not_begun_again),
         TESTKIT_SCRIPT(test_a_node_that_lost_the_session_begins_nothing),
         TESTKIT_SCRIPT(test_a_message_that_says_nothing_gets_the_sessions_policy),
+        TESTKIT_SCRIPT(test_an_interruption_at_the_very_end_leaves_the_answer_as_it_is),
+        TESTKIT_SCRIPT(test_so_does_a_message_that_waits),
+        TESTKIT_SCRIPT(test_so_does_one_that_was_to_steer),
     };
     return testkit_main(cases, ARRAY_COUNT(cases));
 }

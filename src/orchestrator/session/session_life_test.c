@@ -123,6 +123,40 @@ static void test_a_pause_outlives_crashes(struct testkit *kit)
     testkit_do(kit, check_resumed, NULL);
 }
 
+/* Whoever resumed it died before anybody was told; and what the run once waited for is consumed. */
+static void resume_unheard(struct context *ctx, void *unused)
+{
+    struct batch batch;
+    struct error e = {0};
+    (void) unused;
+    batch_init(&batch, ctx->arena, scene.user.tenant_id);
+    struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_SESSIONS);
+    record_set_uuid(row, SESSIONS_ID, scene.session_id);
+    record_set_text(row, SESSIONS_STATUS, S("active"));
+    row = batch_add(&batch, WRITE_INSERT, TABLE_APPROVALS);
+    record_set_uuid(row, APPROVALS_ID, uuid_new(scene.kit->clock, scene.kit->random));
+    record_set_uuid(row, APPROVALS_RUN_ID, scene.run_id);
+    record_set_uuid(row, APPROVALS_SESSION_ID, scene.session_id);
+    record_set_text(row, APPROVALS_ACTION, S("tool.call"));
+    record_set_text(row, APPROVALS_DIGEST, S("0"));
+    record_set_text(row, APPROVALS_SUBJECT, S("{}"));
+    record_set_text(row, APPROVALS_REQUESTED_BY, S("[]"));
+    record_set_text(row, APPROVALS_USER_ID, S("ada"));
+    record_set_text(row, APPROVALS_STATUS, S("consumed"));
+    record_set_integer(row, APPROVALS_CREATED_AT, 1);
+    record_set_integer(row, APPROVALS_EXPIRES_AT, 1);
+    assert_true(store_commit(scene.kit->store, ctx, &batch, &e));
+}
+
+static void test_a_start_goes_on_with_what_was_resumed_before_the_crash(struct testkit *kit)
+{
+    begin_paused(kit);
+    testkit_do(kit, resume_unheard, NULL);
+    testkit_crash(kit);
+    testkit_run_ms(kit, 1000);
+    testkit_do(kit, check_resumed, NULL);
+}
+
 static void cancel_it(struct context *ctx, void *unused)
 {
     (void) unused;
@@ -347,6 +381,7 @@ int main(void)
         TESTKIT_SCRIPT(test_a_paused_run_stops_before_its_next_step_and_goes_on_when_resumed),
         TESTKIT_SCRIPT(test_a_run_goes_on_when_nobody_knows_whether_its_session_was_resumed),
         TESTKIT_SCRIPT(test_a_pause_outlives_crashes),
+        TESTKIT_SCRIPT(test_a_start_goes_on_with_what_was_resumed_before_the_crash),
         TESTKIT_SCRIPT(test_a_paused_run_can_be_cancelled),
         TESTKIT_SCRIPT(test_a_session_expires_when_nobody_speaks_in_it),
         TESTKIT_SCRIPT(test_a_paused_session_expires_with_its_run),

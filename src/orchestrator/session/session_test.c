@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "base/ensure.h"
+#include "base/limits.h"
 #include "orchestrator/orchestrator_testkit.h"
 
 /* ---- the budget column ---- */
@@ -212,7 +213,7 @@ static void test_who_sees_which_session(struct testkit *kit, struct context *ctx
         e = (struct error){0};
         assert_int_equal(session_budget_json(kit->o, ctx, &principal, id, &budget, &e),
                          cases[i].sees);
-        assert_true(session_list(kit->o, ctx, &principal, STR_NONE, 10, &list, &e));
+        assert_true(session_list(kit->o, ctx, &principal, STR_NONE, STR_NONE, 10, &list, &e));
         assert_int_equal(list.count, cases[i].sees);
     }
 }
@@ -238,10 +239,68 @@ static void test_another_tenants_admin_sees_nothing_and_reaches_nothing(struct t
     assert_false(run_start(kit->o, ctx, &foreign, &request, &other, &e[5]));
     for (size_t i = 0; i < ARRAY_COUNT(e); i++)
         assert_int_equal(e[i].reason, REASON_NOT_FOUND);
-    assert_true(session_list(kit->o, ctx, &foreign, STR_NONE, 10, &rows, &e[0]) && rows.count == 0);
-    assert_true(run_list(kit->o, ctx, &foreign, UUID_NONE, STR_NONE, 10, &rows, &e[0]) &&
+    assert_true(session_list(kit->o, ctx, &foreign, STR_NONE, STR_NONE, 10, &rows, &e[0]) &&
                 rows.count == 0);
-    assert_true(run_list(kit->o, ctx, &foreign, id, STR_NONE, 10, &rows, &e[0]) && rows.count == 0);
+    assert_true(
+        run_list(kit->o, ctx, &foreign, &(struct run_filter){0}, STR_NONE, 10, &rows, &e[0]) &&
+        rows.count == 0);
+    assert_true(run_list(kit->o, ctx, &foreign, &(struct run_filter){.session_id = id}, STR_NONE,
+                         10, &rows, &e[0]) &&
+                rows.count == 0);
+}
+
+static size_t pages_of_paused(struct testkit *kit, struct context *ctx,
+                              const struct principal *principal, size_t *seen)
+{
+    struct records page = {0};
+    struct error e = {0};
+    size_t pages = 0;
+    *seen = 0;
+    do {
+        assert_true(
+            session_list(kit->o, ctx, principal, S("paused"), page.next_cursor, 2, &page, &e));
+        for (size_t i = 0; i < page.count; i++)
+            assert_true(str_equal(record_text(&page.items[i], SESSIONS_STATUS), S("paused")));
+        assert_true(page.count <= 2);
+        *seen += page.count;
+        pages++;
+    } while (!str_is_empty(page.next_cursor));
+    return pages;
+}
+
+static void add_sessions(struct testkit *kit, struct context *ctx, size_t count, const char *status)
+{
+    struct batch batch;
+    struct error e = {0};
+    struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
+    while (count > 0) {
+        batch_init(&batch, ctx->arena, kit->tenant_id);
+        for (size_t i = 0; i < 200 && count > 0; i++, count--) {
+            struct record *row = batch_add(&batch, WRITE_INSERT, TABLE_SESSIONS);
+            record_set_uuid(row, SESSIONS_ID, uuid_new(kit->clock, kit->random));
+            record_set_text(row, SESSIONS_USER_ID, ada.user_id);
+            record_set_text(row, SESSIONS_REQUESTED_BY, ada.user_id);
+            record_set_text(row, SESSIONS_ROLE, S("user"));
+            record_set_text(row, SESSIONS_STATUS, str_from_cstr(status));
+        }
+        assert_true(store_commit(kit->store, ctx, &batch, &e));
+    }
+}
+
+static void test_a_page_by_status_reads_so_many_rows_at_most_and_goes_on(struct testkit *kit,
+                                                                         struct context *ctx)
+{
+    struct principal ada = testkit_principal(kit, "ada", ROLE_LEVEL_USER);
+    size_t seen;
+    add_sessions(kit, ctx, 3, "paused");
+    assert_int_equal(pages_of_paused(kit, ctx, &ada, &seen), 2); /* two and one */
+    assert_int_equal(seen, 3);
+    add_sessions(kit, ctx, STORE_SIFT_ROWS_MAX, "closed"); /* newer: exactly one page of none */
+    assert_int_equal(pages_of_paused(kit, ctx, &ada, &seen), 3);
+    assert_int_equal(seen, 3);
+    add_sessions(kit, ctx, 1, "closed"); /* one past the bound */
+    assert_int_equal(pages_of_paused(kit, ctx, &ada, &seen), 3);
+    assert_int_equal(seen, 3);
 }
 
 static void test_lists_go_on_page_by_page_newest_first(struct testkit *kit, struct context *ctx)
@@ -256,7 +315,7 @@ static void test_lists_go_on_page_by_page_newest_first(struct testkit *kit, stru
         assert_true(context_sleep_ms(ctx, 2, &e));
     }
     do {
-        assert_true(session_list(kit->o, ctx, &ada, page.next_cursor, 3, &page, &e));
+        assert_true(session_list(kit->o, ctx, &ada, STR_NONE, page.next_cursor, 3, &page, &e));
         if (seen == 0)
             assert_true(uuid_equal(record_uuid(&page.items[0], SESSIONS_ID), newest));
         seen += page.count;
@@ -326,6 +385,7 @@ int main(void)
         TESTKIT_BODY(test_who_sees_which_session),
         TESTKIT_BODY(test_another_tenants_admin_sees_nothing_and_reaches_nothing),
         TESTKIT_BODY(test_lists_go_on_page_by_page_newest_first),
+        TESTKIT_BODY(test_a_page_by_status_reads_so_many_rows_at_most_and_goes_on),
         TESTKIT_BODY(test_a_closed_session_takes_no_run),
         TESTKIT_SCRIPT(test_an_expired_session_takes_no_run),
         TESTKIT_BODY(test_a_run_has_the_lower_role_of_session_and_caller),

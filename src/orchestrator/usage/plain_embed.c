@@ -10,6 +10,7 @@ static bool was_refused(const struct embed_outcome *outcome, const struct error 
     case REASON_PROVIDER_AUTH:
     case REASON_PROVIDER_INVALID:
     case REASON_PROVIDER_OVERLOADED:
+    case REASON_PROVIDER_CIRCUIT:
     case REASON_UNSUPPORTED: return true;
     case REASON_PROVIDER_TIMEOUT:
     case REASON_TIMEOUT:

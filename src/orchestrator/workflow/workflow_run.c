@@ -4,8 +4,11 @@
 #include "base/limits.h"
 #include "base/timefmt.h"
 #include "orchestrator/replay/run_environment.h"
+#include "orchestrator/session/session_inbox.h"
 #include "orchestrator/workflow/workflow_agent.h"
 #include "orchestrator/workflow_internal.h"
+
+#include <stdatomic.h>
 
 enum { SHIELDED_LOOK_MS = 200 }; /* between two looks for a drain while nothing can be cancelled */
 
@@ -337,7 +340,7 @@ static bool execute(struct workflow_instance *w, const struct workflow_command *
     bool is_new = command->kind == WORKFLOW_BEGIN || command->kind == WORKFLOW_ROUND ||
                   command->kind == WORKFLOW_RETRY || command->kind == WORKFLOW_UNDO;
     *did = false;
-    if (is_new && w->is_letting_go)
+    if (is_new && (w->is_letting_go || workflow_is_held_back(w)))
         return true;
     *did = true;
     switch (command->kind) {
@@ -465,8 +468,8 @@ static bool has_children(const struct workflow_instance *w)
 static bool has_news(const struct workflow_instance *w)
 {
     const struct run *run = w->run;
-    return run->is_woken || run->is_draining || workflow_tools_have_news(w) ||
-           (run->is_cancel_asked && !run->state.is_cancelling);
+    return (run->is_woken && !workflow_is_held_back(w)) || run->is_inbox_told || run->is_draining ||
+           workflow_tools_have_news(w) || (run->is_cancel_asked && !run->state.is_cancelling);
 }
 
 static int64_t ns_of(struct workflow_instance *w, int64_t at_us)
@@ -491,39 +494,27 @@ static void wait_for_news(struct workflow_instance *w, int64_t until_ns)
                                      &woken);
 }
 
-static void list_approvals(struct workflow_instance *w, struct json_writer *out)
-{
-    json_key(out, S("approvals"));
-    json_array_begin(out);
-    for (size_t i = 0; i < w->state->open_count; i++) {
-        const struct workflow_node *node = w->state->open[i];
-        if (node->status != STEP_RUNNING)
-            continue;
-        if (!uuid_is_none(node->approval_id))
-            json_write_str(out, uuid_str(w->run->turn, node->approval_id));
-        else if (node->call && node->call->state == CALL_AWAITING)
-            json_write_str(out, uuid_str(w->run->turn, node->call->approval_id));
-    }
-    json_array_end(out);
-}
-
 static void write_parked(struct workflow_instance *w, bool is_waiting)
 {
     struct run *run = w->run;
     if (is_waiting) {
         struct json_writer *out = journal_event(&run->journal, EVENT_RUN_WAITING);
-        list_approvals(w, out);
+        workflow_put_approvals(w, out);
         if (w->due_us != INT64_MAX)
             json_put_i64(out, S("wakes_at"), w->due_us);
     } else if (w->due_us == INT64_MAX) {
         return;
     }
+    workflow_set_waiting(w, is_waiting, w->due_us == INT64_MAX ? 0 : w->due_us);
+}
+
+/* Its row says that it waits, or sleeps, and it does not: with its next append it says so, for a start to find it. */
+static void note_goes_on(struct run *run)
+{
     struct record *row = journal_row(&run->journal, WRITE_UPDATE, TABLE_AGENT_RUNS);
     record_set_uuid(row, AGENT_RUNS_ID, run->run_id);
-    if (is_waiting)
-        record_set_text(row, AGENT_RUNS_STATUS, S("waiting"));
-    if (w->due_us != INT64_MAX)
-        record_set_integer(row, AGENT_RUNS_WAKES_AT, w->due_us);
+    record_set_text(row, AGENT_RUNS_STATUS, S("running"));
+    record_set_null(row, AGENT_RUNS_WAKES_AT);
 }
 
 /* Until then, or until there is news; while nothing can be cancelled in looks of its own. */
@@ -532,12 +523,13 @@ static void linger(struct workflow_instance *w, int64_t until_ns)
     bool is_shielded = context_is_cancelled(&w->run->ctx);
     do
         wait_for_news(w, until_ns);
-    while (is_shielded && !has_news(w) && context_now_ns(&w->run->shield) < until_ns);
+    while (is_shielded && !has_news(w) && !atomic_load(&w->run->o->is_draining) &&
+           context_now_ns(&w->run->shield) < until_ns);
 }
 
 /*
  * Nothing is at work.  What comes soon is waited for in memory; else the run leaves it.  With live children its row stays `running`, so
- * that a start brings all of them back.
+ * that a start brings all of them back.  A node that stops has no patience for it.
  */
 static bool park(struct workflow_instance *w, bool *is_parked, struct error *e)
 {
@@ -548,11 +540,16 @@ static bool park(struct workflow_instance *w, bool *is_parked, struct error *e)
     int64_t linger_us = workflow_now_us(w) + linger_ms * 1000;
     due_of_holders(w);
     bool is_soon = w->due_us < linger_us;
+    if ((is_soon || is_family) && atomic_load(&run->o->is_draining)) {
+        journal_free_time(&run->journal);
+        run->is_draining = true;
+        return true;
+    }
     if (is_soon || is_family) {
         int64_t until_us = w->due_us < linger_us ? w->due_us : linger_us;
         journal_free_time(&run->journal);
         linger(w, ns_of(w, until_us));
-        if (is_soon || has_news(w))
+        if (is_soon || has_news(w) || atomic_load(&run->o->is_draining))
             return true;
     }
     if (!has_news(w)) {
@@ -564,7 +561,12 @@ static bool park(struct workflow_instance *w, bool *is_parked, struct error *e)
         return true;
     if (!run_flush(run, is_family ? "run_parked" : "run_waiting", e))
         return false;
+    bool is_told = run->is_inbox_told; /* who waits is paused already */
+    run->is_inbox_told = false;
     *is_parked = !has_news(w);
+    run->is_inbox_told = is_told;
+    if (!*is_parked && !run->is_draining)
+        note_goes_on(run);
     return true;
 }
 
@@ -598,7 +600,7 @@ static bool recover(struct workflow_instance *w, struct error *e)
 
 static bool look(struct workflow_instance *w, struct error *e)
 {
-    if (!w->run->is_woken)
+    if (!w->run->is_woken || workflow_is_held_back(w))
         return true;
     w->run->is_woken = false;
     return workflow_look(w, e);
@@ -628,7 +630,8 @@ static bool append(struct workflow_instance *w, bool is_full, struct error *e)
     if (may_hold(w, is_full))
         return true;
     w->held_ns = 0;
-    if (!run_flush(w->run, w->has_closed ? "workflow_end" : "workflow_step", e))
+    if (w->has_closed ? !run_flush_end(w->run, "workflow_end", e)
+                      : !run_flush(w->run, "workflow_step", e))
         return false;
     if (w->has_noted && !w->is_note_stored)
         run_environment_stored(w->run);
@@ -641,13 +644,14 @@ static bool gather(struct workflow_instance *w, bool *is_full, struct error *e)
 {
     struct run *run = w->run;
     note_cancel(w);
+    workflow_note_pause(w);
     note_limits(w);
     if (!workflow_tools_settle(w, e) || !look(w, e))
         return false;
     note_timeouts(w);
     if (run->journal.failure.code != ERROR_OK)
         return error_copy(e, &run->journal.failure);
-    return advance(w, is_full, e);
+    return run_keep_outcomes(run, e) && advance(w, is_full, e);
 }
 
 /* One turn: ONE append, of it or of several, and off they go. */
@@ -679,11 +683,15 @@ static bool drive(struct workflow_instance *w, bool *is_parked, struct error *e)
         return false;
     while (!run->is_draining) {
         bool is_full = false;
+        if (!session_inbox_hear(run, e))
+            return false;
+        if (workflow_must_rest(w))
+            return workflow_rest(w, is_parked, e);
         if (!turn(w, &is_full, e))
             return false;
         if (w->has_closed || w->has_turned || run->is_draining)
             return true;
-        if (is_full || has_news(w))
+        if (is_full || has_news(w) || workflow_must_rest(w))
             continue;
         if (w->work_count == 0 && w->is_letting_go)
             return true;
@@ -696,6 +704,16 @@ static bool drive(struct workflow_instance *w, bool *is_parked, struct error *e)
             wait_for_news(w, earlier(ns_of(w, w->due_us), w->held_ns));
     }
     return true;
+}
+
+/* The node stops.  What ended by then is known. */
+static bool keep_outcomes(struct workflow_instance *w, struct error *e)
+{
+    struct run *run = w->run;
+    journal_hold_time(&run->journal);
+    bool ok = workflow_tools_settle(w, e);
+    journal_free_time(&run->journal);
+    return ok && run_keep_outcomes(run, e);
 }
 
 bool workflow_step(struct run *run, bool *is_parked, struct error *e)
@@ -714,6 +732,8 @@ bool workflow_step(struct run *run, bool *is_parked, struct error *e)
     if (w->work_count > 0)
         group_cancel(&w->group);
     group_wait(&w->group);
+    if (ok && run->is_draining && !w->has_closed)
+        ok = keep_outcomes(w, e);
     for (size_t i = 0; i < w->work_count; i++)
         w->works[i]->node->work = NULL;
     return ok;

@@ -45,6 +45,7 @@ static bool is_beyond_schemas(const struct definition_problems *problems)
         "reads steps.",        "no variable",        "column ",
         "known only",          "id of another step", "is never reached",
         "max_backoff is less", "must lie between",   "kind of error",
+        "is no JSON Schema",
     };
     for (size_t i = 0; i < problems->count; i++) {
         bool is_marked = false;

@@ -15,8 +15,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PARSE_HERE_BYTES_MAX = 16 << 10 }; /* a larger one is read on the blocking pool */
-
 struct workflow_entry {
     _Atomic int references;
     struct definition *definition;
@@ -287,10 +285,11 @@ static bool compile(struct orchestrator *o, struct context *ctx, str text,
         return error_set(e, REASON_TOO_LARGE, "the definition is over %u bytes",
                          WORKFLOW_BYTES_MAX);
     *r = (struct reading){.arena = ctx->arena, .text = text};
-    if (text.len <= PARSE_HERE_BYTES_MAX)
-        coroutine_on_thread_stack(read_definition, r);
-    else if (!blocking_call(ctx, read_definition, r, e))
+    if (!blocking_call(ctx, read_definition, r, e)) { /* patterns in a schema may take seconds */
+        if (r->is_read)
+            definition_destroy(r->definition);
         return false;
+    }
     if (problems)
         *problems = r->problems;
     if (!r->is_read)

@@ -185,8 +185,10 @@ static bool workflow_request_of(struct workflow_instance *w, const struct step *
 {
     struct run *run = w->run;
     struct workflow_entry *entry;
-    if (!workflow_resolve(run->o, &run->shield, run->tenant_id, step->workflow.name,
-                          step->workflow.range, &entry, e))
+    str range = step->workflow.range;
+    if (!run_child_find_range(run, request->place, &range, e) ||
+        !workflow_resolve(run->o, &run->shield, run->tenant_id, step->workflow.name, range, &entry,
+                          e))
         return false;
     const struct definition *definition = workflow_entry_definition(entry);
     bool fits = workflow_check_input(&run->shield, definition, request->content, e);
