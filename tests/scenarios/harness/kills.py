@@ -147,16 +147,15 @@ class Player(Worker):
         self.instance("all_kinds", self.name("z"))
 
     def reminded(self) -> None:
-        begun = self.instance("slow_gate", self.name("r"))
-        if not begun:
-            return
+        begun = self.instance("slow_gate", self.name("r"))      # None: the answer was lost, but not what had begun
         time.sleep(6.5)                              # reminders have a turn every five seconds
         dora = self.load.caller("dora")
 
         def vote() -> None:
             for approval in dora("GET", "/api/v1/approvals?status=pending").body.get("items", []):
                 dora("POST", f"/api/v1/approvals/{approval['id']}", {"decision": "approve", "digest": approval["digest"]})
-            self.wait_for(begun.run_id, 10)
+            if begun:
+                self.wait_for(begun.run_id, 10)
         self.again(vote)
 
     def delegated(self) -> None:
