@@ -24,6 +24,7 @@
 #define JSON_BYTES_MAX (16u << 20)
 #define JSON_DEPTH_MAX 64u
 #define LOG_LINE_BYTES_MAX 8192u
+#define NEAREST_BYTES_MAX 64u /* of a word, and of a name it may have meant */
 #define YAML_BYTES_MAX (1u << 20)
 #define YAML_EXPANDED_BYTES_MAX (4u << 20) /* as JSON, aliases expanded */
 #define YAML_VALUES_MAX 100000u
@@ -62,6 +63,7 @@
 #define STORE_REST_MS 10000  /* a connection with at most so many jobs ... */
 #define STORE_REST_JOBS 300u /* ... within this time gives the memory of its cache back */
 #define STORE_PAGE_MAX 200
+#define STORE_SIFT_ROWS_MAX 2000    /* read for one page of a list that no index answers */
 #define STORE_CHECKPOINT_PAGES 4000 /* of the WAL, before they go into the database */
 #define STORE_QUEUE_BYTES_MAX (256u << 20)
 #define STORE_READ_QUEUE_MAX 20000

@@ -127,7 +127,7 @@ def test_nothing_of_the_authors_is_overwritten(made):
 
 @pytest.mark.parametrize("words, told", [
     (("Word Count",), "lower-case letter"),
-    (("word_count", "--language", "cobol"), "c, go, or other"),
+    (("word_count", "--language", "cobol"), "c, go or other"),
     (("word_count", "--category", "No Such"), "category"),
     (("../outside",), "lower-case letter"),
 ])

@@ -110,6 +110,13 @@ def output(client, run_id: str):
     return outcome.of("run.completed")[-1]["data"]["parts"]["output"]
 
 
+def until(is_so, seconds: float = 20):
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 TEXT = {"tool": "text_processing"}
 
 
@@ -222,6 +229,45 @@ def test_a_step_ends_at_its_timeout(start, booking):
         "output": ["${steps.get.error.type}", "${steps.pause.error.type}"]})
     booking.delay = 3
     assert output(nexus.admin, begin(nexus.admin, "slow")) == ["outcome_unknown", "timeout"]
+
+
+def test_a_paused_session_holds_its_instance_at_the_next_step_even_over_a_kill(start, booking):
+    nexus = start(CountingUpstream.config())
+    definition = saga()
+    definition["steps"].insert(1, {"id": "nap", "sleep": "300ms"})
+    put(nexus.admin, definition)
+    booking.delay = 1
+    run_id = begin(nexus.admin, "trip", {"base": booking.url, "order": "o1"})
+    session = nexus.admin.run(run_id)["session_id"]
+    until(lambda: booking.order)
+    assert nexus.admin.post(f"/api/v1/sessions/{session}/pause").json()["status"] == "paused"
+    nexus.admin.wait(run_id, "waiting")
+    assert steps(nexus.admin, run_id)["flight"]["status"] == "completed", "what is at work ends"
+    booking.delay = 0
+    nexus.restart(is_crash=True)
+    time.sleep(1)
+    assert nexus.admin.run(run_id)["status"] == "waiting" and booking.order == UNDONE[:1]
+    reply = nexus.admin.post(f"/api/v1/runs/{run_id}/replay")
+    assert reply.json()["same"] is True, reply.text
+    assert nexus.admin.post(f"/api/v1/sessions/{session}/resume").json()["status"] == "active"
+    nexus.admin.wait(run_id, "completed")
+    assert booking.order == [("POST", "/flight"), ("POST", "/hotel"), ("POST", "/car")]
+    reply = nexus.admin.post(f"/api/v1/runs/{run_id}/replay")
+    assert reply.json()["same"] is True, reply.text
+
+
+def test_a_paused_instance_that_is_cancelled_is_undone(start, booking):
+    nexus = start(CountingUpstream.config())
+    put(nexus.admin, saga())
+    booking.delay = 0.5
+    run_id = begin(nexus.admin, "trip", {"base": booking.url, "order": "o1"})
+    until(lambda: booking.order)
+    session = nexus.admin.run(run_id)["session_id"]
+    assert nexus.admin.post(f"/api/v1/sessions/{session}/pause").json()["status"] == "paused"
+    nexus.admin.wait(run_id, "waiting")
+    assert nexus.admin.post(f"/api/v1/runs/{run_id}/cancel").status_code == 202
+    nexus.admin.wait(run_id, "cancelled")
+    assert booking.order == [("POST", "/flight"), ("DELETE", "/flight")]
 
 
 def test_a_person_lets_it_go_on(start):

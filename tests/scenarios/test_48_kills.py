@@ -27,7 +27,7 @@ POINTS = os.environ.get("NEXUS_KILL_POINTS", "1")
 IS_LONG = POINTS == "all"
 PLAYED = [name for name, feature in FEATURES.items() if IS_LONG or not feature.is_slow]
 # Commits that need a death at the right moment of another death, or time; and those whose own tests kill around them.
-RARE = {"inbox_rescue", "model_interrupted", "run_parked", "budget", "children_begun"} | (set() if IS_LONG else {"approval_remind"})
+RARE = {"inbox_rescue", "model_interrupted", "run_parked", "budget", "children_begun", "run_drained"} | (set() if IS_LONG else {"approval_remind"})
 ELSEWHERE = {"retention", "session_resume", "webhook_claim", "webhook_sent"}
 
 

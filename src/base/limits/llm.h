@@ -50,12 +50,14 @@
 #define BREAKER_OPEN_MS_MAX 60000
 #define BREAKER_PROBES 2
 #define BREAKER_RAMP_MS 10000
+#define BREAKER_WHY_BYTES 160u /* kept of the last failure's text */
 #define ROUTER_BLAMED_MS                                                                           \
     30000 /* a caller's own deadline that is shorter says nothing of a target */
 #define ROUTER_KEY_LIMITED_MS 1000 /* a 429 that says nothing; doubles */
 #define ROUTER_KEY_LIMITED_MS_MAX 60000
 #define ROUTER_KEY_REFUSED_MS (2 * 60 * 1000) /* 401, 403, no quota; doubles */
 #define ROUTER_KEY_REFUSED_MS_MAX (30 * 60 * 1000)
+#define ROUTER_KEYS_TOLD_MS 60000     /* the log says no more often that a target has no key left */
 #define ROUTER_KEY_ALONE_MS_MAX 30000 /* the only key of a provider is asked again that soon */
 #define PRICE_ENTRIES_MAX 5000        /* of all price lists together */
 #define UNKNOWN_MODEL_NAMES_MAX 20    /* listed in the error */

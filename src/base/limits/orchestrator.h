@@ -202,6 +202,7 @@
 #define CONTEXT_RESULT_BYTES_MIN 1024u            /* a tool's result is not cut below this */
 
 /* orchestrator: newest events of a followed run, in memory */
+#define JOURNAL_MENDS_MAX 8 /* how often one batch is brought up to date and committed again */
 #define JOURNAL_TAIL_EVENTS 32
 #define JOURNAL_TAIL_BYTES (256u << 10)
 
@@ -215,6 +216,9 @@
 #define RUN_LOADS_MAX 256        /* of one lane at once; more wait for their turn */
 #define RUN_RECOVERY_PARALLEL 16 /* runs that a start looks at at once */
 #define RUN_AGENTS_MAX 64u       /* other agents that one agent may call */
+#define RUN_BELOW_PARENTS_MAX 1000u /* runs looked into for what stands below a run ... */
+#define RUN_BELOW_ROWS_MAX 10000u   /* ... and rows read for it; the last page may go past it */
+#define RUN_WAITS_MAX 64u           /* approvals told of one run and those below it */
 
 /* orchestrator: journal, replay, fork, retention, backtest */
 #define RUN_FORK_DEPTH_MAX 16                  /* runs behind a fork */
@@ -223,6 +227,7 @@
 #define RUN_EXPORT_EVENTS_MAX 200000u
 #define RUN_EXPORT_MESSAGES_MAX 20000u    /* of the session, the newest ones */
 #define RUN_REPLAY_SWITCHES_MAX 50000000u /* of coroutines: a replay that does not end is stopped */
+#define RUN_REPLAY_LOADS_MAX 32u /* places tried at which a run may have been loaded again */
 #define RUN_REPLAY_RESUMES_MAX 1000u
 #define RUN_REPLAY_DIFFERENCES_MAX 50u
 #define RUN_ENVIRONMENT_BYTES_MAX (8u << 20)
@@ -257,6 +262,10 @@
 #define DEGRADE_CACHED_RUNS 50u /* earlier runs looked at for an answer */
 #define OVERLOAD_RETRY_MS 1000  /* the least urgent come back last */
 #define STORE_LOAD_IDLE_MS 2000 /* without a commit for so long: the store has no load */
+#define STORE_SETTLE_MS                                                                            \
+    3000                    /* without a failure, before a store that failed counts as well again */
+#define STORE_PROBE_MS 1000 /* how often a store that cannot commit is tried */
+#define STORE_PROBE_BYTES 65536 /* what is written then: room for less is no room */
 #define STORE_FAULT_SLOW_MS 300 /* what the fault point store.slow adds to a commit */
 #define PROVIDER_PLACES_MAX 1000000
 #define PROVIDER_QUEUE_MAX 1024    /* calls that wait for a place of one provider */

@@ -69,7 +69,8 @@ static bool was_refused(const struct call_attempt *a, const struct error *failur
     case REASON_PROVIDER_QUOTA:
     case REASON_PROVIDER_AUTH:
     case REASON_PROVIDER_INVALID:
-    case REASON_PROVIDER_OVERLOADED: return a->estimated_output <= 0;
+    case REASON_PROVIDER_OVERLOADED:
+    case REASON_PROVIDER_CIRCUIT: return a->estimated_output <= 0;
     case REASON_PROVIDER_TIMEOUT:
     case REASON_TIMEOUT:
     case REASON_CANCELLED: return false; /* it may work on */

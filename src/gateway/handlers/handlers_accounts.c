@@ -194,6 +194,11 @@ static bool name_subject(struct api_call *call, struct query *query, enum accoun
         *level = is_run ? ACCOUNT_RUN : ACCOUNT_SESSION;
         return true;
     }
+    if (!str_equal(name, S("key")) && !str_equal(name, S("user")) && !str_equal(name, S("tenant")))
+        return error_set(e, REASON_NOT_FOUND,
+                         "the ledger is kept for run, session, key, user and tenant, not \"" STR_FMT
+                         "\"",
+                         STR_ARG(text_made_visible(call->ctx->arena, str_cut_utf8(name, 40))));
     if (!read_subject(call, level, &subject, e))
         return false;
     if (*level == ACCOUNT_USER)

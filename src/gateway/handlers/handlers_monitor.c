@@ -17,10 +17,10 @@ bool route_tool_top(struct api_call *call, struct error *e)
     const struct executor_monitor *monitor;
     struct reply_writer writer;
     str by = query_text(call, S("by"));
-    enum monitor_order order = MONITOR_BY_CPU;
+    enum monitor_order order;
     int64_t count_max = MONITOR_TOP_DEFAULT;
-    if (!str_is_empty(by) && !monitor_order_find(by, &order))
-        return error_set(e, REASON_INVALID, "?by= must be cpu, latency, errors or calls");
+    if (!monitor_order_find(by, &order)) /* it is not given */
+        order = MONITOR_BY_CPU;
     if (!query_i64(call, S("limit"), 1, MONITOR_TOP_MAX, &count_max, e) ||
         !find_monitor(call, &monitor, e))
         return false;

@@ -2,6 +2,8 @@
 #include "base/arena.h"
 #include "base/limits.h"
 #include "gateway/gateway_internal.h"
+#include "orchestrator/ledger/ledger.h"
+#include "orchestrator/run/run_below.h"
 
 static bool write_run(struct api_call *call, struct json_writer *w, const struct record *row,
                       struct error *e)
@@ -15,31 +17,60 @@ bool route_run_list(struct api_call *call, struct error *e)
 {
     str cursor, session = query_text(call, S("session_id"));
     size_t limit;
-    uuid session_id = UUID_NONE;
+    struct run_filter filter = {.status = query_text(call, S("status")),
+                                .agent = query_text(call, S("agent")),
+                                .workflow = query_text(call, S("workflow"))};
     struct records rows;
-    if (!str_is_empty(session) && !uuid_parse(session, &session_id))
+    if (!str_is_empty(session) && !uuid_parse(session, &filter.session_id))
         return error_set(e, REASON_INVALID, "?session_id= must be a UUID");
     return query_page(call, &cursor, &limit, e) &&
-           run_list(call->gateway->orchestrator, call->ctx, &call->principal, session_id, cursor,
+           run_list(call->gateway->orchestrator, call->ctx, &call->principal, &filter, cursor,
                     limit, &rows, e) &&
            reply_page(call, &rows, write_run, e);
+}
+
+static void put_below(struct json_writer *w, const struct run_below *below)
+{
+    json_put_i64(w, S("children"), below->children);
+    json_key(w, S("cost_total"));
+    if (below->is_whole)
+        cost_write_json(w, below->spent);
+    else
+        json_write_null(w);
+}
+
+static void put_waits(struct json_writer *w, const struct run_wait *waits, size_t count)
+{
+    json_key(w, S("waiting_on"));
+    json_array_begin(w);
+    for (size_t i = 0; i < count; i++) {
+        json_object_begin(w);
+        put_id(w, S("approval_id"), waits[i].approval_id);
+        put_id(w, S("run_id"), waits[i].run_id);
+        json_object_end(w);
+    }
+    json_array_end(w);
 }
 
 bool route_run_get(struct api_call *call, struct error *e)
 {
     uuid id;
     struct reply_writer writer;
-    int64_t children;
+    struct run_below below;
+    struct run_wait *waits;
+    size_t wait_count;
     struct orchestrator *o = call->gateway->orchestrator;
     struct record *row = ARENA_NEW(call->ctx->arena, struct record);
     if (!param_uuid(call, 0, "run", &id, e) ||
         !run_get(o, call->ctx, &call->principal, id, row, e) ||
-        !run_count_children(o, call->ctx, &call->principal, id, &children, e))
+        !run_below_read(o, call->ctx, &call->principal, row, &below, e) ||
+        !run_waits_read(o, call->ctx, &call->principal, row, &waits, &wait_count, e))
         return false;
     struct json_writer *w = reply_writer_init(&writer, call);
     json_object_begin(w);
     run_write_members(w, row);
-    json_put_i64(w, S("children"), children);
+    put_below(w, &below);
+    put_waits(w, waits, wait_count);
     json_object_end(w);
     return reply_writer_send(&writer, call, 200, e);
 }

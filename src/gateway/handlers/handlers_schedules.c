@@ -85,12 +85,12 @@ static bool read_schedule(struct api_call *call, struct schedule_request *out, s
 bool route_schedule_put(struct api_call *call, struct error *e)
 {
     struct schedule_request request;
-    struct record row;
+    struct record *row = ARENA_NEW(call->ctx->arena, struct record);
     bool is_new;
     return read_schedule(call, &request, e) &&
-           schedule_put(call->gateway->orchestrator, call->ctx, &call->principal, &request, &row,
+           schedule_put(call->gateway->orchestrator, call->ctx, &call->principal, &request, row,
                         &is_new, e) &&
-           reply_schedule(call, &row, is_new ? 201 : 200, e);
+           reply_schedule(call, row, is_new ? 201 : 200, e);
 }
 
 bool route_schedule_remove(struct api_call *call, struct error *e)

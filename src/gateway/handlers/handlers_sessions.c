@@ -78,8 +78,8 @@ bool route_session_list(struct api_call *call, struct error *e)
     size_t limit;
     struct records rows;
     return query_page(call, &cursor, &limit, e) &&
-           session_list(call->gateway->orchestrator, call->ctx, &call->principal, cursor, limit,
-                        &rows, e) &&
+           session_list(call->gateway->orchestrator, call->ctx, &call->principal,
+                        query_text(call, S("status")), cursor, limit, &rows, e) &&
            reply_page(call, &rows, write_session, e);
 }
 
@@ -152,8 +152,6 @@ bool route_message_list(struct api_call *call, struct error *e)
                session_context(call->gateway->orchestrator, call->ctx, &call->principal, id, &rows,
                                e) &&
                reply_page(call, &rows, write_message, e);
-    if (!str_is_empty(view) && !str_equal(view, S("all")))
-        return error_set(e, REASON_SCHEMA, "view must be all or context");
     if (!find_session(call, &id, &session, e) ||
         !query_page(call, &query->cursor, &query->limit, e))
         return false;
@@ -298,6 +296,7 @@ bool route_session_import(struct api_call *call, struct error *e)
     struct json_limits limits = {.bytes_max = GATEWAY_CHAT_BODY_BYTES_MAX};
     struct record *row = ARENA_NEW(call->ctx->arena, struct record);
     return json_parse(call->ctx->arena, call->body, limits, &document, e) &&
+           schema_set_check(call->gateway->schemas, call->ctx->arena, call->route, document, e) &&
            session_import(call->gateway->orchestrator, call->ctx, &call->principal, document, row,
                           e) &&
            reply_created(call, row, e);

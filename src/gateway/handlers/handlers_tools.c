@@ -121,19 +121,17 @@ static str if_match(struct api_call *call)
     return str_equal(tag, S("*")) ? STR_NONE : tag;
 }
 
-static bool read_scope(struct api_call *call, bool *is_platform, struct error *e)
+static bool is_for_platform(struct api_call *call)
 {
-    str scope = query_text(call, S("scope"));
-    *is_platform = str_equal(scope, S("platform"));
-    return *is_platform || str_is_empty(scope) || str_equal(scope, S("tenant")) ||
-           error_set(e, REASON_INVALID, "?scope= must be tenant or platform");
+    return str_equal(query_text(call, S("scope")), S("platform"));
 }
 
 static bool read_target(struct api_call *call, struct tool_target *out, struct error *e)
 {
-    *out =
-        (struct tool_target){.version = query_text(call, S("version")), .if_match = if_match(call)};
-    return param_text(call, 0, &out->name, e) && read_scope(call, &out->is_platform, e);
+    *out = (struct tool_target){.version = query_text(call, S("version")),
+                                .if_match = if_match(call),
+                                .is_platform = is_for_platform(call)};
+    return param_text(call, 0, &out->name, e);
 }
 
 static bool reply_state(struct api_call *call, const struct record *state, struct error *e)
@@ -237,16 +235,13 @@ static bool reply_installed(struct api_call *call, const struct tool_installed *
 
 bool route_tool_install(struct api_call *call, struct error *e)
 {
-    bool is_platform;
     struct tool_upload *upload;
     struct tool_installed *installed = ARENA_NEW(call->ctx->arena, struct tool_installed);
-    if (!read_scope(call, &is_platform, e))
-        return false;
     if (call->request->content_length > (int64_t) PACKAGE_BYTES_MAX)
         return error_set(e, REASON_TOO_LARGE, "a package is at most %u MiB",
                          PACKAGE_BYTES_MAX >> 20);
-    if (!tool_upload_begin(orchestrator_of(call), call->ctx, &call->principal, is_platform, &upload,
-                           e))
+    if (!tool_upload_begin(orchestrator_of(call), call->ctx, &call->principal,
+                           is_for_platform(call), &upload, e))
         return false;
     if (!receive(call, upload, e)) {
         tool_upload_abort(upload);

@@ -150,6 +150,18 @@ bool route_usage(struct api_call *call, struct error *e)
 
 /* ---- calls ---- */
 
+static bool read_status(struct api_call *call, str *out, struct error *e)
+{
+    str text = query_text(call, S("status"));
+    enum error_reason reason;
+    *out = text;
+    return str_is_empty(text) || str_equal(text, S("ok")) || str_equal(text, S("error")) ||
+           error_reason_find(text, &reason) ||
+           error_set(e, REASON_INVALID,
+                     "?status= must be ok, error, or the name of a problem, as rate_limited or "
+                     "provider_timeout");
+}
+
 bool route_usage_calls(struct api_call *call, struct error *e)
 {
     struct reply_writer writer;
@@ -160,8 +172,7 @@ bool route_usage_calls(struct api_call *call, struct error *e)
     filter->user_id = query_text(call, S("user_id"));
     filter->model = query_text(call, S("model"));
     filter->variant = query_text(call, S("variant"));
-    filter->status = query_text(call, S("status"));
-    if (!read_id(call, S("key_id"), &filter->key_id, e) ||
+    if (!read_status(call, &filter->status, e) || !read_id(call, S("key_id"), &filter->key_id, e) ||
         !read_id(call, S("session_id"), &filter->session_id, e) ||
         !read_span(call, &filter->from_us, &filter->to_us, e) ||
         !query_page(call, &cursor, &limit, e) ||

@@ -129,12 +129,12 @@ static bool read_rotation(struct api_call *call, struct webhook_rotation *out, s
 bool route_webhook_rotate(struct api_call *call, struct error *e)
 {
     struct webhook_rotation rotation;
-    struct record row;
+    struct record *row = ARENA_NEW(call->ctx->arena, struct record);
     str name, secret;
     return param_text(call, 0, &name, e) && read_rotation(call, &rotation, e) &&
-           webhook_rotate(orchestrator_of(call), call->ctx, &call->principal, name, &rotation, &row,
+           webhook_rotate(orchestrator_of(call), call->ctx, &call->principal, name, &rotation, row,
                           &secret, e) &&
-           reply_webhook(call, &row, secret, 200, e);
+           reply_webhook(call, row, secret, 200, e);
 }
 
 static bool reply_outcome(struct api_call *call, const struct webhook_outcome *outcome,
@@ -309,12 +309,12 @@ bool route_webhook_endpoint_resume(struct api_call *call, struct error *e)
 bool route_webhook_endpoint_rotate(struct api_call *call, struct error *e)
 {
     struct webhook_rotation rotation;
-    struct record row;
+    struct record *row = ARENA_NEW(call->ctx->arena, struct record);
     str name, secret;
     return param_text(call, 0, &name, e) && read_rotation(call, &rotation, e) &&
            webhook_endpoint_rotate(orchestrator_of(call), call->ctx, &call->principal, name,
-                                   &rotation, &row, &secret, e) &&
-           reply_endpoint(call, &row, secret, 200, e);
+                                   &rotation, row, &secret, e) &&
+           reply_endpoint(call, row, secret, 200, e);
 }
 
 bool route_webhook_endpoint_test(struct api_call *call, struct error *e)

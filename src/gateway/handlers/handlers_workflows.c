@@ -118,10 +118,7 @@ bool route_workflow_get(struct api_call *call, struct error *e)
 bool route_workflow_graph(struct api_call *call, struct error *e)
 {
     struct workflow_entry *entry;
-    str format = query_text(call, S("format"));
-    bool is_svg = str_equal(format, S("svg"));
-    if (!str_is_empty(format) && !is_svg && !str_equal(format, S("mermaid")))
-        return error_set(e, REASON_INVALID, "?format= must be mermaid or svg");
+    bool is_svg = str_equal(query_text(call, S("format")), S("svg"));
     if (!resolve(call, &entry, e))
         return false;
     const struct definition *definition = workflow_entry_definition(entry);

@@ -50,8 +50,8 @@ bool mcp_resources_list(struct mcp_call *m, struct error *e)
     struct records rows;
     struct reply_writer writer;
     if (!json_read_str(m->in.message.params, S("cursor"), &cursor, e) ||
-        !run_list(m->call->gateway->orchestrator, m->ctx, &m->call->principal, UUID_NONE, cursor,
-                  GATEWAY_PAGE_DEFAULT, &rows, e))
+        !run_list(m->call->gateway->orchestrator, m->ctx, &m->call->principal,
+                  &(struct run_filter){0}, cursor, GATEWAY_PAGE_DEFAULT, &rows, e))
         return false;
     struct json_writer *w = mcp_result_begin(m, &writer);
     json_key(w, S("resources"));
