@@ -220,6 +220,9 @@ static bool load(struct run *run, struct error *e)
         return true;
     if (!own_session(run, &run->epoch, e) || !fold_journal(run, e))
         return false;
+    /* Also for a run that is final, or paused: its last commit may have been applied without our knowing. */
+    if (run->has_path)
+        run_ledger_reconcile(run);
     hear_noted_cancel(run);
     run->is_out_of_turn = run->state.status == RUN_WAITING && session_is_paused(&run->session) &&
                           !run->is_cancel_asked;
@@ -227,9 +230,6 @@ static bool load(struct run *run, struct error *e)
         stop_clock(run);
         return true;
     }
-    if (run->has_path)
-        run_ledger_reconcile(
-            run); /* also for a final run: its last commit may have been applied without our knowing */
     if (run_status_is_final(run->state.status))
         return true;
     if (!run->has_path && !run_hold_reserved(run, e))

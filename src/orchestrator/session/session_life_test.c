@@ -177,6 +177,58 @@ static void test_a_paused_run_can_be_cancelled(struct testkit *kit)
     testkit_do(kit, check_cancelled, NULL);
 }
 
+/* ---- what it spent ---- */
+
+static struct ledger_path books;
+
+/* The accounts stay in memory, as others' runs keep them there. */
+static void open_books(struct context *ctx, void *unused)
+{
+    struct error e = {0};
+    (void) unused;
+    assert_true(ledger_open_path(orchestrator_ledger(scene.kit->o), ctx, scene.user.tenant_id,
+                                 scene.user.user_id, UUID_NONE, UUID_NONE,
+                                 (struct ledger_limits){0}, &books, &e));
+}
+
+static void check_books(struct context *ctx, void *unused)
+{
+    struct record key = record_of(TABLE_BUDGETS), row;
+    struct ledger *ledger = orchestrator_ledger(scene.kit->o);
+    struct error e = {0};
+    (void) unused;
+    record_set_text(&key, BUDGETS_LEVEL, S("user"));
+    record_set_text(&key, BUDGETS_SUBJECT, scene.user.user_id);
+    assert_true(store_get(scene.kit->store, ctx, scene.user.tenant_id, &key, &row, &e));
+    struct ledger_view view = ledger_view(ledger, &books, ACCOUNT_USER);
+    assert_int_equal(record_integer(&row, BUDGETS_SPENT_TOKENS), 300);
+    assert_int_equal(view.spent.tokens, 300);
+    assert_true(cost_is_zero(view.reserved));
+    ledger_close_path(ledger, &books);
+}
+
+static void test_what_a_paused_run_spent_is_known_when_its_last_commit_was_not_acknowledged(
+    struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit,
+                  (struct fake_reply){
+                      .calls = {{"pay", "{}"}},
+                      .call_count = 1,
+                      .delay_ms = 500,
+                      .usage = {.input_tokens = 200, .output_tokens = 100, .is_reported = true}});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 100);
+    testkit_begin(kit, open_books, NULL);
+    testkit_begin(kit, pause_it, NULL);
+    testkit_run_ms(kit, 100);
+    fault_arm(S("run_waiting.after:1"));
+    testkit_run_ms(kit, 5000);
+    fault_arm(S(""));
+    testkit_do(kit, check_paused, NULL);
+    testkit_do(kit, check_books, NULL);
+}
+
 /* ---- expiry ---- */
 
 static void sweep(struct context *ctx, void *expired)
@@ -383,6 +435,8 @@ int main(void)
         TESTKIT_SCRIPT(test_a_pause_outlives_crashes),
         TESTKIT_SCRIPT(test_a_start_goes_on_with_what_was_resumed_before_the_crash),
         TESTKIT_SCRIPT(test_a_paused_run_can_be_cancelled),
+        TESTKIT_SCRIPT(
+            test_what_a_paused_run_spent_is_known_when_its_last_commit_was_not_acknowledged),
         TESTKIT_SCRIPT(test_a_session_expires_when_nobody_speaks_in_it),
         TESTKIT_SCRIPT(test_a_paused_session_expires_with_its_run),
         TESTKIT_SCRIPT(test_a_clone_has_the_history_and_goes_its_own_way),
