@@ -43,6 +43,36 @@ void scene_begin(struct context *ctx, void *unused)
     scene_begin_with(ctx, COST_LIMITLESS);
 }
 
+static void decide_first(struct context *ctx, struct records *rows, const char *who)
+{
+    struct error e = {0};
+    struct principal decider = testkit_principal(scene.kit, who, ROLE_LEVEL_ADMIN);
+    assert_true(approval_list(scene.kit->o, ctx, &decider, S("pending"), STR_NONE, 10, rows, &e));
+    assert_true(rows->count >= 1);
+    struct approval_decision decision = {
+        .approval_id = record_uuid(&rows->items[0], APPROVALS_ID),
+        .is_approve = !str_equal(str_from_cstr(who), S("nay")),
+        .digest = record_text(&rows->items[0], APPROVALS_DIGEST),
+        .reason = S("because"),
+    };
+    if (!approval_decide(scene.kit->o, ctx, &decider, &decision, &e))
+        fail_msg("%s", e.message);
+}
+
+void scene_vote(struct context *ctx, void *who)
+{
+    struct records rows;
+    decide_first(ctx, &rows, who);
+}
+
+void scene_approve(struct context *ctx, void *unused)
+{
+    struct records rows;
+    (void) unused;
+    decide_first(ctx, &rows, "boss");
+    assert_int_equal(rows.count, 1);
+}
+
 void assert_at_rest(struct context *ctx, const char *status)
 {
     struct record key = record_of(TABLE_SESSIONS), session,
@@ -57,7 +87,44 @@ void assert_at_rest(struct context *ctx, const char *status)
     testkit_check_ledger(scene.kit, ctx, scene.session_id);
 }
 
+void scene_resume_unheard(struct context *ctx, void *unused)
+{
+    struct batch batch;
+    struct error e = {0};
+    (void) unused;
+    batch_init(&batch, ctx->arena, scene.user.tenant_id);
+    struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_SESSIONS);
+    record_set_uuid(row, SESSIONS_ID, scene.session_id);
+    record_set_text(row, SESSIONS_STATUS, S("active"));
+    if (!store_commit(scene.kit->store, ctx, &batch, &e))
+        fail_msg("%s", e.message);
+}
+
 void scene_start(struct testkit *kit)
 {
     scene = (struct scene){.kit = kit};
+}
+
+void scene_start_pair(struct testkit *kit, const char *helper)
+{
+    static str all_tools = S_INIT("*");
+    static struct agent_link links[1];
+    static struct agent_definition pair[2];
+    links[0] = (struct agent_link){.name = str_from_cstr(helper), .budget = COST_LIMITLESS};
+    pair[0] = (struct agent_definition){.name = S("assistant"),
+                                        .instructions = S("You lead."),
+                                        .agents = links,
+                                        .agent_count = ARRAY_COUNT(links)};
+    pair[1] =
+        (struct agent_definition){.name = links[0].name, .instructions = S("You do your part.")};
+    for (size_t i = 0; i < ARRAY_COUNT(pair); i++) {
+        pair[i].tools = &all_tools;
+        pair[i].tool_count = 1;
+        pair[i].steps_max = 8;
+        pair[i].run_timeout_ms = 600000;
+    }
+    kit->agents = pair;
+    kit->agent_count = ARRAY_COUNT(pair);
+    scene_start(kit);
+    testkit_crash_only(kit);
 }

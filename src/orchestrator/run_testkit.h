@@ -21,9 +21,16 @@ extern struct scene {
 } scene;
 
 void scene_start(struct testkit *kit); /* forgets the one before */
+/* So, with two agents: "assistant", who may ask the helper (its name outlives the test); each may use every tool. */
+void scene_start_pair(struct testkit *kit, const char *helper);
 /* Opens a session and starts a run in it. */
 void scene_begin_with(struct context *ctx, cost budget);
 void scene_begin(struct context *ctx, void *unused);
+/* An admin of that name (a C string) decides one pending approval: allows it, or denies it if the name is "nay". */
+void scene_vote(struct context *ctx, void *who);
+void scene_approve(struct context *ctx, void *unused); /* allows the only one that is pending */
+/* Its session is resumed by somebody who dies before anybody is told. */
+void scene_resume_unheard(struct context *ctx, void *unused);
 
 void assert_str(str got, const char *wanted);
 const struct json *event(struct context *ctx, enum event_type type); /* the newest of the run */

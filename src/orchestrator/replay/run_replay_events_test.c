@@ -412,22 +412,6 @@ static void test_a_summary_that_was_made_because_little_was_left_replays(struct 
 
 /* ---- approvals of several persons ---- */
 
-static void vote(struct context *ctx, void *who)
-{
-    struct error e = {0};
-    struct records rows;
-    struct principal voter = testkit_principal(scene.kit, who, ROLE_LEVEL_ADMIN);
-    assert_true(approval_list(scene.kit->o, ctx, &voter, S("pending"), STR_NONE, 10, &rows, &e));
-    assert_true(rows.count >= 1);
-    struct approval_decision decision = {
-        .approval_id = record_uuid(&rows.items[0], APPROVALS_ID),
-        .is_approve = !str_equal(str_from_cstr(who), S("nay")),
-        .digest = record_text(&rows.items[0], APPROVALS_DIGEST),
-    };
-    if (!approval_decide(scene.kit->o, ctx, &voter, &decision, &e))
-        fail_msg("%s", e.message);
-}
-
 static void test_an_approval_by_two_persons_with_a_time_of_its_own_replays(struct testkit *kit)
 {
     scene_start(kit);
@@ -436,9 +420,9 @@ static void test_an_approval_by_two_persons_with_a_time_of_its_own_replays(struc
     testkit_reply(kit, (struct fake_reply){.calls = {{"wipe", "{\"all\":true}"}}, .call_count = 1});
     testkit_do(kit, scene_begin, NULL);
     assert_played(kit, "waiting");
-    testkit_do(kit, vote, (char[]){"bob"});
+    testkit_do(kit, scene_vote, (char[]){"bob"});
     assert_played(kit, "waiting");
-    testkit_do(kit, vote, (char[]){"carol"});
+    testkit_do(kit, scene_vote, (char[]){"carol"});
     assert_played(kit, "completed");
     assert_has(replay_export(kit), "approval.voted");
 }
@@ -449,8 +433,8 @@ static void test_an_approval_that_one_of_two_denied_replays(struct testkit *kit)
     kit->approval_rules = S("{\"quorum\":2}");
     testkit_reply(kit, (struct fake_reply){.calls = {{"wipe", "{}"}}, .call_count = 1});
     testkit_do(kit, scene_begin, NULL);
-    testkit_do(kit, vote, (char[]){"bob"});
-    testkit_do(kit, vote, (char[]){"nay"});
+    testkit_do(kit, scene_vote, (char[]){"bob"});
+    testkit_do(kit, scene_vote, (char[]){"nay"});
     assert_played(kit, "completed");
 }
 

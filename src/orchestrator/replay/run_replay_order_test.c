@@ -148,23 +148,6 @@ static void test_a_run_that_was_to_fail_and_was_steered_instead_replays(struct t
     assert_int_equal(str_find(text, S("run.resumed")), STR_NOT_FOUND);
 }
 
-static void approve_it(struct context *ctx, void *unused)
-{
-    struct error e = {0};
-    struct records rows;
-    struct principal boss = testkit_principal(scene.kit, "boss", ROLE_LEVEL_ADMIN);
-    (void) unused;
-    assert_true(approval_list(scene.kit->o, ctx, &boss, S("pending"), STR_NONE, 10, &rows, &e));
-    assert_int_equal(rows.count, 1);
-    struct approval_decision decision = {
-        .approval_id = record_uuid(&rows.items[0], APPROVALS_ID),
-        .is_approve = true,
-        .digest = record_text(&rows.items[0], APPROVALS_DIGEST),
-    };
-    if (!approval_decide(scene.kit->o, ctx, &boss, &decision, &e))
-        fail_msg("%s", e.message);
-}
-
 /* Until then they stand in the order of their ends. */
 static void test_a_decision_names_calls_as_they_were_asked_for_behind_an_append_that_failed(
     struct testkit *kit)
@@ -179,7 +162,7 @@ static void test_a_decision_names_calls_as_they_were_asked_for_behind_an_append_
     refuse_append(kit, "run.waiting", 0);
     testkit_begin(kit, scene_begin, NULL);
     testkit_run_ms(kit, 100);
-    testkit_begin(kit, approve_it, NULL);
+    testkit_begin(kit, scene_approve, NULL);
     testkit_run_ms(kit, 60000);
     assert_true(refused.skipped < 0);
     str text = assert_played(kit, "completed");

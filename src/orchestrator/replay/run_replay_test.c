@@ -115,30 +115,13 @@ static void test_a_run_that_had_no_budget_fails_the_same_way(struct testkit *kit
     assert_int_equal(e.reason, REASON_INVALID);
 }
 
-static void find_approval(struct context *ctx, void *unused)
-{
-    struct error e = {0};
-    struct records rows;
-    struct principal boss = testkit_principal(scene.kit, "boss", ROLE_LEVEL_ADMIN);
-    (void) unused;
-    assert_true(approval_list(scene.kit->o, ctx, &boss, S("pending"), STR_NONE, 10, &rows, &e));
-    assert_int_equal(rows.count, 1);
-    struct approval_decision decision = {
-        .approval_id = record_uuid(&rows.items[0], APPROVALS_ID),
-        .is_approve = true,
-        .digest = record_text(&rows.items[0], APPROVALS_DIGEST),
-    };
-    if (!approval_decide(scene.kit->o, ctx, &boss, &decision, &e))
-        fail_msg("%s", e.message);
-}
-
 static void test_an_approval_replays_and_so_does_the_wait_for_it(struct testkit *kit)
 {
     scene_start(kit);
     testkit_reply(kit, (struct fake_reply){.calls = {{"wipe", "{\"all\":true}"}}, .call_count = 1});
     testkit_do(kit, scene_begin, NULL);
     assert_same(); /* as far as it is */
-    testkit_do(kit, find_approval, NULL);
+    testkit_do(kit, scene_approve, NULL);
     assert_same();
 }
 
@@ -584,7 +567,7 @@ static void test_an_old_run_takes_the_votes_on_its_approvals_along(struct testki
     scene_start(kit);
     testkit_reply(kit, (struct fake_reply){.calls = {{"wipe", "{\"all\":true}"}}, .call_count = 1});
     testkit_do(kit, scene_begin, NULL);
-    testkit_do(kit, find_approval, NULL);
+    testkit_do(kit, scene_approve, NULL);
     testkit_do(kit, count_votes, &votes);
     assert_int_equal(votes, 1);
     rules = (struct retention_rules){.runs_ms = 1000, .deltas_ms = -1};

@@ -426,24 +426,6 @@ static void test_a_wait_that_was_broken_off_before_it_began_replays(struct testk
     assert_played(kit, "completed");
 }
 
-static void decide(struct context *ctx, void *argument)
-{
-    struct error e = {0};
-    struct records rows;
-    const char *who = argument;
-    struct principal boss = testkit_principal(scene.kit, who, ROLE_LEVEL_ADMIN);
-    assert_true(approval_list(scene.kit->o, ctx, &boss, S("pending"), STR_NONE, 10, &rows, &e));
-    assert_true(rows.count >= 1);
-    struct approval_decision decision = {
-        .approval_id = record_uuid(&rows.items[0], APPROVALS_ID),
-        .is_approve = !str_equal(str_from_cstr(who), S("nay")),
-        .digest = record_text(&rows.items[0], APPROVALS_DIGEST),
-        .reason = S("because"),
-    };
-    if (!approval_decide(scene.kit->o, ctx, &boss, &decision, &e))
-        fail_msg("%s", e.message);
-}
-
 static void test_an_approval_of_two_persons_and_a_tool_that_needs_one_replay(struct testkit *kit)
 {
     set_play(kit,
@@ -454,12 +436,12 @@ static void test_an_approval_of_two_persons_and_a_tool_that_needs_one_replay(str
              "{\"n\":5}");
     testkit_do(kit, begin, NULL);
     assert_played(kit, "waiting");
-    testkit_do(kit, decide, STATUS("bob"));
+    testkit_do(kit, scene_vote, STATUS("bob"));
     assert_played(kit, "waiting");
-    testkit_do(kit, decide, STATUS("carol"));
+    testkit_do(kit, scene_vote, STATUS("carol"));
     assert_played(kit, "waiting");
-    testkit_do(kit, decide, STATUS("bob"));
-    testkit_do(kit, decide, STATUS("nay"));
+    testkit_do(kit, scene_vote, STATUS("bob"));
+    testkit_do(kit, scene_vote, STATUS("nay"));
     assert_played(kit, "completed");
 }
 

@@ -12,12 +12,6 @@
 
 /* ---- the cast: one that asks two others, of whom one takes its time ---- */
 
-static str all_tools = S_INIT("*");
-static struct agent_link links[] = {{.name = S_INIT("researcher")}};
-static struct agent_definition cast[] = {
-    {.name = S_INIT("assistant"), .instructions = S_INIT("You lead.")},
-    {.name = S_INIT("researcher"), .instructions = S_INIT("You look things up.")},
-};
 static int64_t soon_ms;
 
 static void ask_two(struct testkit *kit, const struct prompt *prompt)
@@ -38,19 +32,7 @@ static void ask_two(struct testkit *kit, const struct prompt *prompt)
 
 static void with_cast(struct testkit *kit)
 {
-    links[0].budget = COST_LIMITLESS;
-    for (size_t i = 0; i < ARRAY_COUNT(cast); i++) {
-        cast[i].tools = &all_tools;
-        cast[i].tool_count = 1;
-        cast[i].steps_max = 8;
-        cast[i].run_timeout_ms = 600000;
-    }
-    cast[0].agents = links;
-    cast[0].agent_count = 1;
-    kit->agents = cast;
-    kit->agent_count = ARRAY_COUNT(cast);
-    scene_start(kit);
-    testkit_crash_only(kit);
+    scene_start_pair(kit, "researcher");
     kit->on_prompt = ask_two;
 }
 
@@ -146,10 +128,9 @@ static void test_a_run_whose_journal_takes_nothing_ends_its_children_before_it_e
     testkit_do(kit, check_children_ended, &cancelled);
 }
 
-static void test_a_run_whose_journal_cannot_be_read_ends_its_children_before_it_ends(
-    struct testkit *kit)
+/* Both children are at work when its node dies and its journal is spoiled; the next start finds it. */
+static void spoil_and_recover(struct testkit *kit, int64_t for_ms)
 {
-    int cancelled = 2;
     soon_ms = 500000;
     with_cast(kit);
     testkit_begin(kit, begin_small, NULL);
@@ -158,7 +139,14 @@ static void test_a_run_whose_journal_cannot_be_read_ends_its_children_before_it_
     testkit_begin(kit, spoil_first, NULL);
     testkit_run_ms(kit, 1);
     testkit_begin(kit, recover, NULL);
-    testkit_run_ms(kit, 60000);
+    testkit_run_ms(kit, for_ms);
+}
+
+static void test_a_run_whose_journal_cannot_be_read_ends_its_children_before_it_ends(
+    struct testkit *kit)
+{
+    int cancelled = 2;
+    spoil_and_recover(kit, 60000);
     testkit_do(kit, check_children_ended, &cancelled);
 }
 
@@ -167,15 +155,7 @@ static void test_a_crash_while_the_children_of_a_damaged_run_end_leaves_none_at_
     struct testkit *kit)
 {
     int cancelled = 2;
-    soon_ms = 500000;
-    with_cast(kit);
-    testkit_begin(kit, begin_small, NULL);
-    testkit_run_ms(kit, 500);
-    testkit_crash_only(kit);
-    testkit_begin(kit, spoil_first, NULL);
-    testkit_run_ms(kit, 1);
-    testkit_begin(kit, recover, NULL);
-    testkit_run_ms(kit, 1);
+    spoil_and_recover(kit, 1);
     testkit_crash(kit);
     testkit_run_ms(kit, 60000);
     testkit_do(kit, check_children_ended, &cancelled);

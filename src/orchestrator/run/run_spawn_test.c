@@ -31,25 +31,6 @@ static void assert_batch_at_work(struct testkit *kit)
     assert_int_equal(admission_look(kit->o->admission).active, 0);
 }
 
-static void approve(struct context *ctx, void *unused)
-{
-    (void) unused;
-    struct principal boss = testkit_principal(scene.kit, "bob", ROLE_LEVEL_OPERATOR);
-    struct query query = query_of(TABLE_APPROVALS);
-    struct records rows;
-    struct error e = {0};
-    query_where_text(&query, APPROVALS_STATUS, S("pending"));
-    assert_true(store_list(scene.kit->store, ctx, scene.kit->tenant_id, &query, &rows, &e));
-    assert_int_equal(rows.count, 1);
-    struct approval_decision decision = {
-        .approval_id = record_uuid(&rows.items[0], APPROVALS_ID),
-        .digest = record_text(&rows.items[0], APPROVALS_DIGEST),
-        .is_approve = true,
-    };
-    if (!approval_decide(scene.kit->o, ctx, &boss, &decision, &e))
-        fail_msg("%s", e.message);
-}
-
 static void test_a_batch_run_that_was_approved_goes_on_as_one(struct testkit *kit)
 {
     scene_start(kit);
@@ -57,7 +38,7 @@ static void test_a_batch_run_that_was_approved_goes_on_as_one(struct testkit *ki
     testkit_reply(kit, (struct fake_reply){.delay_ms = SLOW_MS});
     testkit_do(kit, begin_batch, NULL);
     assert_int_equal(admission_look(kit->o->admission).active, 0);
-    testkit_begin(kit, approve, NULL);
+    testkit_begin(kit, scene_approve, NULL);
     testkit_run_ms(kit, 100);
     assert_batch_at_work(kit);
 }
@@ -102,33 +83,9 @@ static void test_a_batch_message_that_waited_for_its_turn_is_answered_as_one(str
 
 /* ---- one that waits for another agent ---- */
 
-static str all_tools = S_INIT("*");
-static struct agent_link links[] = {{.name = S_INIT("cleaner")}};
-static struct agent_definition cast[] = {
-    {.name = S_INIT("assistant"), .instructions = S_INIT("You lead.")},
-    {.name = S_INIT("cleaner"), .instructions = S_INIT("You clean.")},
-};
-
-static void with_cast(struct testkit *kit)
-{
-    links[0].budget = COST_LIMITLESS;
-    for (size_t i = 0; i < ARRAY_COUNT(cast); i++) {
-        cast[i].tools = &all_tools;
-        cast[i].tool_count = 1;
-        cast[i].steps_max = 8;
-        cast[i].run_timeout_ms = 600000;
-    }
-    cast[0].agents = links;
-    cast[0].agent_count = 1;
-    kit->agents = cast;
-    kit->agent_count = ARRAY_COUNT(cast);
-    scene_start(kit);
-    testkit_crash_only(kit);
-}
-
 static void test_a_batch_run_that_hears_its_childs_answer_goes_on_as_one(struct testkit *kit)
 {
-    with_cast(kit);
+    scene_start_pair(kit, "cleaner");
     testkit_reply(kit,
                   (struct fake_reply){.calls = {{"agent_cleaner", "{\"message\":\"clean up\"}"}},
                                       .call_count = 1});
@@ -137,7 +94,7 @@ static void test_a_batch_run_that_hears_its_childs_answer_goes_on_as_one(struct 
     testkit_reply(kit, (struct fake_reply){.text = "all done", .delay_ms = SLOW_MS});
     testkit_do(kit, begin_batch, NULL);
     assert_int_equal(admission_look(kit->o->admission).active, 0);
-    testkit_begin(kit, approve, NULL);
+    testkit_begin(kit, scene_approve, NULL);
     testkit_run_ms(kit, 100);
     assert_batch_at_work(kit);
 }

@@ -126,26 +126,12 @@ static void test_a_paused_instance_stays_paused_over_a_crash(struct testkit *kit
     assert_played(kit, "completed");
 }
 
-/* Whoever resumed it died before anybody was told. */
-static void resume_unheard(struct context *ctx, void *unused)
-{
-    struct batch batch;
-    struct error e = {0};
-    (void) unused;
-    batch_init(&batch, ctx->arena, scene.user.tenant_id);
-    struct record *row = batch_add(&batch, WRITE_UPDATE, TABLE_SESSIONS);
-    record_set_uuid(row, SESSIONS_ID, scene.session_id);
-    record_set_text(row, SESSIONS_STATUS, S("active"));
-    if (!store_commit(scene.kit->store, ctx, &batch, &e))
-        fail_msg("%s", e.message);
-}
-
 static void test_a_start_goes_on_with_what_was_resumed_before_the_crash(struct testkit *kit)
 {
     begin_and_pause(kit, NAPS, 500);
     run_on(kit, 3000);
     testkit_do(kit, check_paused, NULL);
-    testkit_do(kit, resume_unheard, NULL);
+    testkit_do(kit, scene_resume_unheard, NULL);
     testkit_crash(kit);
     run_on(kit, 20000);
     assert_int_equal(begun("pay"), 3);
@@ -461,23 +447,6 @@ static void test_a_timeout_goes_on_counting(struct testkit *kit)
     assert_played(kit, "completed");
 }
 
-static void approve(struct context *ctx, void *unused)
-{
-    struct error e = {0};
-    struct records rows;
-    struct principal boss = testkit_principal(scene.kit, "boss", ROLE_LEVEL_ADMIN);
-    (void) unused;
-    assert_true(approval_list(scene.kit->o, ctx, &boss, S("pending"), STR_NONE, 10, &rows, &e));
-    assert_int_equal(rows.count, 1);
-    struct approval_decision decision = {
-        .approval_id = record_uuid(&rows.items[0], APPROVALS_ID),
-        .is_approve = true,
-        .digest = record_text(&rows.items[0], APPROVALS_DIGEST),
-    };
-    if (!approval_decide(scene.kit->o, ctx, &boss, &decision, &e))
-        fail_msg("%s", e.message);
-}
-
 static void test_a_call_that_is_approved_meanwhile_is_not_made_before_it_is_resumed(
     struct testkit *kit)
 {
@@ -488,7 +457,7 @@ static void test_a_call_that_is_approved_meanwhile_is_not_made_before_it_is_resu
                          "    parallel: {left: [{id: x, tool: wipe}], right: [{id: y, tool: "
                          "pay}]}\n",
                     200);
-    testkit_begin(kit, approve, NULL);
+    testkit_begin(kit, scene_approve, NULL);
     run_on(kit, 10000);
     assert_int_equal(begun("wipe"), 0);
     testkit_do(kit, check_paused, NULL);

@@ -31,23 +31,6 @@ static enum commit_outcome delay_withdrawal(void *owner, struct context *ctx,
     return COMMIT_OK;
 }
 
-static void approve(struct context *ctx, void *unused)
-{
-    struct error e = {0};
-    struct records rows;
-    struct principal boss = testkit_principal(scene.kit, "boss", ROLE_LEVEL_ADMIN);
-    (void) unused;
-    assert_true(approval_list(scene.kit->o, ctx, &boss, S("pending"), STR_NONE, 10, &rows, &e));
-    assert_int_equal(rows.count, 1);
-    struct approval_decision decision = {
-        .approval_id = record_uuid(&rows.items[0], APPROVALS_ID),
-        .is_approve = true,
-        .digest = record_text(&rows.items[0], APPROVALS_DIGEST),
-    };
-    if (!approval_decide(scene.kit->o, ctx, &boss, &decision, &e))
-        fail_msg("%s", e.message);
-}
-
 static void cancel_it(struct context *ctx, void *unused)
 {
     struct error e = {0};
@@ -91,7 +74,7 @@ static void test_what_a_tool_did_is_kept_though_the_approval_beside_it_is_decide
     for (int ms = 0; ms < 2000 && !is_delayed; ms += COMMIT_MS / 4)
         testkit_run_ms(kit, COMMIT_MS / 4);
     assert_true(is_delayed);
-    testkit_begin(kit, approve, NULL);
+    testkit_begin(kit, scene_approve, NULL);
     testkit_run_ms(kit, 5000);
     assert_int_equal(testkit_tool(kit, "pay")->begun, 1);
     testkit_do(kit, check_failed, NULL);
@@ -112,7 +95,7 @@ static void test_a_cancel_goes_through_though_the_approval_is_decided_just_then(
     for (int ms = 0; ms < 2000 && !is_delayed; ms += COMMIT_MS / 4)
         testkit_run_ms(kit, COMMIT_MS / 4);
     assert_true(is_delayed);
-    testkit_begin(kit, approve, NULL);
+    testkit_begin(kit, scene_approve, NULL);
     testkit_run_ms(kit, 5000);
     testkit_do(kit, check_cancelled, NULL);
     memory_store_set_hooks(kit->store, (struct memory_store_hooks){0});
@@ -152,7 +135,7 @@ static void test_an_instance_that_went_on_at_once_is_no_waiting_one_after_a_cras
     for (int ms = 0; ms < 2000 && !is_delayed; ms += COMMIT_MS / 4)
         testkit_run_ms(kit, COMMIT_MS / 4);
     assert_true(is_delayed);
-    testkit_begin(kit, approve, NULL);
+    testkit_begin(kit, scene_approve, NULL);
     testkit_run_ms(kit, 2 * COMMIT_MS);
     assert_int_equal(testkit_tool(kit, "notify")->begun, 1);
     testkit_crash(kit);
