@@ -333,6 +333,8 @@ bool run_has_room(struct run *run);
 void run_ledger_sure(struct run *run);
 /* After the journal was (re)loaded: the ledger holds exactly what the journal has open. */
 void run_ledger_reconcile(struct run *run);
+/* After a reload did not find its rows: it had ended and was removed, so what this node wrote last had been stored. */
+void run_ledger_removed(struct run *run);
 /* When the run is dropped from memory: what it holds goes back (the next load restores it from the journal). */
 void run_ledger_drop(struct run *run);
 

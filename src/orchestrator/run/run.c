@@ -145,6 +145,9 @@ static bool load_run_row(struct run *run, struct error *e)
     record_set_uuid(&key, AGENT_RUNS_ID, run->run_id);
     if (!store_get(run->o->parts.store, &run->shield, run->tenant_id, &key, row, e))
         return error_wrap(e, "run");
+    if (record_has(row,
+                   AGENT_RUNS_REMOVED_AT)) /* its journal may be half gone: that is no damage */
+        return error_set(e, REASON_NOT_FOUND, "run: it had ended and is being removed");
     run->started_us = record_integer(row, AGENT_RUNS_STARTED_AT);
     run->has_wake = record_has(row, AGENT_RUNS_WAKES_AT);
     run->has_wake_time =
@@ -514,6 +517,8 @@ static bool is_worth_another(struct run *run, const struct error *failure)
     bool is_broken = failure->reason == REASON_CORRUPT;
     if (!is_broken && failure->reason != REASON_FENCED && failure->code != ERROR_NOT_FOUND)
         return true;
+    if (failure->code == ERROR_NOT_FOUND)
+        run_ledger_removed(run);
     if (is_broken)
         run_bury(run, failure, false);
     else

@@ -277,6 +277,16 @@ void run_ledger_reconcile(struct run *run)
     }
 }
 
+void run_ledger_removed(struct run *run)
+{
+    if (ledger_is_shared(run->o->ledger))
+        return; /* another node may have ended it: what it held counts as used until its room is given back */
+    for (size_t i = 0; i < run->unsure_count; i++)
+        if (run->unsure[i].seq < INT64_MAX)
+            confirm(run, &run->unsure[i]);
+    run->unsure_count = 0;
+}
+
 /* Where nodes share a store what the journal has reserved is the run's: it takes its room along. */
 void run_ledger_drop(struct run *run)
 {

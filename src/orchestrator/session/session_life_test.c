@@ -226,6 +226,40 @@ static void test_what_a_paused_run_spent_is_known_when_its_last_commit_was_not_a
     testkit_do(kit, check_books, NULL);
 }
 
+static void remove_it(struct context *ctx, void *unused)
+{
+    struct batch batch;
+    struct error e = {0};
+    (void) unused;
+    batch_init(&batch, ctx->arena, scene.user.tenant_id);
+    batch.is_retention = true;
+    struct record *gone = batch_add(&batch, WRITE_DELETE, TABLE_AGENT_RUNS);
+    record_set_uuid(gone, AGENT_RUNS_ID, scene.run_id);
+    assert_str(testkit_status(scene.kit, ctx, scene.run_id), "completed");
+    if (!store_commit(scene.kit->store, ctx, &batch, &e))
+        fail_msg("%s", e.message);
+}
+
+static void test_what_a_run_spent_is_known_though_it_was_removed_before_its_end_was_acknowledged(
+    struct testkit *kit)
+{
+    scene_start(kit);
+    testkit_reply(kit,
+                  (struct fake_reply){
+                      .delay_ms = 500,
+                      .usage = {.input_tokens = 200, .output_tokens = 100, .is_reported = true}});
+    testkit_begin(kit, scene_begin, NULL);
+    testkit_run_ms(kit, 100);
+    testkit_begin(kit, open_books, NULL);
+    fault_arm(S("run_completed.after:1"));
+    testkit_run_ms(kit, 450);
+    fault_arm(S(""));
+    testkit_begin(kit, remove_it, NULL);
+    testkit_run_ms(kit, 5000);
+    assert_int_equal(orchestrator_active_runs(kit->o), 0);
+    testkit_do(kit, check_books, NULL);
+}
+
 /* ---- expiry ---- */
 
 static void sweep(struct context *ctx, void *expired)
@@ -434,6 +468,8 @@ int main(void)
         TESTKIT_SCRIPT(test_a_paused_run_can_be_cancelled),
         TESTKIT_SCRIPT(
             test_what_a_paused_run_spent_is_known_when_its_last_commit_was_not_acknowledged),
+        TESTKIT_SCRIPT(
+            test_what_a_run_spent_is_known_though_it_was_removed_before_its_end_was_acknowledged),
         TESTKIT_SCRIPT(test_a_session_expires_when_nobody_speaks_in_it),
         TESTKIT_SCRIPT(test_a_paused_session_expires_with_its_run),
         TESTKIT_SCRIPT(test_a_clone_has_the_history_and_goes_its_own_way),
