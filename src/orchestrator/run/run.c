@@ -486,6 +486,14 @@ static void journal_cancelling(struct run *run)
     journal_close_event(&run->journal);
 }
 
+/* Who cancels while it is made ready, or drains, says so at the next command. */
+static bool call_model(struct run *run, struct error *e)
+{
+    bool is_ready = session_inbox_steer(run, e) && run_tools_refresh(run, e) &&
+                    (run->state.is_winding_down || run_context_fit(run, e));
+    return is_ready && (run->is_cancel_asked || run->is_draining || run_model_step(run, e));
+}
+
 static never_inline bool do_command(struct run *run, struct run_command command, bool *is_parked,
                                     struct error *e)
 {
@@ -499,9 +507,7 @@ static never_inline bool do_command(struct run *run, struct run_command command,
     case RUN_DO_RECOVER_CALL: return run_tools_recover(run, command.call, e);
     case RUN_DO_CALLS: return run_tools_step(run, e);
     case RUN_DO_WAIT: return wait_for_others_to_act(run, is_parked, e);
-    case RUN_DO_MODEL:
-        return session_inbox_steer(run, e) && run_tools_refresh(run, e) &&
-               (run->state.is_winding_down || run_context_fit(run, e)) && run_model_step(run, e);
+    case RUN_DO_MODEL: return call_model(run, e);
     case RUN_DO_COMPLETE: return complete(run, e);
     case RUN_DO_CANCEL: return cancel(run, e);
     case RUN_DO_WORKFLOW: return workflow_step(run, is_parked, e);

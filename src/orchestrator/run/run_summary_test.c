@@ -183,6 +183,45 @@ static void test_a_model_that_does_not_summarise_is_done_without(struct testkit 
 }
 
 /* The budget is nearly out: no model is asked to summarise. */
+static void look_slowly(struct testkit *kit, const struct prompt *prompt)
+{
+    size_t before = seen.summaries;
+    look(kit, prompt);
+    kit->reply_next = kit->reply_count = 0;
+    if (seen.summaries > before)
+        testkit_reply(kit, (struct fake_reply){.text = "too late", .delay_ms = 60000});
+}
+
+static void cancel_it(struct context *ctx, void *unused)
+{
+    struct error e = {0};
+    (void) unused;
+    if (!run_cancel(scene.kit->o, ctx, &scene.user, scene.run_id, &e))
+        fail_msg("%s", e.message);
+}
+
+static void check_cancelled(struct context *ctx, void *unused)
+{
+    (void) unused;
+    assert_at_rest(ctx, "cancelled");
+    assert_history(ctx, BEGUN INTENT " model.failed budget.settled run.cancelling run.cancelled");
+}
+
+static void test_a_run_that_is_cancelled_while_it_summarises_asks_its_model_nothing_more(
+    struct testkit *kit)
+{
+    begin(kit, WINDOW);
+    kit->on_prompt = look_slowly;
+    for (int turn = 0; seen.summaries == 0 && turn < TURNS; turn++) {
+        testkit_begin(kit, say, &turn);
+        testkit_run_ms(kit, 1000);
+    }
+    assert_int_equal(seen.summaries, 1);
+    testkit_begin(kit, cancel_it, NULL);
+    testkit_run_ms(kit, 1000);
+    testkit_do(kit, check_cancelled, NULL);
+}
+
 static void test_a_tight_budget_is_met_without_a_model(struct testkit *kit)
 {
     memset(&seen, 0, sizeof seen);
@@ -258,6 +297,8 @@ int main(void)
         TESTKIT_SCRIPT(test_a_long_conversation_is_summarised_and_stays_within_its_window),
         TESTKIT_SCRIPT(test_a_summary_outlives_a_crash),
         TESTKIT_SCRIPT(test_a_model_that_does_not_summarise_is_done_without),
+        TESTKIT_SCRIPT(
+            test_a_run_that_is_cancelled_while_it_summarises_asks_its_model_nothing_more),
         TESTKIT_SCRIPT(test_a_tight_budget_is_met_without_a_model),
         TESTKIT_SCRIPT(test_a_run_of_many_large_results_fits_its_window),
     };
