@@ -632,9 +632,27 @@ static bool is_of_prompt(const struct event *event)
            (event->type == EVENT_BUDGET_RESERVED && recording_is(event, "for", S("model")));
 }
 
+/* A model call that is decided on twice: what reserves for it failed in the store, which is no refusal. */
+static bool is_decided_again(const struct run_recording *record, size_t at)
+{
+    for (size_t i = at - 1; i <= at; i++)
+        if (record->solid[i].type != EVENT_POLICY_DECIDED ||
+            !recording_is(&record->solid[i], "action", S("model.call")))
+            return false;
+    return true;
+}
+
+/* Does the run come to this event as it should, but for what it was loaded again for? */
+static bool may_follow_a_load(const struct run_recording *record, size_t at)
+{
+    return is_of_prompt(&record->solid[at]) || (at > record->begun && is_decided_again(record, at));
+}
+
 /* May an append have ended before this event, with nothing in flight? */
 static bool may_be_loaded(const struct run_recording *record, size_t at)
 {
+    if (is_decided_again(record, at))
+        return true;
     switch ((int) record->solid[at - 1].type) {
     case EVENT_POLICY_DECIDED:
     case EVENT_BUDGET_RESERVED:
@@ -647,14 +665,14 @@ static bool may_be_loaded(const struct run_recording *record, size_t at)
 /*
  * An append that failed while nothing was in flight leaves no trace: the run was loaded again and did the same once more.  But a failed
  * call's words are others out of its row than out of memory, which shows in the size of the next model call, and calls stand in the order
- * in which they were asked for, no longer in that of their ends.  So where only that differs, places are tried at which the run may have
- * been loaded again; the one that explains it is kept.
+ * in which they were asked for, no longer in that of their ends.  So where only that differs, or a call was decided on twice, places are
+ * tried at which the run may have been loaded again; the one that explains it is kept.
  */
 static bool try_lives(struct arena *arena, struct run_recording *record, struct replay_report *out,
                       struct error *e)
 {
     size_t differs = find_difference(record, out), tries = 0;
-    if (differs == record->solid_count || !is_of_prompt(&record->solid[differs]))
+    if (differs == record->solid_count || !may_follow_a_load(record, differs))
         return true;
     for (size_t at = differs; at > record->begun + 1; at--) {
         if (record->is_crash[at])

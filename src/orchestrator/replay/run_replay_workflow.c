@@ -225,8 +225,7 @@ void replay_workflow_flushed(struct replay *r)
         return;
     const struct run_recording *record = r->record;
     if (r->next > 0 && r->next < record->solid_count && !replay_is_crash_next(r) &&
-        record->solid[r->next].type == EVENT_RUN_CANCELLING &&
-        record->solid[r->next - 1].type == EVENT_RUN_WAITING) {
+        record->solid[r->next].type == EVENT_RUN_CANCELLING) {
         (void) replay_cancel(r); /* it came while that was written: the instance stays */
         return;
     }
