@@ -137,6 +137,8 @@ void workflow_attempt_failed(struct workflow_instance *w, struct workflow_node *
                              const struct error *why, bool may_retry);
 /* It ends because something around it does, or because its time is over. */
 void workflow_node_stopped(struct workflow_instance *w, struct workflow_node *node);
+/* Marks it, and what it stands in, where the time is over; a tool call at work has its own deadline. */
+void workflow_note_timeout(struct workflow_instance *w, struct workflow_node *node);
 struct json_writer *workflow_event(struct workflow_instance *w, enum event_type type,
                                    const struct workflow_node *node);
 /* run.step_started, with what all kinds say.  `timeout_ms` 0: none. */

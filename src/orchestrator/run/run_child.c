@@ -415,9 +415,13 @@ bool run_children_end(struct run *parent, struct error *e)
     for (;;) {
         bool are_ended;
         struct error woken;
+        arena_mark mark = arena_save(parent->turn);
+        size_t written = parent->journal.batch.count;
         parent->is_woken = false;
         if (!run_children_cancel(parent, &are_ended, e))
             return false;
+        if (parent->journal.batch.count == written) /* nothing was told: it may take long */
+            arena_rewind(parent->turn, mark);
         if (are_ended)
             return true;
         if (parent->is_draining)

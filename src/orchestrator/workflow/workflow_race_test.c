@@ -145,9 +145,60 @@ static void test_an_instance_that_went_on_at_once_is_no_waiting_one_after_a_cras
     (void) assert_replays(kit);
 }
 
+/* ---- the append that tells of a child's end fails: what the instance knew of its timeouts is forgotten ---- */
+
+static enum commit_outcome refuse_end(void *owner, struct context *ctx, const struct batch *batch)
+{
+    bool *is_refused = owner;
+    (void) ctx;
+    for (size_t i = 0; i < batch->count && !*is_refused; i++)
+        if (batch->writes[i].record.table == TABLE_RUN_EVENTS &&
+            str_equal(record_text(&batch->writes[i].record, RUN_EVENTS_TYPE),
+                      S("run.child_completed"))) {
+            *is_refused = true;
+            return COMMIT_FAIL;
+        }
+    return COMMIT_OK;
+}
+
+static void play_slow_model(struct testkit *kit, const char *definition)
+{
+    bool is_refused = false;
+    play_set(kit, definition, NULL);
+    testkit_reply(kit, (struct fake_reply){.text = "late", .delay_ms = 30000});
+    testkit_reply(kit, (struct fake_reply){.text = "in time"});
+    memory_store_set_hooks(
+        kit->store, (struct memory_store_hooks){.owner = &is_refused, .before_commit = refuse_end});
+    testkit_begin(kit, play_begin, NULL);
+    testkit_run_ms(kit, 20000);
+    assert_true(is_refused);
+    memory_store_set_hooks(kit->store, (struct memory_store_hooks){0});
+    testkit_do(kit, check_completed, NULL);
+    (void) assert_replays(kit);
+}
+
+static void test_a_step_whose_time_is_over_is_tried_again_behind_an_append_that_failed(
+    struct testkit *kit)
+{
+    play_slow_model(kit, HEAD "steps:\n"
+                              "  - {id: m, model: {prompt: hello}, timeout: 1s, retry: {attempts: "
+                              "2, backoff: 1s, only: [timeout]}}\n");
+}
+
+static void test_so_is_one_around_it(struct testkit *kit)
+{
+    play_slow_model(kit, HEAD "steps:\n"
+                              "  - id: both\n"
+                              "    parallel: {left: [{id: m, model: {prompt: hello}}]}\n"
+                              "    timeout: 1s\n"
+                              "    retry: {attempts: 2, backoff: 1s, only: [timeout]}\n");
+}
+
 int main(void)
 {
     static const struct testkit_case cases[] = {
+        TESTKIT_SCRIPT(test_a_step_whose_time_is_over_is_tried_again_behind_an_append_that_failed),
+        TESTKIT_SCRIPT(test_so_is_one_around_it),
         TESTKIT_SCRIPT(
             test_what_a_tool_did_is_kept_though_the_approval_beside_it_is_decided_just_then),
         TESTKIT_SCRIPT(test_a_cancel_goes_through_though_the_approval_is_decided_just_then),

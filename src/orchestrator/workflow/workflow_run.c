@@ -428,18 +428,20 @@ static void note_limits(struct workflow_instance *w)
     }
 }
 
-/* Steps whose time is over, and what they stand in.  A tool call at work has its own deadline. */
-static void note_timeouts(struct workflow_instance *w)
+void workflow_note_timeout(struct workflow_instance *w, struct workflow_node *node)
 {
     int64_t now = workflow_now_us(w);
-    for (size_t i = 0; i < w->state->open_count; i++) {
-        struct workflow_node *node = w->state->open[i];
-        if (node->timeout_us > 0 && node->timeout_us <= now && !node->work)
+    if (node->timeout_us > 0 && node->timeout_us <= now && !node->work)
+        node->is_stopping = true;
+    for (node = node->lane->owner; node; node = node->lane->owner)
+        if (node->timeout_us > 0 && node->timeout_us <= now)
             node->is_stopping = true;
-        for (node = node->lane->owner; node; node = node->lane->owner)
-            if (node->timeout_us > 0 && node->timeout_us <= now)
-                node->is_stopping = true;
-    }
+}
+
+static void note_timeouts(struct workflow_instance *w)
+{
+    for (size_t i = 0; i < w->state->open_count; i++)
+        workflow_note_timeout(w, w->state->open[i]);
 }
 
 static void due_of_holders(struct workflow_instance *w)

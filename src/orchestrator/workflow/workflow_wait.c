@@ -291,6 +291,8 @@ static bool look_at_child(struct workflow_instance *w, struct workflow_node *nod
             workflow_attempt_failed(w, node, &why, true);
         return true;
     }
+    if (outcome->status == RUN_CANCELLED) /* for that: who was loaded again has forgotten it */
+        workflow_note_timeout(w, node);
     if (node->is_stopping || w->ending.code != ERROR_OK) {
         workflow_node_stopped(w, node);
         return true;
