@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "orchestrator/node_news.h"
 #include "orchestrator/orchestrator_internal.h"
 #include <stdlib.h>
 
@@ -19,9 +20,8 @@ struct node_watch {
     int64_t beat, started_us;
     int64_t turned_ns, searched_ns; /* the last turn, the last look for orphans */
     bool has_joined, is_expelled;
-    bool has_death;      /* since the last look */
-    struct arena *arena; /* of waiting_after */
-    str waiting_after;   /* where the look at waiting runs goes on */
+    bool has_death; /* since the last look */
+    struct node_news *news;
 };
 
 struct node_watch *node_watch_create(struct orchestrator *o)
@@ -30,7 +30,7 @@ struct node_watch *node_watch_create(struct orchestrator *o)
     ensure(watch != NULL);
     watch->o = o;
     watch->sightings = map_create();
-    watch->arena = arena_create(0);
+    watch->news = node_news_create(o);
     return watch;
 }
 
@@ -50,7 +50,7 @@ void node_watch_destroy(struct node_watch *watch)
         return;
     forget_sightings(watch);
     map_destroy(watch->sightings);
-    arena_destroy(watch->arena);
+    node_news_destroy(watch->news);
     free(watch);
 }
 
@@ -154,47 +154,6 @@ static bool take_orphans(struct search *search, struct context *ctx, struct erro
     return ok;
 }
 
-/* ---- waiting runs whose news was never brought ---- */
-
-/* A decision whose commit was given up and applied all the same woke nobody: nothing is pending any more, and the run still waits. */
-static bool wake_if_told(struct node_watch *watch, struct context *ctx, uuid tenant_id,
-                         const struct record *run, struct error *e)
-{
-    struct query query = query_of(TABLE_APPROVALS);
-    struct records pending;
-    bool has_wake_time = record_has(run, AGENT_RUNS_WAKES_AT) &&
-                         record_integer(run, AGENT_RUNS_WAKES_AT) != RUN_WAKES_WITH_SESSION;
-    if (record_has(run, AGENT_RUNS_WAITS_UNTIL) || has_wake_time)
-        return true; /* the clock wakes it */
-    query_where_uuid(&query, APPROVALS_RUN_ID, record_uuid(run, AGENT_RUNS_ID));
-    query_where_text(&query, APPROVALS_STATUS, S("pending"));
-    query.limit = 1;
-    if (!store_list(watch->o->parts.store, ctx, tenant_id, &query, &pending, e))
-        return false;
-    if (pending.count == 0)
-        run_spawn_row(watch->o, tenant_id, run);
-    return true;
-}
-
-/* A page a turn. */
-static bool look_at_waiting(struct node_watch *watch, struct context *ctx, struct error *e)
-{
-    struct query query = query_of(TABLE_AGENT_RUNS);
-    struct records page;
-    uuid *tenants;
-    query_where_text(&query, AGENT_RUNS_STATUS, S("waiting"));
-    query.limit = NODE_WAITING_RUNS;
-    query.cursor = watch->waiting_after;
-    if (!store_list_any_tenant(watch->o->parts.store, ctx, &query, &page, &tenants, e))
-        return false;
-    for (size_t i = 0; i < page.count; i++)
-        if (!wake_if_told(watch, ctx, tenants[i], &page.items[i], e))
-            return false;
-    arena_reset(watch->arena);
-    watch->waiting_after = str_copy(watch->arena, page.next_cursor);
-    return true;
-}
-
 /* ---- the others ---- */
 
 /* False when the row was not ours to remove: it lives, or another node was first. */
@@ -270,7 +229,7 @@ bool node_watch_turn(struct node_watch *watch, struct context *ctx, struct error
         return false;
     map_put(living, watch->o->parts.node, watch);
     bool is_time = now_ns - watch->searched_ns >= NODE_ORPHANS_MS * 1000000ll;
-    if (!look_at_waiting(watch, ctx, e))
+    if (!node_news_turn(watch->news, ctx, e))
         return false;
     return (!watch->has_death && !is_time) || take_orphans(&search, ctx, e);
 }

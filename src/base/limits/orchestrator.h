@@ -227,6 +227,7 @@
 #define RUN_EXPORT_EVENTS_MAX 200000u
 #define RUN_EXPORT_MESSAGES_MAX 20000u    /* of the session, the newest ones */
 #define RUN_REPLAY_SWITCHES_MAX 50000000u /* of coroutines: a replay that does not end is stopped */
+#define RUN_REPLAY_QUIET_MAX 50000u       /* so many of them without an event: it will not end */
 #define RUN_REPLAY_LOADS_MAX 32u /* places tried at which a run may have been loaded again */
 #define RUN_REPLAY_RESUMES_MAX 1000u
 #define RUN_REPLAY_DIFFERENCES_MAX 50u
@@ -299,5 +300,7 @@
 #define NODE_ORPHANS_MS 30000 /* how often a node looks for runs that nobody has */
 #define NODES_MAX 256u        /* whose beats are remembered */
 #define NODE_WAITING_RUNS 50  /* looked at in one turn */
+#define NODE_NEWS_NEWEST 16   /* signals and messages of one that are looked at */
+#define NODE_NEWS_RUNS_MAX 10000u
 
 #endif
