@@ -411,8 +411,7 @@ bool recording_names_environment(enum event_type type)
     return type == EVENT_MODEL_REQUESTED || type == EVENT_RUN_STEP_STARTED;
 }
 
-bool recording_environment(const struct run_recording *r, size_t at, struct run_environment *out,
-                           struct error *e)
+const struct json *recording_environment(const struct run_recording *r, size_t at, struct error *e)
 {
     str name = STR_NONE;
     for (size_t i = at; i < r->solid_count && str_is_empty(name); i++)
@@ -421,14 +420,16 @@ bool recording_environment(const struct run_recording *r, size_t at, struct run_
     for (size_t i = at; i > 0 && str_is_empty(name); i--)
         if (recording_names_environment(r->solid[i - 1].type))
             name = json_str_or(r->solid[i - 1].data, S("environment"), STR_NONE);
-    const struct json *all = json_get(r->document, S("environments")), *environment;
+    const struct json *all = json_get(r->document, S("environments")), *environment = NULL;
     struct json_iter it = json_iter(all);
-    if (str_is_empty(name) && json_next(&it, NULL, &environment))
-        return run_environment_read(r->arena, environment, out, e);
-    environment = str_is_empty(name) ? NULL : json_get(all, name);
+    if (!str_is_empty(name))
+        environment = json_get(all, name);
+    else if (!json_next(&it, NULL, &environment))
+        environment = NULL;
     if (!environment)
-        return error_set(e, REASON_INVALID,
-                         "the recording does not say what the run ran with (no environment): it "
-                         "made no model call and began no step, or it is older than this record");
-    return run_environment_read(r->arena, environment, out, e);
+        (void) error_set(
+            e, REASON_INVALID,
+            "the recording does not say what the run ran with (no environment): it made no model "
+            "call and began no step, or it is older than this record");
+    return environment;
 }

@@ -84,8 +84,7 @@ const struct json *recording_child(const struct run_recording *r, uuid run_id); 
 bool recording_names_environment(enum event_type type);
 bool recording_is(const struct event *event, const char *member, str value);
 const struct record *recording_row(const struct recorded_rows *rows, uuid id); /* NULL: none */
-/* The environment that counts at solid event `at`: the next one that is named, else the last before. */
-must_check bool recording_environment(const struct run_recording *r, size_t at,
-                                      struct run_environment *out, struct error *e);
+/* The environment that counts at solid event `at`: the next one that is named, else the last before.  NULL: there is none. */
+const struct json *recording_environment(const struct run_recording *r, size_t at, struct error *e);
 
 #endif

@@ -288,13 +288,23 @@ static void find_writer(const struct replay *r, str *node, int64_t *epoch)
     }
 }
 
+/* Once: a run may have had hundreds of lives in one. */
+static bool read_environment(struct replay *r, struct error *e)
+{
+    const struct json *environment = recording_environment(r->record, r->next, e);
+    if (!environment || environment == r->environment_read)
+        return environment != NULL;
+    r->environment_read = environment;
+    return run_environment_read(r->arena, environment, &r->environment, e);
+}
+
 static bool boot(struct replay *r, struct error *e)
 {
     struct settings *settings = NULL;
     str node;
     int64_t epoch;
     bool is_loaded_again = r->life > 0 && r->record->solid[r->next].type != EVENT_RUN_RESUMED;
-    if (!is_loaded_again && !recording_environment(r->record, r->next, &r->environment, e))
+    if (!is_loaded_again && !read_environment(r, e))
         return false;
     if (!make_registry(r, e))
         return false;
@@ -351,14 +361,14 @@ static void run_body(void *argument)
     context_deinit(&ctx);
 }
 
-/* Runs fn on a coroutine until nothing moves any more. */
+/* Runs fn on a coroutine until nothing moves any more, or only in circles. */
 static void do_now(struct replay *r, void (*fn)(struct replay *r, struct context *ctx))
 {
     struct body body = {r, fn};
     struct error e = {0};
     bool is_started = coroutine_start(r->scheduler, "replay", run_body, &body, &e);
     ensure(is_started);
-    for (size_t i = 0; i < RUN_REPLAY_SWITCHES_MAX; i++) {
+    for (size_t i = 0; i < RUN_REPLAY_QUIET_MAX; i++) {
         while (scheduler_run_ready(r->scheduler, 1000))
             continue;
         int64_t next_ns = scheduler_next_deadline_ns(r->scheduler);
@@ -540,7 +550,10 @@ static bool play(struct replay *r, struct error *e)
 {
     replay_hear_at_once(r); /* what came before its first event of its own */
     spawn(r);
-    for (size_t i = 0; i < RUN_REPLAY_SWITCHES_MAX; i++) {
+    size_t seen = r->next, quiet = 0;
+    for (size_t i = 0; i < RUN_REPLAY_SWITCHES_MAX && quiet < RUN_REPLAY_QUIET_MAX; i++) {
+        quiet = r->next == seen ? quiet + 1 : 0;
+        seen = r->next;
         if (scheduler_run_ready(r->scheduler, 1) || scheduler_ready_count(r->scheduler) > 0)
             continue;
         bool has_acted = false;

@@ -39,6 +39,7 @@ struct replay {
     const struct run_recording *record;
     struct replay_report *report;
     struct run_environment environment;
+    const struct json *environment_read; /* what it was read from */
 
     /* the world, made anew when the node stopped */
     struct replay_clock clock;

@@ -703,6 +703,26 @@ static void test_earlier_turns_of_a_session_are_the_same_in_a_replay(struct test
     assert_played(kit, "completed");
 }
 
+static void test_an_instance_of_many_lives_replays_in_the_memory_of_one(struct testkit *kit)
+{
+    struct error e = {0};
+    OWNED(arena) arena = arena_create(1536u << 10);
+    struct replay_report *report = ARENA_NEW(arena, struct replay_report);
+    set_play(kit, "name: w\nversion: 1.0.0\nsteps:\n  - {id: x, tool: lookup}\n", NULL);
+    testkit_tool(kit, "lookup")->delay_ms = 60000;
+    testkit_begin(kit, begin, NULL);
+    testkit_run_ms(kit, 100);
+    for (int i = 0; i < 100; i++) {
+        testkit_crash(kit);
+        testkit_run_ms(kit, 100);
+    }
+    testkit_run_ms(kit, 100000);
+    if (!run_replay(arena, replay_export(kit), report, &e))
+        fail_msg("%s", e.message);
+    assert_true(report->is_same);
+    assert_int_equal(report->resumes, 100);
+}
+
 int main(void)
 {
     static const struct testkit_case cases[] = {
@@ -735,6 +755,7 @@ int main(void)
         TESTKIT_SCRIPT(test_a_fork_of_an_instance_is_refused_with_what_to_do_instead),
         TESTKIT_SCRIPT(test_two_instances_are_compared_step_by_step),
         TESTKIT_SCRIPT(test_an_end_that_was_changed_in_the_record_is_found),
+        TESTKIT_SCRIPT(test_an_instance_of_many_lives_replays_in_the_memory_of_one),
     };
     return testkit_main(cases, ARRAY_COUNT(cases));
 }
