@@ -36,7 +36,10 @@ class DnsServer:
                 query, peer = self.socket.recvfrom(4096)
             except OSError:
                 return
-            name, kind, question = parse_question(query)
+            try:
+                name, kind, question = parse_question(query)
+            except (IndexError, struct.error):     # no question at all: nobody is answered
+                continue
             before = sum(1 for asked in self.asked if asked == (name, kind))
             self.asked.append((name, kind))
             answers = self.records.get(name)
